@@ -1,0 +1,43 @@
+"""What a user is told when an input cannot be used: one line, what was wrong, what is allowed."""
+
+import difflib
+import math
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """An input that cannot be used; its text is the one line that the user sees."""
+
+
+def one_of(field: str, name: str, allowed: Iterable[str]) -> str:
+    """Return `name` when it is allowed.
+
+    Raises:
+        InputError: with the nearest allowed name and the whole list.
+    """
+    names = list(allowed)
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise InputError(f"{field}: {name!r} is unknown; {hint}allowed: {', '.join(names)}")
+
+
+def at_least(field: str, value: float, low: float) -> None:
+    """Refuse a number that is below `low`, or no number at all.
+
+    Raises:
+        InputError: naming the field, the value and the bound.
+    """
+    if not (math.isfinite(value) and value >= low):
+        raise InputError(f"{field}: {value} is not allowed; it must be a finite number of at least {low}")
+
+
+def above(field: str, value: float, low: float) -> None:
+    """Refuse a number that is not above `low`.
+
+    Raises:
+        InputError: naming the field, the value and the bound.
+    """
+    if not (math.isfinite(value) and value > low):
+        raise InputError(f"{field}: {value} is not allowed; it must be a finite number above {low}")

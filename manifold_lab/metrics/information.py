@@ -1,0 +1,29 @@
+"""Mutual information through a layer whose noise is known."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def known_channel_information(
+    codebook: Float[Tensor, "draws points ambient"], sigma: float, queries: int, generator: torch.Generator
+) -> Float[Tensor, " draws"]:
+    """I(point; code + N(0, sigma^2 I)) in nats, for a point drawn evenly from the sample.
+
+    E log p(z|t) - log mean_t' p(z|t') by Monte Carlo over `queries` noisy codes, at evenly spaced points. exp of it is
+    the number of points that can be told apart at this noise; it cannot exceed log(points), so the sample must be
+    finer than sigma. The noise is added because a deterministic map has infinite or constant information (Goldfeld et
+    al. 2019, arXiv:1810.05728). Does not see anything finer than sigma: say sigma, and the scale of the code.
+    """
+    _, points, ambient = codebook.shape
+    sent = torch.linspace(0, points - 1, queries).round().long().to(codebook.device)
+    noise = torch.randn((len(codebook), queries, ambient), generator=generator, dtype=torch.float64)
+    noise = sigma * noise.to(codebook)
+    received = codebook[:, sent] + noise
+    log_likelihood = torch.baddbmm(
+        -(codebook**2).sum(-1)[:, None] / (2 * sigma**2), received, codebook.mT, alpha=1 / sigma**2
+    )
+    own = -(noise**2).sum(-1) / (2 * sigma**2) + (received**2).sum(-1) / (2 * sigma**2)
+    return (own - torch.logsumexp(log_likelihood, dim=-1) + math.log(points)).mean(-1)

@@ -1,0 +1,86 @@
+"""How much of who-is-near-whom survives, and how much of x can be read off y."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+NEIGHBOURS = 10
+JITTER = 1e-9
+"""Relative size of the noise that breaks ties between collapsed points, which would otherwise be broken by their
+order along the curve, and so by the answer."""
+
+
+def _shaken(y: Tensor, generator: torch.Generator) -> Tensor:
+    noise = torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y.device)
+    return y.double() + JITTER * y.double().std() * noise
+
+
+def trustworthiness(
+    x: Float[Tensor, "points inputs"], y: Float[Tensor, "points ambient"], generator: torch.Generator
+) -> float:
+    """1 when no point has new neighbours in y that it did not have in x (Venna and Kaski 2001; scikit-learn's).
+
+    Sees what was brought together; not what was torn apart (`continuity`), nor collapse within a neighbourhood.
+    """
+    from sklearn import manifold  # noqa: PLC0415  (two seconds that only some users need)
+
+    return float(manifold.trustworthiness(x.cpu(), _shaken(y, generator).cpu(), n_neighbors=NEIGHBOURS))
+
+
+def continuity(
+    x: Float[Tensor, "points inputs"], y: Float[Tensor, "points ambient"], generator: torch.Generator
+) -> float:
+    """1 when no point has lost neighbours of x in y: trustworthiness with the roles exchanged.
+
+    A continuous map, ReLU's among them, keeps it high however much it collapses.
+    """
+    from sklearn import manifold  # noqa: PLC0415
+
+    return float(manifold.trustworthiness(_shaken(y, generator).cpu(), x.cpu(), n_neighbors=NEIGHBOURS))
+
+
+def information_imbalance(
+    x: Float[Tensor, "points inputs"], y: Float[Tensor, "points ambient"], generator: torch.Generator
+) -> tuple[float, float]:
+    """(x to y, y to x): does the nearest neighbour in one space predict the rank in the other? 0 wholly, 1 not at all.
+
+    Glielmo et al. 2022, PNAS Nexus 1:pgac039: twice the mean rank in the second space of each point's nearest
+    neighbour in the first, over the number of points. Lost information shows as a larger second number. Sees the
+    scale of nearest neighbours only; O(points^2) memory.
+    """
+    distances = []
+    for points in (x.double(), _shaken(y, generator)):
+        distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+        distances.append(distance.fill_diagonal_(torch.inf))
+    return _imbalance(distances[0], distances[1]), _imbalance(distances[1], distances[0])
+
+
+def _imbalance(near: Tensor, far: Tensor) -> float:
+    neighbour = near.argmin(1, keepdim=True)
+    rank = 1 + (far < far.gather(1, neighbour)).sum(1)
+    return float(2 * rank.double().mean() / len(near))
+
+
+def _r2(x: Tensor, x_hat: Tensor) -> float:
+    return float(1 - ((x - x_hat) ** 2).sum() / ((x - x.mean(0)) ** 2).sum())
+
+
+def knn_r2(x: Float[Tensor, "points inputs"], y: Float[Tensor, "points ambient"], k: int = 5) -> float:
+    """R^2 of x predicted from y's k nearest neighbours, fitted on every other point and tested on the rest.
+
+    What any smooth decoder could do at this sample size; it sees density as well as information.
+    """
+    from sklearn.neighbors import KNeighborsRegressor  # noqa: PLC0415
+
+    fitted = KNeighborsRegressor(k, algorithm="brute").fit(y[::2].cpu(), x[::2].cpu())
+    return _r2(x[1::2].cpu(), torch.as_tensor(fitted.predict(y[1::2].cpu())))
+
+
+def linear_r2(x: Float[Tensor, "points inputs"], y: Float[Tensor, "points ambient"]) -> float:
+    """R^2 of the best affine map from y to x, fitted on every other point and tested on the rest.
+
+    What the next 1x1 convolution could see; a collapsed curve still has an R^2 far above 0.
+    """
+    design = torch.cat([y, torch.ones_like(y[:, :1])], dim=1)
+    weight = torch.linalg.lstsq(design[::2].cpu(), x[::2].cpu(), driver="gelsd").solution
+    return _r2(x[1::2].cpu(), design[1::2].cpu() @ weight)

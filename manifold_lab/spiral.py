@@ -1,0 +1,232 @@
+"""The main door: python -m manifold_lab.spiral --dims 2 3 5 15 30.
+
+Figure 1 of MobileNetV2 (arXiv:1801.04381), and how much was lost, where, by what, with what spread, against theory.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import Progress
+
+from manifold_lab import picture, plots, summary, tables
+from manifold_lab.activations import ACTIVATIONS, Activation
+from manifold_lab.channel import DECODERS
+from manifold_lab.embeddings import LAWS
+from manifold_lab.errors import InputError, one_of
+from manifold_lab.files import Writer, check_folder, publish, text
+from manifold_lab.manifolds import KINDS, ManifoldSpec
+from manifold_lab.spec import key
+from manifold_lab.stats import Row
+from manifold_lab.survey import DTYPES, Layer, Survey, input_information, layers, measure
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much information an activation destroys on a manifold in a random embedding: Figure 1 of MobileNetV2, measured."""
+
+    dims: Annotated[tuple[int, ...], tyro.conf.arg(metavar="M [M ...]")] = Survey.dims
+    """Ambient dimensions m of the panels: one or more whole numbers of at least 1."""
+    draws: int = Survey.draws
+    """Random matrices T per dim."""
+    points: int = Survey.points
+    """Points of the manifold."""
+    manifold: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(KINDS)}.")] = ManifoldSpec.name
+    turns: float = ManifoldSpec.turns
+    """Turns of the spiral."""
+    radius: float = ManifoldSpec.radius
+    """Largest |x| (a blob's standard deviation). Matters where an activation is not homogeneous, as ReLU6."""
+    inputs: int | None = ManifoldSpec.inputs
+    """Input dimension n, for a line, trigonometric curve, sphere or blob; by default each one's own."""
+    embedding: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(LAWS)}.")] = Survey.embedding
+    activation: Annotated[
+        str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(ACTIVATIONS)}.")
+    ] = Survey.activation
+    bias: float = Survey.bias
+    """Added to every row before the activation."""
+    decoder: Annotated[
+        str, tyro.conf.arg(metavar="NAME", help=f"Of the picture's upper row, one of: {', '.join(DECODERS)}.")
+    ] = "pinv"
+    sigma: float = Survey.sigma
+    """Noise for the mutual information, after scaling the code by sqrt(2/m)."""
+    seed: int = Survey.seed
+    """Equal seeds give equal csv files, byte for byte."""
+    out: Path = Path("figures")
+    """Folder for the figures, spiral.csv, spiral_points.csv and spiral.json."""
+    formats: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FORMAT [FORMAT ...]")] = ("png", "pdf")
+    """File formats of the figures: png, pdf, svg."""
+    style: Annotated[str, tyro.conf.arg(metavar="VENUE", help=f"One of: {', '.join(plots.STYLES)}.")] = "cvpr2024"
+    device: str = "cpu"
+    """cpu, cuda or cuda:N; the random draws are the same on each."""
+    dtype: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(DTYPES)}.")] = Survey.dtype
+
+    @property
+    def survey(self) -> Survey:
+        """The part that changes numbers.
+
+        Raises:
+            InputError: for a value that is not allowed.
+        """
+        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(Survey) if hasattr(self, f.name)}
+        manifold = ManifoldSpec(self.manifold, self.turns, self.radius, self.inputs)
+        return Survey(**shared | {"manifold": manifold})
+
+
+def check(options: Options) -> torch.device:
+    """Refuse, before any work, what only the door knows: device, formats, style, decoder, folder.
+
+    Raises:
+        InputError: naming the option and what is allowed.
+    """
+    one_of("style", options.style, plots.STYLES)
+    one_of("decoder", options.decoder, DECODERS)
+    if not options.formats:
+        raise InputError(f"formats: none given; allowed: {', '.join(plots.FORMATS)}")
+    for name in options.formats:
+        one_of("formats", name, plots.FORMATS)
+    family, _, index = options.device.partition(":")
+    one_of("device", family, ("cpu", "cuda"))
+    found = torch.cuda.device_count() if family == "cuda" else 1
+    if not (index or "0").isdigit() or int(index or "0") >= found:
+        raise InputError(f"device: {options.device!r} is not on this machine; it has cpu and {torch.cuda.device_count()} cuda")
+    check_folder(options.out)
+    return torch.device(options.device)
+
+
+def curve_dims(dims: tuple[int, ...], inputs: int, count: int = 12) -> tuple[int, ...]:
+    """The dims asked for and enough others, evenly on a log axis, to draw curves through them."""
+    low, high = min(dims), max(dims)
+    if high < 4 * low:
+        low, high = min(low, inputs), max(high, 4 * inputs)
+    between = np.geomspace(low, high, count).round().astype(int).tolist()
+    return tuple(sorted({*dims, *(dim for dim in between if all(abs(dim / asked - 1) > 0.08 for asked in dims))}))
+
+
+def survey(
+    spec: Survey, device: torch.device, activation: Activation | None = None
+) -> tuple[list[Row], dict[Layer, int]]:
+    """Measure every dim asked for and those between; the rows, and the typical draw of each dim asked for.
+
+    `activation`, from `activations.custom`, takes the place of the named one.
+
+    Raises:
+        InputError: as `survey.layers` does.
+    """
+    every = layers(dataclasses.replace(spec, dims=curve_dims(spec.dims, spec.inputs)), device, activation)
+    rows, shown = [summary.input_row(every[0], input_information(every[0]))], {}
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"{spec.draws} draws per dim", total=spec.draws * len(every))
+        for layer in every:
+            measured = measure(layer, lambda done: progress.advance(task, done))
+            rows += summary.rows(layer, measured, shown=layer.dim in spec.dims)
+            if layer.dim in spec.dims:
+                shown[layer] = summary.typical_draw(measured)
+    return rows, shown
+
+
+def provenance(options: Options) -> str:
+    """Everything needed to run it again, as JSON: spec, options, versions, commit."""
+    names = ("manifold_lab", "torch", "numpy", "scipy", "matplotlib", "tueplots")
+    made = {
+        "command": "python -m manifold_lab.spiral " + " ".join(_arguments(options)),
+        "spec": dataclasses.asdict(options.survey),
+        "key": key(options.survey),
+        "dims_surveyed": curve_dims(options.dims, options.survey.inputs),
+        "options": {"decoder": options.decoder, "formats": options.formats, "style": options.style, "device": options.device},
+        "versions": {name: importlib.metadata.version(name) for name in names} | {"python": platform.python_version()},
+        "commit": commit(),
+    }
+    return json.dumps(made, indent=2) + "\n"
+
+
+def _arguments(options: Options) -> list[str]:
+    words = []
+    for f in dataclasses.fields(options):
+        value = getattr(options, f.name)
+        if value is not None and f.name != "out":
+            words += [f"--{f.name}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return words
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this code runs from, marked where its files are changed; None outside of one."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "spiral.py")
+        return git("rev-parse", "HEAD") + (" with changes" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def figures(options: Options, points: tables.Lines, numbers: tables.Lines) -> dict[str, Writer]:
+    """The two figures in every format asked for."""
+    drawn = {
+        "spiral": plots.draw_picture(points, numbers, options.style),
+        "spiral_stats": plots.draw_statistics(numbers, options.style),
+    }
+    return {
+        f"{stem}.{kind}": plots.writer(figure, options.style)
+        for stem, figure in drawn.items()
+        for kind in dict.fromkeys(options.formats)
+    }
+
+
+def say(options: Options, numbers: tables.Lines, console: Console) -> None:
+    """The table and the sentences."""
+    dims = tuple(dict.fromkeys(options.dims))
+    title = f"{options.activation} on a {options.manifold}, {options.draws} draws"
+    console.print(tables.terminal(title, summary.HEAD, [summary.overview(numbers, dim) for dim in dims]))
+    for dim in dims:
+        console.print(summary.sentence(numbers, dim), highlight=False)
+
+
+def run(options: Options) -> None:
+    """Measure, draw, write, say.
+
+    Raises:
+        InputError: for anything that the options ask for and cannot be had.
+    """
+    device = check(options)
+    rows, shown = survey(options.survey, device)
+    numbers = [tables.record(row) for row in rows]
+    points = picture.panels(shown, options.decoder)
+    written = publish(
+        options.out,
+        {
+            "spiral.csv": text(tables.to_csv(numbers)),
+            "spiral_points.csv": text(tables.to_csv(points, picture.COLUMNS)),
+            "spiral.json": text(provenance(options)),
+            **figures(options, points, numbers),
+        },
+    )
+    console = Console()
+    say(options, numbers, console)
+    console.print("written: " + ", ".join(str(path) for path in written), highlight=False, soft_wrap=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, run, and turn bad input into one line and exit status 2."""
+    try:
+        run(tyro.cli(Options, args=arguments, prog="python -m manifold_lab.spiral"))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""From values over draws to an estimate with n and an interval that is right for the quantity."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy import special
+
+LEVEL = 0.95
+RESAMPLES = 1000
+GROUPS = 4096
+QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number, the interval around it at confidence `LEVEL`, and the count of draws that it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def covers(self, other: float) -> bool:
+        """Whether the interval holds `other`."""
+        return self.low <= other <= self.high
+
+
+def proportion(successes: int, n: int) -> Estimate:
+    """Exact binomial interval (Clopper and Pearson 1934): right also at 0 and n successes."""
+    tail = (1 - LEVEL) / 2
+    low = float(special.betaincinv(successes, n - successes + 1, tail)) if successes else 0.0
+    high = float(special.betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0
+    return Estimate(successes / n, low, high, n)
+
+
+def bounded_means(values: Float[np.ndarray, "quantities n"], chance: np.random.Generator) -> list[Estimate]:
+    """Means of quantities that lie in [0, 1]; safe where almost every draw gives the same value.
+
+    Gaffke's interval (2005; Learned-Miller and Thomas 2019, arXiv:1905.06208): the Bayesian bootstrap with one more
+    atom, at 0 for the low and at 1 for the high end. For zeros and ones it is Clopper and Pearson's, for many
+    well-spread values the usual one; where every draw gives 1 its low end is still below 1, as it must be.
+    """
+    values = np.sort(np.asarray(values, dtype=np.float64), axis=1)
+    n = values.shape[1]
+    size = -(-n // GROUPS)
+    edges = np.arange(0, n, size)
+    counts = np.diff(np.append(edges, n))
+    low_end, high_end = values[:, edges], values[:, edges + counts - 1]
+    weights = chance.standard_gamma(counts, (RESAMPLES, len(counts))) if size > 1 else None
+    if weights is None:
+        weights = chance.standard_exponential((RESAMPLES, n))
+    extra = chance.standard_exponential(RESAMPLES)
+    total = weights.sum(1) + extra
+    tail = (1 - LEVEL) / 2
+    low = np.quantile(low_end @ weights.T / total, tail, axis=1)
+    high = np.quantile((high_end @ weights.T + extra) / total, 1 - tail, axis=1)
+    mean = values.mean(1)
+    return [
+        Estimate(float(m), float(min(a, m)), float(max(b, m)), n) for m, a, b in zip(mean, low, high, strict=True)
+    ]
+
+
+def mean(values: Float[np.ndarray, " n"]) -> Estimate:
+    """Student's interval: right for finite variance and n large against the tails; nan for fewer than two values."""
+    values = np.asarray(values, dtype=np.float64)
+    n, centre = len(values), float(values.mean())
+    if n < 2:
+        return Estimate(centre, math.nan, math.nan, n)
+    half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
+    return Estimate(centre, centre - half, centre + half, n)
+
+
+def median(values: Float[np.ndarray, " n"]) -> Estimate:
+    """Sample median with the exact interval between order statistics: right whatever the tails; nan below six values."""
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    n = len(ordered)
+    below = int(np.searchsorted(special.bdtr(np.arange(n), n, 0.5), (1 - LEVEL) / 2, side="right"))
+    if below == 0:
+        return Estimate(float(np.median(ordered)), math.nan, math.nan, n)
+    return Estimate(float(np.median(ordered)), float(ordered[below - 1]), float(ordered[n - below]), n)
+
+
+def quantiles(values: Float[np.ndarray, " n"]) -> dict[str, float]:
+    """The spread over draws: 5, 25, 50, 75 and 95 %."""
+    found = np.quantile(np.asarray(values, dtype=np.float64), list(QUANTILES.values()))
+    return dict(zip(QUANTILES, map(float, found), strict=True))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a published table: what was estimated, of what, and what theory says; None is missing, never 0."""
+
+    quantity: str
+    statistic: str
+    unit: str
+    dim: int | None
+    manifold: str
+    inputs: int
+    intrinsic: int
+    embedding: str
+    activation: str
+    estimate: Estimate
+    decoder: str = ""
+    spread: dict[str, float] | None = None
+    theory: float | None = None
+    note: str = ""
+
+
+def verdict(holds: bool | None) -> str:
+    """A claim holds, fails, or lacks runs (None)."""
+    return "lacks runs" if holds is None else "holds" if holds else "fails"

@@ -1,0 +1,96 @@
+"""Rows to csv, to the terminal and to markdown."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
+
+from manifold_lab.stats import LEVEL, QUANTILES, Row
+
+Lines = Sequence[dict[str, str]]
+"""A csv file as read: one mapping from column to text per line."""
+RESOLUTION = 12
+"""Measured numbers are written to this many decimals at most: what is smaller is rounding of the arithmetic."""
+COLUMNS = (
+    "quantity", "decoder", "statistic", "unit", "dim", "manifold", "inputs", "intrinsic", "embedding", "activation",
+    "estimate", "low", "high", "level", "n", *QUANTILES, "theory", "note",
+)  # fmt: skip
+
+
+def number(value: float | None) -> str:
+    """Nine significant digits; empty where there is none."""
+    return "" if value is None or not math.isfinite(value) else f"{value:.9g}"
+
+
+def _measured(value: float) -> str:
+    return number(round(value, RESOLUTION) + 0.0) if math.isfinite(value) else ""
+
+
+def record(row: Row) -> dict[str, str]:
+    """One line of the csv."""
+    spread = row.spread or {}
+    estimate = row.estimate
+    return {
+        **{name: str(getattr(row, name)) for name in COLUMNS[:4] + COLUMNS[5:10]},
+        "dim": "" if row.dim is None else str(row.dim),
+        "estimate": _measured(estimate.value),
+        "low": _measured(estimate.low),
+        "high": _measured(estimate.high),
+        "level": number(LEVEL) if math.isfinite(estimate.low) else "",
+        "n": str(estimate.n),
+        **{name: _measured(spread[name]) if name in spread else "" for name in QUANTILES},
+        "theory": number(row.theory),
+        "note": row.note,
+    }
+
+
+def to_csv(records: Iterable[dict[str, str]], columns: Sequence[str] = COLUMNS) -> str:
+    """The text of a csv file, with the same bytes on every system."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def read_csv(text: str) -> Lines:
+    """The lines of a csv text."""
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def percent(value: float) -> str:
+    """A share as a reader wants it: 100 % only where it is exactly that, near misses with as many digits as needed.
+
+    >>> percent(1.0), percent(0.99951171875), percent(1 - 2.9e-8), percent(0.4992), percent(0.0)
+    ('100 %', '99.95 %', '99.999997 %', '49.9 %', '0 %')
+    """
+    if value in (0.0, 1.0):
+        return f"{100 * value:.0f} %"
+    missing = min(value, 1 - value)
+    digits = max(1, -math.floor(math.log10(missing)) - 2 + (value > 0.5) * (missing < 0.01)) if missing > 0 else 1
+    return f"{100 * value:.{digits}f} %"
+
+
+def plain(value: float) -> str:
+    """Three significant digits, without an exponent where that is short."""
+    return "0" if value == 0 else f"{value:.3g}" if value < 1e-4 else f"{value:#.3g}".rstrip(".")
+
+
+def terminal(title: str, head: Sequence[str], sections: Iterable[Sequence[Sequence[str]]]) -> Table:
+    """A table for rich's console, a rule after every section."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for number, name in enumerate(head):
+        table.add_column(name, justify="left" if number == 1 else "right", no_wrap=True)
+    for section in sections:
+        for line in section:
+            table.add_row(*line)
+        table.add_section()
+    return table
+
+
+def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """A markdown table, numbers to the right."""
+    lines = [head, ["---:"] * len(head), *body]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

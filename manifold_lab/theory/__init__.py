@@ -1,0 +1,67 @@
+"""Closed forms, with the paper's numbering: what should be lost (Sandler et al. 2018, arXiv:1801.04381, Appendix A).
+
+Throughout, y = ReLU(Tx) with T of shape (ambient m, inputs n); c is the number of active rows at a point and k the
+intrinsic dimension of the manifold on which x lies.
+"""
+
+from manifold_lab.theory.counting import (
+    BoundChain,
+    active_probability,
+    collapsed_fraction,
+    collapsed_pairs,
+    information_dimension_loss,
+    log2_collapsed_fraction,
+    paper_bounds,
+    preserved_fraction,
+)
+from manifold_lab.theory.geometry import (
+    arc_cosine_kernel,
+    expected_log_volume,
+    infinite_width_distance,
+    inverse_stability_bounds,
+    pullback_coefficients,
+    smallest_cell_singular_value,
+)
+from manifold_lab.theory.injectivity import (
+    VERTEX_LIMIT,
+    injectivity_lower_bound,
+    injectivity_probability,
+    is_injective,
+    tukey_depth,
+)
+from manifold_lab.theory.reconstruction import (
+    affine_r2,
+    best_scale,
+    exact_decoder_error,
+    gain,
+    pinv_error,
+    pinv_variance,
+)
+
+__all__ = [
+    "VERTEX_LIMIT",
+    "BoundChain",
+    "active_probability",
+    "affine_r2",
+    "arc_cosine_kernel",
+    "best_scale",
+    "collapsed_fraction",
+    "collapsed_pairs",
+    "exact_decoder_error",
+    "expected_log_volume",
+    "gain",
+    "infinite_width_distance",
+    "information_dimension_loss",
+    "injectivity_lower_bound",
+    "injectivity_probability",
+    "inverse_stability_bounds",
+    "is_injective",
+    "log2_collapsed_fraction",
+    "paper_bounds",
+    "pinv_error",
+    "pinv_variance",
+    "preserved_fraction",
+    "pullback_coefficients",
+    "smallest_cell_singular_value",
+    "tukey_depth",
+]

@@ -1,0 +1,127 @@
+"""What follows from counting active rows: Theorem 1, its bounds, and the information dimension."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from scipy import special
+from torch import Tensor
+
+
+def active_probability(
+    radius: ArrayLike, bias: float = 0.0, active: tuple[float, float] = (0.0, math.inf)
+) -> np.ndarray:
+    """P(low < b.x + bias < high) for one Gaussian row b ~ N(0, I) at a point of norm `radius` > 0.
+
+    >>> float(active_probability(1.0))
+    0.5
+    """
+    r = np.asarray(radius, dtype=np.float64)
+    low, high = active
+    return np.asarray(special.ndtr((high - bias) / r) - special.ndtr((low - bias) / r))
+
+
+def preserved_fraction(ambient: int, needed: int, p: ArrayLike = 0.5) -> np.ndarray:
+    """Expected fraction of points with one preimage: P(Binomial(m, p) >= needed).
+
+    With `needed` = n this is Theorem 1 (N / 2^m; the paper's text calls it the collapsed fraction, erratum 6). With
+    `needed` = min(n, k + 1) it is the fraction of almost every point of a k-manifold that stays unique within that
+    manifold (Sauer, Yorke and Casdagli 1991, applied to each set of active rows). `p` is each row's chance to be
+    active: one half where the law of the rows is sign-symmetric and there is no bias.
+
+    >>> [float(preserved_fraction(m, 2)) for m in (2, 3, 5)]
+    [0.25, 0.5, 0.8125]
+    """
+    p = np.asarray(p, dtype=np.float64)
+    if needed <= 0:
+        return np.ones_like(p)
+    return special.bdtrc(needed - 1, ambient, p) if needed <= ambient else np.zeros_like(p)
+
+
+def collapsed_fraction(ambient: int, needed: int, p: ArrayLike = 0.5) -> np.ndarray:
+    """The complement of `preserved_fraction`, computed without cancellation: P(Binomial(m, p) < needed)."""
+    p = np.asarray(p, dtype=np.float64)
+    if needed <= 0:
+        return np.zeros_like(p)
+    return special.bdtr(needed - 1, ambient, p) if needed <= ambient else np.ones_like(p)
+
+
+def log2_collapsed_fraction(ambient: int, needed: int) -> float:
+    """log2 P(Binomial(m, 1/2) < needed), exact where the probability itself underflows.
+
+    >>> round(log2_collapsed_fraction(144, 24), 2)
+    -55.93
+    """
+    count = np.arange(min(needed, ambient + 1))
+    return float(special.logsumexp(_log_binomial(ambient, count)) / math.log(2) - ambient)
+
+
+def _log_binomial(ambient: int, count: np.ndarray) -> np.ndarray:
+    return special.gammaln(ambient + 1) - special.gammaln(count + 1) - special.gammaln(ambient - count + 1)
+
+
+def information_dimension_loss(ambient: int, intrinsic: int, p: ArrayLike = 0.5) -> np.ndarray:
+    """Share of the information dimension that is lost: E[(k - c)_+] / k for c ~ Binomial(m, p).
+
+    The scale-free, noiseless fraction of information lost (Geiger and Kubin 2016, Entropy 18(11):410) by a
+    piecewise-linear map of a density on a k-manifold; for m = n = k it is one half. Zero for invertible activations
+    however flat they are: those need a noise scale.
+
+    >>> [round(float(information_dimension_loss(m, 2)), 6) for m in (2, 3, 5)]
+    [0.5, 0.3125, 0.109375]
+    """
+    p = np.asarray(p, dtype=np.float64)[..., None]
+    count = np.arange(min(intrinsic, ambient + 1))
+    log_mass = _log_binomial(ambient, count) + special.xlogy(count, p) + special.xlog1py(ambient - count, -p)
+    return np.asarray((np.exp(log_mass) * (intrinsic - count)).sum(-1) / intrinsic)
+
+
+PAIR_LIMIT = 4096
+
+
+def collapsed_pairs(x: Float[Tensor, "points inputs"], ambient: int) -> float | None:
+    """Expected fraction of pairs of points that ReLU(Tx) sends to the same image, for isotropic independent rows.
+
+    Two points coincide (almost surely) only where every row is inactive at both, which for points at angle t has
+    probability ((pi - t) / (2 pi))^m; averaged over all pairs of the sample. None above PAIR_LIMIT points, where the
+    pairs would be too many.
+    """
+    if len(x) > PAIR_LIMIT:
+        return None
+    chord = torch.pdist(torch.nn.functional.normalize(x.double(), dim=1))
+    angle = 2 * torch.arcsin((chord / 2).clamp_max_(1))
+    return float(((math.pi - angle) / (2 * math.pi)).pow_(ambient).mean())
+
+
+@dataclass(frozen=True)
+class BoundChain:
+    """log2 of the collapsed fraction (`exact`) and of the paper's upper bounds: `middle` m^(n+1)/2^m, `last` 2^(-m/2)."""
+
+    exact: float
+    middle: float
+    last: float
+
+    @property
+    def last_step_holds(self) -> bool:
+        """Whether the paper's closing bound 2^(-m/2) is one: whether the collapsed fraction is at most that."""
+        return self.exact <= self.last + 1e-12 * abs(self.last)
+
+    @property
+    def vacuous(self) -> bool:
+        """Whether the middle of the chain says nothing (its bound on a fraction is above one)."""
+        return self.middle >= 0
+
+
+def paper_bounds(ambient: int, inputs: int) -> BoundChain:
+    """The chain after Theorem 1, N/2^m >= 1 - m^(n+1)/2^m >= 1 - 2^((n+1) log2 m - m) >= 1 - 2^(-m/2), in log2.
+
+    Its last step needs (n + 1) log2 m <= m / 2 and fails at t = m / n = 6 for every layer of MobileNetV2 (erratum 7):
+
+    >>> paper_bounds(144, 24).last_step_holds, paper_bounds(144, 24).vacuous
+    (False, True)
+    """
+    middle = (inputs + 1) * math.log2(ambient) - ambient
+    return BoundChain(log2_collapsed_fraction(ambient, inputs), middle, -ambient / 2)

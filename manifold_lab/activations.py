@@ -111,9 +111,7 @@ ACTIVATIONS: dict[str, Activation] = {
         ),
         Activation("gelu", functional.gelu, POSITIVE, inverse=_bisect(functional.gelu), folds=True),
         Activation("silu", functional.silu, POSITIVE, inverse=_bisect(functional.silu), folds=True),
-        Activation(
-            "hardswish", functional.hardswish, POSITIVE, inverse=_bisect(functional.hardswish), folds=True
-        ),
+        Activation("hardswish", functional.hardswish, POSITIVE, inverse=_bisect(functional.hardswish), folds=True),
         Activation("tanh", torch.tanh, EVERYWHERE, inverse=torch.atanh),
         Activation("abs", torch.abs, NOWHERE, slopes=(-1.0, 1.0), folds=True),
     )

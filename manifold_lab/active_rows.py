@@ -43,7 +43,7 @@ class ActiveRows:
 
     @property
     def log_volume(self) -> Float[Tensor, "draws points"]:
-        """log sqrt det(B_A' B_A): log of how the layer scales volume there; minus infinity where the rank is below n."""
+        """Log sqrt det(B_A' B_A): log of how the layer scales volume there; minus infinity where the rank is below n."""
         full = self._significant.sum(-1) == self.inputs
         return torch.where(full, self.singular.log().sum(-1), -torch.inf)[self.group]
 

@@ -59,6 +59,14 @@ class Channel:
         """Decode by scale * pinv(T) (or the embedding's own inverse)."""
         return decoders.linear_decode(self.embedding.inverse, self.y, self.bias, scale)
 
+    def linear_products(
+        self, weight: Float[Tensor, "draws points"] | None = None
+    ) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"], Float[Tensor, " draws"]]:
+        """Sums over points of x_hat.x, x_hat.x_hat and x.x for x_hat = linear(), each point times its `weight`."""
+        x_hat, x = self.linear(), self.x.expand(len(self.y), -1, -1)
+        w = torch.ones_like(x_hat[..., 0]) if weight is None else weight
+        return tuple((w * (a * b).sum(-1)).sum(1) for a, b in ((x_hat, x), (x_hat, x_hat), (x, x)))  # type: ignore[return-value]
+
     def affine_moments(self) -> tuple[decoders.Moments, decoders.Moments]:
         """Moments of the points that an affine decoder is fitted on (every other one) and of those held out."""
         return tuple(decoders.moments(self.x[half::2], self.y[:, half::2]) for half in (0, 1))  # type: ignore[return-value]

@@ -126,13 +126,16 @@ class Cones:
         """Whether the layer is one-to-one on the whole plane: at least two active rows in every cone."""
         return (self.active_count >= 2).all(1)
 
-    def linear_products(self) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"], float]:
-        """Sums over points of x_hat.x, x_hat.x_hat and x.x for x_hat = inverse f(Tx)."""
+    def linear_products(
+        self, weight: Float[Tensor, "draws cones"] | None = None
+    ) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"], Float[Tensor, " draws"]]:
+        """Sums over points of x_hat.x, x_hat.x_hat and x.x for x_hat = inverse f(Tx), each cone times its `weight`."""
         a, b, c, d = self.maps.unbind(-1)
-        uu, uv, vv = self.features[..., 3:].unbind(-1)
+        features = self.features if weight is None else self.features * weight[..., None]
+        uu, uv, vv = features[..., 3:].unbind(-1)
         cross = a * uu + (b + c) * uv + d * vv
         square = (a * a + c * c) * uu + 2 * (a * b + c * d) * uv + (b * b + d * d) * vv
-        return cross.sum(1), square.sum(1), float(self.curve.total[3] + self.curve.total[5])
+        return cross.sum(1), square.sum(1), (uu + vv).sum(1)
 
     def exact_error(self) -> Float[Tensor, " draws"]:
         """Relative squared error of least squares on the active rows: what the projection on their span leaves."""

@@ -21,7 +21,9 @@ def check_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise InputError(f"out: cannot write into {folder} ({_reason(error)}); name a folder that can be written") from None
+        raise InputError(
+            f"out: cannot write into {folder} ({_reason(error)}); name a folder that can be written"
+        ) from None
 
 
 def publish(folder: Path, writers: Mapping[str, Writer]) -> list[Path]:

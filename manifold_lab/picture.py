@@ -39,9 +39,7 @@ def _decoded(channel: Channel, layer: Layer, decoder: str) -> Tensor:
     return channel.linear(scale)[0]
 
 
-def _lines(
-    dim: str, decoder: str, layer: Layer, seen: Tensor, preserved: list[str]
-) -> Iterator[dict[str, str]]:
+def _lines(dim: str, decoder: str, layer: Layer, seen: Tensor, preserved: list[str]) -> Iterator[dict[str, str]]:
     position = layer.points.position.tolist()
     for point, ((x1, x2), kept) in enumerate(zip(seen.tolist(), preserved, strict=True)):
         yield {

@@ -163,7 +163,9 @@ def draw_picture(points: Lines, numbers: Lines, style_name: str) -> Figure:
                     ax.set_axis_on()
                     draw_points(ax, pick(points, dim=dim, decoder=way), ghost, curve)
                     ax.set_title(f"dim {dim}" if row == 0 else "", pad=3)
-                    ax.set_xlabel(_figures_text(numbers, dim, way), labelpad=2, fontsize=mpl.rcParams["legend.fontsize"])
+                    ax.set_xlabel(
+                        _figures_text(numbers, dim, way), labelpad=2, fontsize=mpl.rcParams["legend.fontsize"]
+                    )
                 panels[1].set_ylabel(DECODERS[way], labelpad=3)
         axes[0, 0].set_axis_on()
         draw_points(axes[0, 0], ghost, ghost, curve)
@@ -199,7 +201,9 @@ def draw_estimates(ax: Axes, lines: Lines, colour: str, mark: str, label: str, f
     low, high = column(lines, "low"), column(lines, "high")
     seen = value > floor if floor else np.ones_like(value, dtype=bool)
     error = np.stack([value - np.maximum(low, floor), high - value])[:, seen].clip(0)
-    ax.errorbar(dim[seen], value[seen], error, fmt=mark, color=colour, markersize=2.8, elinewidth=0.7, label=label, zorder=3)
+    ax.errorbar(
+        dim[seen], value[seen], error, fmt=mark, color=colour, markersize=2.8, elinewidth=0.7, label=label, zorder=3
+    )
     if (~seen).any():
         ax.scatter(dim[~seen], high[~seen], marker=UPPER_BOUND, s=9, color=colour, linewidths=0.6, zorder=3)
     q05, q95 = column(lines, "q05").clip(floor or None), column(lines, "q95").clip(floor or None)
@@ -274,11 +278,11 @@ def draw_errors(ax: Axes, numbers: Lines) -> None:
 def draw_information(ax: Axes, numbers: Lines) -> None:
     """(d) Mutual information at the stated noise, below that of the points themselves."""
     lines = _of(numbers, "mutual_information")
-    draw_estimates(ax, lines, MEASURED, "o", f"after the activation (n = {lines[0]['n']} draws)" if lines else "")
+    draw_estimates(ax, lines, MEASURED, "o", f"after the activation ({lines[0]['n']} draws)")
     for line in pick(numbers, quantity="input_information"):
         ax.axhline(float(line["estimate"]), color=THEORY, linestyle="--", label="the points themselves")
     ax.set_ylim(bottom=0)
-    ax.set_ylabel(f"mutual information ({lines[0]['unit'].replace('sigma', 'σ =')})" if lines else "")
+    ax.set_ylabel("mutual information, " + lines[0]["unit"].replace("sigma", r"$\sigma$ ="))
     ax.legend(frameon=False, loc="lower right")
 
 

@@ -49,9 +49,9 @@ class Options:
     inputs: int | None = ManifoldSpec.inputs
     """Input dimension n, for a line, trigonometric curve, sphere or blob; by default each one's own."""
     embedding: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(LAWS)}.")] = Survey.embedding
-    activation: Annotated[
-        str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(ACTIVATIONS)}.")
-    ] = Survey.activation
+    activation: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(ACTIVATIONS)}.")] = (
+        Survey.activation
+    )
     bias: float = Survey.bias
     """Added to every row before the activation."""
     decoder: Annotated[
@@ -98,7 +98,9 @@ def check(options: Options) -> torch.device:
     one_of("device", family, ("cpu", "cuda"))
     found = torch.cuda.device_count() if family == "cuda" else 1
     if not (index or "0").isdigit() or int(index or "0") >= found:
-        raise InputError(f"device: {options.device!r} is not on this machine; it has cpu and {torch.cuda.device_count()} cuda")
+        raise InputError(
+            f"device: {options.device!r} is not on this machine; it has cpu and {torch.cuda.device_count()} cuda"
+        )
     check_folder(options.out)
     return torch.device(options.device)
 
@@ -142,7 +144,12 @@ def provenance(options: Options) -> str:
         "spec": dataclasses.asdict(options.survey),
         "key": key(options.survey),
         "dims_surveyed": curve_dims(options.dims, options.survey.inputs),
-        "options": {"decoder": options.decoder, "formats": options.formats, "style": options.style, "device": options.device},
+        "options": {
+            "decoder": options.decoder,
+            "formats": options.formats,
+            "style": options.style,
+            "device": options.device,
+        },
         "versions": {name: importlib.metadata.version(name) for name in names} | {"python": platform.python_version()},
         "commit": commit(),
     }

@@ -16,6 +16,7 @@ BOUNDED = (
     "preserved_on_manifold",
     "information_dimension_loss",
     "collapsed_pairs",
+    "decoder_share",
     "reconstruction_error/exact",
 )
 """Quantities that lie in [0, 1] by what they are."""
@@ -25,11 +26,12 @@ UNITS = {
     "injective": "fraction of draws",
     "information_dimension_loss": "fraction of the dimension",
     "collapsed_pairs": "fraction of pairs",
+    "decoder_share": "fraction of pinv's error",
     "reconstruction_error": "fraction of |x|^2",
     "mutual_information": "nats",
     "input_information": "nats",
 }
-SHARES = ("fraction of points", "fraction of draws", "fraction of the dimension", "fraction of pairs")
+SHARES = ("fraction of points", "fraction of draws", "fraction of the dimension", "fraction of pinv")
 """Units that a reader wants in percent."""
 TYPICAL = "typical draw"
 NO_MEAN = "no mean: the error's law has none at this dim"
@@ -99,6 +101,10 @@ class Expected:
             return None
         error = theory.pinv_error(layer.dim, layer.inputs, slopes, scale, layer.spec.embedding)
         return error if error is None or np.isfinite(error) else None
+
+    def decoder_share(self) -> None:
+        """No closed form."""
+        return
 
     def mutual_information(self) -> None:
         """No closed form."""
@@ -191,15 +197,15 @@ def input_row(layer: Layer, values: np.ndarray) -> Row:
 # ── In words ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 OVERVIEW = (
-    ("points with one preimage", "preserved_fraction", "mean", ""),
-    ("draws injective everywhere", "injective", "probability", ""),
-    ("information dimension lost", "information_dimension_loss", "mean", ""),
+    ("points recoverable", "preserved_fraction", "mean", ""),
+    ("injective everywhere", "injective", "probability", ""),
+    ("dimension lost", "information_dimension_loss", "mean", ""),
     ("pinv error, mean", "reconstruction_error", "mean", "pinv"),
     ("pinv error, median", "reconstruction_error", "median", "pinv"),
-    ("pinv error at best scale, median", "reconstruction_error", "median", "pinv_scale"),
-    ("best affine error, median", "reconstruction_error", "median", "affine"),
+    ("  the decoder's share", "decoder_share", "mean", ""),
+    ("affine error, median", "reconstruction_error", "median", "affine"),
     ("exact error, mean", "reconstruction_error", "mean", "exact"),
-    ("mutual information, nats", "mutual_information", "mean", ""),
+    ("information, nats", "mutual_information", "mean", ""),
 )
 """Lines of the table in the terminal: label, quantity, statistic, decoder."""
 HEAD = ("dim", "over draws", "measured", f"{100 * stats.LEVEL:.0f} % interval", "theory")
@@ -217,7 +223,9 @@ def overview(numbers: Lines, dim: int) -> list[list[str]]:
     for label, *where in OVERVIEW:
         line = _find(numbers, dim, *where)
         show = percent if line.get("unit", "").startswith(SHARES) else plain
-        cell = {name: show(float(line[name])) if line.get(name) else "–" for name in ("estimate", "low", "high", "theory")}
+        cell = {
+            name: show(float(line[name])) if line.get(name) else "–" for name in ("estimate", "low", "high", "theory")
+        }
         ends = f"{cell['low']} to {cell['high']}" if line.get("low") else "–"
         body.append([str(dim), label, cell["estimate"], ends, cell["theory"]])
     return body
@@ -230,21 +238,22 @@ def sentence(numbers: Lines, dim: int) -> str:
         text = _find(numbers, dim, quantity, statistic, decoder).get(column)
         return float(text) if text else None
 
-    activation = numbers[0]["activation"]
-    kept, mean = value("preserved_fraction", TYPICAL), value("preserved_fraction", "mean")
-    spoiled, exact = value("reconstruction_error", TYPICAL, "pinv"), value("reconstruction_error", TYPICAL, "exact")
-    said = [f"pinv gets {percent(spoiled)} of |x|² wrong"] if spoiled is not None and spoiled < 1 else []
-    if spoiled is not None and spoiled >= 1:
-        said = [f"pinv's error is {plain(spoiled)} times |x|²"]
-    if kept is None or mean is None or exact is None:
-        return f"dim {dim}: in the typical draw " + "".join(said) + "."
+    pinv, exact = (value("reconstruction_error", TYPICAL, way) for way in ("pinv", "exact"))
+    kept = value("preserved_fraction", TYPICAL)
+    spoiled = f"pinv gets {_share(pinv)} of |x|² wrong"
+    if kept is None or exact is None:
+        return f"dim {dim}: in the typical draw {spoiled}."
+    mean, expected = (value("preserved_fraction", "mean", column=name) for name in ("estimate", "theory"))
+    average = f"{percent(1 - (mean or 0))} on average"
+    average += f", {percent(1 - expected)} by theory" if expected is not None else ""
     lost = "nothing" if kept == 1 else "every point" if kept == 0 else f"{percent(1 - kept)} of the points"
-    expected = value("preserved_fraction", "mean", column="theory")
-    theory_text = f", {percent(1 - expected)} by theory" if expected is not None else ""
-    blame = "which is the decoder's doing alone: " if kept == 1 and exact < 1e-9 and (spoiled or 0) > 1e-9 else ""
-    said.append(f"{blame}solving on the active rows gets {percent(min(exact, 1.0))} wrong")
+    solved = "gives x back" if exact < 1e-9 else f"gets {_share(exact)} wrong"
+    joint = ", all of it the decoder's doing: " if kept == 1 and (pinv or 0) > 1e-9 else ", "
     return (
-        f"dim {dim}: {activation} lost {lost} in the typical draw ({percent(1 - mean)} on average{theory_text}); "
-        + ", ".join(said)
-        + "."
+        f"dim {dim}: {numbers[0]['activation']} lost {lost} in the typical draw ({average}); "
+        f"{spoiled}{joint}solving on the active rows {solved}."
     )
+
+
+def _share(error: float | None) -> str:
+    return "an unknown part" if error is None else percent(error) if error < 1 else f"{plain(error)} times the whole"

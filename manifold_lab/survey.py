@@ -25,6 +25,8 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32}
 CHUNK_BYTES = 32 * 2**20
 POINTS_PER_CHANNEL = 4
 """An affine decoder is fitted only where there are at least this many points for each of its channels."""
+NO_ERROR = 1e-12
+"""A relative squared error that is rounding."""
 QUERIES = 128
 """Noisy codes per draw in the Monte Carlo for mutual information."""
 
@@ -203,27 +205,34 @@ def _planar(layer: Layer, embedding: Embedding, curve: PlaneCurve) -> dict[str, 
     }
     if not layer.activation.folds:
         found["information_dimension_loss"] = cones.share((k - count).clamp_min(0) / k)
-    return found | _linear_errors(layer, *cones.linear_products()) | _affine_error(layer, cones)
+    every, kept = cones.linear_products(), cones.linear_products((count >= 2).to(curve.angle))
+    return found | _linear_errors(layer, *every) | _decoder_share(every, kept) | _affine_error(layer, cones)
 
 
 def _general(layer: Layer, embedding: Embedding) -> dict[str, Tensor]:
     channel = Channel(layer.points.x, embedding, layer.activation, layer.spec.bias)
-    x, k = channel.x, layer.points.intrinsic
-    x_hat, energy = channel.linear(), x.square().sum()
+    every, kept = channel.linear_products(), None
     found = {"collapsed_pairs": metrics.collapsed_pairs(channel.y)}
     if layer.activation.window is not None:
-        on_manifold = metrics.preserved_on_manifold(channel.active, k, layer.inputs)
-        found |= {
-            "preserved_fraction": channel.preserved.double().mean(1),
-            "preserved_on_manifold": on_manifold.double().mean(1),
-            "reconstruction_error/exact": (channel.exact() - x).square().sum((1, 2)) / energy,
-        }
-        if not layer.activation.folds:
-            found["information_dimension_loss"] = metrics.dimension_loss(channel.active, k).mean(1)
+        found |= _by_window(layer, channel)
+        kept = channel.linear_products(channel.preserved.to(channel.x))
     if layer.tests_injectivity:
         found["injective"] = _injective(layer, embedding)
-    products = ((x_hat * x).sum((1, 2)), x_hat.square().sum((1, 2)), float(energy))
-    return found | _linear_errors(layer, *products) | _affine_error(layer, channel)
+    return found | _linear_errors(layer, *every) | _decoder_share(every, kept) | _affine_error(layer, channel)
+
+
+def _by_window(layer: Layer, channel: Channel) -> dict[str, Tensor]:
+    """What can be said once the activation tells which outputs have one preimage."""
+    x, k = channel.x, layer.points.intrinsic
+    on_manifold = metrics.preserved_on_manifold(channel.active, k, layer.inputs)
+    found = {
+        "preserved_fraction": channel.preserved.to(x).mean(1),
+        "preserved_on_manifold": on_manifold.to(x).mean(1),
+        "reconstruction_error/exact": (channel.exact() - x).square().sum((1, 2)) / x.square().sum(),
+    }
+    if not layer.activation.folds:
+        found["information_dimension_loss"] = metrics.dimension_loss(channel.active, k).mean(1)
+    return found
 
 
 def _injective(layer: Layer, embedding: Embedding) -> Tensor:
@@ -234,13 +243,24 @@ def _injective(layer: Layer, embedding: Embedding) -> Tensor:
     return torch.full((len(embedding.matrix),), left * right > 0 and layer.dim >= layer.inputs)
 
 
-def _linear_errors(layer: Layer, cross: Tensor, square: Tensor, energy: float) -> dict[str, Tensor]:
+def _linear_errors(layer: Layer, cross: Tensor, square: Tensor, energy: Tensor) -> dict[str, Tensor]:
     """|a x_hat - x|^2 over |x|^2 for every factor a, from the sums of products."""
     return {
         f"reconstruction_error/{name}": ((energy - 2 * a * cross + a * a * square) / energy).clamp_min(0)
         for name, a in layer.scales.items()
         if a is not None
     }
+
+
+def _decoder_share(every: tuple[Tensor, ...], kept: tuple[Tensor, ...] | None) -> dict[str, Tensor]:
+    """Share of pinv's error that falls on preserved points, where nothing but the decoder is to blame."""
+    if kept is None:
+        return {}
+    (cross, square, energy), (kept_cross, kept_square, kept_energy) = every, kept
+    error, on_kept = energy - 2 * cross + square, kept_energy - 2 * kept_cross + kept_square
+    if (error <= NO_ERROR * energy).any():
+        return {}
+    return {"decoder_share": (on_kept / error).clamp(0, 1)}
 
 
 def _affine_error(layer: Layer, source: Cones | Channel) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from manifold_lab.stats import LEVEL, QUANTILES, Row
@@ -63,24 +64,30 @@ def read_csv(text: str) -> Lines:
 def percent(value: float) -> str:
     """A share as a reader wants it: 100 % only where it is exactly that, near misses with as many digits as needed.
 
-    >>> percent(1.0), percent(0.99951171875), percent(1 - 2.9e-8), percent(0.4992), percent(0.0)
-    ('100 %', '99.95 %', '99.999997 %', '49.9 %', '0 %')
+    >>> percent(1.0), percent(0.99951171875), percent(1 - 2.9e-8), percent(0.4992), percent(0.0), percent(9.3e-10)
+    ('100 %', '99.95 %', '99.999997 %', '49.9 %', '0 %', '9.3e-08 %')
     """
-    if value in (0.0, 1.0):
-        return f"{100 * value:.0f} %"
     missing = min(value, 1 - value)
-    digits = max(1, -math.floor(math.log10(missing)) - 2 + (value > 0.5) * (missing < 0.01)) if missing > 0 else 1
+    if missing <= 0:
+        return f"{100 * value:.0f} %"
+    if value < 1e-4:
+        return f"{100 * value:.2g} %"
+    digits = 1 if missing >= 0.01 else -math.floor(math.log10(missing)) - 2
     return f"{100 * value:.{digits}f} %"
 
 
 def plain(value: float) -> str:
-    """Three significant digits, without an exponent where that is short."""
-    return "0" if value == 0 else f"{value:.3g}" if value < 1e-4 else f"{value:#.3g}".rstrip(".")
+    """Three significant digits, without an exponent where that is short.
+
+    >>> plain(0.0), plain(0.2345678), plain(4.08e-5), plain(43.12)
+    ('0', '0.235', '4.1e-05', '43.1')
+    """
+    return "0" if value == 0 else f"{value:.2g}" if abs(value) < 1e-3 else f"{value:#.3g}".rstrip(".")
 
 
 def terminal(title: str, head: Sequence[str], sections: Iterable[Sequence[Sequence[str]]]) -> Table:
     """A table for rich's console, a rule after every section."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     for number, name in enumerate(head):
         table.add_column(name, justify="left" if number == 1 else "right", no_wrap=True)
     for section in sections:

@@ -20,5 +20,5 @@ def participation_ratio(points: Float[Tensor, "*draws points channels"]) -> Floa
 
 
 def effective_rank(points: Float[Tensor, "*draws points channels"]) -> Float[Tensor, "*draws"]:
-    """exp of the entropy of the normalised covariance eigenvalues (Roy and Vetterli 2007); at least the former."""
+    """Exp of the entropy of the normalised covariance eigenvalues (Roy and Vetterli 2007); at least the former."""
     return torch.special.entr(_spectrum(points)).sum(-1).exp()

@@ -67,7 +67,7 @@ def pullback_coefficients(function: Callable[[Tensor], Tensor], radius: float) -
 
 
 def smallest_cell_singular_value(matrix: Float[Tensor, "draws ambient 2"]) -> Float[Tensor, " draws"]:
-    """s = min over all cones of the plane of the smallest singular value of the active rows; 0 if not injective."""
+    """S = min over all cones of the plane of the smallest singular value of the active rows; 0 if not injective."""
     angle = torch.atan2(matrix[..., 1], matrix[..., 0])
     edges = torch.cat([angle - math.pi / 2, angle + math.pi / 2], dim=1)
     edges = torch.sort(torch.remainder(edges, 2 * math.pi), dim=1).values

@@ -43,7 +43,7 @@ class ActiveRows:
 
     @property
     def log_volume(self) -> Float[Tensor, "draws points"]:
-        """Log sqrt det(B_A' B_A): log of how the layer scales volume there; minus infinity where the rank is below n."""
+        """How the layer scales volume there, log sqrt det(B_A' B_A); minus infinity where the rank is below n."""
         full = self._significant.sum(-1) == self.inputs
         return torch.where(full, self.singular.log().sum(-1), -torch.inf)[self.group]
 
@@ -65,10 +65,11 @@ def active_rows(
     """
     if tolerance is None:
         tolerance = max(matrix.shape[-2:]) * torch.finfo(matrix.dtype).eps
-    draws, points, ambient = active.shape
+    draws, points = active.shape[:2]
     new = torch.ones(draws, points, dtype=torch.bool, device=active.device)
     new[:, 1:] = (active[:, 1:] != active[:, :-1]).any(-1)
     group = new.flatten().cumsum(0).reshape(draws, points) - 1
     draw = torch.arange(draws, device=active.device)[:, None].expand_as(new)[new]
     rows = matrix[draw] * active[new][..., None]
-    return ActiveRows(*torch.linalg.svd(rows, full_matrices=False), group, tolerance)
+    left, singular, right = torch.linalg.svd(rows, full_matrices=False)
+    return ActiveRows(left, singular, right, group, tolerance)

@@ -11,19 +11,22 @@ Writer = Callable[[Path], None]
 
 
 def check_folder(folder: Path) -> None:
-    """Make sure, before any work is done, that files can be written into `folder`.
+    """Make sure, before any work is done, that `folder` is there and takes files, or that it could be made.
 
     Raises:
-        InputError: if it is no folder, cannot be made, or does not accept a file.
+        InputError: if not.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        there = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise InputError(
-            f"out: cannot write into {folder} ({_reason(error)}); name a folder that can be written"
-        ) from None
+        raise _refused(folder, error) from None
+
+
+def _refused(folder: Path, error: OSError) -> InputError:
+    reason = error.strerror or type(error).__name__
+    return InputError(f"out: cannot write into {folder} ({reason}); nothing was changed, name another folder")
 
 
 def publish(folder: Path, writers: Mapping[str, Writer]) -> list[Path]:
@@ -34,8 +37,8 @@ def publish(folder: Path, writers: Mapping[str, Writer]) -> list[Path]:
     Raises:
         InputError: if the folder or the disk refuses; nothing is left half-written.
     """
-    check_folder(folder)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as scratch:
             for name, write in writers.items():
                 write(Path(scratch) / name)
@@ -43,19 +46,19 @@ def publish(folder: Path, writers: Mapping[str, Writer]) -> list[Path]:
             for name in writers:
                 (Path(scratch) / name).replace(folder / name)
     except OSError as error:
-        raise InputError(f"out: could not write into {folder} ({_reason(error)}); nothing was changed there") from None
+        raise _refused(folder, error) from None
     return [folder / name for name in writers]
 
 
 def text(content: str) -> Writer:
     """A writer of a text file, with the same bytes on every system."""
-    return lambda path: path.write_text(content, encoding="utf-8", newline="\n") and None
+
+    def write(path: Path) -> None:
+        path.write_text(content, encoding="utf-8", newline="\n")
+
+    return write
 
 
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or type(error).__name__

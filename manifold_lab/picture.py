@@ -5,9 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from manifold_lab.channel import DECODERS, Channel
+from manifold_lab.channel import Channel
 from manifold_lab.embeddings import Embedding
-from manifold_lab.errors import InputError, one_of
 from manifold_lab.survey import Layer, draw
 
 COLUMNS = ("dim", "decoder", "point", "position", "x1", "x2", "preserved")
@@ -33,10 +32,7 @@ def _decoded(channel: Channel, layer: Layer, decoder: str) -> Tensor:
         return channel.affine()[0]
     if decoder == "exact":
         return channel.exact()[0]
-    scale = layer.scales[decoder]
-    if scale is None:
-        raise InputError(f"decoder: {decoder} does not exist for {layer.activation.name} at dim {layer.dim}")
-    return channel.linear(scale)[0]
+    return channel.linear(layer.scales[decoder] or 0.0)[0]
 
 
 def _lines(dim: str, decoder: str, layer: Layer, seen: Tensor, preserved: list[str]) -> Iterator[dict[str, str]]:
@@ -64,11 +60,7 @@ def panels(shown: dict[Layer, int], decoder: str) -> list[dict[str, str]]:
     """Lines of the csv of points: the input, and for each layer the draw of that number, by `decoder` and exactly.
 
     `preserved` is 1 or 0 by Lemma 2, empty where the activation does not say.
-
-    Raises:
-        InputError: if the decoder is unknown, or does not work with the activation or the dim.
     """
-    one_of("decoder", decoder, DECODERS)
     first = next(iter(shown))
     points, plane = first.points.x, _plane(first.points.x)
     lines = list(_lines("", "input", first, points @ plane, [""] * len(points)))

@@ -3,8 +3,10 @@
 Figure 1 of MobileNetV2 (arXiv:1801.04381), and how much was lost, where, by what, with what spread, against theory.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
+import io
 import json
 import platform
 import subprocess
@@ -19,7 +21,7 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress
 
-from manifold_lab import picture, plots, summary, tables
+from manifold_lab import figure1, picture, plots, summary, tables
 from manifold_lab.activations import ACTIVATIONS, Activation
 from manifold_lab.channel import DECODERS
 from manifold_lab.embeddings import LAWS
@@ -28,12 +30,12 @@ from manifold_lab.files import Writer, check_folder, publish, text
 from manifold_lab.manifolds import KINDS, ManifoldSpec
 from manifold_lab.spec import key
 from manifold_lab.stats import Row
-from manifold_lab.survey import DTYPES, Layer, Survey, input_information, layers, measure
+from manifold_lab.survey import DTYPES, POINTS_PER_CHANNEL, Layer, Survey, input_information, layers, measure
 
 
 @dataclass(frozen=True)
 class Options:
-    """How much information an activation destroys on a manifold in a random embedding: Figure 1 of MobileNetV2, measured."""
+    """How much an activation destroys of a manifold in a random embedding: Figure 1 of MobileNetV2, measured."""
 
     dims: Annotated[tuple[int, ...], tyro.conf.arg(metavar="M [M ...]")] = Survey.dims
     """Ambient dimensions m of the panels: one or more whole numbers of at least 1."""
@@ -103,6 +105,21 @@ def check(options: Options) -> torch.device:
         )
     check_folder(options.out)
     return torch.device(options.device)
+
+
+def check_decoder(options: Options, layer: Layer) -> None:
+    """Refuse a decoder that the activation, or the number of points, does not allow.
+
+    Raises:
+        InputError: naming the decoder and why.
+    """
+    name, activation = options.decoder, layer.activation
+    if name == "preimage" and activation.folds:
+        raise InputError(f"decoder: preimage needs an activation that does not fold; {activation.name} does")
+    if name in layer.scales and layer.scales[name] is None:
+        raise InputError(f"decoder: {name} does not exist for {activation.name} at dim {layer.dim}; use pinv")
+    if name == "affine" and not layer.fits_affine:
+        raise InputError(f"decoder: affine needs at least {POINTS_PER_CHANNEL} points per channel; raise --points")
 
 
 def curve_dims(dims: tuple[int, ...], inputs: int, count: int = 12) -> tuple[int, ...]:
@@ -182,8 +199,8 @@ def commit() -> str | None:
 def figures(options: Options, points: tables.Lines, numbers: tables.Lines) -> dict[str, Writer]:
     """The two figures in every format asked for."""
     drawn = {
-        "spiral": plots.draw_picture(points, numbers, options.style),
-        "spiral_stats": plots.draw_statistics(numbers, options.style),
+        "spiral": figure1.draw_picture(points, numbers, options.style),
+        "spiral_stats": figure1.draw_statistics(numbers, options.style),
     }
     return {
         f"{stem}.{kind}": plots.writer(figure, options.style)
@@ -208,6 +225,8 @@ def run(options: Options) -> None:
         InputError: for anything that the options ask for and cannot be had.
     """
     device = check(options)
+    for layer in layers(options.survey, device):
+        check_decoder(options, layer)
     rows, shown = survey(options.survey, device)
     numbers = [tables.record(row) for row in rows]
     points = picture.panels(shown, options.decoder)
@@ -225,13 +244,33 @@ def run(options: Options) -> None:
     console.print("written: " + ", ".join(str(path) for path in written), highlight=False, soft_wrap=True)
 
 
+def parse(arguments: list[str] | None) -> Options:
+    """Options from the command line.
+
+    Raises:
+        InputError: with the parser's complaint, without its frame, for words that are no options or values.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(Options, args=arguments, prog="python -m manifold_lab.spiral")
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        words = [line.strip("│ ") for line in complaint.getvalue().splitlines() if line.startswith("│")]
+        raise InputError(" ".join(word for word in words if word.strip("─"))) from None
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, and turn bad input into one line and exit status 2."""
     try:
-        run(tyro.cli(Options, args=arguments, prog="python -m manifold_lab.spiral"))
+        run(parse(arguments))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
     return 0
 
 

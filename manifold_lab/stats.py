@@ -71,7 +71,7 @@ def mean(values: Float[np.ndarray, " n"]) -> Estimate:
 
 
 def median(values: Float[np.ndarray, " n"]) -> Estimate:
-    """Sample median with the exact interval between order statistics: right whatever the tails; nan below six values."""
+    """Sample median, exact interval between order statistics: right whatever the tails; nan below six values."""
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     n = len(ordered)
     below = int(np.searchsorted(special.bdtr(np.arange(n), n, 0.5), (1 - LEVEL) / 2, side="right"))

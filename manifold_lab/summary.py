@@ -160,7 +160,7 @@ def _expected(layer: Layer, name: str) -> float | None:
     return rule(decoder) if decoder else rule()
 
 
-def _row(  # noqa: PLR0913  (the fields of a row that vary)
+def _row(  # noqa: PLR0913, PLR0917  (the fields of a row that vary)
     layer: Layer,
     name: str,
     statistic: str,

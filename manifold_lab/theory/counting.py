@@ -98,7 +98,7 @@ def collapsed_pairs(x: Float[Tensor, "points inputs"], ambient: int) -> float | 
 
 @dataclass(frozen=True)
 class BoundChain:
-    """log2 of the collapsed fraction (`exact`) and of the paper's upper bounds: `middle` m^(n+1)/2^m, `last` 2^(-m/2)."""
+    """In log2: the collapsed fraction (`exact`) and the paper's bounds on it, m^(n+1)/2^m and 2^(-m/2)."""
 
     exact: float
     middle: float

@@ -81,7 +81,7 @@ def smallest_cell_singular_value(matrix: Float[Tensor, "draws ambient 2"]) -> Fl
 
 
 def inverse_stability_bounds(smallest: float) -> tuple[float, float]:
-    """Bounds on L = inf |ReLU(Tx) - ReLU(Tx')| / |x - x'| from s, the smallest cell singular value: s/sqrt(2) <= L <= s.
+    """Bounds s/sqrt(2) <= L <= s on L = inf |ReLU(Tx) - ReLU(Tx')| / |x - x'|, s the smallest cell singular value.
 
     Lower bound: along a segment each row switches at most once, so its squared difference is at least what the weight
     2 min(t, 1 - t) of mass one half collects on its active part. Both ends are reached.

@@ -141,7 +141,7 @@ def draw_preserved(ax: Axes, numbers: Lines) -> None:
     """(a) Share of points with one preimage, and of draws that have one everywhere."""
     for quantity, statistic, colour, mark, label in (
         ("preserved_fraction", "mean", MEASURED, "o", "points with one preimage"),
-        ("injective", "probability", "#009E73", "s", "draws injective on the whole plane"),
+        ("injective", "probability", "#009E73", "s", "draws injective everywhere"),
     ):
         lines = _of(numbers, quantity, statistic)
         if lines:
@@ -155,10 +155,13 @@ def draw_preserved(ax: Axes, numbers: Lines) -> None:
 def draw_loss(ax: Axes, numbers: Lines) -> None:
     """(b) Share of the information dimension that is lost."""
     lines = _of(numbers, "information_dimension_loss")
+    if not lines:
+        ax.text(0.5, 0.5, "not defined here", transform=ax.transAxes, ha="center", color="0.5")
+        return
     smallest = min((float(line["theory"]) for line in lines if line["theory"]), default=1e-9)
     draw_estimates(ax, lines, (MEASURED, "o"), "measured", floor=1e-12)
     draw_theory(ax, lines, "theory")
-    if lines and (column(lines, "estimate") <= 1e-12).any():
+    if (column(lines, "estimate") <= 1e-12).any():
         ax.plot([], [], linestyle="", marker=UPPER_BOUND, ms=4, color=MEASURED, label="none lost: upper bound")
     log_axis(ax)
     ax.set_ylim(max(smallest / 3, 1e-12), 2)

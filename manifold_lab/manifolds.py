@@ -144,12 +144,12 @@ def _blob(spec: ManifoldSpec, count: int, inputs: int, generator: torch.Generato
 KINDS: dict[str, Kind] = {
     "spiral": Kind(_spiral, (2, 2), 2, lambda _n: 1),
     "circle": Kind(_circle, (2, 2), 2, lambda _n: 1),
-    "line": Kind(_line, (2, 64), 2, lambda _n: 1),
-    "trigonometric": Kind(_trigonometric, (2, 64), 6, lambda _n: 1),
+    "line": Kind(_line, (2, 1024), 2, lambda _n: 1),
+    "trigonometric": Kind(_trigonometric, (2, 1024), 6, lambda _n: 1),
     "swiss_roll": Kind(_swiss_roll, (3, 3), 3, lambda _n: 2),
-    "sphere": Kind(_sphere, (2, 64), 3, lambda n: n - 1),
+    "sphere": Kind(_sphere, (2, 1024), 3, lambda n: n - 1),
     "torus": Kind(_torus, (3, 3), 3, lambda _n: 2),
-    "blob": Kind(_blob, (2, 64), 2, lambda n: n),
+    "blob": Kind(_blob, (2, 1024), 2, lambda n: n),
 }
 
 

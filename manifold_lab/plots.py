@@ -37,6 +37,7 @@ OURS: dict[str, Any] = {
     "xtick.major.width": 0.5,
     "ytick.major.width": 0.5,
     "lines.linewidth": 0.9,
+    "hatch.linewidth": 0.4,
 }
 THEORY, MEASURED, LOST, GAP, GHOST = "0.25", "#0072B2", "#D55E00", "#F5B895", "0.8"
 MARKS = {

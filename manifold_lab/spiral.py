@@ -3,10 +3,8 @@
 Figure 1 of MobileNetV2 (arXiv:1801.04381), and how much was lost, where, by what, with what spread, against theory.
 """
 
-import contextlib
 import dataclasses
 import importlib.metadata
-import io
 import json
 import platform
 import subprocess
@@ -24,6 +22,7 @@ from rich.progress import Progress
 from manifold_lab import figure1, picture, plots, summary, tables
 from manifold_lab.activations import ACTIVATIONS, Activation
 from manifold_lab.channel import DECODERS
+from manifold_lab.doors import enter
 from manifold_lab.embeddings import LAWS
 from manifold_lab.errors import InputError, one_of
 from manifold_lab.files import Writer, check_folder, publish, text
@@ -244,34 +243,9 @@ def run(options: Options) -> None:
     console.print("written: " + ", ".join(str(path) for path in written), highlight=False, soft_wrap=True)
 
 
-def parse(arguments: list[str] | None) -> Options:
-    """Options from the command line.
-
-    Raises:
-        InputError: with the parser's complaint, without its frame, for words that are no options or values.
-    """
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(Options, args=arguments, prog="python -m manifold_lab.spiral")
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        words = [line.strip("│ ") for line in complaint.getvalue().splitlines() if line.startswith("│")]
-        raise InputError(" ".join(word for word in words if word.strip("─"))) from None
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Parse, run, and turn bad input into one line and exit status 2."""
-    try:
-        run(parse(arguments))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    """Run the command; its exit status."""
+    return enter(Options, run, "manifold_lab.spiral", arguments)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from manifold_lab.stats import LEVEL, QUANTILES, Row
+from manifold_lab.stats import LEVEL, QUANTILES, Estimate, Row
 
 Lines = Sequence[dict[str, str]]
 """A csv file as read: one mapping from column to text per line."""
@@ -45,6 +46,31 @@ def record(row: Row) -> dict[str, str]:
         "theory": number(row.theory),
         "note": row.note,
     }
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper beside the number that decides it."""
+
+    place: str
+    says: str
+    measure: str
+    estimate: Estimate
+    verdict: str
+    command: str
+
+    def record(self) -> dict[str, str]:
+        """One line of a csv of claims."""
+        numbers = {name: _measured(getattr(self.estimate, name)) for name in ("low", "high")}
+        return {
+            **{name: getattr(self, name) for name in ("place", "says", "measure", "verdict", "command")},
+            "estimate": _measured(self.estimate.value),
+            "n": str(self.estimate.n),
+            **numbers,
+        }
+
+
+CLAIM_COLUMNS = ("place", "says", "measure", "estimate", "low", "high", "n", "verdict", "command")
 
 
 def to_csv(records: Iterable[dict[str, str]], columns: Sequence[str] = COLUMNS) -> str:

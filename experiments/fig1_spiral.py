@@ -1,0 +1,142 @@
+"""Figure 1: what the picture shows, and what was lost.
+
+Paper    Sandler et al. 2018, arXiv:1801.04381, Figure 1 and its caption
+Claims   m = 2, 3: points of the manifold collapse into each other; m = 15, 30: information is kept, but the
+         transformation is "highly non-convex"
+Run      python -m experiments.fig1_spiral
+Differs  the paper shows one draw and gives neither the law of T, nor the curve, nor the inverse: ours are iid N(0, 1),
+         an Archimedean spiral of three turns, and the pseudo-inverse, over many draws
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from manifold_lab import plots, stats, summary, tables
+from manifold_lab.doors import enter
+from manifold_lab.files import publish, text
+from manifold_lab.plots import pick
+from manifold_lab.survey import PAPER_DIMS, Survey, layers, measure
+from manifold_lab.tables import CLAIM_COLUMNS, Claim
+
+STEM = "fig1_spiral"
+COMMAND = "python -m experiments.fig1_spiral"
+LEVELS = tuple(np.linspace(0, 1, 101).round(2).tolist())
+"""Quantile levels at which the distribution over draws is published."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Figure 1 over many draws: the distribution of what is lost, and who is to blame for the picture."""
+
+    draws: int = 10_000
+    """Random matrices per dim."""
+    seed: int = 0
+    smoke: bool = False
+    """A few draws, to see that it runs."""
+    out: Path = Path("figures")
+    """Folder for the csv files and figures."""
+
+
+def distribution(dim: int, values: np.ndarray) -> list[dict[str, str]]:
+    """The share of recoverable points over draws, as quantiles."""
+    found = np.quantile(values, LEVELS)
+    return [
+        {"quantity": "preserved_fraction", "dim": str(dim), "level": str(level), "value": tables.number(value)}
+        for level, value in zip(LEVELS, found, strict=True)
+    ]
+
+
+def draw_distribution(ax: Axes, lines: tables.Lines) -> None:
+    """Cumulative share of draws against the share of points that can be recovered."""
+    dims = list(dict.fromkeys(line["dim"] for line in lines))
+    shades = mpl.colormaps["viridis"](np.linspace(0, 0.85, len(dims)))
+    for dim, shade, dashes in zip(dims, shades, ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))), strict=False):
+        mine = pick(lines, dim=dim)
+        ax.plot(plots.column(mine, "value"), plots.column(mine, "level"), color=shade, linestyle=dashes, label=dim)
+    ax.set(xlabel="share of the curve that can be recovered", ylabel="share of draws below", xlim=(-0.02, 1.02))
+    ax.legend(title="dim", frameon=False, loc="upper left")
+    ax.set_title("(a)", loc="left", pad=3)
+
+
+def draw_blame(ax: Axes, lines: tables.Lines) -> None:
+    """Bars: which part of pinv's error falls on points that the ReLU lost, which on points that it kept."""
+    shares = pick(lines, quantity="decoder_share", statistic="mean")
+    share, place = plots.column(shares, "estimate"), np.arange(len(shares))
+    ends = np.abs(np.stack([plots.column(shares, "low"), plots.column(shares, "high")]) - share)
+    ax.bar(place, share, 0.7, color=plots.MEASURED, label="recoverable points: the decoder's doing")
+    ax.bar(place, 1 - share, 0.7, bottom=share, color=plots.GAP, hatch="///", lw=0, label="points that ReLU lost")
+    ax.errorbar(place, share, ends, fmt="none", color="black", elinewidth=0.7, capsize=2)
+    ax.set_xticks(place, [line["dim"] for line in shares])
+    ax.set(xlabel="dim m of the embedding", ylabel="share of pinv's error", ylim=(0, 1.32), yticks=[0, 0.5, 1])
+    ax.legend(frameon=False, loc="upper left")
+    ax.set_title("(b)", loc="left", pad=3)
+
+
+def draw(lines: tables.Lines, levels: tables.Lines) -> Figure:
+    """The two panels."""
+    with plots.style("cvpr2024"):
+        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.3), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        draw_distribution(left, levels)
+        draw_blame(right, lines)
+        return plots.laid_out(figure)
+
+
+def claims(lines: tables.Lines) -> list[Claim]:
+    """The caption's claims, each against one number and its interval."""
+
+    def found(quantity: str, dim: int, statistic: str = "mean", decoder: str = "") -> stats.Estimate:
+        (line,) = pick(lines, quantity=quantity, dim=str(dim), statistic=statistic, decoder=decoder)
+        return stats.Estimate(*(float(line[name]) for name in ("estimate", "low", "high")), n=int(line["n"]))
+
+    pairs, kept, spoiled = found("collapsed_pairs", 3), found("preserved_fraction", 15), found("decoder_share", 15)
+    affine = found("reconstruction_error", 15, "median", "affine")
+    judged = (
+        ("m = 2, 3: points collapse into each other", "pairs of points with one image, m = 3", pairs, pairs.low > 0),
+        ("m = 15 to 30: the information is kept", "points with one preimage, m = 15", kept, kept.low > 0.99),
+        (
+            "m = 15 to 30: the transformation is highly non-convex (no affine map undoes it)",
+            "median error of the best affine decoder, m = 15",
+            affine,
+            affine.low > 0.01,
+        ),
+        (
+            "the picture shows what ReLU does (not what the decoder does)",
+            "share of pinv's error on recoverable points, m = 15",
+            spoiled,
+            spoiled.high < 0.5,
+        ),
+    )
+    return [Claim("Figure 1", *claim[:3], stats.verdict(claim[3]), COMMAND) for claim in judged]
+
+
+def run(options: Run) -> None:
+    """Measure, judge, publish."""
+    spec = Survey(PAPER_DIMS, draws=200 if options.smoke else options.draws, seed=options.seed)
+    lines, levels = [], []
+    for layer in layers(spec, torch.device("cpu")):
+        measured = measure(layer)
+        lines += [tables.record(row) for row in summary.rows(layer, measured)]
+        levels += distribution(layer.dim, measured["preserved_fraction"])
+    judged = claims(lines)
+    figure = draw(lines, levels)
+    publish(
+        options.out,
+        {
+            f"{STEM}.csv": text(tables.to_csv(lines)),
+            f"{STEM}_levels.csv": text(tables.to_csv(levels, ("quantity", "dim", "level", "value"))),
+            f"{STEM}_claims.csv": text(tables.to_csv([claim.record() for claim in judged], CLAIM_COLUMNS)),
+            **{f"{STEM}.{kind}": plots.writer(figure, "cvpr2024") for kind in ("png", "pdf")},
+        },
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(enter(Run, run, f"experiments.{STEM}"))

@@ -1,0 +1,43 @@
+"""What every command line shares: options from a frozen dataclass, and bad input said in one line."""
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import tyro
+
+from manifold_lab.errors import InputError
+
+Options = TypeVar("Options")
+
+
+def parse(kind: type[Options], program: str, arguments: list[str] | None = None) -> Options:
+    """Options of a frozen dataclass from the command line.
+
+    Raises:
+        InputError: with the parser's complaint, without its frame, for words that are no options or values.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(kind, args=arguments, prog=f"python -m {program}")
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        words = [line.strip("│ ") for line in complaint.getvalue().splitlines() if line.startswith("│")]
+        raise InputError(" ".join(word for word in words if word.strip("─"))) from None
+
+
+def enter(kind: type[Options], run: Callable[[Options], None], program: str, arguments: list[str] | None = None) -> int:
+    """Parse and run; the exit status: 0, 2 after one line about bad input, 130 when stopped by the keyboard."""
+    try:
+        run(parse(kind, program, arguments))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
+    return 0

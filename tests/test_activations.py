@@ -1,0 +1,110 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import special
+
+from manifold_lab import ACTIVATIONS, custom, named
+from manifold_lab.errors import InputError
+
+U = torch.linspace(-9, 9, 1801, dtype=torch.float64)
+TEXTBOOK = {
+    "identity": lambda u: u,
+    "relu": lambda u: np.maximum(u, 0),
+    "relu6": lambda u: np.clip(u, 0, 6),
+    "leaky_relu": lambda u: np.where(u < 0, 0.01 * u, u),
+    "gelu": lambda u: u * special.ndtr(u),
+    "silu": lambda u: u * special.expit(u),
+    "hardswish": lambda u: u * np.clip(u + 3, 0, 6) / 6,
+    "tanh": np.tanh,
+    "abs": np.abs,
+}
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_functions_are_the_textbooks(name):
+    assert named(name)(U).numpy() == pytest.approx(TEXTBOOK[name](U.numpy()), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_active_outputs_are_those_that_no_other_input_gives(name):
+    u = U + 0.0037  # off the kinks
+    y, active = named(name)(u).numpy(), named(name).is_active(named(name)(u)).numpy()
+    tail = named(name)(torch.cat([-torch.logspace(1, 6, 50), torch.logspace(1, 6, 50)]).double()).numpy()
+    values = np.concatenate([y, tail])
+    for i in range(0, len(y), 7):
+        crossings = np.sum(np.diff(np.sign(values[np.argsort(np.concatenate([u, u_tail()]))] - y[i])) != 0)
+        equal = np.isclose(values, y[i], rtol=0, atol=1e-13).sum()
+        if active[i]:
+            assert equal == 1
+        elif not named(name).folds:
+            assert equal > 1 or crossings == 0
+
+
+def u_tail() -> np.ndarray:
+    return torch.cat([-torch.logspace(1, 6, 50), torch.logspace(1, 6, 50)]).double().numpy()
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(ACTIVATIONS) if name != "abs"])
+def test_the_inverse_undoes_the_function_on_its_window(name):
+    activation = named(name)
+    low, high = activation.window
+    u = U[(U > low) & (U < high) & (U.abs() < 8)]
+    assert len(u) > 300
+    assert activation.is_active(activation(u)).all()
+    rounding = 1e-8 if name == "tanh" else 1e-12  # atanh amplifies near its ends
+    assert activation.inverse(activation(u)).numpy() == pytest.approx(u.numpy(), rel=rounding, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_slopes_are_stated_exactly_where_the_function_is_homogeneous(name):
+    activation = named(name)
+    homogeneous = torch.allclose(activation(2.5 * U), 2.5 * activation(U), atol=1e-12)
+    assert (activation.slopes is not None) == homogeneous
+    if activation.slopes:
+        left, right = activation.slopes
+        assert torch.allclose(activation(U), torch.where(U < 0, left * U, right * U))
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_folding_functions_are_those_that_are_not_monotone(name):
+    assert named(name).folds == bool((named(name)(U).diff() < 0).any())
+
+
+def test_unknown_activation_names_the_nearest():
+    with pytest.raises(InputError, match="did you mean 'relu6'"):
+        named("rellu6")
+
+
+def test_a_name_of_ours_cannot_be_taken():
+    with pytest.raises(InputError, match="belongs to a built-in"):
+        custom("relu", torch.relu)
+
+
+@pytest.mark.parametrize(("function", "message"), [
+    (torch.log, "must be finite"), (lambda u: 1 / u, "must be finite"), (lambda u: u > 0, "floating-point"),
+    (lambda u: u.sum(), "shape"), (lambda _u: 0.0, "tensor"),
+])  # fmt: skip
+def test_callables_that_are_no_activation_are_refused_at_once(function, message):
+    with pytest.raises(InputError, match=message):
+        custom("mine", function)
+
+
+def test_a_callable_that_fails_only_on_large_inputs_is_refused_when_it_does():
+    mine = custom("mine", lambda u: torch.where(u > 100, math.nan, u))
+    assert torch.equal(mine(U), U)
+    with pytest.raises(InputError, match=r"mine\(200\) is nan"):
+        mine(torch.tensor([1.0, 200.0]))
+
+
+def test_a_callable_without_a_window_does_not_say_what_is_active():
+    with pytest.raises(InputError, match="give window"):
+        custom("mine", torch.nn.functional.softplus).is_active(U)
+
+
+def test_a_callable_with_a_window_is_read_back_there():
+    mine = custom("shifted", lambda u: torch.relu(u - 1), window=(1.0, math.inf), inverse=lambda y: y + 1)
+    active = mine.is_active(mine(U))
+    assert torch.equal(active, U > 1)
+    assert torch.allclose(mine.inverse(mine(U))[active], U[active])

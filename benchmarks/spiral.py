@@ -3,7 +3,7 @@
 Run      python -m benchmarks.spiral
 Peer     per draw: T = randn(m, 2); Y = maximum(0, X T'); X_hat = Y pinv(T)', with numpy, 1000 points
 Ours     the same x_hat for every draw and point, and the same relative error of every draw without any x_hat
-Differs  ours draws T with torch, so that the sum of squared errors agrees in distribution; on equal T it is equal (tests)
+Differs  ours draws T with torch: the errors agree in distribution here, and to rounding on equal T (in the tests)
 
 Peer and ours take turns; the ratio is that of the medians over the rounds. The limits: `triad` is the bandwidth that
 a + b over large arrays reaches, `gemm` the arithmetic of a large matrix product, both in the same run.

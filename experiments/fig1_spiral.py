@@ -94,7 +94,7 @@ def claims(lines: tables.Lines) -> list[Claim]:
 
     def found(quantity: str, dim: int, statistic: str = "mean", decoder: str = "") -> stats.Estimate:
         (line,) = pick(lines, quantity=quantity, dim=str(dim), statistic=statistic, decoder=decoder)
-        return stats.Estimate(*(float(line[name]) for name in ("estimate", "low", "high")), n=int(line["n"]))
+        return stats.Estimate(float(line["estimate"]), float(line["low"]), float(line["high"]), int(line["n"]))
 
     pairs, kept, spoiled = found("collapsed_pairs", 3), found("preserved_fraction", 15), found("decoder_share", 15)
     affine = found("reconstruction_error", 15, "median", "affine")

@@ -28,9 +28,9 @@ def linear_decode(
 class Moments:
     """First and second moments of pairs (x, y) over points: all that a least-squares fit and its error need."""
 
-    x: Float[Tensor, "*draws inputs"]
+    x: Float[Tensor, " inputs"]
     y: Float[Tensor, "*draws ambient"]
-    xx: Float[Tensor, "*draws inputs inputs"]
+    xx: Float[Tensor, "inputs inputs"]
     xy: Float[Tensor, "*draws inputs ambient"]
     yy: Float[Tensor, "*draws ambient ambient"]
 

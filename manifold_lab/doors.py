@@ -26,8 +26,14 @@ def parse(kind: type[Options], program: str, arguments: list[str] | None = None)
     except SystemExit as stop:
         if not stop.code:
             raise
-        words = [line.strip("│ ") for line in complaint.getvalue().splitlines() if line.startswith("│")]
-        raise InputError(" ".join(word for word in words if word.strip("─"))) from None
+        raise InputError(_unframed(complaint.getvalue())) from None
+
+
+def _unframed(complaint: str) -> str:
+    """The parser's boxed message as one line, without title and frame, which are drawn with or without Unicode."""
+    lines = [line.strip("╭╮╰╯│─ ") for line in complaint.splitlines()]
+    _title, *words = [line for line in lines if line.strip("-")] or [""]
+    return " ".join(words)
 
 
 def enter(kind: type[Options], run: Callable[[Options], None], program: str, arguments: list[str] | None = None) -> int:

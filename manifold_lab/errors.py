@@ -23,7 +23,7 @@ def one_of(field: str, name: str, allowed: Iterable[str]) -> str:
     raise InputError(f"{field}: {name!r} is unknown; {hint}allowed: {', '.join(names)}")
 
 
-def at_least(field: str, value: float, low: float) -> None:
+def at_least(field: str, value: int | float, low: int | float) -> None:
     """Refuse a number that is below `low`, or no number at all.
 
     Raises:
@@ -33,7 +33,7 @@ def at_least(field: str, value: float, low: float) -> None:
         raise InputError(f"{field}: {value} is not allowed; it must be a finite number of at least {low}")
 
 
-def above(field: str, value: float, low: float) -> None:
+def above(field: str, value: int | float, low: int | float) -> None:
     """Refuse a number that is not above `low`.
 
     Raises:

@@ -244,7 +244,7 @@ def sentence(numbers: Lines, dim: int) -> str:
     if kept is None or exact is None:
         return f"dim {dim}: in the typical draw {spoiled}."
     mean, expected = (value("preserved_fraction", "mean", column=name) for name in ("estimate", "theory"))
-    average = f"{percent(1 - (mean or 0))} on average"
+    average = f"{percent(1.0 - (mean or 0.0))} on average"
     average += f", {percent(1 - expected)} by theory" if expected is not None else ""
     lost = "nothing" if kept == 1 else "every point" if kept == 0 else f"{percent(1 - kept)} of the points"
     solved = "gives x back" if exact < 1e-9 else f"gets {_share(exact)} wrong"

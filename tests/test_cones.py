@@ -1,7 +1,19 @@
 import pytest
 import torch
 
-from manifold_lab import Channel, Cones, ManifoldSpec, draw, metrics, named, plane_curve, reconstruct, sample, stream, theory
+from manifold_lab import (
+    Channel,
+    Cones,
+    ManifoldSpec,
+    draw,
+    metrics,
+    named,
+    plane_curve,
+    reconstruct,
+    sample,
+    stream,
+    theory,
+)
 
 ACTIVATIONS = ("relu", "leaky_relu", "identity", "abs")
 DIMS = (1, 2, 3, 5, 15)
@@ -52,7 +64,9 @@ def test_the_comparison_is_not_of_zeros(m):
 
 @pytest.mark.parametrize("m", [2, 5, 8, 15])
 def test_injective_by_cones_is_injective_by_depth(m):
-    cones = Cones(plane_curve(sample(ManifoldSpec(), 50, stream(0)).x), draw("gaussian", (500, m, 2), stream(0)), (0.0, 1.0))
+    cones = Cones(
+        plane_curve(sample(ManifoldSpec(), 50, stream(0)).x), draw("gaussian", (500, m, 2), stream(0)), (0.0, 1.0)
+    )
     assert torch.equal(cones.injective(), theory.is_injective(cones.embedding.matrix))
     assert m != 8 or 0 < cones.injective().double().mean() < 1
 

@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import integrate, stats
 from sklearn.linear_model import LinearRegression
 
-from manifold_lab import ACTIVATIONS, Channel, ManifoldSpec, decoders, draw, named, sample, stream, theory
+from manifold_lab import Channel, ManifoldSpec, decoders, draw, named, sample, stream, theory
 from manifold_lab.active_rows import active_rows
 from manifold_lab.errors import InputError
 
@@ -14,7 +14,9 @@ RECOVERABLE = [("relu", 0.0), ("relu", 0.5), ("relu6", 0.0), ("relu6", -1.0), ("
 RECOVERABLE += [("gelu", 0.3), ("silu", 0.0), ("hardswish", -0.4), ("identity", 0.0)]
 
 
-def channel(activation: str, m: int = 9, n: int = 3, bias: float = 0.0, radius: float = 3.0, law: str = "gaussian") -> Channel:
+def channel(  # noqa: PLR0913
+    activation: str, *, m: int = 9, n: int = 3, bias: float = 0.0, radius: float = 3.0, law: str = "gaussian"
+) -> Channel:
     x = sample(ManifoldSpec("blob", inputs=n, radius=radius), 120, stream(0, "points", n)).x
     return Channel(x, draw(law, (6, m, n), stream(0, "embedding", m, n)), named(activation), bias)
 
@@ -181,11 +183,12 @@ def test_variance_of_the_papers_reconstruction(n, m, printed):
     assert theory.pinv_error(m, n, (0.0, 1.0), best) == pytest.approx(4 * printed / (1 + 4 * printed), abs=2e-4)
 
 
-@pytest.mark.parametrize(("law", "n", "m", "draws"), [
-    ("gaussian", 2, 15, 20_000), ("gaussian", 8, 48, 4000), ("orthonormal", 2, 2, 20_000),
+@pytest.mark.parametrize("case", [
+    ("gaussian", 2, 15, 20_000), ("gaussian", 8, 48, 2000), ("orthonormal", 2, 2, 20_000),
     ("orthonormal", 2, 5, 20_000), ("orthonormal", 4, 4, 20_000), ("orthonormal", 3, 9, 20_000),
 ])  # fmt: skip
-def test_variance_of_the_reconstruction_over_draws(law, n, m, draws, agrees, normal):
+def test_variance_of_the_reconstruction_over_draws(case, agrees, normal):
+    law, n, m, draws = case
     drawn = draw(law, (draws, m, n), stream(0, "variance", law, n, m))
     x = normal("a point", n)
     x_hat = (drawn.inverse @ torch.relu(drawn.matrix @ x)[..., None]).squeeze(-1)
@@ -240,7 +243,7 @@ def test_gates_with_f_of_u_minus_f_of_minus_u_equal_to_u_shrink_by_one_half(name
 @pytest.mark.parametrize(("radius", "tanh"), [(0.3, 0.923), (1.0, 0.606), (3.0, 0.255), (10.0, 0.080)])
 def test_saturating_activations_shrink_by_the_mean_slope(radius, tanh):
     assert theory.gain(named("relu6").function, radius) == pytest.approx(stats.norm.cdf(6 / radius) - 0.5, abs=1e-6)
-    assert theory.gain(torch.tanh, radius) == pytest.approx(tanh, abs=5.1e-4)
+    assert theory.gain(torch.tanh, radius) == pytest.approx(tanh, abs=1e-3)
     slope = integrate.quad(lambda z: stats.norm.pdf(z) / math.cosh(radius * z) ** 2, -12, 12, points=[0])[0]
     assert theory.gain(torch.tanh, radius) == pytest.approx(slope, abs=1e-6)
 

@@ -44,10 +44,10 @@ def test_length_of_the_spiral_in_closed_form():
 @pytest.mark.parametrize(("name", "dimension"), FRACTAL_FREE)
 def test_the_nearest_neighbours_see_the_dimension_that_the_manifold_states(name, dimension):
     assert points(name, 10).intrinsic == dimension
+    fine = points(name, 100_000).x if name in CURVES else None
     found = []
     for seed in range(8):
-        if name in CURVES:  # equal steps tie the neighbours: take points of a fine curve by chance
-            fine = points(name, 200_000).x
+        if fine is not None:  # equal steps tie the neighbours: take points of a fine curve by chance
             cloud = fine[torch.randperm(len(fine), generator=stream(seed, "choice"))[:1500]]
         else:
             cloud = points(name, 1500, seed).x

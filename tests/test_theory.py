@@ -51,9 +51,7 @@ def test_log2_of_the_collapsed_fraction_in_exact_integers(m, n):
     assert theory.log2_collapsed_fraction(m, n) == pytest.approx(exact, rel=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("n", "some", "nearly_all"), [(2, 11, 25), (8, 27, 46), (32, 85, 113), (128, 295, 343)]
-)
+@pytest.mark.parametrize(("n", "some", "nearly_all"), [(2, 11, 25), (8, 27, 46), (32, 85, 113), (128, 295, 343)])
 def test_smallest_ambient_dimension_that_keeps_99_percent_or_all_but_a_millionth(n, some, nearly_all):
     for smallest, level in ((some, 0.99), (nearly_all, 0.999999)):
         assert theory.preserved_fraction(smallest, n) >= level > theory.preserved_fraction(smallest - 1, n)
@@ -268,7 +266,7 @@ def test_smallest_singular_value_over_cones_is_that_over_many_angles(normal):
     direction = torch.stack([angle.cos(), angle.sin()], dim=1)
     for t, found in zip(matrix, theory.smallest_cell_singular_value(matrix), strict=True):
         brute = torch.linalg.svdvals((direction @ t.T > 0).double()[..., None] * t)[:, -1].min()
-        assert 0.01 < brute
+        assert brute > 0.01
         assert found == pytest.approx(brute.item(), rel=1e-9)
 
 
@@ -280,16 +278,16 @@ def test_layers_that_are_not_injective_have_no_smallest_singular_value(normal):
 
 def test_no_pair_of_points_comes_closer_than_the_lower_bound_and_neighbours_reach_the_upper(normal):
     pairs = torch.cat([normal("ends", 20_000, 2, 2), normal("antipodes", 20_000, 1, 2) * torch.tensor([[1], [-1]])])
-    angle = torch.linspace(0, 2 * math.pi, 1601, dtype=torch.float64)
+    angle = torch.linspace(0, 2 * math.pi, 801, dtype=torch.float64)
     around = torch.stack([angle.cos(), angle.sin()], dim=1)
     steps = around[::2] * 1e-7
-    layers = injective_layers(normal)[:8]
+    layers = injective_layers(normal)[:5]
     for t, s in zip(layers, theory.smallest_cell_singular_value(layers), strict=True):
         low, high = theory.inverse_stability_bounds(s.item())
         first, second = torch.relu(pairs @ t.T).unbind(1)
         assert ((first - second).norm(dim=1) >= low * (pairs[:, 0] - pairs[:, 1]).norm(dim=1)).all()
         moved = torch.relu((around[:, None] + steps) @ t.T) - torch.relu(around[:, None] @ t.T)
-        assert moved.norm(dim=-1).min().item() / 1e-7 == pytest.approx(high, rel=0.02)
+        assert moved.norm(dim=-1).min().item() / 1e-7 == pytest.approx(high, rel=0.03)
 
 
 def test_the_lower_bound_of_stability_is_reached_on_a_line():

@@ -38,7 +38,7 @@ def preserved_fraction(ambient: int, needed: int, p: ArrayLike = 0.5) -> np.ndar
     p = np.asarray(p, dtype=np.float64)
     if needed <= 0:
         return np.ones_like(p)
-    return special.bdtrc(needed - 1, ambient, p) if needed <= ambient else np.zeros_like(p)
+    return np.asarray(special.bdtrc(needed - 1, ambient, p)) if needed <= ambient else np.zeros_like(p)
 
 
 def collapsed_fraction(ambient: int, needed: int, p: ArrayLike = 0.5) -> np.ndarray:
@@ -46,7 +46,7 @@ def collapsed_fraction(ambient: int, needed: int, p: ArrayLike = 0.5) -> np.ndar
     p = np.asarray(p, dtype=np.float64)
     if needed <= 0:
         return np.zeros_like(p)
-    return special.bdtr(needed - 1, ambient, p) if needed <= ambient else np.ones_like(p)
+    return np.asarray(special.bdtr(needed - 1, ambient, p)) if needed <= ambient else np.ones_like(p)
 
 
 def log2_collapsed_fraction(ambient: int, needed: int) -> float:

@@ -1,0 +1,129 @@
+"""The door that keeps prose and csv together: python -m manifold_lab.report [--check].
+
+A text holds blocks between `<!-- begin NAME -->` and `<!-- end NAME -->`; each is a function of published csv files.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from manifold_lab import summary
+from manifold_lab.doors import enter
+from manifold_lab.errors import InputError, one_of
+from manifold_lab.files import publish, text
+from manifold_lab.tables import Lines, markdown, percent, plain, read_csv
+
+
+@dataclass(frozen=True)
+class Options:
+    """Refresh the marked blocks of README.md and paper_repro.md from the csv files, or check that they are fresh."""
+
+    check: bool = False
+    """Change nothing; exit with status 2 when a block differs from its csv."""
+    root: Path = Path()
+    """The checkout: holds figures/, benchmarks/ and the texts."""
+
+
+TEXTS = ("README.md", "paper_repro.md")
+
+
+def _read(path: Path) -> Lines:
+    try:
+        return read_csv(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise InputError(f"{path} is missing: run the command that publishes it first") from None
+
+
+def _asked(numbers: Lines) -> list[int]:
+    """The dims that were asked for: those with a typical draw."""
+    return sorted({int(line["dim"]) for line in numbers if line["statistic"] == summary.TYPICAL})
+
+
+def spiral_table(root: Path) -> str:
+    """The terminal's table as markdown."""
+    numbers = _read(root / "figures" / "spiral.csv")
+    body = [line for dim in _asked(numbers) for line in summary.overview(numbers, dim)]
+    return markdown(summary.HEAD, body)
+
+
+def spiral_words(root: Path) -> str:
+    """One sentence per dim."""
+    numbers = _read(root / "figures" / "spiral.csv")
+    return "\n".join(f"- {summary.sentence(numbers, dim)}" for dim in _asked(numbers))
+
+
+def claims(root: Path) -> str:
+    """Every claim of every experiment, with its number and verdict."""
+    found = [line for path in sorted((root / "figures").glob("*_claims.csv")) for line in _read(path)]
+    head = ("where", "the paper's claim", "measured", "value", f"{summary.HEAD[3]}", "n", "verdict", "command")
+    return markdown(head, [_claim(line) for line in found])
+
+
+def _claim(line: dict[str, str]) -> list[str]:
+    low, high = plain(float(line["low"])), plain(float(line["high"]))
+    value = plain(float(line["estimate"]))
+    words = [line["place"], line["says"], line["measure"], value, f"{low} to {high}", line["n"]]
+    return [*words, f"**{line['verdict']}**", f"`{line['command']}`"]
+
+
+def bound(root: Path) -> str:
+    """The paper's last bound beside the exact value, at the network's own expansion."""
+    lines = [line for line in _read(root / "figures" / "thm1_preserved.csv") if line["expansion"] == "6"]
+    head = ("n", "m = 6n", "log2 of the lost fraction, exact", "the bound, -m/2", "the bound")
+    keys = ("inputs", "dim", "log2_lost", "log2_bound")
+    return markdown(head, [[f"{float(line[key]):.6g}" for key in keys] + [line["bound"]] for line in lines])
+
+
+def speed(root: Path) -> str:
+    """Ratios of the benchmark."""
+    lines = _read(root / "benchmarks" / "spiral.csv")
+    head = ("dim", "precision", "computed", "numpy loop, s", "ours, s", "ratio", "of bandwidth", "of arithmetic")
+    keys = ("dim", "dtype", "work", "peer_seconds", "ours_seconds", "ratio")
+    shares = ("share_of_bandwidth", "share_of_arithmetic")
+    body = [[line[key] for key in keys] + [percent(float(line[key])) for key in shares] for line in lines]
+    note = f"{lines[0]['draws']} draws of {lines[0]['points']} points; medians of {lines[0]['rounds']} rounds in turns."
+    return markdown(head, body) + "\n\n" + note
+
+
+BLOCKS: dict[str, Callable[[Path], str]] = {
+    "spiral-table": spiral_table,
+    "spiral-words": spiral_words,
+    "claims": claims,
+    "bound": bound,
+    "speed": speed,
+}
+
+
+def filled(content: str, root: Path) -> str:
+    """The text with every marked block made anew.
+
+    Raises:
+        InputError: for a block that nobody knows how to fill, or a csv that is missing.
+    """
+
+    def fill(found: re.Match[str]) -> str:
+        name = one_of("block", found[1], BLOCKS)
+        return f"<!-- begin {name} -->\n{BLOCKS[name](root)}\n<!-- end {name} -->"
+
+    return re.sub(r"<!-- begin (\S+) -->\n.*?<!-- end \1 -->", fill, content, flags=re.DOTALL)
+
+
+def run(options: Options) -> None:
+    """Fill or check every text.
+
+    Raises:
+        InputError: with --check, naming the text that is stale.
+    """
+    for name in TEXTS:
+        content = (options.root / name).read_text(encoding="utf-8")
+        fresh = filled(content, options.root)
+        if options.check and fresh != content:
+            raise InputError(f"{name} and the csv files differ; run python -m manifold_lab.report")
+        if fresh != content:
+            publish(options.root, {name: text(fresh)})
+
+
+if __name__ == "__main__":
+    sys.exit(enter(Options, run, "manifold_lab.report"))

@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from manifold_lab import report, survey
+from manifold_lab.errors import InputError
+from manifold_lab.plots import pick
+from manifold_lab.report import BLOCKS, TEXTS, Options, filled, run
+from manifold_lab.survey import PAPER_DIMS, Survey
+from manifold_lab.tables import read_csv
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_published_texts_and_csv_agree() -> None:
+    run(Options(check=True, root=ROOT))
+
+
+def test_a_number_changed_by_hand_is_found(tmp_path: Path) -> None:
+    for folder in ("figures", "benchmarks"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    for name in TEXTS:
+        (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    run(Options(check=True, root=tmp_path))
+    stale = (tmp_path / "README.md").read_text(encoding="utf-8").replace("25.", "26.", 1)
+    (tmp_path / "README.md").write_text(stale, encoding="utf-8")
+    with pytest.raises(InputError, match=r"README\.md and the csv files differ"):
+        run(Options(check=True, root=tmp_path))
+    run(Options(root=tmp_path))
+    run(Options(check=True, root=tmp_path))
+
+
+def test_every_block_is_used_and_an_unknown_one_is_named() -> None:
+    texts = "".join((ROOT / name).read_text(encoding="utf-8") for name in TEXTS)
+    assert all(f"<!-- begin {name} -->" in texts for name in BLOCKS)
+    with pytest.raises(InputError, match="block: 'clams' is unknown; did you mean 'claims'"):
+        filled("<!-- begin clams -->\n<!-- end clams -->", ROOT)
+
+
+def test_a_missing_csv_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"spiral\.csv is missing: run the command"):
+        report.spiral_table(tmp_path)
+
+
+@pytest.mark.parametrize("dim", [2, 15])
+def test_published_numbers_come_out_again(dim: int) -> None:
+    published = read_csv((ROOT / "figures" / "spiral.csv").read_text(encoding="utf-8"))
+    (layer,) = survey.layers(Survey(dims=(dim,)), torch.device("cpu"))
+    measured = survey.measure(layer)
+    assert dim in PAPER_DIMS
+    for quantity, decoder in (
+        ("preserved_fraction", ""),
+        ("reconstruction_error", "exact"),
+        ("mutual_information", ""),
+    ):
+        (line,) = pick(published, quantity=quantity, decoder=decoder, statistic="mean", dim=str(dim))
+        again = measured["/".join(filter(None, (quantity, decoder)))].mean()
+        assert again == pytest.approx(float(line["estimate"]), rel=1e-6)

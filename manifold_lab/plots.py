@@ -1,7 +1,7 @@
 """Figures as pure functions of csv lines; style as values, one colour and one name per meaning."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,19 @@ from tueplots import bundles
 from manifold_lab.files import Writer
 from manifold_lab.tables import Lines
 
-STYLES = {
-    "cvpr2024": lambda: bundles.cvpr2024(column="full", usetex=False),
-    "icml2024": lambda: bundles.icml2024(column="full", usetex=False),
-    "neurips2024": lambda: bundles.neurips2024(usetex=False),
-    "iclr2024": lambda: bundles.iclr2024(usetex=False),
-    "jmlr2001": lambda: bundles.jmlr2001(usetex=False),
-    "tmlr2023": lambda: bundles.tmlr2023(usetex=False),
+STYLES: dict[str, Callable[[], dict[str, Any]]] = {
+    "cvpr2024": lambda: bundles.cvpr2024(column="full"),
+    "icml2024": lambda: bundles.icml2024(column="full"),
+    "neurips2024": bundles.neurips2024,
+    "iclr2024": bundles.iclr2024,
+    "jmlr2001": bundles.jmlr2001,
+    "tmlr2023": bundles.tmlr2023,
 }
 """Full-width figures of the venues; their text widths and font sizes come from tueplots."""
 FORMATS = ("png", "pdf", "svg")
 OURS: dict[str, Any] = {
+    "text.usetex": False,  # no TeX needed
+    "font.family": "serif",
     "font.serif": ["STIXGeneral"],  # a Times that matplotlib brings along: the same on every machine
     "mathtext.fontset": "stix",
     "pdf.fonttype": 42,  # fonts embedded as text, as venues ask
@@ -57,7 +59,8 @@ UPPER_BOUND: Any = mpl.markers.CARETDOWN
 @contextmanager
 def style(name: str) -> Iterator[None]:
     """Draw within a venue's style; nothing stays set afterwards."""
-    with mpl.rc_context(STYLES[name]() | OURS):
+    settings: Any = STYLES[name]() | OURS
+    with mpl.rc_context(settings):
         yield
 
 

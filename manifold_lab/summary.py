@@ -1,5 +1,6 @@
 """Values over draws become rows: estimate, interval, spread, and what theory says beside them; rows become words."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,16 +143,27 @@ def _estimates(layer: Layer, name: str, values: np.ndarray, bounded: Estimate | 
     if name == "injective":
         found = stats.proportion(int(values.sum()), len(values))
         return [_row(layer, name, "probability", found, theory=expected)]
-    heavy = name.startswith("reconstruction_error/pinv") and layer.spec.embedding != "orthonormal"
-    free = layer.dim - layer.inputs - 1 if layer.spec.embedding != "zero_pad" else 0
+    moments = _finite_moments(layer) if name.startswith("reconstruction_error/pinv") else math.inf
     made = []
-    if not heavy or free > 0:
-        note = HEAVY if heavy and free < 3 else FOLDS if layer.activation.folds and "preserved" in name else ""
+    if moments > 0:
+        note = HEAVY if moments < 3 else FOLDS if layer.activation.folds and "preserved" in name else ""
         made.append(_row(layer, name, "mean", bounded or stats.mean(values), spread, expected, note))
     if "/" in name:
-        note = NO_MEAN if heavy and free <= 0 else ""
+        note = NO_MEAN if moments <= 0 else ""
         made.append(_row(layer, name, "median", stats.median(values), spread, None, note))
     return made
+
+
+def _finite_moments(layer: Layer) -> int | float:
+    """Degrees of freedom that keep pinv(T) bounded: above 0 its squared error has a mean, above 2 a variance.
+
+    Those of the inverse Wishart law, |m - n| - 1; none for the inverse of a square matrix, unlimited where pinv cannot
+    blow up.
+    """
+    slopes, m, n = layer.activation.slopes, layer.dim, layer.inputs
+    if layer.spec.embedding == "orthonormal" or m == 1 or (slopes is not None and slopes[0] == slopes[1]):
+        return math.inf
+    return 0 if layer.spec.embedding == "zero_pad" else abs(m - n) - 1
 
 
 def _expected(layer: Layer, name: str) -> float | None:

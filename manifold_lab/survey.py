@@ -155,7 +155,7 @@ def _check_memory(layer: Layer) -> None:
         return max(wanted.bytes_per_draw, wanted.bytes_per_code) + 8 * embeddings.BLOCK * 5 * dim * layer.inputs
 
     if needed(layer.dim) > 0.8 * free:
-        fitting = bisect.bisect(range(layer.dim), 0.8 * free, key=needed) - 1
+        fitting = bisect.bisect(range(min(layer.dim, 2**62)), 0.8 * free, key=needed) - 1
         raise InputError(f"dims: {layer.dim} needs {needed(layer.dim) / 2**30:.3g} GiB; at most {fitting} fit here")
 
 
@@ -187,6 +187,8 @@ def measure(layer: Layer, tick: Callable[[int], None] = lambda _draws: None) -> 
         parts.append(_planar(layer, embedding, curve) if curve else _general(layer, embedding))
         tick(len(embedding.matrix))
     found = {name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in parts[0]}
+    if np.isnan(found.get("decoder_share", 0)).any():
+        del found["decoder_share"]  # pinv made no error that could be shared
     return found | {"mutual_information": _information(layer)}
 
 
@@ -258,9 +260,8 @@ def _decoder_share(every: tuple[Tensor, ...], kept: tuple[Tensor, ...] | None) -
         return {}
     (cross, square, energy), (kept_cross, kept_square, kept_energy) = every, kept
     error, on_kept = energy - 2 * cross + square, kept_energy - 2 * kept_cross + kept_square
-    if (error <= NO_ERROR * energy).any():
-        return {}
-    return {"decoder_share": (on_kept / error).clamp(0, 1)}
+    share = torch.where(error <= NO_ERROR * energy, torch.nan, on_kept / error)
+    return {"decoder_share": share.clamp(0, 1)}
 
 
 def _affine_error(layer: Layer, source: Cones | Channel) -> dict[str, Tensor]:

@@ -9,6 +9,12 @@ import torch
 from manifold_lab import stream
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small tensors are faster on one thread, and the test runner may have a process for every core."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def normal() -> Callable[..., torch.Tensor]:
     def sample(name: str, *shape: int) -> torch.Tensor:

@@ -44,13 +44,13 @@ def test_length_of_the_spiral_in_closed_form():
 @pytest.mark.parametrize(("name", "dimension"), FRACTAL_FREE)
 def test_the_nearest_neighbours_see_the_dimension_that_the_manifold_states(name, dimension):
     assert points(name, 10).intrinsic == dimension
-    fine = points(name, 100_000).x if name in CURVES else None
+    fine = points(name, 40_000).x if name in CURVES else None
     found = []
-    for seed in range(8):
+    for seed in range(6):
         if fine is not None:  # equal steps tie the neighbours: take points of a fine curve by chance
-            cloud = fine[torch.randperm(len(fine), generator=stream(seed, "choice"))[:1500]]
+            cloud = fine[torch.randperm(len(fine), generator=stream(seed, "choice"))[:1000]]
         else:
-            cloud = points(name, 1500, seed).x
+            cloud = points(name, 1000, seed).x
         found.append(metrics.two_nn(metrics.neighbours(cloud, 2)))
     spread = 4 * np.std(found, ddof=1)  # of one sample: its small bias is within that
     assert spread < dimension / 2
@@ -138,7 +138,7 @@ def test_other_seeds_give_other_points(name):
 
 @pytest.mark.parametrize(("bad", "message"), [
     ({"name": "spirall"}, "did you mean 'spiral'"), ({"name": "spiral", "inputs": 3}, "allowed: 2"),
-    ({"name": "blob", "inputs": 65}, "2 to 64"), ({"name": "sphere", "inputs": 1}, "2 to 64"),
+    ({"name": "blob", "inputs": 10**6}, "allowed: 2 to"), ({"name": "sphere", "inputs": 1}, "allowed: 2 to"),
     ({"turns": 0.0}, "turns"), ({"turns": -1.0}, "turns"), ({"turns": math.nan}, "turns"),
     ({"radius": 0.0}, "radius"), ({"radius": math.inf}, "radius"),
 ])  # fmt: skip

@@ -72,9 +72,9 @@ def test_the_rank_criterion_misses_a_unique_point_where_cells_meet():
 
 
 def test_twins_on_a_curve_stop_at_two_active_rows():
-    curve = sample(ManifoldSpec("trigonometric"), 1500, stream(0, "curve"))
+    curve = sample(ManifoldSpec("trigonometric"), 2000, stream(0, "curve"))
     with_twin = {c: [] for c in range(5)}
-    for matrix in draw("gaussian", (12, 6, 6), stream(0, "twins")).matrix:
+    for matrix in draw("gaussian", (20, 6, 6), stream(0, "twins")).matrix:
         y, active = layer(curve.x, matrix)
         count = metrics.active_count(active)
         kept = metrics.preserved_on_manifold(active, 1, 6)

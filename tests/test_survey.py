@@ -43,7 +43,7 @@ def same(one: dict, two: dict, rounding: float = 0.0) -> bool:
 def test_every_row_agrees_with_theory(case):
     changes, dims = CASES[case]
     compared = set()
-    for layer in layers(spec(draws=500, points=40, dims=dims, **changes), CPU):
+    for layer in layers(spec(draws=1000, points=80, dims=dims, **changes), CPU):
         values = measure(layer)
         for row in summary.rows(layer, values):
             if row.theory is None or row.note == summary.HEAVY:  # no variance, no standard error
@@ -112,13 +112,13 @@ def test_the_shortcut_for_the_plane_gives_what_the_general_way_gives(activation,
     changes = {"dims": (m,), "activation": activation}
     short = measured(**changes)
     monkeypatch.setattr(survey.Layer, "planar", property(lambda _layer: False))
-    assert same(short, measured(**changes), 1e-8)
+    assert same(short, measured(**changes), 1e-5)  # held-out errors of a fit to few points amplify rounding
 
 
 def test_single_precision_agrees_with_double():
     one, two = (measured(dims=(8,), points=400, dtype=dtype) for dtype in ("float64", "float32"))
-    for name in ("reconstruction_error/pinv", "mutual_information", "reconstruction_error/affine"):
-        assert np.allclose(one[name], two[name], rtol=1e-2, atol=1e-3)
+    for name in ("reconstruction_error/pinv", "mutual_information", "reconstruction_error/exact"):
+        assert np.allclose(one[name], two[name], rtol=1e-3, atol=3e-3)  # a point at an edge may change sides
 
 
 def test_a_draw_that_pinv_decodes_without_error_does_not_stop_the_survey(monkeypatch):
@@ -127,6 +127,38 @@ def test_a_draw_that_pinv_decodes_without_error_does_not_stop_the_survey(monkeyp
     error = found["reconstruction_error/pinv"]
     assert (error < 1e-12).any()
     assert (error > 1e-3).any()
+
+
+def test_dims_are_drawn_independently():
+    three, four = (next(survey.draw(layer, 16, 1)).matrix for layer in layers(spec(dims=(3, 4)), CPU))
+    assert not torch.isclose(three.flatten()[:3, None], four.flatten()).any()
+
+
+@pytest.mark.parametrize("changes", [{}, {"manifold": ManifoldSpec("sphere")}, {"bias": 0.5}])
+def test_the_decoders_share_is_the_error_that_falls_on_preserved_points(changes):
+    (layer,) = layers(spec(**changes), CPU)
+    found = measure(layer)["decoder_share"]
+    drawn = torch.cat([part.matrix for part in survey.draw(layer, 12, layer.bytes_per_draw)]).numpy()
+    x = layer.points.x.numpy()
+    for t, share in zip(drawn, found, strict=True):
+        u = x @ t.T + layer.spec.bias
+        error = (((np.maximum(u, 0) - layer.spec.bias) @ np.linalg.pinv(t).T - x) ** 2).sum(1)
+        kept = [np.linalg.matrix_rank(t[on]) == x.shape[1] for on in u > 0]
+        assert share == pytest.approx(error[kept].sum() / error.sum(), rel=1e-8)
+    assert 0.05 < found.mean() < 0.95
+
+
+@pytest.mark.parametrize("m", [3, 40])
+def test_an_isometry_of_any_width_keeps_the_information(m):
+    # sqrt(2/m) makes orthonormal columns of norm sqrt(m) stretch by sqrt(2): the noise is stretched with them
+    changes = {"points": 300, "information_draws": 30, "draws": 30, "dims": (m,)}
+    (layer,) = layers(spec(sigma=0.1, **changes), CPU)
+    one = survey.input_information(layer)
+    sent = {"embedding": "orthonormal", "activation": "identity", "sigma": 0.1 * math.sqrt(2)}
+    two = measured(**changes, **sent)["mutual_information"]
+    error = math.sqrt((one.var(ddof=1) + two.var(ddof=1)) / 30)
+    assert 4 * error < 0.2
+    assert abs(one.mean() - two.mean()) <= 4 * error
 
 
 def test_padding_with_zeros_does_not_profit_from_width_as_the_papers_way_does():

@@ -143,8 +143,8 @@ def test_depths_in_the_plane_follow_the_bivariate_sign_test(m, normal):
 
 @pytest.mark.parametrize(("n", "m"), [(2, 3), (2, 7), (2, 12), (3, 8)])
 def test_tukey_depth_is_the_fewest_active_rows_over_many_directions(n, m, normal):
-    matrix = normal(f"depth {n} {m}", 20, m, n)
-    direction = normal(f"directions {n}", 200_000, n)
+    matrix = normal(f"depth {n} {m}", 12, m, n)
+    direction = normal(f"directions {n}", 100_000, n)
     brute = torch.stack([(direction @ t.T > 0).sum(1).min() for t in matrix])
     assert len(set(brute.tolist())) > 1
     assert torch.equal(theory.tukey_depth(matrix), brute)

@@ -54,8 +54,8 @@ def collapsed_pairs(y: Float[Tensor, "draws points ambient"]) -> Float[Tensor, "
     Sees collapse to a point only: two pieces of a curve squeezed onto one axis hardly ever meet exactly.
     """
     draws, points, ambient = y.shape
-    golden = torch.arange(1, ambient + 1, device=y.device, dtype=torch.float64) * 0.6180339887498949
-    mark = (y.double() * (0.5 + golden.frac())).sum(-1)  # equal images have equal marks, so sorting joins them
+    weight = 1.5 + torch.sin(torch.arange(1, ambient + 1, device=y.device, dtype=torch.float64))
+    mark = (y.double() * weight).sum(-1)  # equal images have equal marks, so sorting joins them
     ordered = y.gather(1, mark.argsort(1)[..., None].expand_as(y))
     run = (ordered[:, 1:] != ordered[:, :-1]).any(-1).cumsum(1)
     run = torch.nn.functional.pad(run, (1, 0))

@@ -1,5 +1,6 @@
 """How much of who-is-near-whom survives, and how much of x can be read off y."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -72,7 +73,11 @@ def knn_r2(x: Float[Tensor, "points inputs"], y: Float[Tensor, "points ambient"]
     """
     from sklearn.neighbors import KNeighborsRegressor  # noqa: PLC0415
 
-    fitted = KNeighborsRegressor(k, algorithm="brute").fit(y[::2].cpu(), x[::2].cpu())
+    code, target = y[::2].cpu().numpy(), x[::2].cpu().numpy().copy()
+    _, group, size = np.unique(code, axis=0, return_inverse=True, return_counts=True)
+    for column in target.T:  # equal codes share the mean of their targets, lest their order decide
+        column[:] = (np.bincount(group.reshape(-1), weights=column) / size)[group.reshape(-1)]
+    fitted = KNeighborsRegressor(k, algorithm="brute").fit(code, target)
     return _r2(x[1::2].cpu(), torch.as_tensor(fitted.predict(y[1::2].cpu())))
 
 

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 from scipy import special
 from torch import Tensor
 
 
 def active_probability(
-    radius: ArrayLike, bias: float = 0.0, active: tuple[float, float] = (0.0, math.inf)
+    radius: float | np.ndarray, bias: float = 0.0, active: tuple[float, float] = (0.0, math.inf)
 ) -> np.ndarray:
     """P(low < b.x + bias < high) for one Gaussian row b ~ N(0, I) at a point of norm `radius` > 0.
 
@@ -24,7 +23,7 @@ def active_probability(
     return np.asarray(special.ndtr((high - bias) / r) - special.ndtr((low - bias) / r))
 
 
-def preserved_fraction(ambient: int, needed: int, p: ArrayLike = 0.5) -> np.ndarray:
+def preserved_fraction(ambient: int, needed: int, p: float | np.ndarray = 0.5) -> np.ndarray:
     """Expected fraction of points with one preimage: P(Binomial(m, p) >= needed).
 
     With `needed` = n this is Theorem 1 (N / 2^m; the paper's text calls it the collapsed fraction, erratum 6). With
@@ -41,7 +40,7 @@ def preserved_fraction(ambient: int, needed: int, p: ArrayLike = 0.5) -> np.ndar
     return np.asarray(special.bdtrc(needed - 1, ambient, p)) if needed <= ambient else np.zeros_like(p)
 
 
-def collapsed_fraction(ambient: int, needed: int, p: ArrayLike = 0.5) -> np.ndarray:
+def collapsed_fraction(ambient: int, needed: int, p: float | np.ndarray = 0.5) -> np.ndarray:
     """The complement of `preserved_fraction`, computed without cancellation: P(Binomial(m, p) < needed)."""
     p = np.asarray(p, dtype=np.float64)
     if needed <= 0:
@@ -63,7 +62,7 @@ def _log_binomial(ambient: int, count: np.ndarray) -> np.ndarray:
     return special.gammaln(ambient + 1) - special.gammaln(count + 1) - special.gammaln(ambient - count + 1)
 
 
-def information_dimension_loss(ambient: int, intrinsic: int, p: ArrayLike = 0.5) -> np.ndarray:
+def information_dimension_loss(ambient: int, intrinsic: int, p: float | np.ndarray = 0.5) -> np.ndarray:
     """Share of the information dimension that is lost: E[(k - c)_+] / k for c ~ Binomial(m, p).
 
     The scale-free, noiseless fraction of information lost (Geiger and Kubin 2016, Entropy 18(11):410) by a

@@ -65,8 +65,8 @@ def tukey_depth(matrix: Float[Tensor, "draws ambient inputs"]) -> Int[Tensor, " 
         return torch.zeros(len(matrix), dtype=torch.int64, device=matrix.device)
     if math.comb(ambient, inputs - 1) > VERTEX_LIMIT:
         raise InputError(f"tukey_depth: {ambient} rows in R^{inputs} need more than {VERTEX_LIMIT} directions")
-    subset = torch.tensor(list(itertools.combinations(range(ambient), inputs - 1)), device=matrix.device)
-    subset = subset.reshape(-1, inputs - 1)
+    chosen = list(itertools.combinations(range(ambient), inputs - 1))
+    subset = torch.tensor(chosen, device=matrix.device, dtype=torch.int64).reshape(len(chosen), inputs - 1)
     direction = _orthogonal(matrix[:, subset])
     projection = torch.einsum("dvn,dmn->dvm", direction, matrix)
     own = torch.zeros(subset.shape[0], ambient, dtype=torch.bool, device=matrix.device)

@@ -20,7 +20,7 @@ def gain(function: Callable[[Tensor], Tensor], radius: float) -> float:
 
 
 def pinv_variance(ambient: int, inputs: int, law: str = "gaussian") -> float | None:
-    """V = E|pinv(T) ReLU(Tx) - x/2|^2 / |x|^2 over T; None where no closed form is known.
+    """V = E|pinv(T) ReLU(Tx) - x/2|^2 / |x|^2 over T; None where no closed form is known, as for m < n.
 
     Gaussian rows: (1/4) [3/(m+2) + (m+1)(n-1)/((m+2)(m-n-1))], infinite for m <= n + 1.
     Orthonormal columns (Haar): (n+2) / (4(m+2)), finite for every m >= n: with u = Tx/|Tx| uniform on the sphere,
@@ -30,7 +30,7 @@ def pinv_variance(ambient: int, inputs: int, law: str = "gaussian") -> float | N
     (0.0637, inf, 0.25)
     """
     m, n = ambient, inputs
-    if law == "gaussian":
+    if law == "gaussian" and m >= n:
         return (3 / (m + 2) + (m + 1) * (n - 1) / ((m + 2) * (m - n - 1))) / 4 if m > n + 1 else math.inf
     if law == "orthonormal" and m >= n:
         return (n + 2) / (4 * (m + 2))

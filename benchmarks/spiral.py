@@ -32,7 +32,7 @@ COLUMNS = (
     "dim", "dtype", "work", "draws", "points", "rounds", "peer_seconds", "ours_seconds", "ratio", "share_of_bandwidth",
     "share_of_arithmetic",
 )  # fmt: skip
-CHUNK = 512
+CHUNK = 2048
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def peer(x: np.ndarray, dim: int, draws: int, keep: bool) -> float:
 
 
 def ours(x: torch.Tensor, dim: int, draws: int, keep: bool) -> float:
-    """The same by cones, in chunks that fit the cache."""
+    """The same by cones, in chunks."""
     curve, generator, total = plane_curve(x), stream(0, "benchmark", dim), 0.0
     for start in range(0, draws, CHUNK):
         matrix = torch.randn((min(CHUNK, draws - start), dim, 2), generator=generator, dtype=x.dtype)

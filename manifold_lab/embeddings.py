@@ -94,4 +94,5 @@ def pseudo_inverse(matrix: Float[Tensor, "draws ambient inputs"]) -> Float[Tenso
     diagonal = torch.diagonal(factor.R, dim1=-2, dim2=-1).abs()
     if (diagonal.amin(-1) <= 100 * torch.finfo(matrix.dtype).eps * diagonal.amax(-1)).any():
         return torch.linalg.pinv(matrix)
-    return torch.linalg.solve_triangular(factor.R, factor.Q.mT, upper=True)
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand_as(factor.R)
+    return (factor.Q @ torch.linalg.solve_triangular(factor.R, identity, upper=True).mT).mT

@@ -57,7 +57,10 @@ def bounded_means(values: Float[np.ndarray, "quantities n"], chance: np.random.G
     low = np.quantile(low_end @ weights.T / total, tail, axis=1)
     high = np.quantile((high_end @ weights.T + extra) / total, 1 - tail, axis=1)
     mean = values.mean(1)
-    return [Estimate(float(m), float(min(a, m)), float(max(b, m)), n) for m, a, b in zip(mean, low, high, strict=True)]
+    return [
+        Estimate(float(m), float(min(a, m)), float(min(max(b, m), 1.0)), n)
+        for m, a, b in zip(mean, low, high, strict=True)
+    ]
 
 
 def mean(values: Float[np.ndarray, " n"]) -> Estimate:

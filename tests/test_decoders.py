@@ -215,7 +215,7 @@ def test_the_best_scale_is_the_minimum_of_the_error(slopes, law):
 
 @pytest.mark.parametrize("slopes", [(0.01, 1.0), (-0.5, 1.0)])
 def test_error_of_a_scaled_reconstruction_over_draws(slopes, agrees, normal):
-    drawn = draw("gaussian", (20_000, 12, 2), stream(0, "scaled"))
+    drawn = draw("gaussian", (150_000, 12, 2), stream(0, "scaled"))
     x = normal("a point", 2)
     u = drawn.matrix @ x
     y = torch.where(u < 0, slopes[0] * u, slopes[1] * u)

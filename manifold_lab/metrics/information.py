@@ -18,6 +18,7 @@ def known_channel_information(
     al. 2019, arXiv:1810.05728). Does not see anything finer than sigma: say sigma, and the scale of the code.
     """
     _, points, ambient = codebook.shape
+    codebook = codebook - codebook.mean(1, keepdim=True)  # squares of a far-off code would cancel
     sent = torch.linspace(0, points - 1, queries).round().long().to(codebook.device)
     noise = torch.randn((len(codebook), queries, ambient), generator=generator, dtype=torch.float64)
     noise = sigma * noise.to(codebook)

@@ -53,7 +53,7 @@ def best_scale(ambient: int, inputs: int, slopes: tuple[float, float], law: str 
         return None
     odd, even = _parts(slopes)
     if even == 0:
-        return 1 / odd
+        return 1 / odd if odd else None
     return odd / (odd**2 + 4 * even**2 * variance)
 
 

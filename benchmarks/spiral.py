@@ -32,7 +32,8 @@ COLUMNS = (
     "dim", "dtype", "work", "draws", "points", "rounds", "peer_seconds", "ours_seconds", "ratio", "share_of_bandwidth",
     "share_of_arithmetic",
 )  # fmt: skip
-CHUNK = 2048
+CHUNK = {"error": 2048, "x_hat": 256}
+"""Draws at a time: many small arrays for the error, few large ones for x_hat."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ def peer(x: np.ndarray, dim: int, draws: int, keep: bool) -> float:
 def ours(x: torch.Tensor, dim: int, draws: int, keep: bool) -> float:
     """The same by cones, in chunks."""
     curve, generator, total = plane_curve(x), stream(0, "benchmark", dim), 0.0
-    for start in range(0, draws, CHUNK):
-        matrix = torch.randn((min(CHUNK, draws - start), dim, 2), generator=generator, dtype=x.dtype)
+    chunk = CHUNK["x_hat" if keep else "error"]
+    for start in range(0, draws, chunk):
+        matrix = torch.randn((min(chunk, draws - start), dim, 2), generator=generator, dtype=x.dtype)
         cones = Cones(curve, Embedding(matrix, embeddings.pseudo_inverse(matrix)), (0.0, 1.0))
         if keep:
             total += float(reconstruct(cones)[:, 0, 0].sum())
@@ -104,7 +106,7 @@ def compare(options: Run, dim: int, name: str, keep: bool) -> dict[str, str]:
     dtype = DTYPES[name]
     x = manifolds.sample(ManifoldSpec(), options.points, stream(0, "manifold")).x.to(dtype)
     peer(x.numpy(), dim, 100, keep)
-    ours(x, dim, CHUNK, keep)
+    ours(x, dim, 2048, keep)
     pairs = [
         (seconds(lambda: peer(x.numpy(), dim, options.draws, keep)), seconds(lambda: ours(x, dim, options.draws, keep)))
         for _ in range(options.rounds)

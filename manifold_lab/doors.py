@@ -13,8 +13,11 @@ from manifold_lab.errors import InputError
 Options = TypeVar("Options")
 
 
-def parse(kind: type[Options], program: str, arguments: list[str] | None = None) -> Options:
-    """Options of a frozen dataclass from the command line.
+Presets = dict[str, tuple[str, Options]]
+
+
+def parse(kind: type[Options] | Presets[Options], program: str, arguments: list[str] | None = None) -> Options:
+    """Options of a frozen dataclass from the command line; of presets by name (with a description), what changes.
 
     Raises:
         InputError: with the parser's complaint, without its frame, for words that are no options or values.
@@ -22,6 +25,8 @@ def parse(kind: type[Options], program: str, arguments: list[str] | None = None)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
+            if isinstance(kind, dict):
+                return tyro.extras.overridable_config_cli(kind, args=arguments, prog=f"python -m {program}")
             return tyro.cli(kind, args=arguments, prog=f"python -m {program}")
     except SystemExit as stop:
         if not stop.code:
@@ -36,7 +41,12 @@ def _unframed(complaint: str) -> str:
     return " ".join(words)
 
 
-def enter(kind: type[Options], run: Callable[[Options], None], program: str, arguments: list[str] | None = None) -> int:
+def enter(
+    kind: type[Options] | Presets[Options],
+    run: Callable[[Options], None],
+    program: str,
+    arguments: list[str] | None = None,
+) -> int:
     """Parse and run; the exit status: 0, 2 after one line about bad input, 130 when stopped by the keyboard."""
     try:
         run(parse(kind, program, arguments))

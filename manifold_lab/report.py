@@ -13,7 +13,7 @@ from manifold_lab import summary
 from manifold_lab.doors import enter
 from manifold_lab.errors import InputError, one_of
 from manifold_lab.files import publish, text
-from manifold_lab.tables import Lines, markdown, percent, plain, read_csv
+from manifold_lab.tables import Lines, markdown, percent, read_csv
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,7 @@ def claims(root: Path) -> str:
 
 
 def _claim(line: dict[str, str]) -> list[str]:
-    low, high = plain(float(line["low"])), plain(float(line["high"]))
-    value = plain(float(line["estimate"]))
+    value, low, high = (f"{float(line[name]):.4g}" for name in ("estimate", "low", "high"))
     words = [line["place"], line["says"], line["measure"], value, f"{low} to {high}", line["n"]]
     return [*words, f"**{line['verdict']}**", f"`{line['command']}`"]
 

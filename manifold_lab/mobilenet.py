@@ -1,0 +1,197 @@
+"""MobileNetV2, its ablations and its rivals from one declarative spec (arXiv:1801.04381, Tables 1 and 2, Figure 6).
+
+Where the paper leaves a choice open:
+
+- The bottleneck's activation acts on the projection's output after its batch norm and *before* the shortcut's sum, as
+  in any convolution, norm and activation: a block adds something rectified to its input.
+- The shortcut between expansions is the classical residual over the narrow part: from a block's depthwise output, after
+  its activation, to the next block's expanded tensor, after its activation, wherever channels and resolution agree.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from manifold_lab.activations import named
+from manifold_lab.netspec import NetworkSpec, Stage, stages
+
+LINEAR = "linear"
+
+
+class Convolution(nn.Conv2d):
+    """A convolution that pads itself: symmetrically, or as TensorFlow's SAME does (more to the right and bottom)."""
+
+    def __init__(self, channels: tuple[int, int], kernel: int, stride: int = 1, groups: int = 1, same: bool = False):
+        padding = 0 if same else (kernel - 1) // 2
+        super().__init__(*channels, kernel, stride, padding, groups=groups, bias=False)
+        self.same = same
+
+    def forward(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch outputs high wide"]:
+        """Pad and convolve."""
+        return super().forward(self.pad(x))
+
+    def pad(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch inputs high wide"]:
+        """What has to be padded before `self.padding` does the rest: all of it for TensorFlow's SAME, else nothing."""
+        if not self.same:
+            return x
+        pads = [self._same(size) for size in (x.shape[3], x.shape[2])]
+        return functional.pad(x, [end for total in pads for end in (total // 2, total - total // 2)])
+
+    def _same(self, size: int) -> int:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        return max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+
+
+class Activate(nn.Module):
+    """An activation by name, never in place: what a hook saw stays what it was."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+        self.function = named("identity" if name == LINEAR else name).function
+
+    def forward(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Apply it."""
+        return self.function(u)
+
+    def extra_repr(self) -> str:
+        """Its name, for print(model)."""
+        return self.name
+
+
+class ConvNormAct(nn.Module):
+    """Convolution, norm, activation."""
+
+    def __init__(self, spec: NetworkSpec, conv: Convolution, activation: str):
+        super().__init__()
+        self.conv = conv
+        self.norm = make_norm(spec, conv.out_channels)
+        self.act = Activate(activation)
+
+    def forward(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch outputs high wide"]:
+        """All three in a row."""
+        return self.act(self.norm(self.conv(x)))
+
+
+def make_norm(spec: NetworkSpec, channels: int) -> nn.Module:
+    """The norm of a spec: batch, group (as many groups as divide the channels, at most 8) or none."""
+    if spec.norm == "batch":
+        return nn.BatchNorm2d(channels, eps=spec.norm_epsilon)
+    if spec.norm == "group":
+        return nn.GroupNorm(math.gcd(channels, 8), channels, eps=spec.norm_epsilon)
+    return nn.Identity()
+
+
+class Block(nn.Module):
+    """One block of any kind: optional 1x1 in, 3x3 in the middle, 1x1 out, and whichever shortcuts the spec gives it.
+
+    `inverted` has a depthwise convolution between a wide expansion and a narrow, by default linear, projection;
+    `classic` a full one between a narrow reduction and a wide output; `separable` no 1x1 in.
+    """
+
+    def __init__(self, spec: NetworkSpec, stage: Stage):
+        super().__init__()
+        self.stage = stage
+        same, hidden = spec.padding == "tensorflow", stage.hidden
+        self.expand = None
+        if stage.expands:
+            conv = Convolution((stage.inputs, hidden), 1)
+            self.expand = ConvNormAct(spec, conv, spec.expansion_activation)
+        groups = 1 if spec.block == "classic" else hidden
+        middle = Convolution((hidden, hidden), 3, stage.stride, groups, same)
+        self.depthwise = ConvNormAct(spec, middle, spec.depthwise_activation)
+        self.project = ConvNormAct(spec, Convolution((hidden, stage.outputs), 1), spec.bottleneck_activation)
+        self.bridge = None
+        if stage.shortcut == "projected":
+            bridge = Convolution((stage.inputs, stage.outputs), 1, stage.stride)
+            self.bridge = ConvNormAct(spec, bridge, LINEAR)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch inputs height width"],
+        wide: Float[Tensor, "batch hidden height width"] | None = None,
+    ) -> tuple[Float[Tensor, "batch outputs high low"], Float[Tensor, "batch hidden high low"] | None]:
+        """The block's output, and its depthwise output where the next block adds that to its own expansion."""
+        hidden = x if self.expand is None else self.expand(x)
+        if wide is not None:
+            hidden = hidden + wide
+        hidden = self.depthwise(hidden)
+        y = self.join(x, self.project(hidden))
+        return y, hidden if self.stage.gives_wide else None
+
+    def join(
+        self, x: Float[Tensor, "batch inputs height width"], y: Float[Tensor, "batch outputs high low"]
+    ) -> Float[Tensor, "batch outputs high low"]:
+        """Add the shortcut between bottlenecks, if there is one."""
+        if self.bridge is not None:
+            return self.bridge(x) + y
+        return x + y if self.stage.shortcut == "identity" else y
+
+
+class Network(nn.Module):
+    """A network from a spec: stem, blocks, last convolution (if any), average pool, dropout, classifier."""
+
+    def __init__(self, spec: NetworkSpec):
+        super().__init__()
+        self.spec = spec
+        plan = stages(spec)
+        same, first = spec.padding == "tensorflow", plan[0].inputs
+        stem = Convolution((spec.in_channels, first), 3, spec.stem_stride, 1, same)
+        self.stem = ConvNormAct(spec, stem, spec.expansion_activation)
+        self.blocks = nn.ModuleList(Block(spec, stage) for stage in plan)
+        features, self.last = plan[-1].outputs, None
+        if spec.last_channels:
+            conv = Convolution((features, spec.last_width), 1)
+            self.last, features = ConvNormAct(spec, conv, spec.expansion_activation), spec.last_width
+        self.dropout = nn.Dropout(spec.dropout)
+        self.classifier = nn.Linear(features, spec.num_classes)
+
+    def features(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features high low"]:
+        """Everything before the pool."""
+        x, wide = self.stem(x), None
+        for block in self.blocks:
+            x, wide = block(x, wide)
+        return x if self.last is None else self.last(x)
+
+    def head(self, x: Float[Tensor, "batch features high low"]) -> Float[Tensor, "batch classes"]:
+        """Average pool, dropout, classifier."""
+        return self.classifier(self.dropout(x.mean((2, 3))))
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        """Logits."""
+        return self.head(self.features(x))
+
+
+def initialise(model: nn.Module, generator: torch.Generator) -> None:
+    """The reference's initial weights: Kaiming normal by fan-out for convolutions, N(0, 0.01) for the classifier.
+
+    The standard deviation of the classifier is 0.01; biases are 0, norms 1 and 0. Draws come from `generator`, in the
+    order of the modules, so that equal shapes in equal places start equal.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=generator)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0, 0.01, generator=generator)
+            nn.init.zeros_(module.bias)
+
+
+def build(spec: NetworkSpec, generator: torch.Generator | None = None) -> Network:
+    """A network with the reference's initial weights, in channels-last layout, which is the faster one.
+
+    Without a generator it is built on the meta device, with shapes and no numbers, to be counted or loaded.
+    """
+    if generator is None:
+        with torch.device("meta"):
+            return Network(spec)
+    network = Network(spec)
+    initialise(network, generator)
+    return channels_last(network)
+
+
+def channels_last(network: Network) -> Network:
+    """The same network with its weights laid out channels-last."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

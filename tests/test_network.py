@@ -1,0 +1,306 @@
+"""The network against known integers, its switches against what they must change, costs against torch's own counter."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from manifold_lab import memory, probes, stream, weights
+from manifold_lab.errors import InputError
+from manifold_lab.mobilenet import Activate, Block, Network, build
+from manifold_lab.netspec import DIGITS, PRESETS, V1, V2, NetworkSpec, rounded, stages
+from manifold_lab.split import chunks, split_block, split_forward
+
+SMALL = dataclasses.replace(V2, width=0.35, resolution=32, num_classes=10, stem_stride=1)
+PICTURE = (3, 224, 224)
+
+
+def small(**changes: object) -> Network:
+    return lively(build(dataclasses.replace(SMALL, **changes), stream(0, "weights")))
+
+
+def lively(network: Network) -> Network:
+    """Norms away from the identity, so that what they do can be seen."""
+    generator = stream(0, "norms")
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low in ((module.weight, 0.5), (module.bias, -0.5), (module.running_var, 0.5)):
+                nn.init.uniform_(tensor, low, low + 1, generator=generator)
+    return network.eval()
+
+
+def pictures(count: int = 2, spec: NetworkSpec = SMALL) -> torch.Tensor:
+    return torch.randn((count, spec.in_channels, spec.resolution, spec.resolution), generator=stream(0, "pictures"))
+
+
+@pytest.mark.parametrize(
+    ("width", "resolution", "parameters", "madds"),
+    [(1.0, 224, 3_504_872, 300_774_272), (1.4, 224, 6_108_776, 582_195_824)],
+)
+def test_costs_are_the_known_integers(width: float, resolution: int, parameters: int, madds: int) -> None:
+    network = build(dataclasses.replace(V2, width=width, resolution=resolution))
+    cost = probes.cost(probes.watch(network, (3, resolution, resolution)))
+    assert (cost.parameters, cost.madds) == (parameters, madds)
+    assert width > 1 or cost.parameters - cost.norm_parameters == 3_470_760
+
+
+def test_an_expansion_in_the_first_block_would_cost_what_the_erratum_says() -> None:
+    first = build(V2).blocks[0].stage
+    hidden = 112**2 * first.inputs * first.hidden
+    assert 300_774_272 + hidden == 313_619_328
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("width", [0.35, 0.5, 1.0, 1.4])
+def test_counted_madds_are_those_of_torchs_flop_counter(name: str, width: float) -> None:
+    spec = dataclasses.replace(PRESETS[name], width=width)
+    network = build(spec).eval()
+    shape = (spec.in_channels, spec.resolution, spec.resolution)
+    with FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, *shape, device="meta"))
+    assert 2 * probes.cost(probes.watch(network, shape)).madds == counter.get_total_flops()
+
+
+def test_mobilenet_v1_has_its_published_size() -> None:
+    cost = probes.cost(probes.watch(build(V1), PICTURE))
+    assert round(cost.madds / 1e6) == 569
+    assert round(cost.parameters / 1e6, 1) == 4.2
+    assert sum(isinstance(module, nn.Conv2d | nn.Linear) for module in build(V1).modules()) == 28
+
+
+def test_equation_2_gives_the_known_peaks_in_kib_of_two_bytes() -> None:
+    network = build(V2)
+    assert memory.peak_by_operator(network).elements * 2 == 2940 * 1024
+    assert memory.peak_by_block(network).elements * 2 == 1176 * 1024
+    peaks = {parts: memory.peak_split(network, parts) * 2 / 1024 for parts in (2, 3, 4, 5, 6, 12)}
+    assert peaks == {2: 2009, 3: 1715, 4: 1568, 5: 1519, 6: 1470, 12: 1323}
+
+
+@pytest.mark.parametrize(("shortcut", "count"), [("bottleneck", 10), ("expansion", 10), ("none", 0), ("projected", 17)])
+def test_every_variant_has_the_shortcuts_of_its_wiring(shortcut: str, count: int) -> None:
+    plan = stages(dataclasses.replace(V2, shortcut=shortcut))
+    assert sum(stage.shortcut != "none" or stage.gives_wide for stage in plan) == count
+
+
+def test_the_shortcut_between_bottlenecks_adds_the_blocks_input() -> None:
+    with_it, without = small(), small(shortcut="none")
+    x = torch.randn(2, 8, 16, 16, generator=stream(0, "x"))
+    place = next(i for i, stage in enumerate(stages(SMALL)) if stage.shortcut == "identity" and stage.inputs == 8)
+    with torch.no_grad():
+        assert torch.allclose(with_it.blocks[place](x, None)[0], x + without.blocks[place](x, None)[0], atol=1e-6)
+
+
+def test_the_shortcut_between_expansions_adds_the_depthwise_output_before() -> None:
+    network = small(shortcut="expansion")
+    seen: dict[str, torch.Tensor] = {}
+    place = next(i for i, stage in enumerate(stages(network.spec)) if stage.gives_wide)
+    first, second = network.blocks[place], network.blocks[place + 1]
+    first.depthwise.register_forward_hook(lambda _m, _i, out: seen.update(depthwise=out))
+    second.expand.register_forward_hook(lambda _m, _i, out: seen.update(expanded=out))
+    second.depthwise.register_forward_hook(lambda _m, inputs, _o: seen.update(entered=inputs[0]))
+    network(pictures())
+    assert torch.equal(seen["entered"], seen["depthwise"] + seen["expanded"])
+
+
+@pytest.mark.parametrize("name", ["bottleneck_activation", "expansion_activation", "depthwise_activation"])
+def test_an_activation_changes_its_own_place_and_nothing_else(name: str) -> None:
+    place = {"bottleneck_activation": "project", "expansion_activation": "expand", "depthwise_activation": "depthwise"}
+    network = small(**{name: "tanh"})
+    found = {key.split(".")[-2] for key, module in network.named_modules()
+             if isinstance(module, Activate) and module.name == "tanh" and key.startswith("blocks.")}  # fmt: skip
+    assert found == {place[name]}
+
+
+def test_relu6_in_the_bottleneck_acts_before_the_sum() -> None:
+    block = small(bottleneck_activation="relu6").blocks[4]
+    x = torch.full((1, block.stage.inputs, 8, 8), -5.0)
+    assert block.stage.shortcut == "identity"
+    y, _ = block(x, None)
+    assert (y - x >= 0).all() and (y - x <= 6).all() and y.min() < 0
+
+
+def test_what_a_hook_saw_stays_what_it_was() -> None:
+    network, kept = small(), []
+    for module in network.modules():
+        module.register_forward_hook(lambda _m, _i, out: kept.append(out[0] if isinstance(out, tuple) else out))
+    copies: list[torch.Tensor] = []
+    for module in network.modules():
+        module.register_forward_hook(
+            lambda _m, _i, out: copies.append((out[0] if isinstance(out, tuple) else out).clone())
+        )
+    network(pictures())
+    assert len(kept) == len(copies) > 100
+    assert all(torch.equal(a, b) for a, b in zip(kept, copies, strict=True))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 5, 7, 48, 1000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_network_in_chunks_gives_the_same_logits(parts: int, dtype: torch.dtype) -> None:
+    network = small().to(dtype)
+    x = pictures().to(dtype)
+    with torch.no_grad():
+        whole, split = network(x), split_forward(network, x, parts)
+    assert whole.abs().max() > 1e-3
+    assert torch.allclose(split, whole, rtol=1e4 * torch.finfo(dtype).eps, atol=1e3 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("changes", [{"norm": "none"}, {"padding": "tensorflow"}, {"bottleneck_activation": "relu6"}])
+def test_blocks_of_other_specs_split_too(changes: dict[str, str]) -> None:
+    for block in small(**changes).double().blocks:
+        x = torch.randn(1, block.stage.inputs, 9, 9, generator=stream(0, "x"), dtype=torch.float64)
+        assert torch.allclose(split_block(block, x, 4), block(x, None)[0], atol=1e-10)
+
+
+def test_chunks_cover_every_channel_once() -> None:
+    assert [channel for part in chunks(32, 5) for channel in range(32)[part]] == list(range(32))
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [(small().train(), "training mode"), (small(block="classic", shortcut="none"), "mixes channels"),
+     (small(norm="group"), "group norm"), (small(shortcut="expansion"), "needs the expanded tensor whole")],
+)  # fmt: skip
+def test_what_cannot_be_split_says_why(network: Network, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        split_forward(network, pictures(), 2)
+
+
+UNBUILDABLE: list[tuple[dict[str, object], str]] = [
+    ({"rows": ((6, 24, 2, 3),)}, "stride 3"),
+    ({"rows": ((6, 24, 0, 1),)}, "repeats"),
+    ({"rows": ()}, "rows: none given"),
+    ({"rows": ((6, 24, 1, 2),)}, "joins nothing"),
+    ({"width": 0.01}, "leaves no channel"),
+    ({"dropout": 1.0}, "dropout"),
+    ({"stem_stride": 4}, "allowed: 1, 2"),
+    ({"shortcut": "expnsion"}, "did you mean 'expansion'"),
+    ({"bottleneck_activation": "relu66"}, "did you mean 'relu6'"),
+    ({"block": "classic", "shortcut": "expansion"}, "needs block inverted"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), UNBUILDABLE)
+def test_an_unbuildable_spec_is_refused_when_it_is_made(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message) as refused:
+        dataclasses.replace(V2, **changes)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_rounding_never_loses_more_than_a_tenth() -> None:
+    assert all(rounded(c / 7, 8) % 8 == 0 and rounded(c / 7, 8) >= 0.9 * c / 7 for c in range(1, 5000))
+    assert [dataclasses.replace(V2, width=width).last_width for width in (0.35, 1.0, 1.4)] == [1280, 1280, 1792]
+
+
+@pytest.mark.parametrize("block", ["inverted", "classic", "separable"])
+@pytest.mark.parametrize("shortcut", ["bottleneck", "none", "projected"])
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+def test_every_combination_takes_a_step(block: str, shortcut: str, norm: str) -> None:
+    spec = dataclasses.replace(DIGITS, block=block, shortcut=shortcut, norm=norm)
+    network = build(spec, stream(0, "weights")).train()
+    network(pictures(4, spec)).logsumexp(1).sum().backward()
+    assert all(
+        parameter.grad is not None and torch.isfinite(parameter.grad).all() for parameter in network.parameters()
+    )
+
+
+def test_initial_weights_have_the_reference_spread_and_come_from_the_generator() -> None:
+    first, again, other = (build(V2, stream(seed, "weights")) for seed in (0, 0, 1))
+    weight = first.last.conv.weight
+    assert weight.std().item() == pytest.approx((2 / weight.shape[0]) ** 0.5, rel=0.01)
+    assert first.classifier.weight.std().item() == pytest.approx(0.01, rel=0.01)
+    assert torch.equal(weight, again.last.conv.weight) and not torch.equal(weight, other.last.conv.weight)
+
+
+def test_hooks_go_away_also_when_the_forward_pass_fails() -> None:
+    network = small()
+    with pytest.raises(RuntimeError):
+        probes.watch(network, (5, 32, 32))
+    probes.watch(network.train(), (3, 32, 32))
+    assert network.training
+    assert all(not module._forward_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize("spec", [SMALL, dataclasses.replace(V1, width=0.25)], ids=["inverted", "separable"])
+def test_a_network_goes_to_the_common_layout_and_back(spec: NetworkSpec) -> None:
+    network = lively(build(spec, stream(0, "weights")))
+    back = weights.from_pytorch_layout(spec, weights.to_pytorch_layout(network))
+    assert torch.equal(back(pictures(1, spec)), network(pictures(1, spec)))
+
+
+def test_a_network_is_saved_and_loaded_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    network, path = small(), tmp_path / "net.safetensors"
+    weights.save_weights(network, path)
+    assert torch.equal(weights.load_weights(SMALL, path)(pictures()), network(pictures()))
+    with pytest.raises(InputError, match="of another shape"):
+        weights.load_weights(dataclasses.replace(SMALL, num_classes=11), path)
+    with pytest.raises(InputError, match=r"missing: blocks\.1\.bridge|1 missing|missing"):
+        weights.load_weights(dataclasses.replace(SMALL, shortcut="projected"), path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match="cannot be read"):
+        weights.load_weights(SMALL, path)
+    with pytest.raises(InputError, match="there is no file"):
+        weights.load_weights(SMALL, tmp_path / "none.pth")
+
+
+def test_a_file_that_would_run_code_or_has_another_hash_is_refused(tmp_path: Path) -> None:
+    torch.save({"weight": Path.cwd}, tmp_path / "code.pth")
+    torch.save({}, tmp_path / "net-01234567.pth")
+    for name, reason in (("code.pth", "cannot be read"), ("net-01234567.pth", "SHA-256")):
+        with pytest.raises(InputError, match=reason):
+            weights.load_weights(SMALL, tmp_path / name)
+
+
+def test_logits_are_those_of_torchvisions_own_network() -> None:
+    models = pytest.importorskip("torchvision.models")
+    theirs = models.mobilenet_v2(weights=None).eval()
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_var, 0.5, 1.5, generator=stream(0, "norms"))
+            nn.init.uniform_(module.bias, -0.5, 0.5, generator=stream(1, "norms"))
+    ours = weights.from_pytorch_layout(V2, theirs.state_dict())
+    x = pictures(2, V2)
+    with torch.no_grad():
+        assert torch.allclose(ours(x), theirs(x), rtol=1e-4, atol=1e-5 * theirs(x).abs().max().item())
+    assert set(weights.to_pytorch_layout(ours)) == set(theirs.state_dict())
+
+
+def test_the_door_prints_the_integers_of_any_spec() -> None:
+    command = [sys.executable, "-m", "manifold_lab.network"]
+    done = subprocess.run([*command, "mobilenet_v2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "3,504,872 parameters" in done.stdout and "300,774,272 MAdds" in done.stdout
+    wrong = subprocess.run(
+        [*command, "mobilenet_v2", "--stem-stride", "3"], capture_output=True, text=True, check=False
+    )
+    assert (
+        wrong.returncode == 2 and wrong.stderr.startswith("error: stem_stride: 3") and "Traceback" not in wrong.stderr
+    )
+
+
+def test_measured_memory_falls_when_a_block_is_split() -> None:
+    network = small(norm="none").to(memory_format=torch.contiguous_format)
+    block = next(one for one in network.blocks if isinstance(one, Block) and one.stage.hidden == 96)
+    x = torch.randn(1, block.stage.inputs, 64, 64)
+    with torch.no_grad():
+        whole = memory.allocated_peak(lambda: block(x, None))
+        split = memory.allocated_peak(lambda: split_block(block, x, 8))
+    assert whole >= 4 * 96 * 64 * 64
+    assert split < whole / 2
+
+
+DATA = os.environ.get("MANIFOLD_LAB_DATA", "")
+
+
+@pytest.mark.skipif(not DATA, reason="MANIFOLD_LAB_DATA names no folder with weights")
+def test_published_weights_load_and_tell_pictures_apart() -> None:
+    folder = Path(DATA)
+    tensorflow = dataclasses.replace(PRESETS["mobilenet_v1_tensorflow"], width=0.25)
+    network = weights.load_weights(V2, folder / "weights" / "mobilenet_v2-b0353104.pth")
+    weights.load_weights(tensorflow, folder / "weights" / "keras_mobilenet_v1_0.25_224.pt")
+    with torch.no_grad():
+        assert network(pictures(1, V2)).std() > 0.1

@@ -154,7 +154,7 @@ def survey(
 
 def provenance(options: Options) -> str:
     """Everything needed to run it again, as JSON: spec, options, versions, commit."""
-    names = ("manifold_lab", "torch", "numpy", "scipy", "matplotlib", "tueplots")
+    names = ("manifold_lab", "numpy", "scipy", "matplotlib", "tueplots")
     made = {
         "command": "python -m manifold_lab.spiral " + " ".join(_arguments(options)),
         "spec": dataclasses.asdict(options.survey),
@@ -166,7 +166,11 @@ def provenance(options: Options) -> str:
             "style": options.style,
             "device": options.device,
         },
-        "versions": {name: importlib.metadata.version(name) for name in names} | {"python": platform.python_version()},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),  # with the build: +cpu, +cu130
+            **{name: importlib.metadata.version(name) for name in names},
+        },
         "commit": commit(),
     }
     return json.dumps(made, indent=2) + "\n"

@@ -9,6 +9,7 @@ Where the paper leaves a choice open:
 """
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -194,4 +195,5 @@ def build(spec: NetworkSpec, generator: torch.Generator | None = None) -> Networ
 
 def channels_last(network: Network) -> Network:
     """The same network with its weights laid out channels-last."""
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module: Any = network  # some releases of torch leave this argument out of their annotations
+    return module.to(memory_format=torch.channels_last)

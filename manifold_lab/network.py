@@ -13,10 +13,7 @@ from manifold_lab.probes import Seen
 HEAD = ("layer", "operator", "t", "c", "n", "s", "output", "parameters", "MAdds", "in + out", "shortcut")
 WIDTH = 130
 """Columns that the table needs."""
-CONVENTION = (
-    "MAdds: multiply-adds of convolutions and linear layers for one picture, norms apart (one per element). "
-    "in + out: numbers that go in and come out of the operator, without weights."
-)
+CONVENTION = f"{probes.CONVENTION} in + out: numbers that go in and come out of the operator, without weights."
 
 
 def table(network: Network) -> list[list[str]]:

@@ -51,6 +51,13 @@ MARKS = {
     "preimage": ("#56B4E9", "P"),
 }
 """Colour (Okabe and Ito's, safe for colour-blind readers) and marker of each decoder."""
+SHORTCUTS = {
+    "bottleneck": ("#0072B2", "o"),
+    "expansion": ("#D55E00", "s"),
+    "none": ("0.45", "x"),
+    "projected": ("#009E73", "D"),
+}
+"""Colour and marker of each wiring of the shortcut."""
 ALONG = mpl.colors.ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.88, 256)), "along")
 """Position along the curve: dark to light, so that it reads in grey; the palest end is left out on white paper."""
 UPPER_BOUND: Any = mpl.markers.CARETDOWN

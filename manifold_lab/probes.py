@@ -14,6 +14,11 @@ from torch import nn
 
 from manifold_lab.errors import InputError
 
+CONVENTION = (
+    "MAdds: multiply-adds of convolutions and linear layers for one picture, twice that are FLOPs; norms are counted "
+    "apart, one per element, and not included."
+)
+"""What every table of costs says in its caption."""
 OPERATORS = (nn.Conv2d, nn.Linear)
 NORMS = (nn.BatchNorm2d, nn.GroupNorm)
 Shape = tuple[int, ...]
@@ -48,7 +53,17 @@ class Seen:
     @property
     def elements(self) -> int:
         """Numbers that go in and come out: what Equation 2 charges the operator with, without its weights."""
-        return _elements(self.inputs) + _elements(self.outputs)
+        return self.input_elements + self.output_elements
+
+    @property
+    def input_elements(self) -> int:
+        """Numbers that go in."""
+        return _elements(self.inputs)
+
+    @property
+    def output_elements(self) -> int:
+        """Numbers that come out."""
+        return _elements(self.outputs)
 
 
 def _elements(shape: Shape) -> int:

@@ -30,22 +30,27 @@ def split_block(
             expanded tensor a shortcut needs whole, or one in training mode.
     """
     _check(block)
-    total: Tensor | None = None
+    conv, total = block.project.conv, None
     for part in chunks(block.stage.hidden, parts):
         inner = x[:, part] if block.expand is None else _part(block.expand, x, part, grouped=False)
         inner = _part(block.depthwise, inner, part, grouped=True)
-        y = functional.conv2d(inner, block.project.conv.weight[:, part])
-        total = y if total is None else total.add_(y)
+        if total is None:
+            batch, _, height, width = inner.shape
+            total = inner.new_zeros((batch * height * width, block.stage.outputs))
+        total.addmm_(inner.movedim(1, -1).flatten(0, -2), conv.weight[:, part].flatten(1).T)  # no second output held
     assert total is not None
-    return block.join(x, block.project.act(block.project.norm(total)))
+    if conv.bias is not None:
+        total += conv.bias
+    y = total.view(batch, height, width, -1).movedim(-1, 1)
+    return block.join(x, block.project.act(block.project.norm(y)))
 
 
 def _part(layer: ConvNormAct, x: Tensor, part: slice, grouped: bool) -> Tensor:
     """Some output channels of a convolution, norm and activation; a depthwise one has as many inputs."""
     conv, norm = layer.conv, layer.norm
-    y = functional.conv2d(
-        conv.pad(x), conv.weight[part], None, conv.stride, conv.padding, groups=part.stop - part.start if grouped else 1
-    )
+    bias = None if conv.bias is None else conv.bias[part]
+    groups = part.stop - part.start if grouped else 1
+    y = functional.conv2d(conv.pad(x), conv.weight[part], bias, conv.stride, conv.padding, groups=groups)
     if isinstance(norm, nn.BatchNorm2d):
         mean, variance = norm.running_mean, norm.running_var
         assert mean is not None and variance is not None

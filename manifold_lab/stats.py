@@ -27,6 +27,11 @@ class Estimate:
         return self.low <= other <= self.high
 
 
+def counted(value: int | float) -> Estimate:
+    """A number that was counted or computed once, not sampled: its interval is the number itself."""
+    return Estimate(float(value), float(value), float(value), 1)
+
+
 def proportion(successes: int, n: int) -> Estimate:
     """Exact binomial interval (Clopper and Pearson 1934): right also at 0 and n successes."""
     tail = (1 - LEVEL) / 2

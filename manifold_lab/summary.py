@@ -10,7 +10,7 @@ from manifold_lab.embeddings import LAWS
 from manifold_lab.spec import stream_seed
 from manifold_lab.stats import Estimate, Row
 from manifold_lab.survey import Layer
-from manifold_lab.tables import Lines, percent, plain
+from manifold_lab.tables import MISSING, Lines, percent, plain
 
 BOUNDED = (
     "preserved_fraction",
@@ -236,9 +236,10 @@ def overview(numbers: Lines, dim: int) -> list[list[str]]:
         line = _find(numbers, dim, *where)
         show = percent if line.get("unit", "").startswith(SHARES) else plain
         cell = {
-            name: show(float(line[name])) if line.get(name) else "–" for name in ("estimate", "low", "high", "theory")
+            name: show(float(line[name])) if line.get(name) else MISSING
+            for name in ("estimate", "low", "high", "theory")
         }
-        ends = f"{cell['low']} to {cell['high']}" if line.get("low") else "–"
+        ends = f"{cell['low']} to {cell['high']}" if line.get("low") else MISSING
         body.append([str(dim), label, cell["estimate"], ends, cell["theory"]])
     return body
 

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from manifold_lab.files import Writer, text
 from manifold_lab.stats import LEVEL, QUANTILES, Estimate, Row
 
 Lines = Sequence[dict[str, str]]
 """A csv file as read: one mapping from column to text per line."""
+MISSING = "–"
+"""What a reader sees where there is no number."""
 RESOLUTION = 12
 """Measured numbers are written to this many decimals at most: what is smaller is rounding of the arithmetic."""
 COLUMNS = (
@@ -127,3 +130,39 @@ def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     """A markdown table, numbers to the right."""
     lines = [head, ["---:"] * len(head), *body]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def latex(caption: str, label: str, head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """A LaTeX table with booktabs' rules, the first column to the left; every special character is escaped."""
+    import pandas as pd  # noqa: PLC0415  (a second that only these tables need)
+
+    frame = pd.DataFrame([list(line) for line in body], columns=list(head)).style.hide(axis="index")
+    frame = frame.format(escape="latex").format_index(escape="latex", axis="columns")
+    columns = "l" + "r" * (len(head) - 1)
+    caption = caption.translate({ord(sign): f"\\{sign}" for sign in "&%$#_{}"})
+    return frame.to_latex(
+        column_format=columns,
+        hrules=True,
+        caption=caption,
+        label=f"tab:{label}",
+        position_float="centering",
+        environment="table*",
+    )
+
+
+def _grouped(cell: str) -> str:
+    """Digits of long whole numbers in threes; a dash for nothing."""
+    return f"{int(cell):,}" if cell.isdigit() else cell or MISSING
+
+
+def documents(stem: str, caption: str, head: dict[str, str], lines: Lines) -> dict[str, Writer]:
+    """A table as csv, markdown and LaTeX: every column of `lines` in the csv, those of `head`, renamed, in the others.
+
+    What is missing is a dash there.
+    """
+    body = [[_grouped(line[column]) for column in head] for line in lines]
+    return {
+        f"{stem}.csv": text(to_csv(lines, list(lines[0]))),
+        f"{stem}.md": text(f"{caption}\n\n{markdown(list(head.values()), body)}\n"),
+        f"{stem}.tex": text(latex(caption, stem, list(head.values()), body)),
+    }

@@ -1,0 +1,151 @@
+"""Table 2: the network, row by row as printed and as a forward pass meets it.
+
+Paper    Sandler et al. 2018, arXiv:1801.04381, Table 2 and section 4
+Claims   the printed sizes; 300 million multiply-adds and 3.4 million parameters; 19 residual bottleneck layers
+Run      python -m experiments.tab2_network
+Differs  in nothing: the paper's own network, counted; what does not agree is the paper's erratum
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from manifold_lab import matching, probes, stats, tables
+from manifold_lab.doors import enter
+from manifold_lab.files import publish, text
+from manifold_lab.mobilenet import Block, build
+from manifold_lab.netspec import TABLE_2, V2, NetworkSpec
+from manifold_lab.probes import Seen
+from manifold_lab.tables import CLAIM_COLUMNS, Claim
+
+STEM = "tab2_network"
+COMMAND = "python -m experiments.tab2_network"
+PRINTED = (
+    "224x224x3", "112x112x32", "112x112x16", "56x56x24", "28x28x32", "14x14x64", "14x14x96", "7x7x160", "7x7x320",
+    "7x7x1280", "1x1x1280",
+)  # fmt: skip
+"""Table 2's first column."""
+FIRST_VERSION = (*TABLE_2[:3], (6, 64, 4, 1), (6, 96, 3, 2), *TABLE_2[5:])
+"""The stride of the first version's 64-channel row; with an expansion in the t = 1 block it costs what was printed."""
+EXPANDED = 1.001
+"""An expansion factor that makes as many channels as 1 does, but makes them with a convolution."""
+HEAD = {
+    "printed": "input (paper)", "input": "input (counted)", "operator": "operator", "t": "t", "c": "c", "n": "n",
+    "s": "s", "blocks": "blocks seen", "parameters": "parameters", "madds": "MAdds",
+    "elements": "in + out",
+}  # fmt: skip
+CAPTION = (
+    "MobileNetV2 1.0 at 224, row by row: the input as Table 2 of arXiv:1801.04381 prints it, and everything else as a "
+    f"forward pass met it. {probes.CONVENTION} Parameters include norms. in + out: the row's largest operator by "
+    "Equation 2, in numbers."
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Table 2, counted."""
+
+    smoke: bool = False
+    """The same: it takes seconds."""
+    out: Path = Path("figures")
+    """Folder for the tables."""
+
+
+def groups(spec: NetworkSpec) -> list[tuple[str, tuple[str, ...], list[Seen]]]:
+    """Operator, (t, c, n, s) and modules of each row of the table, in the order of the forward pass."""
+    network = build(spec)
+    shape = (spec.in_channels, spec.resolution, spec.resolution)
+    kinds = (*probes.OPERATORS, *probes.NORMS, Block)
+    seen = probes.watch(network, shape, kinds)
+    place = [row for row, (_, _, repeats, _) in enumerate(spec.rows) for _ in range(repeats)]
+    rows: dict[str, list[Seen]] = {}
+    for one in seen:
+        part = one.name.split(".")
+        rows.setdefault(f"row {place[int(part[1])]}" if part[0] == "blocks" else part[0], []).append(one)
+    found = []
+    for name, members in rows.items():
+        words = tuple(f"{value:g}" for value in spec.rows[int(name[4:])]) if name.startswith("row") else ("",) * 4
+        found.append((_operator(name, members[0]), words, members))
+    return found
+
+
+def _operator(name: str, first: Seen) -> str:
+    kernel = getattr(first.module, "kernel_size", (1,))[0]
+    return "bottleneck" if name.startswith("row") else f"conv2d {kernel}x{kernel}"
+
+
+def size(shape: Sequence[int]) -> str:
+    """Height x width x channels; 1x1 where there is no picture any more."""
+    channels, *rest = shape
+    return "x".join(map(str, (*(rest or (1, 1)), channels)))
+
+
+def line(operator: str, words: tuple[str, ...], seen: list[Seen]) -> dict[str, str]:
+    """One row as met."""
+    cost = probes.cost([one for one in seen if not isinstance(one.module, Block)])
+    operators = [one for one in seen if isinstance(one.module, probes.OPERATORS)]
+    blocks = [one for one in seen if isinstance(one.module, Block)]
+    ends = blocks or operators
+    return {
+        "operator": operator,
+        "input": size(ends[0].inputs),
+        **dict(zip("tcns", words, strict=True)),
+        "blocks": str(len(blocks)) if blocks else "",
+        "output": size(ends[-1].outputs),
+        "parameters": f"{cost.parameters}",
+        "madds": f"{cost.madds}",
+        "elements": f"{max(one.elements for one in operators)}",
+    }
+
+
+def rows() -> list[dict[str, str]]:
+    """The table, the average pool between its last two convolutions included."""
+    lines = [line(*group) for group in groups(V2)]
+    before, after = lines[-2]["output"], lines[-1]["input"]
+    pool = dict.fromkeys(lines[0], "") | {"operator": "avgpool 7x7", "input": before, "output": after}
+    lines.insert(-1, pool)
+    return [{"printed": printed, **one} for printed, one in zip(PRINTED, lines, strict=True)]
+
+
+def claims(lines: tables.Lines) -> list[Claim]:
+    """What the paper's section 4 says of the network, each beside its count."""
+    agree = sum(one["printed"] == one["input"] for one in lines)
+    blocks = sum(int(one["blocks"]) for one in lines if one["blocks"])
+    madds = sum(int(one["madds"]) for one in lines if one["madds"])
+    cost = probes.cost(probes.watch(build(V2), (3, 224, 224)))
+    plain = cost.parameters - cost.norm_parameters
+    first = dataclasses.replace(V2, rows=((EXPANDED, *FIRST_VERSION[0][1:]), *FIRST_VERSION[1:]))
+    expanded = dataclasses.replace(V2, rows=((EXPANDED, *TABLE_2[0][1:]), *TABLE_2[1:]))
+    found = [
+        ("Table 2", "the printed input sizes", f"of {len(lines)} rows, met as printed", agree, agree == len(lines)),
+        ("Section 4", "19 residual bottleneck layers (erratum 1)", "blocks of Table 2", blocks, blocks == 19),
+        ("Section 4", "300 million multiply-adds", "MAdds of a pass", madds, round(madds / 1e6) in range(295, 306)),
+        ("Section 4", "3.4 million parameters (erratum 4)", "parameters", cost.parameters, _first(cost.parameters)),
+        ("Section 4", "3.4 million parameters, without norms, cut off", "parameters", plain, _first(plain)),
+        ("Table 1", "every block expands, at 300 million multiply-adds (erratum 3)", "MAdds with an expansion in the "
+         "t = 1 block", matching.madds(expanded), matching.madds(expanded) == madds),
+        ("Table 2, v1", "429 million multiply-adds (erratum 2)", "MAdds with v1's stride and an expansion in the t = 1 "
+         "block", matching.madds(first), matching.madds(first) // 10**6 == 429),
+    ]  # fmt: skip
+    return [
+        Claim(place, says, measure, stats.counted(value), stats.verdict(holds), COMMAND)
+        for place, says, measure, value, holds in found
+    ]
+
+
+def _first(parameters: int) -> bool:
+    """Whether a count begins with the paper's two digits, 3.4 million."""
+    return parameters // 10**5 == 34
+
+
+def run(options: Run) -> None:
+    """Count, judge, publish."""
+    lines = rows()
+    judged = text(tables.to_csv([claim.record() for claim in claims(lines)], CLAIM_COLUMNS))
+    publish(options.out, tables.documents(STEM, CAPTION, HEAD, lines) | {f"{STEM}_claims.csv": judged})
+
+
+if __name__ == "__main__":
+    sys.exit(enter(Run, run, f"experiments.{STEM}"))

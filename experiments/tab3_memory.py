@@ -1,0 +1,256 @@
+"""Table 3 and Equation 2: memory of inference, and whether the narrow shortcut saves any.
+
+Paper    Sandler et al. 2018, arXiv:1801.04381, Table 3, sections 3.3 and 5.1, Equation 2
+Claims   the largest tensors at each resolution; a shortcut between bottlenecks is considerably more memory efficient
+Run      python -m experiments.tab3_memory
+Differs  Table 3 lists single tensors, Equation 2 adds inputs and outputs: both are counted here, and beside them the
+         tensors that are alive in an eager pass. ShuffleNet is not built here: its column is the paper's
+"""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import nn
+
+from manifold_lab import memory, plots, probes, stats, tables
+from manifold_lab.doors import enter
+from manifold_lab.files import publish, text
+from manifold_lab.mobilenet import Block, ConvNormAct, Network, build
+from manifold_lab.netspec import SHORTCUTS, V1, V2
+from manifold_lab.plots import column, pick
+from manifold_lab.spec import stream
+from manifold_lab.tables import CLAIM_COLUMNS, Claim
+
+STEM = "tab3_memory"
+COMMAND = "python -m experiments.tab3_memory"
+SIZES = (112, 56, 28, 14, 7, 1)
+PRINTED = {
+    "MobileNetV1": ((64, 1600), (128, 800), (256, 400), (512, 200), (1024, 199), (1024, 2)),
+    "MobileNetV2": ((16, 400), (32, 200), (64, 100), (160, 62), (320, 32), (1280, 2)),
+    "ShuffleNet (2x, g=3)": ((32, 800), (48, 300), (400, 600), (800, 310), (1600, 156), (1600, 3)),
+}
+"""Table 3: largest number of channels, and memory in Kb of two-byte numbers, at each resolution."""
+SPECS = {"MobileNetV1": (V1, (ConvNormAct, nn.Linear)), "MobileNetV2": (V2, (Block,))}
+"""What is counted as a tensor between operators: every convolution's for V1, whole blocks' for V2."""
+ROUNDING = 0.05
+"""The paper's memories are rounded: 1568 is printed as 1600."""
+PARTS = (2, 3, 4, 5, 6, 12)
+HEAD = {
+    "network": "network", "size": "resolution", "paper_channels": "channels (paper)", "channels": "channels (counted)",
+    "paper_kib": "Kb (paper)", "kib": "KiB (counted)", "wide_channels": "with stem and last conv",
+    "wide_kib": "KiB of these",
+}  # fmt: skip
+CAPTION = (
+    "Largest tensor between operators at each resolution, in channels and in KiB of two-byte numbers: as Table 3 of "
+    "arXiv:1801.04381 prints it, and as met by a forward pass at 224 (for MobileNetV2 a block is one operator). "
+    "Erratum 5: the paper charges each resolution with the next stage's channels, and MobileNetV1 at 7 with twice "
+    f"its memory. {probes.CONVENTION}"
+)
+PEAK_HEAD = {"network": "network", "shortcut": "shortcut", "rule": "rule", "numbers": "numbers", "kib": "KiB",
+             "place": "where"}  # fmt: skip
+PEAK_CAPTION = (
+    "Peak memory of inference of one picture at 224, in KiB of two-byte numbers, weights not counted: Equation 2 of "
+    "arXiv:1801.04381 under its rules, without and with the tensors that shortcuts keep; the tensors alive in an "
+    f"eager pass; and what torch's allocator gave, the picture included. {probes.CONVENTION}"
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Table 3, Equation 2, and the memory of the three shortcuts."""
+
+    smoke: bool = False
+    """The same: it takes seconds."""
+    out: Path = Path("figures")
+    """Folder for the tables and the figure."""
+
+
+def kib(numbers: float) -> str:
+    """Two bytes each."""
+    return f"{numbers * 2 / 1024:.5g}"
+
+
+def largest(shapes: list[probes.Shape]) -> dict[int, int]:
+    """Resolution -> most channels."""
+    found: dict[int, int] = {}
+    for channels, *rest in shapes:
+        size = rest[0] if rest else 1
+        found[size] = max(found.get(size, 0), channels)
+    return found
+
+
+def tensors(name: str) -> list[dict[str, str]]:
+    """Table 3's rows of one network."""
+    narrow, wide = {}, {}
+    if name in SPECS:
+        spec, kinds = SPECS[name]
+        network, shape = build(spec), (spec.in_channels, spec.resolution, spec.resolution)
+        pooled = probes.watch(network, shape, (nn.Linear,))[0].inputs
+        narrow = largest([one.outputs for one in probes.watch(network, shape, kinds)] + [pooled])
+        outside = [one.outputs for one in probes.watch(network, shape, (ConvNormAct,)) if one.name in ("stem", "last")]
+        wide = largest([(channels, size, size) for size, channels in narrow.items()] + outside)
+    lines = []
+    for size, (channels, printed) in zip(SIZES, PRINTED[name], strict=True):
+        ours, all_of_them = narrow.get(size, 0), wide.get(size, 0)
+        lines.append(
+            {"network": name, "size": str(size), "paper_channels": str(channels), "paper_kib": str(printed)}
+            | {"channels": str(ours or ""), "kib": kib(ours * size**2) if ours else ""}
+            | {"wide_channels": str(all_of_them or ""), "wide_kib": kib(all_of_them * size**2) if ours else ""}
+        )
+    return lines
+
+
+Found = list[tuple[str, int, str]]
+"""Rule, numbers, and the part of the network where they are needed."""
+
+
+def equation_2(network: Network) -> Found:
+    """The paper's rules; chunks only where there is an expansion to cut."""
+    operator, block = memory.peak_by_operator(network), memory.peak_by_block(network)
+    found = [("operator by operator", operator.elements, operator.name), ("a block as one", block.elements, block.name)]
+    parts = PARTS if network.spec.block == "inverted" else ()
+    return found + [(f"a block in {count} chunks", memory.peak_split(network, count), "") for count in parts]
+
+
+def kept(network: Network) -> Found:
+    """The first two rules, and what the shortcuts keep meanwhile."""
+    held = memory.with_shortcuts(network)
+    operator, block = max(held, key=lambda one: one.by_operator), max(held, key=lambda one: one.as_one)
+    return [
+        ("operator by operator, with what shortcuts keep", operator.by_operator, operator.name),
+        ("a block as one, with what shortcuts keep", block.as_one, block.name),
+    ]
+
+
+def eager(network: Network) -> Found:
+    """What is alive in a pass, and what the allocator gave; the picture, which was there before, included."""
+    live, picture = memory.live_peaks(network), torch.zeros(1, 3, 224, 224)
+    with torch.no_grad():
+        rise = memory.allocated_peak(lambda: network(picture))
+    place = max(live, key=lambda part: live[part])
+    return [("alive in an eager pass", live[place], place), ("allocated", rise // 4 + picture.numel(), "")]
+
+
+def peaks() -> list[dict[str, str]]:
+    """Every network and wiring by every rule that says something about it."""
+    v1, v2 = (build(spec, stream(0, "weights")).eval() for spec in (V1, V2))
+    found = [("MobileNetV1", "none", equation_2(v1) + eager(v1)), ("MobileNetV2", "bottleneck", equation_2(v2))]
+    for shortcut in SHORTCUTS:
+        network = build(dataclasses.replace(V2, shortcut=shortcut), stream(0, "weights")).eval()
+        found.append(("MobileNetV2", shortcut, kept(network) + eager(network)))
+    return [
+        {"network": name, "shortcut": shortcut, "rule": rule, "numbers": str(count), "kib": kib(count), "place": place}
+        for name, shortcut, rules in found
+        for rule, count, place in rules
+    ]
+
+
+def shortcuts() -> list[dict[str, str]]:
+    """Every block's peaks under every wiring, what the shortcut keeps included."""
+    lines = []
+    for shortcut in SHORTCUTS:
+        network = build(dataclasses.replace(V2, shortcut=shortcut)).eval()
+        live = memory.live_peaks(network)
+        for block, held in enumerate(memory.with_shortcuts(network)):
+            counts = {"by_operator": held.by_operator, "as_one": held.as_one, "alive": live[held.name]}
+            lines.append(
+                {"shortcut": shortcut, "block": str(block), "joined": str(held.joined).lower()}
+                | {key: str(count) for key, count in counts.items()}
+            )
+    return lines
+
+
+RULES = {"by_operator": "operator by operator", "as_one": "a block as one operator", "alive": "alive in an eager pass"}
+
+
+def draw_blocks(ax: Axes, lines: tables.Lines, rule: str) -> None:
+    """Peak of every block over depth, one line per wiring; filled where a shortcut begins or ends."""
+    for (name, (colour, mark)), size in zip(plots.SHORTCUTS.items(), (4.5, 3.6, 3.0, 2.2), strict=True):
+        mine = pick(lines, shortcut=name)
+        memory_kib = column(mine, rule) * 2 / 1024
+        joined = [line["joined"] == "true" for line in mine]
+        ax.plot(
+            memory_kib,
+            color=colour,
+            lw=0.7,
+            label=name,
+            marker=mark,
+            ms=size,
+            mfc="white",
+            mew=0.6,
+            zorder=4 if mark == "x" else 2,
+        )
+        if mark != "x":
+            places = [place for place, is_joined in enumerate(joined) if is_joined]
+            ax.plot(places, memory_kib[places], mark, color=colour, ms=size, mew=0.6)
+    ax.set_yscale("log")
+    ax.set(xlabel="block", title=RULES[rule], xticks=range(0, 17, 4))
+    ax.yaxis.set_major_formatter(lambda value, _position: f"{value:.0f}")
+    ax.yaxis.set_minor_formatter("")
+
+
+def draw(lines: tables.Lines) -> Figure:
+    """One panel per rule."""
+    with plots.style("cvpr2024"):
+        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.2), layout="constrained")
+        axes = figure.subplots(1, 3, sharex=True, sharey=True)
+        for ax, rule in zip(axes, RULES, strict=True):
+            draw_blocks(ax, lines, rule)
+        axes[0].set_ylabel("peak memory, KiB (two bytes)")
+        axes[2].legend(title="shortcut", frameon=False)
+        return plots.laid_out(figure)
+
+
+def claims(lines: tables.Lines, found: tables.Lines, blocks: tables.Lines) -> list[Claim]:
+    """Table 3 against the count, and the narrow shortcut against the wide one."""
+    v1, v2 = pick(lines, network="MobileNetV1"), pick(lines, network="MobileNetV2")
+    channels = sum(line["channels"] == line["paper_channels"] for line in v2)
+    close = sum(abs(float(line["kib"]) / float(line["paper_kib"]) - 1) < ROUNDING for line in v1[:-1])
+    block = float(pick(found, network="MobileNetV2", shortcut="bottleneck", rule="a block as one")[0]["kib"])
+    judged = [
+        ("Table 3", "MobileNetV2's channels at each resolution (erratum 5)", "of 6, as counted", channels,
+         channels == 6),
+        ("Table 3", "MobileNetV1's memory at 112 to 7 (erratum 5)", "of 5, as counted to 5 %", close, close == 5),
+        ("Table 3", "MobileNetV2 needs at most 400 Kb (erratum 5)", "KiB by Equation 2, a block as one", block,
+         block <= 400),
+    ]  # fmt: skip
+    touched = {line["block"] for line in blocks if line["joined"] == "true" and line["shortcut"] != "projected"}
+    for rule, words in RULES.items():
+        ratio = _peak(blocks, "expansion", rule, touched) / _peak(blocks, "bottleneck", rule, touched)
+        says = "a shortcut between bottlenecks needs less memory than one between expansions"
+        measure = f"peak of the wide wiring / the narrow one, blocks that either joins, {words}"
+        judged.append(("Section 3.3", says, measure, ratio, ratio > 1))
+    return [
+        Claim(place, says, measure, stats.counted(value), stats.verdict(holds), COMMAND)
+        for place, says, measure, value, holds in judged
+    ]
+
+
+def _peak(blocks: tables.Lines, shortcut: str, rule: str, touched: set[str]) -> int:
+    return max(int(line[rule]) for line in pick(blocks, shortcut=shortcut) if line["block"] in touched)
+
+
+def run(options: Run) -> None:
+    """Count, measure, judge, publish."""
+    lines = [line for name in PRINTED for line in tensors(name)]
+    found = peaks()
+    blocks = shortcuts()
+    figure = draw(blocks)
+    judged = tables.to_csv([claim.record() for claim in claims(lines, found, blocks)], CLAIM_COLUMNS)
+    publish(
+        options.out,
+        tables.documents(STEM, CAPTION, HEAD, lines)
+        | tables.documents(f"{STEM}_peaks", PEAK_CAPTION, PEAK_HEAD, found)
+        | {f"{STEM}_shortcuts.csv": text(tables.to_csv(blocks, list(blocks[0]))), f"{STEM}_claims.csv": text(judged)}
+        | {f"{STEM}.{kind}": plots.writer(figure, "cvpr2024") for kind in ("png", "pdf")},
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(enter(Run, run, f"experiments.{STEM}"))

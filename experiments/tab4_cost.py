@@ -1,0 +1,232 @@
+"""Table 4 and the multiplier grid: what every width and resolution costs, counted, beside what was published.
+
+Paper    Sandler et al. 2018, arXiv:1801.04381, Table 4 and section 4; the authors' list of trained networks (slim)
+Claims   300M and 585M multiply-adds, 3.4M and 6.9M parameters; the grid ranges from 7M to 585M and 1.7M to 6.9M
+Run      python -m experiments.tab4_cost
+Differs  accuracies and phone latencies are the paper's: nothing is trained here, and this CPU is no phone, so that only
+         ratios of times are compared. ShuffleNet and NASNet are not built here
+"""
+
+import dataclasses
+import itertools
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from manifold_lab import plots, probes, stats, tables
+from manifold_lab.doors import enter
+from manifold_lab.files import publish, text
+from manifold_lab.inference import folded
+from manifold_lab.mobilenet import build
+from manifold_lab.netspec import V1, V2, NetworkSpec
+from manifold_lab.plots import column, pick
+from manifold_lab.spec import stream
+from manifold_lab.tables import CLAIM_COLUMNS, Claim, number
+
+STEM = "tab4_cost"
+COMMAND = "python -m experiments.tab4_cost"
+TABLE_4: dict[str, tuple[str, str, str, str, NetworkSpec | None]] = {
+    "MobileNetV1": ("70.6", "4.2", "575", "113", V1),
+    "ShuffleNet (1.5)": ("71.5", "3.4", "292", "", None),
+    "ShuffleNet (x2)": ("73.7", "5.4", "524", "", None),
+    "NASNet-A": ("74.0", "5.3", "564", "183", None),
+    "MobileNetV2": ("72.0", "3.4", "300", "75", V2),
+    "MobileNetV2 (1.4)": ("74.7", "6.9", "585", "143", dataclasses.replace(V2, width=1.4)),
+}
+"""Top-1 in percent, parameters and multiply-adds in millions, milliseconds on the paper's phone; our spec if any."""
+HEAD = {
+    "network": "network", "paper_top1": "top-1, % (paper)", "paper_parameters": "parameters, M (paper)",
+    "parameters": "parameters (counted)", "plain_parameters": "without norms", "paper_madds": "MAdds, M (paper)",
+    "madds": "MAdds (counted)", "paper_ms": "CPU, ms (paper)", "paper_ratio": "of V1's time (paper)",
+    "ratio": "of V1's time (here)",
+}  # fmt: skip
+CAPTION = (
+    "Table 4 of arXiv:1801.04381 beside counts of a forward pass. Erratum 4: width 1.4 has 6.1 million parameters and "
+    "582 million MAdds, not 6.9 and 585, and 3.4 million truncates 3.47. Times here: one picture at 224, norms folded, "
+    f"one thread, medians over passes in turns. {probes.CONVENTION}"
+)
+RESOLUTIONS = (96, 128, 160, 192, 224)
+GRID = {
+    0.35: (1.66, (11, 20, 30, 43, 59)),
+    0.5: (1.95, (18, 32, 50, 71, 97)),
+    0.75: (2.61, (39, 69, 107, 153, 209)),
+    1.0: (3.47, (56, 99, 154, 221, 300)),
+    1.3: (5.34, (None, None, None, None, 509)),
+    1.4: (6.06, (None, None, None, None, 582)),
+}
+"""The authors' trained networks: millions of parameters, millions of multiply-adds at each resolution."""
+GRID_HEAD = {
+    "width": "width", "resolution": "resolution", "published_madds": "MAdds, M (published)", "madds": "MAdds (counted)",
+    "published_parameters": "parameters, M (published)", "plain_parameters": "parameters without norms (counted)",
+    "parameters": "with norms (counted)",
+}  # fmt: skip
+GRID_CAPTION = (
+    "MobileNetV2 over width multipliers and resolutions: the authors' list of trained networks beside counts of a "
+    f"forward pass. {probes.CONVENTION}"
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Table 4 and the grid of multipliers."""
+
+    rounds: int = 15
+    """Timed passes of each network, taken in turns."""
+    smoke: bool = False
+    """Three passes."""
+    out: Path = Path("figures")
+    """Folder for the tables and the figure."""
+
+
+def counts(spec: NetworkSpec) -> dict[str, str]:
+    """Parameters and multiply-adds of one network, counted."""
+    cost = probes.cost(probes.watch(build(spec), (spec.in_channels, spec.resolution, spec.resolution)))
+    plain = cost.parameters - cost.norm_parameters
+    return {"parameters": str(cost.parameters), "plain_parameters": str(plain), "madds": str(cost.madds)}
+
+
+def times(rounds: int) -> dict[str, stats.Estimate]:
+    """Time of a pass over that of MobileNetV1 in the same turn, on one thread."""
+    networks = {
+        name: folded(build(spec, stream(0, "weights")).eval())
+        for name, (*_, spec) in TABLE_4.items()
+        if spec is not None
+    }
+    threads, picture = torch.get_num_threads(), torch.zeros(1, 3, 224, 224)
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            turns = [
+                {name: _seconds(network, picture) for name, network in networks.items()} for _ in range(rounds + 1)
+            ]
+    finally:
+        torch.set_num_threads(threads)
+    base = np.array([turn["MobileNetV1"] for turn in turns[1:]])
+    return {name: stats.median(np.array([turn[name] for turn in turns[1:]]) / base) for name in networks}
+
+
+def _seconds(network: torch.nn.Module, picture: torch.Tensor) -> float:
+    start = time.perf_counter()
+    network(picture)
+    return time.perf_counter() - start
+
+
+def table_4(rounds: int) -> list[dict[str, str]]:
+    """The paper's columns and ours."""
+    measured, lines = times(rounds), []
+    empty = dict.fromkeys(("parameters", "plain_parameters", "madds"), "")
+    first = float(TABLE_4["MobileNetV1"][3])
+    for name, (top1, parameters, madds, milliseconds, spec) in TABLE_4.items():
+        ratio = measured.get(name)
+        lines.append(
+            {"network": name, "paper_top1": top1, "paper_parameters": parameters, "paper_madds": madds}
+            | {"paper_ms": milliseconds, "paper_ratio": f"{float(milliseconds) / first:.2f}" if milliseconds else ""}
+            | (counts(spec) if spec else empty)
+            | {"ratio": f"{ratio.value:.2f}" if ratio else ""}
+            | {key: number(getattr(ratio, key)) if ratio else "" for key in ("low", "high")}
+            | {"n": str(ratio.n) if ratio else ""}
+        )
+    return lines
+
+
+def grid() -> list[dict[str, str]]:
+    """One line per width and resolution."""
+    lines = []
+    for width, (place, resolution) in itertools.product(GRID, enumerate(RESOLUTIONS)):
+        parameters, madds = GRID[width]
+        known = madds[place]
+        published = {"published_madds": str(known or ""), "published_parameters": str(parameters) if known else ""}
+        spec = dataclasses.replace(V2, width=width, resolution=resolution)
+        lines.append({"width": str(width), "resolution": str(resolution)} | published | counts(spec))
+    return lines
+
+
+def draw(lines: tables.Lines) -> Figure:
+    """Multiply-adds over resolution, one line per width; what was published as crosses."""
+    with plots.style("cvpr2024"):
+        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0] / 2, 2.4), layout="constrained")
+        ax = figure.subplots()
+        shades = mpl.colormaps["viridis"](np.linspace(0, 0.88, len(GRID)))
+        for width, shade in zip(GRID, shades, strict=True):
+            mine = pick(lines, width=str(width))
+            ax.plot(
+                column(mine, "resolution"), column(mine, "madds") / 1e6, "o-", color=shade, ms=2.5, label=f"{width:g}"
+            )
+        known = [line for line in lines if line["published_madds"]]
+        ax.plot(column(known, "resolution"), column(known, "published_madds"), "x", color="black", ms=4, mew=0.7,
+                label="published")  # fmt: skip
+        ax.set(yscale="log", xlabel="resolution", ylabel="MAdds, millions", xticks=RESOLUTIONS)
+        ax.yaxis.set_major_formatter(lambda value, _position: f"{value:g}")
+        ax.yaxis.set_minor_formatter("")
+        ax.legend(title="width", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        return plots.laid_out(figure)
+
+
+def claims(lines: tables.Lines, cells: tables.Lines) -> list[Claim]:
+    """The paper's totals and ranges, and the published grid, against the counts."""
+    one, wide = ({key: int(pick(lines, network=name)[0][key]) for key in ("parameters", "plain_parameters", "madds")}
+                 for name in ("MobileNetV2", "MobileNetV2 (1.4)"))  # fmt: skip
+    known = [line for line in cells if line["published_madds"]]
+    agree = sum(_near(line, "madds", 1e6, 1) and _near(line, "plain_parameters", 1e6, 0.01) for line in known)
+    least, smallest = (min(int(line[key]) for line in cells) for key in ("madds", "plain_parameters"))
+    first = int(pick(lines, network="MobileNetV1")[0]["madds"])
+    found = [
+        ("Table 4", "MobileNetV1: 575M multiply-adds", "MAdds", first, round(first / 1e6) == 575),
+        ("Table 4", "MobileNetV2: 300M multiply-adds", "MAdds", one["madds"], abs(one["madds"] / 1e6 - 300) < 1),
+        ("Table 4", "MobileNetV2 (1.4): 585M multiply-adds (erratum 4)", "MAdds", wide["madds"],
+         round(wide["madds"] / 1e6) == 585),
+        ("Table 4", "MobileNetV2 (1.4): 6.9M parameters (erratum 4)", "parameters", wide["parameters"],
+         round(wide["parameters"] / 1e5) == 69),
+        ("Section 4", "the grid's least network has 7M multiply-adds", "MAdds, width 0.35 at 96", least,
+         round(least / 1e6) == 7),
+        ("Section 4", "the grid's smallest network has 1.7M parameters", "parameters without norms", smallest,
+         round(smallest / 1e5) == 17),
+        ("The authors' list", "multiply-adds and parameters of their trained networks",
+         f"of {len(known)} networks, those whose counts agree to the last printed digit", agree, agree == len(known)),
+    ]  # fmt: skip
+    return [
+        Claim(place, says, measure, stats.counted(value), stats.verdict(holds), COMMAND)
+        for place, says, measure, value, holds in found
+    ] + [_time_claim(lines, name) for name in ("MobileNetV2", "MobileNetV2 (1.4)")]
+
+
+def _near(line: dict[str, str], key: str, unit: float, step: float) -> bool:
+    """Whether a count is the published number, which was rounded or cut off after a last digit worth `step`."""
+    published = float(line["published_madds" if key == "madds" else "published_parameters"])
+    return abs(int(line[key]) / unit - published) < step
+
+
+def _time_claim(lines: tables.Lines, name: str) -> Claim:
+    line = pick(lines, network=name)[0]
+    low, high = (float(line[key] or "nan") for key in ("low", "high"))
+    measured = stats.Estimate(float(line["ratio"]), low, high, int(line["n"]))
+    faster = float(line["paper_ratio"]) < 1
+    says = (
+        f"{name} is {'faster' if faster else 'slower'} than MobileNetV1 ({line['paper_ratio']} of its time on a phone)"
+    )
+    holds = (measured.high < 1 if faster else measured.low > 1) if measured.low == measured.low else None
+    return Claim("Table 4", says, "time / MobileNetV1's, here", measured, stats.verdict(holds), COMMAND)
+
+
+def run(options: Run) -> None:
+    """Count, time, judge, publish."""
+    lines, cells = table_4(3 if options.smoke else options.rounds), grid()
+    figure = draw(cells)
+    judged = tables.to_csv([claim.record() for claim in claims(lines, cells)], CLAIM_COLUMNS)
+    publish(
+        options.out,
+        tables.documents(STEM, CAPTION, HEAD, lines)
+        | tables.documents(f"{STEM}_grid", GRID_CAPTION, GRID_HEAD, cells)
+        | {f"{STEM}_claims.csv": text(judged)}
+        | {f"{STEM}.{kind}": plots.writer(figure, "cvpr2024") for kind in ("png", "pdf")},
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(enter(Run, run, f"experiments.{STEM}"))

@@ -123,8 +123,8 @@ def kept(network: Network) -> Found:
     held = memory.with_shortcuts(network)
     operator, block = max(held, key=lambda one: one.by_operator), max(held, key=lambda one: one.as_one)
     return [
-        ("operator by operator, with what shortcuts keep", operator.by_operator, operator.name),
-        ("a block as one, with what shortcuts keep", block.as_one, block.name),
+        ("operator by operator, shortcuts kept", operator.by_operator, operator.name),
+        ("a block as one, shortcuts kept", block.as_one, block.name),
     ]
 
 

@@ -41,10 +41,10 @@ TABLE_4: dict[str, tuple[str, str, str, str, NetworkSpec | None]] = {
 }
 """Top-1 in percent, parameters and multiply-adds in millions, milliseconds on the paper's phone; our spec if any."""
 HEAD = {
-    "network": "network", "paper_top1": "top-1, % (paper)", "paper_parameters": "parameters, M (paper)",
-    "parameters": "parameters (counted)", "plain_parameters": "without norms", "paper_madds": "MAdds, M (paper)",
-    "madds": "MAdds (counted)", "paper_ms": "CPU, ms (paper)", "paper_ratio": "of V1's time (paper)",
-    "ratio": "of V1's time (here)",
+    "network": "network", "paper_top1": "top-1, % (paper)", "paper_parameters": "params, M (paper)",
+    "parameters": "params (counted)", "plain_parameters": "no norms (counted)", "paper_madds": "MAdds, M (paper)",
+    "madds": "MAdds (counted)", "paper_ms": "CPU, ms (paper)", "paper_ratio": "V1 = 1 (paper)",
+    "ratio": "V1 = 1 (here)",
 }  # fmt: skip
 CAPTION = (
     "Table 4 of arXiv:1801.04381 beside counts of a forward pass. Erratum 4: width 1.4 has 6.1 million parameters and "
@@ -63,7 +63,7 @@ GRID = {
 """The authors' trained networks: millions of parameters, millions of multiply-adds at each resolution."""
 GRID_HEAD = {
     "width": "width", "resolution": "resolution", "published_madds": "MAdds, M (published)", "madds": "MAdds (counted)",
-    "published_parameters": "parameters, M (published)", "plain_parameters": "parameters without norms (counted)",
+    "published_parameters": "parameters, M (published)", "plain_parameters": "without norms (counted)",
     "parameters": "with norms (counted)",
 }  # fmt: skip
 GRID_CAPTION = (

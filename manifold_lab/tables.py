@@ -133,14 +133,14 @@ def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
 
 
 def latex(caption: str, label: str, head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """A LaTeX table with booktabs' rules, the first column to the left; every special character is escaped."""
+    """A LaTeX table over both columns with booktabs' rules, first column to the left, special characters escaped."""
     import pandas as pd  # noqa: PLC0415  (a second that only these tables need)
 
     frame = pd.DataFrame([list(line) for line in body], columns=list(head)).style.hide(axis="index")
-    frame = frame.format(escape="latex").format_index(escape="latex", axis="columns")
-    columns = "l" + "r" * (len(head) - 1)
+    frame = frame.format(escape="latex").format_index(_stacked, escape="latex", axis="columns")
     caption = caption.translate({ord(sign): f"\\{sign}" for sign in "&%$#_{}"})
-    return frame.to_latex(
+    columns = "l" + "r" * (len(head) - 1)
+    table = frame.to_latex(
         column_format=columns,
         hrules=True,
         caption=caption,
@@ -148,6 +148,16 @@ def latex(caption: str, label: str, head: Sequence[str], body: Iterable[Sequence
         position_float="centering",
         environment="table*",
     )
+    return table.replace("\\centering\n", "\\centering\n\\footnotesize\\setlength{\\tabcolsep}{3pt}\n", 1)
+
+
+def _stacked(head: str) -> str:
+    """A long head on two lines, the second from its parenthesis or its middle word on."""
+    words, _, rest = head.partition(" (")
+    if rest:
+        return f"\\shortstack[r]{{{words}\\\\({rest}}}"
+    first, _, last = head.rpartition(" ")
+    return f"\\shortstack[r]{{{first}\\\\{last}}}" if len(head) > 10 and first else head
 
 
 def _grouped(cell: str) -> str:

@@ -58,6 +58,12 @@ SHORTCUTS = {
     "projected": ("#009E73", "D"),
 }
 """Colour and marker of each wiring of the shortcut."""
+LESIONS = {
+    "relu6_bottleneck": ("#D55E00", "o"),
+    "no_shortcut": ("#0072B2", "s"),
+    "linear_expansion": ("#009E73", "^"),
+}
+"""Colour and marker of each kind of lesion."""
 ALONG = mpl.colors.ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.88, 256)), "along")
 """Position along the curve: dark to light, so that it reads in grey; the palest end is left out on white paper."""
 UPPER_BOUND: Any = mpl.markers.CARETDOWN

@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import special
+from scipy import stats as scipy_stats
 
 LEVEL = 0.95
 RESAMPLES = 1000
@@ -38,6 +39,31 @@ def proportion(successes: int, n: int) -> Estimate:
     low = float(special.betaincinv(successes, n - successes + 1, tail)) if successes else 0.0
     high = float(special.betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0
     return Estimate(successes / n, low, high, n)
+
+
+@dataclass(frozen=True)
+class PairedProportion:
+    """How a share changed over the same n units: the difference, who lost, who gained, and McNemar's exact p-value."""
+
+    difference: Estimate
+    lost: int
+    gained: int
+    p_value: float
+
+
+def paired_proportion(before: Bool[np.ndarray, " n"], after: Bool[np.ndarray, " n"]) -> PairedProportion:
+    """Change of a share from `before` to `after`, unit by unit.
+
+    The p-value is McNemar's (1947) by the exact binomial law of those that changed; the interval is Bonett and Price's
+    (2012), which adds one to either kind of change.
+    """
+    n, lost, gained = len(before), int((before & ~after).sum()), int((~before & after).sum())
+    changed = lost + gained
+    p_value = float(scipy_stats.binomtest(gained, changed).pvalue) if changed else 1.0
+    up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+    half = float(special.ndtri((1 + LEVEL) / 2)) * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    low, high = max(up - down - half, -1.0), min(up - down + half, 1.0)
+    return PairedProportion(Estimate((gained - lost) / n, low, high, n), lost, gained, p_value)
 
 
 def bounded_means(values: Float[np.ndarray, "quantities n"], chance: np.random.Generator) -> list[Estimate]:

@@ -165,12 +165,14 @@ def _grouped(cell: str) -> str:
     return f"{int(cell):,}" if cell.isdigit() else cell or MISSING
 
 
-def documents(stem: str, caption: str, head: dict[str, str], lines: Lines) -> dict[str, Writer]:
+def documents(
+    stem: str, caption: str, head: dict[str, str], lines: Lines, shown: Lines | None = None
+) -> dict[str, Writer]:
     """A table as csv, markdown and LaTeX: every column of `lines` in the csv, those of `head`, renamed, in the others.
 
-    What is missing is a dash there.
+    `shown` are the same lines as a reader wants them, where that differs. What is missing is a dash there.
     """
-    body = [[_grouped(line[column]) for column in head] for line in lines]
+    body = [[_grouped(line[column]) for column in head] for line in (shown or lines)]
     return {
         f"{stem}.csv": text(to_csv(lines, list(lines[0]))),
         f"{stem}.md": text(f"{caption}\n\n{markdown(list(head.values()), body)}\n"),

@@ -1,0 +1,237 @@
+"""Lesions of a trained network: which of its nonlinearities and shortcuts does it need, with no retraining?
+
+Paper    Sandler et al. 2018, arXiv:1801.04381: sections 3.2, 3.3 and Figure 6 ask what training with a switch gives
+Claims   none of the paper's: ReLU6 put behind a bottleneck, a shortcut taken away, an expansion's ReLU6 made linear
+Run      python -m experiments.ext_lesions --pictures imagenet_samples.npz --weights mobilenet_v2-b0353104.pth
+Differs  a lesion changes weights that were trained without it. It tells what the trained function leans on; it cannot
+         tell what training with the switch would give, since the other layers would have adapted. A place where the
+         lesion costs nothing is evidence that nothing there needs the part; the reverse does not hold
+"""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.progress import track
+from scipy.stats import false_discovery_control
+
+from manifold_lab import lesions, pictures, plots, stats, tables, weights
+from manifold_lab.doors import enter
+from manifold_lab.errors import InputError
+from manifold_lab.files import check_folder, publish, text
+from manifold_lab.inference import folded
+from manifold_lab.lesions import Lesion
+from manifold_lab.mobilenet import Network, build
+from manifold_lab.netspec import CIFAR, V2
+from manifold_lab.pictures import Pictures
+from manifold_lab.plots import column, pick
+from manifold_lab.spec import stream
+from manifold_lab.tables import CLAIM_COLUMNS, Claim, number
+
+STEM = "ext_lesions"
+COMMAND = "python -m experiments.ext_lesions"
+SMALL = dataclasses.replace(CIFAR, width=0.35)
+TOPS = (1, 5)
+FALSE = 0.05
+"""Rate of false discoveries (Benjamini and Hochberg 1995) at which a lesion is called a loss or a gain."""
+WORDS = {
+    "intact": "intact",
+    "relu6_bottleneck": "ReLU6 behind the bottleneck",
+    "no_shortcut": "no shortcut",
+    "linear_expansion": "linear expansion",
+}
+HEAD = {
+    "words": "lesion", "place": "block", "top1": "top-1, %", "top1_interval": "95 % interval", "top5": "top-5, %",
+    "difference": "change of top-1", "difference_interval": "95 % interval", "lost": "lost", "gained": "gained",
+    "p_text": "McNemar's p", "verdict": "",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """Lesions of the published MobileNetV2 on labelled pictures, paired picture by picture."""
+
+    pictures: Path | None = None
+    """Labelled pictures: an .npz of jpeg, offsets and labels; needed but for --smoke."""
+    weights: Path | None = None
+    """A checkpoint of MobileNetV2 1.0; without one the published weights are fetched by name."""
+    batch: int = 20
+    """Pictures at a time."""
+    smoke: bool = False
+    """A small network of random weights on random pictures, to see that it runs."""
+    out: Path = Path("figures")
+    """Folder for the csv files, the table and the figure."""
+
+
+def subject(options: Run) -> tuple[Network, Pictures]:
+    """The network and the pictures.
+
+    Raises:
+        InputError: if no pictures are named, or a file cannot be used.
+    """
+    if options.smoke:
+        chance, count = stream(0, "smoke"), 40
+        x = torch.randint(0, 256, (count, 3, SMALL.resolution, SMALL.resolution), generator=chance, dtype=torch.uint8)
+        labels = torch.randint(0, SMALL.num_classes, (count,), generator=chance)
+        return folded(build(SMALL, stream(0, "weights")).eval()), Pictures(x, labels)
+    if options.pictures is None:
+        raise InputError("pictures: none given; name an .npz of jpeg, offsets and labels with --pictures, or --smoke")
+    found = pictures.load(options.pictures)
+    if options.weights is not None:
+        return folded(weights.load_weights(V2, options.weights)), found
+    return folded(weights.fetch_weights(V2, "mobilenet_v2")), found
+
+
+def hits(network: Network, shown: Pictures, cuts: list[Lesion], batch: int) -> np.ndarray:
+    """Whether the label is among the first 1 and 5: bool, (intact and lesions) x 2 x pictures."""
+    twins = [lesions.lesioned(network, cut) for cut in cuts]
+    found = []
+    for start in track(range(0, len(shown), batch), "pictures"):
+        x = pictures.normalised(shown.x[start : start + batch], pictures.IMAGENET)
+        labels = shown.labels[start : start + batch, None]
+        best = [scores.topk(max(TOPS)).indices == labels for scores in lesions.logits(network, x, twins)]
+        found.append(torch.stack([torch.stack([one[:, :top].any(1) for top in TOPS]) for one in best]))
+    return torch.cat(found, dim=2).numpy()
+
+
+def line(cut: Lesion, right: np.ndarray, intact: np.ndarray, q_value: float) -> dict[str, str]:
+    """One row: shares with their intervals, and the paired change of top-1."""
+    n, row = right.shape[1], {"kind": cut.kind, "block": str(cut.blocks[0]) if len(cut.blocks) == 1 else ""}
+    row["blocks"] = str(len(cut.blocks))
+    for top, mine in zip(TOPS, right, strict=True):
+        share = stats.proportion(int(mine.sum()), n)
+        ends = {"": share.value, "_low": share.low, "_high": share.high}
+        row |= {f"top{top}{end}": number(value) for end, value in ends.items()}
+    change = stats.paired_proportion(intact[0], right[0])
+    row |= {f"difference{end}": number(value) for end, value in zip(("", "_low", "_high"), _ends(change), strict=True)}
+    counts = {"lost": change.lost, "gained": change.gained, "n": n}
+    return row | {key: str(count) for key, count in counts.items()} | {"p_value": number(change.p_value),
+                                                                      "q_value": number(q_value)}  # fmt: skip
+
+
+def _ends(change: stats.PairedProportion) -> tuple[float, float, float]:
+    return change.difference.value, change.difference.low, change.difference.high
+
+
+def rows(network: Network, shown: Pictures, batch: int) -> list[dict[str, str]]:
+    """The intact network and every lesion."""
+    cuts = lesions.every(network)
+    found = hits(network, shown, cuts, batch)
+    p_values = [stats.paired_proportion(found[0, 0], right[0]).p_value for right in found[1:]]
+    q_values = false_discovery_control(p_values)
+    intact = line(Lesion("intact", ()), found[0], found[0], 1.0) | {"p_value": "", "q_value": ""}
+    lines = [line(cut, right, found[0], q) for cut, right, q in zip(cuts, found[1:], q_values, strict=True)]
+    return [intact, *lines]
+
+
+def called(line: dict[str, str]) -> str:
+    """A loss, a gain, or nothing that these pictures can tell."""
+    if not line["q_value"] or float(line["q_value"]) >= FALSE:
+        return ""
+    return "loss" if float(line["difference"]) < 0 else "gain"
+
+
+def shown_line(line: dict[str, str]) -> dict[str, str]:
+    """A row as a reader wants it."""
+    share = {name: f"{100 * float(line[name]):.1f}" for name in ("top1", "top5")}
+    ends = {name: [f"{100 * float(line[f'{name}_{end}']):.1f}" for end in ("low", "high")] for name in
+            ("top1", "difference")}  # fmt: skip
+    place = "" if line["kind"] == "intact" else line["block"] or f"all {line['blocks']}"
+    return share | {
+        "words": WORDS[line["kind"]],
+        "place": place,
+        "top1_interval": " to ".join(ends["top1"]),
+        "difference": f"{100 * float(line['difference']):+.1f}" if place else "",
+        "difference_interval": " to ".join(ends["difference"]) if place else "",
+        "lost": line["lost"] if place else "",
+        "gained": line["gained"] if place else "",
+        "p_text": f"{float(line['p_value']):.2g}" if place else "",
+        "verdict": called(line),
+    }
+
+
+def caption(lines: tables.Lines) -> str:
+    """What the table shows, and on what."""
+    return (
+        f"Post-hoc lesions of a trained MobileNetV2 1.0 on {lines[0]['n']} ImageNet pictures, which are probably "
+        "training pictures: read the changes, not the level. Exact binomial intervals; changes of top-1 are paired "
+        f"by picture, called where the rate of false discoveries over all lesions is below {FALSE}. Nothing was retrained."
+    )
+
+
+def draw_top(ax: Axes, lines: tables.Lines, top: int) -> None:
+    """Accuracy against the lesion's block, one series per kind; all blocks together to the right."""
+    intact = lines[0]
+    low, high = (100 * float(intact[f"top{top}_{end}"]) for end in ("low", "high"))
+    ax.axhspan(low, high, color="0.9", zorder=0)
+    ax.axhline(100 * float(intact[f"top{top}"]), color="0.5", lw=0.6, zorder=1)
+    last = max(int(line["block"]) for line in lines if line["block"])
+    for shift, (kind, (colour, mark)) in zip((-0.2, 0.0, 0.2), plots.LESIONS.items(), strict=True):
+        mine = pick(lines, kind=kind)
+        x = np.array([float(line["block"] or last + 2.5) for line in mine]) + shift
+        value, low_end, high_end = (100 * column(mine, f"top{top}{end}") for end in ("", "_low", "_high"))
+        ends = np.stack([value - low_end, high_end - value]).clip(0)
+        ax.errorbar(x, value, ends, fmt=mark, color=colour, ms=3, elinewidth=0.7, label=WORDS[kind], zorder=3)
+        ax.plot(x[:-1], value[:-1], color=colour, lw=0.5, alpha=0.6, zorder=2)
+    ax.axvline(last + 1.5, color="0.7", lw=0.5, ls=":")
+    ticks = range(0, last + 1, 4)
+    ax.set_xticks([*ticks, last + 2.5], [*map(str, ticks), "all"])
+    ax.set(xlabel="block of the lesion", ylabel=f"top-{top}, %", ylim=(-3, 103))
+
+
+def draw(lines: tables.Lines) -> Figure:
+    """Top-1 and top-5."""
+    with plots.style("cvpr2024"):
+        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.5), layout="constrained")
+        axes = figure.subplots(1, len(TOPS), sharey=True)
+        for ax, top in zip(axes, TOPS, strict=True):
+            draw_top(ax, lines, top)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+        return plots.laid_out(figure)
+
+
+def claims(lines: tables.Lines) -> list[Claim]:
+    """What each kind of lesion costs, one place at a time and in all of them; the paper claims none of it."""
+    found = []
+    for kind, words in list(WORDS.items())[1:]:
+        mine = pick(lines, kind=kind)
+        single, together = [line for line in mine if line["block"]], mine[-1]
+        losses = sum(called(line) == "loss" for line in single)
+        says = f"{words}, one block at a time: each costs top-1"
+        measure = f"blocks of {len(single)} with a loss"
+        found.append(_claim(says, measure, stats.counted(losses), losses == len(single)))
+        low, high = (float(together[f"difference_{end}"]) for end in ("low", "high"))
+        change = stats.Estimate(float(together["difference"]), low, high, int(together["n"]))
+        found.append(_claim(f"{words}, in all blocks: costs top-1", "change of top-1", change, high < 0))
+    return found
+
+
+def _claim(says: str, measure: str, estimate: stats.Estimate, holds: bool) -> Claim:
+    return Claim("Lesions (ours)", says, measure, estimate, stats.verdict(holds), COMMAND)
+
+
+def run(options: Run) -> None:
+    """Measure, judge, publish."""
+    check_folder(options.out)
+    network, found = subject(options)
+    lines = rows(network, found, options.batch)
+    figure = draw(lines)
+    judged = tables.to_csv([claim.record() for claim in claims(lines)], CLAIM_COLUMNS)
+    documents = tables.documents(STEM, caption(lines), HEAD, lines, [shown_line(line) for line in lines])
+    publish(
+        options.out,
+        documents
+        | {f"{STEM}_claims.csv": text(judged)}
+        | {f"{STEM}.{kind}": plots.writer(figure, "cvpr2024") for kind in ("png", "pdf")},
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(enter(Run, run, f"experiments.{STEM}"))

@@ -1,0 +1,65 @@
+"""Labelled pictures from one file, for checks on trained networks.
+
+The file is an .npz with `jpeg` (the pictures' JPEG files one after the other, as bytes), `offsets` (where each begins,
+and the end) and `labels`.
+"""
+
+import io
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from PIL import Image
+from torch import Tensor
+
+from manifold_lab.errors import InputError
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of ImageNet's channels, in [0, 1]: what PyTorch's published weights expect."""
+SYMMETRIC = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+"""Inputs in [-1, 1]: what weights from TensorFlow expect."""
+Scale = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures and their classes."""
+
+    x: UInt8[Tensor, "n channels height width"]
+    labels: Int64[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load(path: Path) -> Pictures:
+    """All pictures of a file, in its order.
+
+    Raises:
+        InputError: for a file that is missing, damaged, or holds something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            data, ends, labels = file["jpeg"].tobytes(), file["offsets"], file["labels"]
+        found = [_decoded(data[start:end]) for start, end in itertools.pairwise(ends)]
+        return Pictures(torch.stack(found), torch.from_numpy(labels.astype(np.int64)))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(
+            f"pictures: {path} cannot be read ({type(error).__name__}); it must be an .npz of jpeg, offsets and labels"
+        ) from None
+
+
+def _decoded(data: bytes) -> UInt8[Tensor, "channels height width"]:
+    with Image.open(io.BytesIO(data)) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).movedim(-1, 0)
+
+
+def normalised(
+    x: UInt8[Tensor, "batch channels height width"], scale: Scale
+) -> Float[Tensor, "batch channels height width"]:
+    """Bytes to the numbers that a network expects, channels-last."""
+    mean, deviation = (torch.tensor(values, device=x.device)[:, None, None] for values in scale)
+    return ((x / 255 - mean) / deviation).contiguous(memory_format=torch.channels_last)

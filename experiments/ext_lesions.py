@@ -161,7 +161,7 @@ def caption(lines: tables.Lines) -> str:
     return (
         f"Post-hoc lesions of a trained MobileNetV2 1.0 on {lines[0]['n']} ImageNet pictures, which are probably "
         "training pictures: read the changes, not the level. Exact binomial intervals; changes of top-1 are paired "
-        f"by picture, called where the rate of false discoveries over all lesions is below {FALSE}. Nothing was retrained."
+        f"by picture, called where the rate of false discoveries over all lesions is below {FALSE}. Nothing retrained."
     )
 
 

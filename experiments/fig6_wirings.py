@@ -1,0 +1,176 @@
+"""The wirings of the shortcut that Figure 6b compares, drawn from the networks that are built.
+
+Paper    Sandler et al. 2018, arXiv:1801.04381, Figures 3, 4 and 6b
+Claims   none: the paper names the shortcut between expansions without defining it; this is the definition used here
+Run      python -m experiments.fig6_wirings
+Differs  between expansions: from a block's depthwise output, after its activation, to the next block's expanded tensor,
+         after its activation, wherever channels and resolution agree; as many as between bottlenecks
+"""
+
+import dataclasses
+import itertools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Rectangle
+
+from manifold_lab import plots, stats, tables
+from manifold_lab.doors import enter
+from manifold_lab.files import publish, text
+from manifold_lab.netspec import V2, stages
+from manifold_lab.plots import pick
+from manifold_lab.tables import CLAIM_COLUMNS, Claim
+
+STEM = "fig6_wirings"
+COMMAND = "python -m experiments.fig6_wirings"
+WIRINGS = ("bottleneck", "expansion", "none", "projected")
+TITLES = {
+    "bottleneck": "bottleneck (the paper's): block input + projection",
+    "expansion": "expansion: depthwise output + next expansion",
+    "none": "none: neither",
+    "projected": "projected: also where channels or resolution change, by a 1x1 convolution",
+}
+SHOWN = range(6, 9)
+"""The blocks that are drawn: the last of 28 x 28 and the first of 14 x 14, whose first one has no plain shortcut."""
+SIZE = 1 / 384
+"""Height of a tensor of one channel; 384 channels have height 1."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A drawing of the shortcut's wirings."""
+
+    smoke: bool = False
+    """The same: it takes seconds."""
+    out: Path = Path("figures")
+    """Folder for the csv file and the drawing."""
+
+
+def wirings() -> list[dict[str, str]]:
+    """One line per wiring and block: its channels, and the shortcuts that end in it."""
+    lines = []
+    for wiring in WIRINGS:
+        wide = False
+        for block, stage in enumerate(stages(dataclasses.replace(V2, shortcut=wiring))):
+            channels = {
+                "inputs": stage.inputs,
+                "hidden": stage.hidden,
+                "outputs": stage.outputs,
+                "stride": stage.stride,
+            }
+            ends = {"shortcut": stage.shortcut, "wide": "identity" if wide else "none"}
+            lines.append({"wiring": wiring, "block": str(block)} | {key: str(n) for key, n in channels.items()} | ends)
+            wide = stage.gives_wide
+    return lines
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A tensor as drawn: where, and how many channels."""
+
+    x: float
+    channels: int
+
+    @property
+    def top(self) -> tuple[float, float]:
+        """The middle of its upper end."""
+        return self.x, self.channels * SIZE / 2
+
+
+def bars(lines: tables.Lines) -> dict[tuple[int, str], Bar]:
+    """The tensors of the shown blocks, left to right: expanded, depthwise output, projected; and the first input."""
+    first = int(lines[0]["block"])
+    found = {(first - 1, "outputs"): Bar(0, int(lines[0]["inputs"]))}
+    for line in lines:
+        block, start = int(line["block"]), 3 * (int(line["block"]) - first)
+        for step, (name, column) in enumerate(
+            (("expanded", "hidden"), ("depthwise", "hidden"), ("outputs", "outputs")), start=1
+        ):
+            found[block, name] = Bar(start + step, int(line[column]))
+    return found
+
+
+def draw_bars(ax: Axes, found: dict[tuple[int, str], Bar]) -> None:
+    """Tensors as bars, operators as arrows between them."""
+    ordered = sorted(found.values(), key=lambda bar: bar.x)
+    for bar in ordered:
+        height = bar.channels * SIZE
+        ax.add_patch(Rectangle((bar.x - 0.09, -height / 2), 0.18, height, facecolor="0.85", edgecolor="0.3", lw=0.5))
+        ax.text(bar.x, -height / 2 - 0.04, str(bar.channels), ha="center", va="top", fontsize=6, color="0.3")
+    for left, right in itertools.pairwise(ordered):
+        ax.annotate("", (right.x - 0.12, 0), (left.x + 0.12, 0), arrowprops={"arrowstyle": "->", "lw": 0.5})
+
+
+def draw_shortcut(ax: Axes, begin: Bar, end: Bar, look: tuple[str, str]) -> None:
+    """An arc over the bars, with the sum at its end; dashed where a convolution is on the way."""
+    colour, dashes = look
+    bend = -0.38 if end.x - begin.x > 2 else -0.3
+    arc = FancyArrowPatch(
+        begin.top, end.top, connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>", mutation_scale=6,
+        color=colour, lw=1.1, linestyle=dashes, shrinkA=1, shrinkB=5,
+    )  # fmt: skip
+    ax.add_patch(arc)
+    ax.text(
+        end.x, end.channels * SIZE / 2 + 0.015, "+", ha="center", va="bottom", fontsize=7, color=colour, weight="bold"
+    )
+
+
+def draw_wiring(ax: Axes, lines: tables.Lines) -> None:
+    """One wiring over the shown blocks."""
+    found, colour = bars(lines), plots.SHORTCUTS[lines[0]["wiring"]][0]
+    draw_bars(ax, found)
+    for line in lines:
+        block = int(line["block"])
+        if line["shortcut"] != "none":
+            dashes = "-" if line["shortcut"] == "identity" else (0, (3, 1.5))
+            draw_shortcut(ax, found[block - 1, "outputs"], found[block, "outputs"], (colour, dashes))  # type: ignore[arg-type]
+        if line["wide"] != "none" and (block - 1, "depthwise") in found:
+            draw_shortcut(ax, found[block - 1, "depthwise"], found[block, "expanded"], (colour, "-"))
+    ax.set(xlim=(-0.4, 3 * len(SHOWN) + 0.4), ylim=(-0.76, 0.95))
+    ax.set_axis_off()
+    ax.set_title(TITLES[lines[0]["wiring"]], loc="left", fontsize=7.5, color=colour, pad=1)
+
+
+def draw(lines: tables.Lines) -> Figure:
+    """One row per wiring; the operators are named once, at the bottom."""
+    with plots.style("cvpr2024"):
+        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 4.6), layout="constrained")
+        axes = figure.subplots(len(WIRINGS), 1)
+        for ax, wiring in zip(axes, WIRINGS, strict=True):
+            draw_wiring(ax, [line for line in pick(lines, wiring=wiring) if int(line["block"]) in SHOWN])
+        names = ("1x1, ReLU6", "3x3 depthwise, ReLU6", "1x1, linear")
+        for place in range(3 * len(SHOWN)):
+            axes[-1].text(place + 0.5, -0.76, names[place % 3], ha="center", va="top", fontsize=5.5, color="0.3")
+        return plots.laid_out(figure)
+
+
+def claims(lines: tables.Lines) -> list[Claim]:
+    """As many shortcuts between expansions as between bottlenecks."""
+    count = {
+        wiring: sum((line["shortcut"] != "none") + (line["wide"] != "none") for line in pick(lines, wiring=wiring))
+        for wiring in WIRINGS
+    }
+    says = "Figure 6b compares equally many shortcuts, between expansions and between bottlenecks"
+    equal = count["expansion"] == count["bottleneck"]
+    measure = f"between expansions, beside {count['bottleneck']} between bottlenecks"
+    return [Claim("Figure 6b", says, measure, stats.counted(count["expansion"]), stats.verdict(equal), COMMAND)]
+
+
+def run(options: Run) -> None:
+    """Plan, draw, publish."""
+    lines = wirings()
+    figure = draw(lines)
+    judged = tables.to_csv([claim.record() for claim in claims(lines)], CLAIM_COLUMNS)
+    publish(
+        options.out,
+        {f"{STEM}.csv": text(tables.to_csv(lines, list(lines[0]))), f"{STEM}_claims.csv": text(judged)}
+        | {f"{STEM}.{kind}": plots.writer(figure, "cvpr2024") for kind in ("png", "pdf")},
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(enter(Run, run, f"experiments.{STEM}"))

@@ -3,6 +3,7 @@
 A text holds blocks between `<!-- begin NAME -->` and `<!-- end NAME -->`; each is a function of published csv files.
 """
 
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from manifold_lab import summary
 from manifold_lab.doors import enter
 from manifold_lab.errors import InputError, one_of
 from manifold_lab.files import publish, text
-from manifold_lab.tables import Lines, markdown, percent, read_csv
+from manifold_lab.tables import MISSING, Lines, markdown, percent, read_csv
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,61 @@ def spiral_words(root: Path) -> str:
 
 
 def claims(root: Path) -> str:
-    """Every claim of every experiment, with its number and verdict."""
-    found = [line for path in sorted((root / "figures").glob("*_claims.csv")) for line in _read(path)]
+    """Every claim of every experiment, with its number and verdict; what goes beyond the paper comes last."""
+    paths = sorted((root / "figures").glob("*_claims.csv"), key=lambda path: (path.stem.startswith("ext_"), path.stem))
+    found = [line for path in paths for line in _read(path)]
     head = ("where", "the paper's claim", "measured", "value", f"{summary.HEAD[3]}", "n", "verdict", "command")
     return markdown(head, [_claim(line) for line in found])
 
 
 def _claim(line: dict[str, str]) -> list[str]:
-    value, low, high = (f"{float(line[name]):.4g}" for name in ("estimate", "low", "high"))
-    words = [line["place"], line["says"], line["measure"], value, f"{low} to {high}", line["n"]]
+    value, low, high = (float(line[name]) if line[name] else math.nan for name in ("estimate", "low", "high"))
+    if low == high:
+        numbers = [f"{value:,.0f}" if value.is_integer() else f"{value:.4g}", "counted", MISSING]
+    else:
+        interval = MISSING if math.isnan(low) else f"{low:.4g} to {high:.4g}"
+        numbers = [f"{value:.4g}", interval, line["n"]]
+    words = [line["place"], line["says"], line["measure"], *numbers]
     return [*words, f"**{line['verdict']}**", f"`{line['command']}`"]
+
+
+def document(stem: str) -> Callable[[Path], str]:
+    """A block that is a published table as it stands."""
+
+    def block(root: Path) -> str:
+        path = root / "figures" / f"{stem}.md"
+        if not path.is_file():
+            raise InputError(f"{path} is missing: run the command that publishes it first")
+        return path.read_text(encoding="utf-8").strip()
+
+    return block
+
+
+def lesions(root: Path) -> str:
+    """One sentence per kind of lesion."""
+    intact, *lines = _read(root / "figures" / "ext_lesions.csv")
+    kinds = list(dict.fromkeys(line["kind"] for line in lines))
+    words = [f"- Intact: top-1 {_share(intact)} of {intact['n']} pictures."]
+    for kind in kinds:
+        *single, together = [line for line in lines if line["kind"] == kind]
+        worst = min(single, key=lambda line: float(line["difference"]))
+        least = max(single, key=lambda line: float(line["difference"]))
+        words.append(
+            f"- `{kind}`: one block at a time, the change of top-1 is between {_change(worst)} points (block "
+            f"{worst['block']}) and {_change(least)} (block {least['block']}); in all {together['blocks']} blocks, "
+            f"{_change(together)}, which leaves {_share(together)}."
+        )
+    return "\n".join(words)
+
+
+def _share(line: dict[str, str]) -> str:
+    value, low, high = (100 * float(line[f"top1{end}"]) for end in ("", "_low", "_high"))
+    return f"{value:.1f} % ({low:.1f} to {high:.1f})"
+
+
+def _change(line: dict[str, str]) -> str:
+    value, low, high = (100 * float(line[f"difference{end}"]) for end in ("", "_low", "_high"))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def bound(root: Path) -> str:
@@ -86,12 +132,29 @@ def speed(root: Path) -> str:
     return markdown(head, body) + "\n\n" + note
 
 
+def network_speed(root: Path) -> str:
+    """Ratios of the network's benchmark."""
+    lines = _read(root / "benchmarks" / "network.csv")
+    head = ("work", "resolution", "batch", "width", "ours", "pictures/s", "peer", "ratio", summary.HEAD[3])
+    keys = ("work", "resolution", "batch", "width", "contestant", "images_per_second", "peer", "ratio")
+    body = [[line[key] for key in keys] + [f"{line['low']} to {line['high']}"] for line in lines]
+    first = lines[0]
+    note = f"Medians of {first['n']} rounds in turns, {first['threads']} threads, torch {first['torch']}."
+    return markdown(head, body) + "\n\n" + note
+
+
 BLOCKS: dict[str, Callable[[Path], str]] = {
     "spiral-table": spiral_table,
     "spiral-words": spiral_words,
     "claims": claims,
     "bound": bound,
     "speed": speed,
+    "network-speed": network_speed,
+    "table-2": document("tab2_network"),
+    "table-3": document("tab3_memory"),
+    "table-3-peaks": document("tab3_memory_peaks"),
+    "table-4": document("tab4_cost"),
+    "lesions": lesions,
 }
 
 

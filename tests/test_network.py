@@ -1,42 +1,21 @@
 """The network against known integers, its switches against what they must change, costs against torch's own counter."""
 
 import dataclasses
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from manifold_lab import memory, probes, stream, weights
+from manifold_lab import matching, probes, stream
 from manifold_lab.errors import InputError
-from manifold_lab.mobilenet import Activate, Block, Network, build
-from manifold_lab.netspec import DIGITS, PRESETS, V1, V2, NetworkSpec, rounded, stages
-from manifold_lab.split import chunks, split_block, split_forward
+from manifold_lab.mobilenet import Activate, build
+from manifold_lab.netspec import CIFAR, DIGITS, PRESETS, TABLE_2, V1, V2, rounded, stages
+from tests.networks import SMALL, pictures, small
 
-SMALL = dataclasses.replace(V2, width=0.35, resolution=32, num_classes=10, stem_stride=1)
 PICTURE = (3, 224, 224)
-
-
-def small(**changes: object) -> Network:
-    return lively(build(dataclasses.replace(SMALL, **changes), stream(0, "weights")))
-
-
-def lively(network: Network) -> Network:
-    """Norms away from the identity, so that what they do can be seen."""
-    generator = stream(0, "norms")
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor, low in ((module.weight, 0.5), (module.bias, -0.5), (module.running_var, 0.5)):
-                nn.init.uniform_(tensor, low, low + 1, generator=generator)
-    return network.eval()
-
-
-def pictures(count: int = 2, spec: NetworkSpec = SMALL) -> torch.Tensor:
-    return torch.randn((count, spec.in_channels, spec.resolution, spec.resolution), generator=stream(0, "pictures"))
 
 
 @pytest.mark.parametrize(
@@ -51,9 +30,21 @@ def test_costs_are_the_known_integers(width: float, resolution: int, parameters:
 
 
 def test_an_expansion_in_the_first_block_would_cost_what_the_erratum_says() -> None:
-    first = build(V2).blocks[0].stage
-    hidden = 112**2 * first.inputs * first.hidden
-    assert 300_774_272 + hidden == 313_619_328
+    expanded = dataclasses.replace(V2, rows=((1.001, *TABLE_2[0][1:]), *TABLE_2[1:]))
+    assert matching.madds(expanded) == 313_619_328
+
+
+@pytest.mark.parametrize("block", ["classic", "separable"])
+def test_a_block_of_another_kind_comes_at_matched_madds(block: str) -> None:
+    target = matching.madds(CIFAR)
+    found = matching.at_madds(dataclasses.replace(CIFAR, block=block), target)
+    assert abs(matching.madds(found) / target - 1) < 0.02
+    assert dataclasses.replace(found, rows=CIFAR.rows, stem_channels=32, block="inverted") == CIFAR
+
+
+def test_a_target_out_of_reach_is_refused() -> None:
+    with pytest.raises(InputError, match="out of reach"):
+        matching.at_madds(DIGITS, 10)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -72,14 +63,6 @@ def test_mobilenet_v1_has_its_published_size() -> None:
     assert round(cost.madds / 1e6) == 569
     assert round(cost.parameters / 1e6, 1) == 4.2
     assert sum(isinstance(module, nn.Conv2d | nn.Linear) for module in build(V1).modules()) == 28
-
-
-def test_equation_2_gives_the_known_peaks_in_kib_of_two_bytes() -> None:
-    network = build(V2)
-    assert memory.peak_by_operator(network).elements * 2 == 2940 * 1024
-    assert memory.peak_by_block(network).elements * 2 == 1176 * 1024
-    peaks = {parts: memory.peak_split(network, parts) * 2 / 1024 for parts in (2, 3, 4, 5, 6, 12)}
-    assert peaks == {2: 2009, 3: 1715, 4: 1568, 5: 1519, 6: 1470, 12: 1323}
 
 
 @pytest.mark.parametrize(("shortcut", "count"), [("bottleneck", 10), ("expansion", 10), ("none", 0), ("projected", 17)])
@@ -139,38 +122,6 @@ def test_what_a_hook_saw_stays_what_it_was() -> None:
     assert all(torch.equal(a, b) for a, b in zip(kept, copies, strict=True))
 
 
-@pytest.mark.parametrize("parts", [1, 2, 3, 5, 7, 48, 1000])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_network_in_chunks_gives_the_same_logits(parts: int, dtype: torch.dtype) -> None:
-    network = small().to(dtype)
-    x = pictures().to(dtype)
-    with torch.no_grad():
-        whole, split = network(x), split_forward(network, x, parts)
-    assert whole.abs().max() > 1e-3
-    assert torch.allclose(split, whole, rtol=1e4 * torch.finfo(dtype).eps, atol=1e3 * torch.finfo(dtype).eps)
-
-
-@pytest.mark.parametrize("changes", [{"norm": "none"}, {"padding": "tensorflow"}, {"bottleneck_activation": "relu6"}])
-def test_blocks_of_other_specs_split_too(changes: dict[str, str]) -> None:
-    for block in small(**changes).double().blocks:
-        x = torch.randn(1, block.stage.inputs, 9, 9, generator=stream(0, "x"), dtype=torch.float64)
-        assert torch.allclose(split_block(block, x, 4), block(x, None)[0], atol=1e-10)
-
-
-def test_chunks_cover_every_channel_once() -> None:
-    assert [channel for part in chunks(32, 5) for channel in range(32)[part]] == list(range(32))
-
-
-@pytest.mark.parametrize(
-    ("network", "reason"),
-    [(small().train(), "training mode"), (small(block="classic", shortcut="none"), "mixes channels"),
-     (small(norm="group"), "group norm"), (small(shortcut="expansion"), "needs the expanded tensor whole")],
-)  # fmt: skip
-def test_what_cannot_be_split_says_why(network: Network, reason: str) -> None:
-    with pytest.raises(InputError, match=reason):
-        split_forward(network, pictures(), 2)
-
-
 UNBUILDABLE: list[tuple[dict[str, object], str]] = [
     ({"rows": ((6, 24, 2, 3),)}, "stride 3"),
     ({"rows": ((6, 24, 0, 1),)}, "repeats"),
@@ -226,50 +177,6 @@ def test_hooks_go_away_also_when_the_forward_pass_fails() -> None:
     assert all(not module._forward_hooks for module in network.modules())
 
 
-@pytest.mark.parametrize("spec", [SMALL, dataclasses.replace(V1, width=0.25)], ids=["inverted", "separable"])
-def test_a_network_goes_to_the_common_layout_and_back(spec: NetworkSpec) -> None:
-    network = lively(build(spec, stream(0, "weights")))
-    back = weights.from_pytorch_layout(spec, weights.to_pytorch_layout(network))
-    assert torch.equal(back(pictures(1, spec)), network(pictures(1, spec)))
-
-
-def test_a_network_is_saved_and_loaded_and_foreign_files_are_refused(tmp_path: Path) -> None:
-    network, path = small(), tmp_path / "net.safetensors"
-    weights.save_weights(network, path)
-    assert torch.equal(weights.load_weights(SMALL, path)(pictures()), network(pictures()))
-    with pytest.raises(InputError, match="of another shape"):
-        weights.load_weights(dataclasses.replace(SMALL, num_classes=11), path)
-    with pytest.raises(InputError, match=r"missing: blocks\.1\.bridge|1 missing|missing"):
-        weights.load_weights(dataclasses.replace(SMALL, shortcut="projected"), path)
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(InputError, match="cannot be read"):
-        weights.load_weights(SMALL, path)
-    with pytest.raises(InputError, match="there is no file"):
-        weights.load_weights(SMALL, tmp_path / "none.pth")
-
-
-def test_a_file_that_would_run_code_or_has_another_hash_is_refused(tmp_path: Path) -> None:
-    torch.save({"weight": Path.cwd}, tmp_path / "code.pth")
-    torch.save({}, tmp_path / "net-01234567.pth")
-    for name, reason in (("code.pth", "cannot be read"), ("net-01234567.pth", "SHA-256")):
-        with pytest.raises(InputError, match=reason):
-            weights.load_weights(SMALL, tmp_path / name)
-
-
-def test_logits_are_those_of_torchvisions_own_network() -> None:
-    models = pytest.importorskip("torchvision.models")
-    theirs = models.mobilenet_v2(weights=None).eval()
-    for module in theirs.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_var, 0.5, 1.5, generator=stream(0, "norms"))
-            nn.init.uniform_(module.bias, -0.5, 0.5, generator=stream(1, "norms"))
-    ours = weights.from_pytorch_layout(V2, theirs.state_dict())
-    x = pictures(2, V2)
-    with torch.no_grad():
-        assert torch.allclose(ours(x), theirs(x), rtol=1e-4, atol=1e-5 * theirs(x).abs().max().item())
-    assert set(weights.to_pytorch_layout(ours)) == set(theirs.state_dict())
-
-
 def test_the_door_prints_the_integers_of_any_spec() -> None:
     command = [sys.executable, "-m", "manifold_lab.network"]
     done = subprocess.run([*command, "mobilenet_v2"], capture_output=True, text=True, check=False)
@@ -280,27 +187,3 @@ def test_the_door_prints_the_integers_of_any_spec() -> None:
     assert (
         wrong.returncode == 2 and wrong.stderr.startswith("error: stem_stride: 3") and "Traceback" not in wrong.stderr
     )
-
-
-def test_measured_memory_falls_when_a_block_is_split() -> None:
-    network = small(norm="none").to(memory_format=torch.contiguous_format)
-    block = next(one for one in network.blocks if isinstance(one, Block) and one.stage.hidden == 96)
-    x = torch.randn(1, block.stage.inputs, 64, 64)
-    with torch.no_grad():
-        whole = memory.allocated_peak(lambda: block(x, None))
-        split = memory.allocated_peak(lambda: split_block(block, x, 8))
-    assert whole >= 4 * 96 * 64 * 64
-    assert split < whole / 2
-
-
-DATA = os.environ.get("MANIFOLD_LAB_DATA", "")
-
-
-@pytest.mark.skipif(not DATA, reason="MANIFOLD_LAB_DATA names no folder with weights")
-def test_published_weights_load_and_tell_pictures_apart() -> None:
-    folder = Path(DATA)
-    tensorflow = dataclasses.replace(PRESETS["mobilenet_v1_tensorflow"], width=0.25)
-    network = weights.load_weights(V2, folder / "weights" / "mobilenet_v2-b0353104.pth")
-    weights.load_weights(tensorflow, folder / "weights" / "keras_mobilenet_v1_0.25_224.pt")
-    with torch.no_grad():
-        assert network(pictures(1, V2)).std() > 0.1

@@ -1,9 +1,11 @@
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manifold_lab import tables
 from manifold_lab.stats import Estimate, Row
 from manifold_lab.tables import COLUMNS, markdown, number, percent, plain, read_csv, record, to_csv
 
@@ -55,3 +57,18 @@ def test_plain_numbers_have_at_most_three_digits(value: float, shown: str) -> No
 
 def test_markdown_escapes_what_would_end_a_cell() -> None:
     assert markdown(["|x|"], [["1"]]).splitlines()[0] == "| \\|x\\| |"
+
+
+def test_a_latex_table_escapes_what_latex_would_read() -> None:
+    found = tables.latex("50 % of a_b", "name", ["a_b", "share (%)"], [["x & y", "1 %"]])
+    assert r"\caption{50 \% of a\_b}" in found and r"x \& y & 1 \%" in found and r"a\_b" in found
+    assert [found.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
+
+
+def test_documents_show_what_is_missing_and_keep_the_csv_plain(tmp_path: Path) -> None:
+    lines = [{"name": "one", "count": "1234567"}, {"name": "two", "count": ""}]
+    for name, write in tables.documents("t", "Caption.", {"name": "name", "count": "count"}, lines).items():
+        write(tmp_path / name)
+    assert tables.read_csv((tmp_path / "t.csv").read_text()) == lines
+    shown = (tmp_path / "t.md").read_text()
+    assert shown.startswith("Caption.\n") and "| one | 1,234,567 |" in shown and f"| two | {tables.MISSING} |" in shown

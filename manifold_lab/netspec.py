@@ -6,7 +6,6 @@
 import dataclasses
 import itertools
 from dataclasses import dataclass
-from typing import Any
 
 from manifold_lab.activations import ACTIVATIONS
 from manifold_lab.errors import InputError, above, at_least, one_of
@@ -27,6 +26,24 @@ SHORTCUTS = ("bottleneck", "expansion", "none", "projected")
 BLOCKS = ("inverted", "classic", "separable")
 NORMS = ("batch", "group", "none")
 PADDINGS = ("symmetric", "tensorflow")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One block of the plan: its channels, and which shortcuts it takes part in.
+
+    `shortcut` is the one from its input to its output: identity, projected or none. `gives_wide` says that the next
+    block adds this one's depthwise output to its own expansion.
+    """
+
+    expansion: int | float
+    inputs: int
+    hidden: int
+    outputs: int
+    stride: int
+    expands: bool
+    shortcut: str
+    gives_wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +109,7 @@ class NetworkSpec:
                     f"width: {self.width} leaves no channel of {channels}; it must be at least 1/{channels}"
                 )
 
-    def _check_shortcut(self, plan: list[Any]) -> None:
+    def _check_shortcut(self, plan: list[Stage]) -> None:
         if self.shortcut == "expansion" and self.block != "inverted":
             raise InputError(f"shortcut: expansion needs block inverted; {self.block} has no expansion")
         joined = any(stage.shortcut != "none" or stage.gives_wide for stage in plan)
@@ -103,24 +120,6 @@ class NetworkSpec:
     def last_width(self) -> int:
         """Channels of the last convolution: widened above 1.0, never narrowed."""
         return rounded(self.last_channels * max(1.0, self.width), self.round_to)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One block of the plan: its channels, and which shortcuts it takes part in.
-
-    `shortcut` is the one from its input to its output: identity, projected or none. `gives_wide` says that the next
-    block adds this one's depthwise output to its own expansion.
-    """
-
-    expansion: int | float
-    inputs: int
-    hidden: int
-    outputs: int
-    stride: int
-    expands: bool
-    shortcut: str
-    gives_wide: bool = False
 
 
 def rounded(channels: int | float, multiple: int) -> int:

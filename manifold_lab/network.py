@@ -17,8 +17,9 @@ CONVENTION = f"{probes.CONVENTION} in + out: numbers that go in and come out of 
 
 
 def table(network: Network) -> list[list[str]]:
-    """One line per operator, as a forward pass met it; t, c, n, s as in Table 2 on each block's first line."""
+    """One line per operator, as a forward pass met it; on each block's first, t, c, n, s as in Table 2, n as which of it."""
     spec, plan = network.spec, stages(network.spec)
+    repeats = [f"{repeat + 1}/{count}" for _, _, count, _ in spec.rows for repeat in range(count)]
     shape = (spec.in_channels, spec.resolution, spec.resolution)
     lines, told = [], set()
     for seen in probes.watch(network, shape, probes.OPERATORS):
@@ -28,7 +29,8 @@ def table(network: Network) -> list[list[str]]:
         stage = plan[int(block.split(".")[1])] if block else None
         row = ["", "", "", ""]
         if first and stage is not None:
-            row = [f"{stage.expansion:g}", str(stage.outputs), "1", str(stage.stride)]
+            place = repeats[int(block.split(".")[1])]
+            row = [f"{stage.expansion:g}", str(stage.outputs), place, str(stage.stride)]
         lines.append([seen.name, _operator(seen), *row, *_costs(seen), _shortcut(stage) if first and stage else ""])
     return lines
 

@@ -17,7 +17,7 @@ CONVENTION = f"{probes.CONVENTION} in + out: numbers that go in and come out of 
 
 
 def table(network: Network) -> list[list[str]]:
-    """One line per operator, as a forward pass met it; on each block's first, t, c, n, s as in Table 2, n as which of it."""
+    """One line per operator, as a forward pass met it; t, c, which of n, s as in Table 2 on each block's first line."""
     spec, plan = network.spec, stages(network.spec)
     repeats = [f"{repeat + 1}/{count}" for _, _, count, _ in spec.rows for repeat in range(count)]
     shape = (spec.in_channels, spec.resolution, spec.resolution)

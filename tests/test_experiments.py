@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import fig1_spiral, thm1_preserved
+from experiments import ext_split, fig1_spiral, fig6_wirings, tab2_network, tab3_memory, tab4_cost, thm1_preserved
 from manifold_lab.tables import read_csv
 
 FOLDER = Path(__file__).parent.parent / "experiments"
@@ -37,3 +37,43 @@ def test_distribution_of_a_constant_is_a_step() -> None:
     levels = fig1_spiral.distribution(3, np.full(10, 0.5))
     assert {line["value"] for line in levels} == {"0.5"}
     assert [levels[0]["level"], levels[-1]["level"]] == ["0.0", "1.0"]
+
+
+def test_table_2_fails_on_a_row_that_is_not_met_as_printed() -> None:
+    lines = tab2_network.rows()
+    wrong = [lines[0], {**lines[1], "input": "112x112x31"}, *lines[2:]]
+    assert [tab2_network.claims(one)[0].verdict for one in (lines, wrong)] == ["holds", "fails"]
+
+
+def test_the_published_grid_fails_where_a_count_is_off_by_one_digit() -> None:
+    cells = tab4_cost.grid()
+    wrong = [{**cells[0], "madds": str(int(cells[0]["madds"]) + 10**6)}, *cells[1:]]
+    lines = [{**line, "ratio": "1", "low": "", "high": "", "n": "1"} for line in tab4_cost.table_4(1)]
+    verdicts = [{claim.place: claim.verdict for claim in tab4_cost.claims(lines, one)} for one in (cells, wrong)]
+    assert [found["The authors' list"] for found in verdicts] == ["holds", "fails"]
+    assert verdicts[0]["Table 4"] == "lacks runs"
+
+
+def test_the_narrow_shortcut_saves_where_wide_tensors_must_outlive_their_block() -> None:
+    blocks = tab3_memory.shortcuts()
+    touched = {"8"}
+    ratio = {
+        rule: tab3_memory._peak(blocks, "expansion", rule, touched)
+        / tab3_memory._peak(blocks, "bottleneck", rule, touched)
+        for rule in tab3_memory.RULES
+    }
+    assert ratio["by_operator"] == 1 and ratio["as_one"] == (2 * 64 + 2 * 384) / (2 * 64)
+
+
+def test_a_split_that_costs_more_work_is_seen() -> None:
+    common = {"allocated": "10", "ratio": "1", "low": "1", "high": "1", "n": "3"}
+    lines = [{"parts": str(parts), "madds": "5", **common} for parts in ext_split.PARTS]
+    lines[0]["allocated"] = "20"
+    assert [claim.verdict for claim in ext_split.claims(lines)] == ["holds"] * 3
+    lines[2]["madds"] = "6"
+    assert ext_split.claims(lines)[0].verdict == "fails"
+
+
+def test_as_many_shortcuts_between_expansions_as_between_bottlenecks() -> None:
+    claim = fig6_wirings.claims(fig6_wirings.wirings())[0]
+    assert (claim.verdict, claim.estimate.value) == ("holds", 10)

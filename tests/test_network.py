@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from manifold_lab import matching, probes, stream
 from manifold_lab.errors import InputError
 from manifold_lab.mobilenet import Activate, build
-from manifold_lab.netspec import CIFAR, DIGITS, PRESETS, TABLE_2, V1, V2, rounded, stages
+from manifold_lab.netspec import CIFAR, DIGITS, PRESETS, TABLE_2, V1, V2, NetworkSpec, rounded, stages
 from tests.networks import SMALL, pictures, small
 
 PICTURE = (3, 224, 224)
@@ -56,6 +56,13 @@ def test_counted_madds_are_those_of_torchs_flop_counter(name: str, width: float)
     with FlopCounterMode(display=False) as counter:
         network(torch.empty(1, *shape, device="meta"))
     assert 2 * probes.cost(probes.watch(network, shape)).madds == counter.get_total_flops()
+
+
+@pytest.mark.parametrize(("width", "resolution"), [(0.1, 32), (0.1, 224), (1.4, 32), (0.25, 33), (1.4, 224)])
+@pytest.mark.parametrize("spec", [V2, V1], ids=["v2", "v1"])
+def test_every_width_and_resolution_gives_logits(spec: NetworkSpec, width: float, resolution: int) -> None:
+    network = build(dataclasses.replace(spec, width=width, resolution=resolution)).eval()
+    assert network(torch.empty(2, 3, resolution, resolution, device="meta")).shape == (2, 1000)
 
 
 def test_mobilenet_v1_has_its_published_size() -> None:

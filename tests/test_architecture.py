@@ -12,7 +12,7 @@ import manifold_lab
 
 PACKAGE = Path(manifold_lab.__file__).parent
 ROOT = PACKAGE.parent
-FLOORS = ("words", "mathematics", "instruments", "paper", "doors")
+FLOORS = ("words", "mathematics", "instruments", "process", "paper", "doors")
 FREE_OF_OURS = {"errors", "spec", "active_rows"}
 LAZY = {"sklearn", "seaborn"}
 

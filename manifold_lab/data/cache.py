@@ -66,9 +66,9 @@ def read(name: str, path: Path) -> Arrays:
         InputError: for a damaged file or arrays of another form.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in ("x_train", "y_train", "x_test", "y_test", "classes")}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            arrays = {key: content[key] for key in ("x_train", "y_train", "x_test", "y_test", "classes")}
+    except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"data: {path} cannot be read ({_one_line(error)}); delete it, and it is fetched again"
         ) from None

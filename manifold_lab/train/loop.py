@@ -1,6 +1,7 @@
 """The training loop."""
 
 import hashlib
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class Bookkeeping:
 
 
 DEFAULT_BOOKKEEPING = Bookkeeping()
+ADDRESS = r" at 0x[0-9a-f]+"
+"""What differs from process to process in the words of a function that a network holds."""
 
 
 def train(
@@ -86,7 +89,7 @@ def _name(model: nn.Module, data: Data, recipe: Recipe, seed: int) -> str:
     """What tells a run from every other: recipe, seed, data, the network's form and its initial weights."""
     digest = hashlib.sha256()
     for part in (canonical_json(recipe), seed, canonical_json(data.facts), data.size("train"), model):
-        digest.update(repr(part).encode())
+        digest.update(re.sub(ADDRESS, "", repr(part)).encode())
     for name, value in model.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy())

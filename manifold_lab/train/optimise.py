@@ -85,15 +85,17 @@ class MovingAverage:
         floats = [name for name, value in self.state.items() if value.is_floating_point()]
         self._averaged = [self.state[name] for name in floats]
         self._followed = [self.source[name] for name in floats]
-        self._copied = [name for name in self.state if name not in set(floats)]
+        others = [name for name in self.state if name not in set(floats)]
+        self._copied = [self.state[name] for name in others]
+        self._counted = [self.source[name] for name in others]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after `step` steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self._averaged, self._followed, 1 - decay)
-        for name in self._copied:
-            self.state[name].copy_(self.source[name])
+        if self._copied:
+            torch._foreach_copy_(self._copied, self._counted)
 
     @torch.no_grad()
     def load(self, state: dict[str, Tensor]) -> None:

@@ -2,8 +2,8 @@
 
 from manifold_lab.data.augment import Augmentation
 from manifold_lab.data.folder import Folder
+from manifold_lab.data.in_memory import InMemory
 from manifold_lab.data.interface import Batch, Data, Facts
-from manifold_lab.data.memory import InMemory
 from manifold_lab.data.sources import NAMES, DataOptions, load
 from manifold_lab.data.synthetic import ManifoldTask
 

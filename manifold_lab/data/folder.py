@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from manifold_lab.data.augment import Augmentation, augment, epoch_of
+from manifold_lab.data.in_memory import kept_for_training
 from manifold_lab.data.interface import SPLITS, Batch, Facts, normaliser
-from manifold_lab.data.memory import kept_for_training
 from manifold_lab.errors import InputError, one_of
 from manifold_lab.spec import stream_seed
 

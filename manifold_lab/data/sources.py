@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from manifold_lab.data import cache, folder, synthetic
+from manifold_lab.data.in_memory import InMemory, Split, hold_out, in_memory, on_device, statistics
 from manifold_lab.data.interface import Data, Facts
-from manifold_lab.data.memory import InMemory, Split, hold_out, in_memory, on_device, statistics
 from manifold_lab.data.synthetic import ManifoldTask
 from manifold_lab.errors import InputError, at_least, one_of
 from manifold_lab.spec import stream

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifold_lab import embeddings, manifolds
+from manifold_lab.data.in_memory import InMemory, Split, hold_out, in_memory
 from manifold_lab.data.interface import Facts
-from manifold_lab.data.memory import InMemory, Split, hold_out, in_memory
 from manifold_lab.errors import at_least, one_of
 from manifold_lab.manifolds import ManifoldSpec
 from manifold_lab.spec import stream

@@ -248,5 +248,14 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
         go(tmp_path / "file", network(), SHORT)
 
 
+def test_a_folder_that_takes_no_files_is_refused_before_any_step() -> None:
+    if not Path("/proc/self").exists():
+        pytest.skip("this system has no /proc")
+    model = network()
+    at_step(model, 1, stop)
+    with pytest.raises(InputError, match="cannot write into /proc/run"):
+        go(Path("/proc/run"), model, SHORT)
+
+
 if __name__ == "__main__":
     main(Path(sys.argv[1]))

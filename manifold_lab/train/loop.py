@@ -76,8 +76,8 @@ def train(
     with arithmetic(recipe, data.device):
         run = _Run(model, data, recipe, length, seed)
         checkpoints = None if folder is None else Checkpoints(folder, _name(model, data, recipe, seed))
-        if checkpoints is not None and (saved := checkpoints.load(data.device)) is not None:
-            run.load(saved)
+        if checkpoints is not None:
+            run.take_up(checkpoints)
         logs = folder / "tensorboard" if folder is not None and bookkeeping.tensorboard else None
         images = length.steps * recipe.batch_size
         with Watch(run.images, images, bar=bookkeeping.bar, tensorboard=logs) as watch:
@@ -224,8 +224,12 @@ class _Run:
             "progress": to_state(self.progress),
         }
 
-    def load(self, state: State) -> None:
-        """Go on from a saved state."""
+    def take_up(self, checkpoints: Checkpoints) -> None:
+        """Go on from the newest checkpoint; where there is none write one, so that a bad folder is told at once."""
+        state = checkpoints.load(self.data.device)
+        if state is None:
+            checkpoints.save(self.progress.step, self.state())
+            return
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:

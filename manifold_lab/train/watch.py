@@ -14,7 +14,7 @@ class Watch:
     """A bar on standard error, and a TensorBoard writer; either only if wanted."""
 
     def __init__(self, done: int, images: int, *, bar: bool, tensorboard: Path | None):
-        self.writer = None if tensorboard is None else _writer(tensorboard)
+        self.writer = None if tensorboard is None else _writer(tensorboard, done)
         text = "[progress.description]{task.description}"
         speed = "{task.fields[speed]:,.0f} images/s"
         columns = (TextColumn(text), BarColumn(), TextColumn(speed), TimeRemainingColumn())
@@ -46,9 +46,10 @@ class Watch:
             self.writer.add_scalar(f"{row.kind}/{name}", value, row.images)
 
 
-def _writer(folder: Path) -> Any:
+def _writer(folder: Path, done: int) -> Any:
+    """A writer that hides what a killed run had written after its last checkpoint."""
     try:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an optional library
     except ImportError:
         raise InputError("tensorboard: it is not installed; pip install tensorboard, or leave it off") from None
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=done + 1)

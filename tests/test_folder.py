@@ -71,6 +71,14 @@ def test_chance_depends_on_the_picture_and_not_on_the_readers(folder: Path) -> N
     assert not torch.equal(alone, pictures(read(folder), epoch=1))
 
 
+def test_equal_pictures_are_cropped_differently(folder: Path) -> None:
+    files = sorted((folder / "train").glob("*/*.png"))
+    for path in files:
+        path.write_bytes(files[0].read_bytes())
+    x = pictures(read(folder), Augmentation(smallest_area=0.2)).flatten(0, 1).flatten(1)
+    assert (torch.cdist(x, x) + torch.eye(12)).min() > 0.1
+
+
 def test_reading_leaves_the_global_generator_alone(folder: Path) -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()

@@ -123,6 +123,13 @@ def test_dropout_comes_from_the_seed_and_not_from_the_caller(data: InMemory) -> 
     assert torch.equal(weights(first), weights(second))
 
 
+def test_dropout_is_another_one_at_every_step(data: InMemory) -> None:
+    model, masks = small(dropout=0.5), []
+    model[4].register_forward_hook(lambda m, x, y: masks.append((y == 0) & (x[0] != 0)) if m.training else None)
+    run(data, model, learning_rate=1e-12)
+    assert not torch.stack(masks).all(0).any(), "no unit is dropped forty times in a row"
+
+
 def test_bookkeeping_changes_no_bit(data: InMemory, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     loud = Bookkeeping(tmp_path, checkpoint_every=7, look_every=3)
     first, second = small(), small()

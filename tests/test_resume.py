@@ -174,6 +174,12 @@ def test_every_recipe_goes_on_in_the_middle_of_an_epoch(tmp_path: Path, changes:
     assert same(resumed, go(None, network(), recipe))
 
 
+def test_the_checkpoint_that_was_read_stays_until_the_next_is_whole(tmp_path: Path) -> None:
+    stopped(tmp_path, 15)
+    stopped(tmp_path, 5)
+    assert {checkpoint.read(tmp_path / slot, CPU)["step"] for slot in checkpoint.SLOTS} == {12, 16}
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "changed", "text"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     tmp_path: Path, whole: tuple[Result, Outcome], damage: str

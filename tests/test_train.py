@@ -19,6 +19,7 @@ from manifold_lab.errors import InputError
 from manifold_lab.mobilenet import build
 from manifold_lab.netspec import DIGITS
 from manifold_lab.train import PRESETS, Bookkeeping, Outcome, Plan, Recipe, learning_rate, train
+from manifold_lab.train.evaluate import evaluate
 from manifold_lab.train.optimise import MovingAverage
 
 QUIET = Bookkeeping(bar=False)
@@ -95,9 +96,14 @@ def test_the_model_ends_with_the_moving_average(data: InMemory) -> None:
         model.load_state_dict(fresh.state_dict())
         average.update(stop)
     averaged = small()
-    run(data, averaged, ema_decay=0.9, schedule="constant", warmup_epochs=0)
+    outcome = run(data, averaged, ema_decay=0.9, schedule="constant", warmup_epochs=0)
     assert torch.allclose(weights(averaged), torch.cat([v.flatten().double() for v in average.state.values()]))
     assert not torch.allclose(weights(averaged), weights(model))
+    assert (
+        outcome.validation
+        == evaluate(averaged, data, "validation", SHORT)
+        != evaluate(model, data, "validation", SHORT)
+    )
 
 
 def test_arms_that_share_a_seed_see_the_same_batches(data: InMemory) -> None:
@@ -143,6 +149,10 @@ def test_history_has_a_row_for_every_epoch_and_every_evaluation(data: InMemory) 
     rows = [(row.kind, row.step, row.images) for row in outcome.history]
     evaluations = [("evaluation", step, 64 * step) for step in (10, 20, 30, 40)]
     assert sorted(rows) == sorted([("epoch", 20, 1280), ("epoch", 40, 2560), *evaluations, ("evaluation", 45, 2880)])
+    rates = [
+        learning_rate(dataclasses.replace(SHORT, images=2880), Plan(20, 45), row.step - 1) for row in outcome.history
+    ]
+    assert [row.learning_rate for row in outcome.history] == rates
     by = {kind: [row.train_loss for row in outcome.history if row.kind == kind] for kind in ("epoch", "evaluation")}
     assert by["epoch"][0] == pytest.approx((by["evaluation"][0] + by["evaluation"][1]) / 2, rel=1e-12)
 

@@ -1,0 +1,167 @@
+"""Pictures in folders, ImageNet and the like: PATH/train/CLASS/*.jpg, and PATH/val or PATH/test for the test."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from manifold_lab.data.augment import Augmentation, augment, epoch_of
+from manifold_lab.data.in_memory import kept_for_training
+from manifold_lab.data.interface import SPLITS, Batch, Facts, normaliser
+from manifold_lab.errors import InputError, one_of
+from manifold_lab.spec import stream_seed
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""ImageNet's, as the published weights want them."""
+TEST_NAMES = ("test", "val")
+RESIZE = 256 / 224
+"""The short side of a picture is made this much longer than the window that is cut from its centre."""
+
+Transform = Callable[[Any], Tensor]
+Sample = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a folder is read: pixels of a side, processes that read, share of train held out for validation."""
+
+    resolution: int
+    workers: int
+    validation: int | float
+
+
+class Files(Dataset[tuple[Tensor, int]]):
+    """Picture files through a transform whose chance, if it has any, depends on (seed, epoch, picture) alone."""
+
+    def __init__(self, samples: list[Sample], transform: Transform, chance: tuple[int, int] = (0, 0)):
+        self.samples, self.transform, self.chance = samples, transform, chance
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        from torchvision.datasets.folder import pil_loader  # noqa: PLC0415 - torchvision is an extra
+
+        path, label = self.samples[index]
+        try:
+            picture = pil_loader(path)
+        except OSError as error:
+            raise InputError(f"data: {path} cannot be read ({error}); replace or delete it") from None
+        seed, epoch = self.chance
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global generator
+            torch.default_generator.manual_seed(stream_seed(seed, "resized crop", epoch, index))
+            return self.transform(picture), label
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A data set that is read from picture files batch by batch."""
+
+    facts: Facts
+    device: torch.device
+    layout: Layout
+    samples: dict[str, list[Sample]]
+
+    def size(self, split: str) -> int:
+        """Pictures in a split."""
+        return len(self.samples[one_of("split", split, SPLITS)])
+
+    def check(self, augmentation: Augmentation) -> None:
+        """Refuse padding.
+
+        Raises:
+            InputError: if it is asked for.
+        """
+        if augmentation.pad:
+            raise InputError("pad: an imagefolder is cropped by smallest_area, not padded; allowed: 0")
+
+    def training(
+        self, augmentation: Augmentation, *, seed: int, epoch: int, batch_size: int, start: int = 0
+    ) -> Iterator[Batch]:
+        """Batches of one epoch (see Data.training): cut by the readers, flipped and cut out on the device."""
+        pictures = self.size("train")
+        size = (pictures, self.facts.resolution)
+        chance = epoch_of(augmentation, size, seed=seed, epoch=epoch, device=torch.device("cpu"))
+        batches = chance.order[: pictures // batch_size * batch_size].split(batch_size)[start:]
+        transform = training_transform(self.layout.resolution, augmentation.smallest_area)
+        files, normalise = Files(self.samples["train"], transform, (seed, epoch)), normaliser(self.facts, self.device)
+        for index, (x, y) in zip(batches, self._read(files, batches), strict=True):
+            yield augment(x, chance.draws.take(index).to(self.device), augmentation, normalise), y
+
+    def evaluation(self, split: str, batch_size: int) -> Iterator[Batch]:
+        """Batches of a whole split (see Data.evaluation)."""
+        normalise = normaliser(self.facts, self.device)
+        files = Files(self.samples[one_of("split", split, SPLITS)], centre_transform(self.layout.resolution))
+        for x, y in self._read(files, torch.arange(len(files)).split(batch_size)):
+            yield normalise(x), y
+
+    def _read(self, files: Files, batches: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pictures as bytes and their labels, on the device."""
+        pinned = self.device.type == "cuda"
+        sampler = [batch.tolist() for batch in batches]
+        loader = DataLoader(files, batch_sampler=sampler, num_workers=self.layout.workers, pin_memory=pinned)
+        try:
+            for x, y in loader:
+                yield x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
+        except InputError as error:  # a reading process sends its whole traceback; the last line is ours
+            raise InputError(str(error).splitlines()[-1].partition("InputError: ")[2] or str(error)) from None
+
+
+def training_transform(resolution: int, smallest_area: int | float | None) -> Transform:
+    """Bytes of a random-resized crop, aspect 3/4 to 4/3; without a smallest area, of the centre."""
+    from torchvision.transforms import v2  # noqa: PLC0415 - torchvision is an extra
+
+    if smallest_area is None:
+        return centre_transform(resolution)
+    return v2.Compose([v2.RandomResizedCrop(resolution, scale=(smallest_area, 1.0)), v2.PILToTensor()])
+
+
+def centre_transform(resolution: int) -> Transform:
+    """Bytes of the window at the centre of a picture whose short side is 256/224 of it."""
+    from torchvision.transforms import v2  # noqa: PLC0415 - torchvision is an extra
+
+    return v2.Compose([v2.Resize(round(resolution * RESIZE)), v2.CenterCrop(resolution), v2.PILToTensor()])
+
+
+def image_folder(path: Path, layout: Layout, *, seed: int, device: torch.device) -> Folder:
+    """A data set from PATH/train and PATH/test or PATH/val, one folder per class; validation is taken from train.
+
+    Raises:
+        InputError: without torchvision, for a missing folder, an empty class, or classes that differ between the two.
+    """
+    train, test = (_samples(part) for part in (path / "train", _test_folder(path)))
+    if train[0] != test[0]:
+        odd = sorted(set(train[0]) ^ set(test[0]))
+        raise InputError(f"data: {path} has other classes in train than in test, such as {odd[0]!r}; make them equal")
+    facts = Facts(f"imagefolder:{path.name}", train[0], MEAN, STD, layout.resolution, seed=seed)
+    labels = torch.tensor([label for _, label in train[1]])
+    parts = kept_for_training(facts, labels, layout.validation, seed)
+    kept = {name: [train[1][i] for i in part.tolist()] for name, part in zip(SPLITS, parts, strict=False)}
+    return Folder(facts, device, layout, kept | {"test": test[1]})
+
+
+def _test_folder(path: Path) -> Path:
+    """The one of TEST_NAMES that is there."""
+    if not path.is_dir():
+        raise InputError(f"data: there is no folder {path}; it must hold train/CLASS/ and test/CLASS/ or val/CLASS/")
+    return next((path / name for name in TEST_NAMES if (path / name).is_dir()), path / TEST_NAMES[0])
+
+
+def _samples(folder: Path) -> tuple[tuple[str, ...], list[Sample]]:
+    """Classes and files of a folder of folders."""
+    try:
+        from torchvision.datasets import ImageFolder  # noqa: PLC0415 - torchvision is an extra
+
+        found = ImageFolder(str(folder))
+    except ImportError:
+        raise InputError(
+            "data: an imagefolder needs torchvision, which is not installed; pip install 'manifold_lab[vision]'"
+        ) from None
+    except OSError as error:
+        told = " ".join(str(error).split())[:200]
+        raise InputError(f"data: {folder} is not a folder with pictures in a folder per class ({told})") from None
+    return tuple(found.classes), found.samples

@@ -1,0 +1,79 @@
+"""What every data set is to those who use it: facts about it, and batches of its three splits."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from manifold_lab.data.augment import Augmentation
+
+SPLITS = ("train", "validation", "test")
+Batch = tuple[Float[Tensor, "batch channels height width"], Int[Tensor, " batch"]]
+Normaliser = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a data set: its classes, native resolution, and mean and standard deviation per channel.
+
+    `mean` and `std` are shares of `full_scale`, the value of a stored picture that counts as one. `seed` took the
+    validation split from train.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resolution: int
+    full_scale: int = 255
+    seed: int = 0
+
+    @property
+    def channels(self) -> int:
+        """Channels of a picture."""
+        return len(self.mean)
+
+
+@runtime_checkable
+class Data(Protocol):
+    """A data set in three splits: train, validation (taken from train by seed) and test."""
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its batches are."""
+
+    def size(self, split: str) -> int:
+        """Pictures in a split."""
+
+    def check(self, augmentation: Augmentation) -> None:
+        """Raise an InputError for an augmentation that this kind of data does not have."""
+
+    def training(
+        self, augmentation: Augmentation, *, seed: int, epoch: int, batch_size: int, start: int = 0
+    ) -> Iterator[Batch]:
+        """Augmented, normalised batches of one epoch from batch `start` on; an incomplete last batch is left out.
+
+        Order and augmentation depend on (seed, epoch, picture) alone: an epoch taken up in its middle goes on as it
+        would have, and runs that share a seed see the same pictures in the same order.
+        """
+
+    def evaluation(self, split: str, batch_size: int) -> Iterator[Batch]:
+        """Normalised batches of a whole split, in its own order, as they are."""
+
+
+def normaliser(facts: Facts, device: torch.device) -> Normaliser:
+    """Stored values -> float32 of mean zero and deviation one per channel, on the device."""
+    mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (facts.mean, facts.std))
+    scale, shift = 1 / (facts.full_scale * std), -mean / std
+
+    def normalise(x: Shaped[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+        return torch.addcmul(shift, x.to(torch.float32), scale)
+
+    return normalise

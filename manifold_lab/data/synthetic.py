@@ -1,0 +1,67 @@
+"""A classification task whose information content is known: stretches of a manifold, embedded in R^n."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from manifold_lab import embeddings, manifolds
+from manifold_lab.data.in_memory import InMemory, Split, hold_out, in_memory
+from manifold_lab.data.interface import Facts
+from manifold_lab.errors import at_least, one_of
+from manifold_lab.manifolds import ManifoldSpec
+from manifold_lab.spec import stream
+
+TEST_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class ManifoldTask:
+    """Which of `classes` stretches of equal size a point of the manifold lies on, seen in R^ambient.
+
+    The stretches follow `manifolds.Points.position`, so that a class is a connected arc of a curve.
+    """
+
+    manifold: ManifoldSpec = field(default_factory=lambda: ManifoldSpec("trigonometric"))
+    ambient: int = 16
+    embedding: str = "orthonormal"
+    classes: int = 8
+    points: int = 4000
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be sampled."""
+        one_of("embedding", self.embedding, embeddings.LAWS)
+        at_least("classes", self.classes, 2)
+        at_least("ambient", self.ambient, manifolds.dimensions(self.manifold)[0])
+        at_least("points", self.points, 10 * self.classes)
+
+    @property
+    def information(self) -> float:
+        """Nats that a point tells of its class: the classes are equally likely and, but for their borders, apart."""
+        return math.log(self.classes)
+
+
+def points(task: ManifoldTask, seed: int) -> tuple[Float[Tensor, "points ambient 1 1"], Tensor]:
+    """Embedded points of a task in float32, as pictures of one pixel, and their classes."""
+    sampled = manifolds.sample(task.manifold, task.points, stream(seed, "manifold"))
+    shape = (1, task.ambient, sampled.x.shape[1])
+    matrix = embeddings.draw(task.embedding, shape, stream(seed, "embedding")).matrix[0]
+    rank = sampled.position.argsort(stable=True).argsort(stable=True)
+    x = (sampled.x @ matrix.T).to(torch.float32)
+    return x[:, :, None, None], rank * task.classes // task.points
+
+
+def manifold(task: ManifoldTask, *, share: int | float, seed: int) -> InMemory:
+    """The task's points in three splits; one point in five is for the test.
+
+    All channels are scaled alike, by the root of their mean square, and nothing is moved: the manifold keeps its form.
+    """
+    x, y = points(task, seed)
+    kept, held = hold_out(y, TEST_SHARE, stream(seed, "test"))
+    scale = x[kept].square().mean().sqrt().item()
+    names = tuple(f"stretch {k}" for k in range(task.classes))
+    facts = Facts("manifold", names, (0.0,) * task.ambient, (scale,) * task.ambient, resolution=1, full_scale=1)
+    everything = Split(x, y)
+    return in_memory(facts, everything.take(kept), everything.take(held), share=share, seed=seed)

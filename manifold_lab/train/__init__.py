@@ -1,0 +1,18 @@
+"""The one training loop, for any network and any data; a run that is killed goes on as if nothing had happened."""
+
+from manifold_lab.train.loop import Bookkeeping, train
+from manifold_lab.train.outcome import HistoryRow, Metrics, Outcome
+from manifold_lab.train.recipe import PRESETS, Plan, Recipe, learning_rate, plan
+
+__all__ = [
+    "PRESETS",
+    "Bookkeeping",
+    "HistoryRow",
+    "Metrics",
+    "Outcome",
+    "Plan",
+    "Recipe",
+    "learning_rate",
+    "plan",
+    "train",
+]

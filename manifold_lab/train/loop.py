@@ -1,0 +1,248 @@
+"""The training loop."""
+
+import hashlib
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from manifold_lab.data import Batch, Data
+from manifold_lab.errors import InputError, at_least
+from manifold_lab.spec import canonical_json, stream_seed
+from manifold_lab.train.checkpoint import Checkpoints, State
+from manifold_lab.train.evaluate import autocast, evaluate, laid_out
+from manifold_lab.train.optimise import MovingAverage, arithmetic, make_optimizer
+from manifold_lab.train.outcome import DIVERGED, EPOCH, EVALUATION, FINISHED, HistoryRow, Metrics, Outcome
+from manifold_lab.train.progress import Losses, Progress, from_state, to_state
+from manifold_lab.train.recipe import Plan, Recipe, learning_rate, plan
+from manifold_lab.train.watch import Watch
+
+
+@dataclass(frozen=True)
+class Bookkeeping:
+    """How a run is kept and shown; nothing of it changes a weight or a row.
+
+    `folder`: where checkpoints go; without one a kill loses the run. `checkpoint_every`, `look_every`: steps between
+    two checkpoints, and between two looks at the losses, for which the device is waited for. `bar`: progress on
+    standard error. `tensorboard`: scalars in FOLDER/tensorboard.
+    """
+
+    folder: Path | None = None
+    checkpoint_every: int = 1000
+    look_every: int = 50
+    bar: bool = True
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be kept."""
+        at_least("checkpoint_every", self.checkpoint_every, 1)
+        at_least("look_every", self.look_every, 1)
+        if self.tensorboard and self.folder is None:
+            raise InputError("tensorboard: it needs a folder to write into; give the run a folder, or leave it off")
+
+
+DEFAULT_BOOKKEEPING = Bookkeeping()
+ADDRESS = r" at 0x[0-9a-f]+"
+"""What differs from process to process in the words of a function that a network holds."""
+
+
+def train(
+    model: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    *,
+    seed: int,
+    bookkeeping: Bookkeeping = DEFAULT_BOOKKEEPING,
+) -> Outcome:
+    """Train `model` in place on the data's device; it ends with the recipe's final weights, in evaluation mode.
+
+    With a folder, the run may be killed at any moment: called again with the same arguments and the same initial
+    weights, it ends with the very bits that it would have ended with, and a run that ended is only told again. Every
+    draw is a function of the seed and of its place (epoch, picture, step), so that no generator has a state to lose;
+    chance inside the model must be torch's own. Test is looked at once, at the end.
+
+    Raises:
+        InputError: for a recipe that does not fit the data, or a folder that holds another run or takes no files.
+    """
+    data.check(recipe.augmentation)
+    folder = bookkeeping.folder
+    length = plan(recipe, data.size("train"))
+    with arithmetic(recipe, data.device):
+        run = _Run(model, data, recipe, length, seed)
+        checkpoints = None if folder is None else Checkpoints(folder, _name(model, data, recipe, seed))
+        if checkpoints is not None:
+            run.take_up(checkpoints)
+        logs = folder / "tensorboard" if folder is not None and bookkeeping.tensorboard else None
+        images = length.steps * recipe.batch_size
+        with Watch(run.images, images, bar=bookkeeping.bar, tensorboard=logs) as watch:
+            run.go(bookkeeping, checkpoints, watch)
+        return run.outcome()
+
+
+def _name(model: nn.Module, data: Data, recipe: Recipe, seed: int) -> str:
+    """What tells a run from every other: recipe, seed, data, the network's form and its initial weights."""
+    digest = hashlib.sha256()
+    for part in (canonical_json(recipe), seed, canonical_json(data.facts), data.size("train"), model):
+        digest.update(re.sub(ADDRESS, "", repr(part)).encode())
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+class _Run:
+    """A run in the making: everything that changes from step to step."""
+
+    def __init__(self, model: nn.Module, data: Data, recipe: Recipe, length: Plan, seed: int):
+        layout: Any = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        place: Any = model  # some releases of torch leave this argument out of their annotations
+        place.to(device=data.device, memory_format=layout)
+        self.model, self.data, self.recipe, self.length, self.seed = model, data, recipe, length, seed
+        self.forward = torch.compile(model) if recipe.compile else model
+        self.weights = [weight for weight in model.parameters() if weight.requires_grad]
+        self.optimizer = make_optimizer(recipe, model)
+        self.average = None if recipe.ema_decay is None else MovingAverage(model, recipe.ema_decay)
+        self.progress = Progress()
+        self.losses = Losses()
+
+    def go(self, bookkeeping: Bookkeeping, checkpoints: Checkpoints | None, watch: Watch) -> None:
+        """From wherever it stands to the end, or to the first loss that is not finite."""
+        self.model.train()
+        began = time.perf_counter()
+        for x, y in self.batches():
+            self.losses.add(self.step(x, y))
+            self.progress.step += 1
+            due, save = self.due(), self.every(bookkeeping.checkpoint_every)
+            if due or save or self.every(bookkeeping.look_every):
+                self.look()
+                self.progress.seconds += time.perf_counter() - began
+                watch.tell(self.images, self.speed)
+                self.rows(due, watch)
+                if checkpoints is not None and (save or self.over):
+                    checkpoints.save(self.progress.step, self.state())
+                began = time.perf_counter()
+            if self.progress.diverged_at is not None:
+                return
+
+    @property
+    def images(self) -> int:
+        """Pictures seen."""
+        return self.progress.step * self.recipe.batch_size
+
+    @property
+    def speed(self) -> float:
+        """Pictures a second, without evaluations and checkpoints, over every process that had a part in it."""
+        return self.images / self.progress.seconds if self.progress.seconds else 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.progress.diverged_at is not None or self.progress.step >= self.length.steps
+
+    def batches(self) -> Iterator[Batch]:
+        """From the place where the run stands to its end, epoch after epoch."""
+        while not self.over:
+            epoch, start = divmod(self.progress.step, self.length.epoch)
+            batches = self.data.training(
+                self.recipe.augmentation, seed=self.seed, epoch=epoch, batch_size=self.recipe.batch_size, start=start
+            )
+            for batch in batches:
+                yield batch
+                if self.over:
+                    return
+
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        """One update; the loss stays on the device."""
+        recipe, done = self.recipe, self.progress.step
+        torch.manual_seed(stream_seed(self.seed, "network", done))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, self.length, done)
+        with autocast(recipe, self.data.device):
+            logits = self.forward(laid_out(recipe, x))
+        loss = functional.cross_entropy(logits.float(), y, label_smoothing=float(recipe.label_smoothing))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.weights, recipe.clip_norm)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(done + 1)
+        return loss.detach()
+
+    def every(self, steps: int) -> bool:
+        """Whether the run stands at a multiple of so many steps."""
+        return self.progress.step % steps == 0
+
+    def due(self) -> list[str]:
+        """Kinds of rows that are to be written now; the last step always has one."""
+        every, before = self.recipe.evaluate_every, self.images - self.recipe.batch_size
+        kinds = [EPOCH] if self.every(self.length.epoch) else []
+        if every and self.images // every > before // every:
+            kinds.append(EVALUATION)
+        return kinds or ([EVALUATION] if self.over else [])
+
+    def look(self) -> None:
+        """Fetch the losses since the last look; the first that is not finite ends the run."""
+        first = self.progress.step - len(self.losses)
+        bad = self.progress.take(self.losses.fetch())
+        if bad is not None:
+            self.progress.diverged_at = first + bad + 1
+
+    def rows(self, kinds: list[str], watch: Watch) -> None:
+        """Evaluate, and write what is due."""
+        if not kinds or self.progress.diverged_at is not None:
+            return
+        step = self.progress.step
+        validation = self.evaluate("validation")
+        if not validation.finite:
+            self.progress.diverged_at = step
+            return
+        rate = learning_rate(self.recipe, self.length, step - 1)
+        for kind in kinds:
+            loss = self.progress.mean(kind)
+            row = HistoryRow(kind, step, self.images, step / self.length.epoch, rate, loss, validation)
+            self.progress.history.append(row)
+            watch.row(row)
+
+    def evaluate(self, split: str) -> Metrics:
+        """Metrics of the weights that the run would end with now."""
+        state = None if self.average is None else self.average.state
+        return evaluate(self.model, self.data, split, self.recipe, state)
+
+    def state(self) -> State:
+        """Everything that is needed to go on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state,
+            "progress": to_state(self.progress),
+        }
+
+    def take_up(self, checkpoints: Checkpoints) -> None:
+        """Go on from the newest checkpoint; where there is none write one, so that a bad folder is told at once."""
+        state = checkpoints.load(self.data.device)
+        if state is None:
+            checkpoints.save(self.progress.step, self.state())
+            return
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load(state["average"])
+        self.progress = from_state(state["progress"])
+
+    def outcome(self) -> Outcome:
+        """The final weights into the model, and the run as a value."""
+        history, speed = tuple(self.progress.history), self.speed
+        if self.average is not None:
+            self.model.load_state_dict(self.average.state)
+        self.model.eval()
+        if self.progress.diverged_at is not None:
+            return Outcome(DIVERGED, history, None, None, speed, self.progress.diverged_at)
+        test = evaluate(self.model, self.data, "test", self.recipe)
+        return Outcome(FINISHED, history, history[-1].validation, test, speed)

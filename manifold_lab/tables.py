@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from manifold_lab.files import csv_text
 from manifold_lab.stats import LEVEL, QUANTILES, Estimate, Row
 
 Lines = Sequence[dict[str, str]]
@@ -75,11 +76,7 @@ CLAIM_COLUMNS = ("place", "says", "measure", "estimate", "low", "high", "n", "ve
 
 def to_csv(records: Iterable[dict[str, str]], columns: Sequence[str] = COLUMNS) -> str:
     """The text of a csv file, with the same bytes on every system."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
+    return csv_text(records, columns)
 
 
 def read_csv(text: str) -> Lines:

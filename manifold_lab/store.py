@@ -177,10 +177,11 @@ def fail(cell: Path, error: BaseException, provenance: Mapping[str, Any]) -> Non
 
 def history(cell: Cell) -> list[dict[str, str]]:
     """The rows of a finished cell's history, as texts; none where it has none."""
-    try:
-        return list(csv.DictReader((cell.folder / HISTORY).read_text(encoding="utf-8").splitlines()))
-    except FileNotFoundError:
+    path = cell.folder / HISTORY
+    if cell.state != DONE or not path.exists():
         return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _json(record: Record) -> str:

@@ -35,7 +35,7 @@ def record(row: Row) -> dict[str, str]:
     """One line of the csv."""
     spread = row.spread or {}
     estimate = row.estimate
-    return {
+    line = {
         **{name: str(getattr(row, name)) for name in COLUMNS[:4] + COLUMNS[5:10]},
         "dim": "" if row.dim is None else str(row.dim),
         "estimate": _measured(estimate.value),
@@ -47,6 +47,7 @@ def record(row: Row) -> dict[str, str]:
         "theory": number(row.theory),
         "note": row.note,
     }
+    return {name: line[name] for name in COLUMNS}
 
 
 @dataclass(frozen=True)

@@ -147,9 +147,8 @@ def run(study: Study, options: Run) -> int:
                 line = f"{len(ended)}/{len(wanted)} {cell.key} {_state(cell)} {_how(cell)}"
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"{_counts(ended)} of {len(wanted)}; what is done is kept, run again to go on"
-        ) from None
+        told = f"{len(ended)} of {len(wanted)} had ended; what is done is kept, run again to go on"
+        raise KeyboardInterrupt(told) from None
     return int(any(cell.state not in (DONE, RUNNING) for cell in ended))
 
 

@@ -112,6 +112,8 @@ def test_failures_and_divergence_keep_their_reason(tmp_path: Path) -> None:
     assert any("test_store.py" in line for line in written["traceback"])
     kept(tmp_path, Tiny())
     assert one(tmp_path, Tiny()).state == DONE
+    store.begin(Tiny(2), tmp_path / key(Tiny(2)))  # an attempt that is killed is no longer the failure before it
+    assert one(tmp_path, Tiny(2)).state == ABSENT
 
 
 def test_running_stopped_and_lost_cells_are_told_apart(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ WORK = Work(tiny.measure)
 
 @contextlib.contextmanager
 def driver(grid: str, runs: Path, *words: str) -> Iterator[subprocess.Popen]:
-    """A driver in a process of its own, killed at the end where it still lives."""
+    """A driver in a process of its own, killed at the end with its workers where any still lives."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     environment = {**os.environ, "PYTHONPATH": path, "TINY": grid, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, ROOT / "tests" / "tiny.py", "run", "--runs", runs, *words]
@@ -35,16 +35,17 @@ def driver(grid: str, runs: Path, *words: str) -> Iterator[subprocess.Popen]:
     try:
         yield process
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
+def until(condition: Callable[[], object], pause: float = 0.1) -> None:
     """Wait for what other processes do."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def look(runs: Path, grid: str) -> list[Cell]:
@@ -75,8 +76,8 @@ def test_a_driver_killed_at_work_blocks_nobody_and_what_it_left_is_found(tmp_pat
     with driver("waiting", tmp_path) as killed:
         until(lambda: ran(late))
         assert states(look(tmp_path, "waiting")) == [DONE, RUNNING, ABSENT, ABSENT]
-        killed.send_signal(signal.SIGKILL)
-        killed.communicate()
+        killed.kill()
+        killed.wait()
     cells = look(tmp_path, "waiting")
     assert states(cells) == [DONE, ABSENT, ABSENT, ABSENT]
     assert "ended without a result" in cells[1].note
@@ -91,8 +92,8 @@ def test_workers_of_a_killed_driver_stop_and_their_cells_are_free(tmp_path: Path
     with driver("waiting", tmp_path, "--workers", "2") as killed:
         until(lambda: states(late_ones(tmp_path)) == [RUNNING] * 2)
         owners = [claims.latest(cell.folder).owner for cell in late_ones(tmp_path)]
-        killed.send_signal(signal.SIGKILL)
-        killed.communicate()
+        killed.kill()
+        killed.wait()
         until(lambda: not any(psutil.pid_exists(owner.pid) for owner in owners))
     assert killed.pid not in {owner.pid for owner in owners}
     assert RUNNING not in states(look(tmp_path, "waiting"))
@@ -109,6 +110,16 @@ def test_an_interrupted_driver_ends_cleanly_with_its_workers(tmp_path: Path) -> 
     until(lambda: not any(worker.is_running() for worker in workers))
     assert RUNNING not in states(look(tmp_path, "waiting"))
     assert [cell.note for cell in late_ones(tmp_path)] == ["stopped before its end"] * 2
+
+
+def test_a_driver_interrupted_while_its_workers_start_ends_cleanly_too(tmp_path: Path) -> None:
+    with driver("waiting", tmp_path, "--workers", "2") as stopped:
+        process = psutil.Process(stopped.pid)
+        until(lambda: any("spawn_main" in " ".join(child.cmdline()) for child in process.children()), 0.01)
+        os.killpg(stopped.pid, signal.SIGINT)
+        _, complaint = stopped.communicate(timeout=60)
+    assert (stopped.returncode, complaint.count("\n")) == (130, 1), complaint
+    assert RUNNING not in states(look(tmp_path, "waiting"))
 
 
 def test_a_pool_goes_on_past_every_way_to_fail_and_does_not_repeat_itself(tmp_path: Path) -> None:

@@ -221,13 +221,13 @@ def _read_result(cell: Path) -> Record | None:
     return record if whole else None
 
 
-def _stamp(cell: str) -> list[int] | None:
+def _stamp(cell: str) -> tuple[int, int, int] | None:
     """What changes when a result does: its size and time, and the size of the history beside it; None without one."""
     try:
         result = os.stat(f"{cell}/{RESULT}")  # noqa: PTH116  (ten times as fast as through Path, 100,000 times)
-        return [result.st_size, result.st_mtime_ns, os.stat(f"{cell}/{HISTORY}").st_size]  # noqa: PTH116
+        return result.st_size, result.st_mtime_ns, os.stat(f"{cell}/{HISTORY}").st_size  # noqa: PTH116
     except FileNotFoundError as error:
-        return None if str(error.filename).endswith(RESULT) else [result.st_size, result.st_mtime_ns, 0]
+        return None if str(error.filename).endswith(RESULT) else (result.st_size, result.st_mtime_ns, 0)
 
 
 def _cells(folder: Path) -> list[str]:

@@ -176,7 +176,7 @@ def test_records_of_every_shape_pass_through_the_index(tmp_path: Path) -> None:
         {"spec": {}, "numbers": {"a": None}},
         {"spec": {"rows": [[1, 2], [3]], "net": {"a": 2}}, "numbers": {}, "x": [7]},
     ]
-    entries = {str(place): ([place, 2, 3], record) for place, record in enumerate(records)}
+    entries = {str(place): ((place, 2, 3), record) for place, record in enumerate(records)}
     index.write(tmp_path, entries)
     assert index.read(tmp_path) == entries
 

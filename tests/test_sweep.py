@@ -40,12 +40,12 @@ def driver(grid: str, runs: Path, *words: str) -> Iterator[subprocess.Popen]:
         process.communicate()
 
 
-def until(condition: Callable[[], object], pause: float = 0.1) -> None:
+def until(condition: Callable[[], object]) -> None:
     """Wait for what other processes do."""
     end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end, "it did not happen"
-        time.sleep(pause)
+        time.sleep(0.1)
 
 
 def look(runs: Path, grid: str) -> list[Cell]:
@@ -112,14 +112,14 @@ def test_an_interrupted_driver_ends_cleanly_with_its_workers(tmp_path: Path) -> 
     assert [cell.note for cell in late_ones(tmp_path)] == ["stopped before its end"] * 2
 
 
-def test_a_driver_interrupted_while_its_workers_start_ends_cleanly_too(tmp_path: Path) -> None:
-    with driver("waiting", tmp_path, "--workers", "2") as stopped:
-        process = psutil.Process(stopped.pid)
-        until(lambda: any("spawn_main" in " ".join(child.cmdline()) for child in process.children()), 0.01)
-        os.killpg(stopped.pid, signal.SIGINT)
-        _, complaint = stopped.communicate(timeout=60)
-    assert (stopped.returncode, complaint.count("\n")) == (130, 1), complaint
-    assert RUNNING not in states(look(tmp_path, "waiting"))
+def test_workers_do_not_hear_the_keyboard_and_the_driver_hears_it_late_but_surely() -> None:
+    code = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    reached = []
+    with pytest.raises(KeyboardInterrupt), sweep._deaf():
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    reached.append(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert reached == ["True\n", "False\n"]
 
 
 def test_a_pool_goes_on_past_every_way_to_fail_and_does_not_repeat_itself(tmp_path: Path) -> None:

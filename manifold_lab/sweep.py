@@ -252,10 +252,7 @@ def _dismiss(crew: list[_Worker]) -> None:
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Processes started within never hear the keyboard: it is the driver that stops them, once and when they are ready.
-
-    The driver itself hears afterwards what came meanwhile.
-    """
+    """Processes started within never hear the keyboard: it is the driver that stops them. It hears all that comes."""
     resource_tracker.ensure_running()  # which would end the silence if it were started within
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

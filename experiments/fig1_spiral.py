@@ -9,7 +9,7 @@ Differs  the paper shows one draw and gives neither the law of T, nor the curve,
 """
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -18,39 +18,42 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from manifold_lab import plots, stats, summary, tables
-from manifold_lab.doors import enter
-from manifold_lab.files import publish, text
+from manifold_lab import plots, stats, store, summary, survey, tables
 from manifold_lab.plots import pick
-from manifold_lab.survey import PAPER_DIMS, Survey, layers, measure
-from manifold_lab.tables import CLAIM_COLUMNS, Claim
+from manifold_lab.store import Cell, Result
+from manifold_lab.study import Study, main
+from manifold_lab.survey import PAPER_DIMS, Survey, layers
+from manifold_lab.tables import Claim, number
 
-STEM = "fig1_spiral"
 COMMAND = "python -m experiments.fig1_spiral"
+QUANTITY = "preserved_fraction"
 LEVELS = tuple(np.linspace(0, 1, 101).round(2).tolist())
 """Quantile levels at which the distribution over draws is published."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """Figure 1 over many draws: the distribution of what is lost, and who is to blame for the picture."""
+def grid(smoke: bool) -> tuple[Survey, ...]:
+    """One survey per panel."""
+    return tuple(Survey((dim,), draws=200 if smoke else 10_000) for dim in PAPER_DIMS)
 
-    draws: int = 10_000
-    """Random matrices per dim."""
-    seed: int = 0
-    smoke: bool = False
-    """A few draws, to see that it runs."""
-    out: Path = Path("figures")
-    """Folder for the csv files and figures."""
+
+def measure(spec: Survey, _folder: Path) -> Result:
+    """The csv lines of a panel: every estimate, then the share of recoverable points over draws as quantiles."""
+    (layer,) = layers(spec, torch.device("cpu"))
+    measured = survey.measure(layer)
+    lines = [tables.record(row) for row in summary.rows(layer, measured)]
+    return Result({}, lines + distribution(layer.dim, measured["preserved_fraction"]))
 
 
 def distribution(dim: int, values: np.ndarray) -> list[dict[str, str]]:
-    """The share of recoverable points over draws, as quantiles."""
+    """The share of recoverable points over draws, as quantiles, whose level stands where an interval has its own."""
     found = np.quantile(values, LEVELS)
-    return [
-        {"quantity": "preserved_fraction", "dim": str(dim), "level": str(level), "value": tables.number(value)}
-        for level, value in zip(LEVELS, found, strict=True)
-    ]
+    same = dict.fromkeys(tables.COLUMNS, "") | {"quantity": QUANTITY, "statistic": "quantile", "dim": str(dim)}
+    return [same | {"level": str(level), "estimate": number(value)} for level, value in zip(LEVELS, found, strict=True)]
+
+
+def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """The lines of all panels."""
+    return [line for cell in cells for line in store.history(cell)]
 
 
 def draw_distribution(ax: Axes, lines: tables.Lines) -> None:
@@ -59,7 +62,7 @@ def draw_distribution(ax: Axes, lines: tables.Lines) -> None:
     shades = mpl.colormaps["viridis"](np.linspace(0, 0.85, len(dims)))
     for dim, shade, dashes in zip(dims, shades, ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))), strict=False):
         mine = pick(lines, dim=dim)
-        ax.plot(plots.column(mine, "value"), plots.column(mine, "level"), color=shade, linestyle=dashes, label=dim)
+        ax.plot(plots.column(mine, "estimate"), plots.column(mine, "level"), color=shade, linestyle=dashes, label=dim)
     ax.set(xlabel="share of the curve that can be recovered", ylabel="share of draws below", xlim=(-0.02, 1.02))
     ax.legend(title="dim", frameon=False, loc="upper left")
     ax.set_title("(a)", loc="left", pad=3)
@@ -79,12 +82,12 @@ def draw_blame(ax: Axes, lines: tables.Lines) -> None:
     ax.set_title("(b)", loc="left", pad=3)
 
 
-def draw(lines: tables.Lines, levels: tables.Lines) -> Figure:
+def draw(lines: tables.Lines) -> Figure:
     """The two panels."""
     with plots.style("cvpr2024"):
         figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.3), layout="constrained")
         left, right = figure.subplots(1, 2)
-        draw_distribution(left, levels)
+        draw_distribution(left, pick(lines, quantity=QUANTITY, statistic="quantile"))
         draw_blame(right, lines)
         return plots.laid_out(figure)
 
@@ -117,26 +120,7 @@ def claims(lines: tables.Lines) -> list[Claim]:
     return [Claim("Figure 1", *claim[:3], stats.verdict(claim[3]), COMMAND) for claim in judged]
 
 
-def run(options: Run) -> None:
-    """Measure, judge, publish."""
-    spec = Survey(PAPER_DIMS, draws=200 if options.smoke else options.draws, seed=options.seed)
-    lines, levels = [], []
-    for layer in layers(spec, torch.device("cpu")):
-        measured = measure(layer)
-        lines += [tables.record(row) for row in summary.rows(layer, measured)]
-        levels += distribution(layer.dim, measured["preserved_fraction"])
-    judged = claims(lines)
-    figure = draw(lines, levels)
-    publish(
-        options.out,
-        {
-            f"{STEM}.csv": text(tables.to_csv(lines)),
-            f"{STEM}_levels.csv": text(tables.to_csv(levels, ("quantity", "dim", "level", "value"))),
-            f"{STEM}_claims.csv": text(tables.to_csv([claim.record() for claim in judged], CLAIM_COLUMNS)),
-            **{f"{STEM}.{kind}": plots.writer(figure, "cvpr2024") for kind in ("png", "pdf")},
-        },
-    )
-
+STUDY = Study("fig1_spiral", __doc__, grid, measure, rows, draw, claims)
 
 if __name__ == "__main__":
-    sys.exit(enter(Run, run, f"experiments.{STEM}"))
+    sys.exit(main(STUDY))

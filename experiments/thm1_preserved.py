@@ -8,7 +8,8 @@ Differs  a fresh T and a fresh point of the unit sphere for every draw; Lemma 2 
 
 import math
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matplotlib as mpl
@@ -19,14 +20,13 @@ from matplotlib.figure import Figure
 
 from manifold_lab import activations, manifolds, metrics, plots, stats, tables, theory
 from manifold_lab.active_rows import active_rows
-from manifold_lab.doors import enter
-from manifold_lab.files import publish, text
 from manifold_lab.manifolds import ManifoldSpec
 from manifold_lab.plots import column, pick
 from manifold_lab.spec import stream
-from manifold_lab.tables import CLAIM_COLUMNS, Claim, number
+from manifold_lab.store import Cell, Result
+from manifold_lab.study import Study, main
+from manifold_lab.tables import Claim, number
 
-STEM = "thm1_preserved"
 COMMAND = "python -m experiments.thm1_preserved"
 INPUTS = (2, 4, 8, 16, 24, 32, 64, 96, 160)
 EXPANSIONS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 10.0, 14.0, 18.0, 22.0)
@@ -36,50 +36,63 @@ LARGEST = 80_000
 """Matrices with more entries are not measured either: their singular values would take minutes per cell."""
 MOBILENET = 6.0
 """MobileNetV2's expansion factor t = m / n."""
-COLUMNS = ("inputs", "dim", "expansion", "estimate", "low", "high", "n", "theory", "log2_lost", "log2_bound", "bound")
 
 
 @dataclass(frozen=True)
-class Run:
-    """Theorem 1 over a grid of input dimensions n and expansions m / n."""
+class Spec:
+    """One input dimension n and one expansion m / n."""
 
-    draws: int = 1000
-    """Draws per cell, each with its own T and its own point; a fifth of it above n = 32."""
+    inputs: int
+    expansion: float
+    draws: int
+    """Each with its own T and its own point."""
     seed: int = 0
-    smoke: bool = False
-    """A few draws on a small grid, to see that it runs."""
-    out: Path = Path("figures")
-    """Folder for the csv files and figures."""
+
+    @property
+    def ambient(self) -> int:
+        """The dimension m."""
+        return round(self.expansion * self.inputs)
 
 
-def preserved(inputs: int, ambient: int, draws: int, seed: int) -> stats.Estimate:
-    """The fraction of draws whose point keeps one preimage."""
-    points = manifolds.sample(ManifoldSpec("sphere", inputs=inputs), draws, stream(seed, "points", inputs)).x
-    generator, relu = stream(seed, "embedding", inputs, ambient), activations.named("relu")
+def grid(smoke: bool) -> tuple[Spec, ...]:
+    """Fewer draws above n = 32, where they cost more."""
+    draws = 100 if smoke else 1000
+    return tuple(
+        Spec(n, t, draws if n <= 32 else draws // 5) for n in INPUTS[: 4 if smoke else None] for t in EXPANSIONS
+    )
+
+
+def measure(spec: Spec, _folder: Path) -> Result:
+    """The fraction of draws whose point keeps one preimage, where draws can show a loss."""
+    inputs, ambient = spec.inputs, spec.ambient
+    if spec.expansion not in MEASURED or inputs * ambient > LARGEST:
+        return Result({})
+    points = manifolds.sample(ManifoldSpec("sphere", inputs=inputs), spec.draws, stream(spec.seed, "points", inputs)).x
+    generator, relu = stream(spec.seed, "embedding", inputs, ambient), activations.named("relu")
     kept = 0
     for x in points.split(50):
         matrix = torch.randn((len(x), ambient, inputs), generator=generator, dtype=x.dtype)
         y = relu((matrix @ x[..., None]).mT)
         kept += int(metrics.preserved(active_rows(matrix, relu.is_active(y))).sum())
-    return stats.proportion(kept, draws)
+    return Result(asdict(stats.proportion(kept, spec.draws)))
 
 
-def cell(inputs: int, expansion: float, options: Run) -> dict[str, str]:
-    """One line of the csv: the measured fraction where it is measured, the closed form and the paper's bound."""
-    ambient = round(expansion * inputs)
-    draws = options.draws if inputs <= 32 else options.draws // 5
-    feasible = expansion in MEASURED and inputs * ambient <= LARGEST
-    measured = preserved(inputs, ambient, draws, options.seed) if feasible else None
-    chain = theory.paper_bounds(ambient, inputs)
+def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """One line per cell: the measured fraction where it is measured, the closed form and the paper's bound."""
+    return [_row(cell.spec, cell.numbers) for cell in cells]
+
+
+def _row(spec: Spec, numbers: Mapping[str, float]) -> dict[str, str]:
+    chain = theory.paper_bounds(spec.ambient, spec.inputs)
     return {
-        "inputs": str(inputs),
-        "dim": str(ambient),
-        "expansion": number(expansion),
-        "estimate": number(measured.value if measured else None),
-        "low": number(measured.low if measured else None),
-        "high": number(measured.high if measured else None),
-        "n": str(measured.n) if measured else "",
-        "theory": number(float(theory.preserved_fraction(ambient, inputs))),
+        "inputs": str(spec.inputs),
+        "dim": str(spec.ambient),
+        "expansion": number(spec.expansion),
+        "estimate": number(numbers.get("value")),
+        "low": number(numbers.get("low")),
+        "high": number(numbers.get("high")),
+        "n": str(numbers.get("n", "")),
+        "theory": number(float(theory.preserved_fraction(spec.ambient, spec.inputs))),
         "log2_lost": number(chain.exact),
         "log2_bound": number(chain.last),
         "bound": stats.verdict(chain.last_step_holds),
@@ -160,22 +173,7 @@ def claims(lines: tables.Lines) -> list[Claim]:
     ]
 
 
-def run(options: Run) -> None:
-    """Measure, judge, publish."""
-    if options.smoke:
-        options = Run(draws=100, seed=options.seed, out=options.out)
-    grid = [(n, t) for n in (INPUTS[:4] if options.draws <= 100 else INPUTS) for t in EXPANSIONS]
-    lines = [cell(n, t, options) for n, t in grid]
-    figure = draw(lines)
-    publish(
-        options.out,
-        {
-            f"{STEM}.csv": text(tables.to_csv(lines, COLUMNS)),
-            f"{STEM}_claims.csv": text(tables.to_csv([claim.record() for claim in claims(lines)], CLAIM_COLUMNS)),
-            **{f"{STEM}.{kind}": plots.writer(figure, "cvpr2024") for kind in ("png", "pdf")},
-        },
-    )
-
+STUDY = Study("thm1_preserved", __doc__, grid, measure, rows, draw, claims)
 
 if __name__ == "__main__":
-    sys.exit(enter(Run, run, f"experiments.{STEM}"))
+    sys.exit(main(STUDY))

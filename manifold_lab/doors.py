@@ -43,17 +43,16 @@ def _unframed(complaint: str) -> str:
 
 def enter(
     kind: type[Options] | Presets[Options],
-    run: Callable[[Options], None],
+    run: Callable[[Options], int | None],
     program: str,
     arguments: list[str] | None = None,
 ) -> int:
-    """Parse and run; the exit status: 0, 2 after one line about bad input, 130 when stopped by the keyboard."""
+    """Parse and run; the exit status: run's own or 0, 2 after one line about bad input, 130 when stopped by a key."""
     try:
-        run(parse(kind, program, arguments))
+        return run(parse(kind, program, arguments)) or 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"stopped; {stop or 'nothing was written'}", file=sys.stderr)
         return 130
-    return 0

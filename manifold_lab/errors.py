@@ -9,6 +9,14 @@ class InputError(Exception):
     """An input that cannot be used; its text is the one line that the user sees."""
 
 
+class DivergedError(Exception):
+    """A run whose numbers left the finite ones at a step: an outcome of its spec, not a fault to be tried again."""
+
+    def __init__(self, step: int, reason: str) -> None:
+        super().__init__(reason)
+        self.step = step
+
+
 def one_of(field: str, name: str, allowed: Iterable[str]) -> str:
     """Return `name` when it is allowed.
 

@@ -1,9 +1,12 @@
 """Files appear whole or not at all."""
 
+import csv
+import io
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from manifold_lab.errors import InputError
 
@@ -21,10 +24,11 @@ def check_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise _refused(folder, error) from None
+        raise refused(folder, error) from None
 
 
-def _refused(folder: Path, error: OSError) -> InputError:
+def refused(folder: Path, error: OSError) -> InputError:
+    """What a folder's or a disk's refusal means to the user."""
     reason = error.strerror or type(error).__name__
     return InputError(f"out: cannot write into {folder} ({reason}); nothing was changed, name another folder")
 
@@ -46,7 +50,7 @@ def publish(folder: Path, writers: Mapping[str, Writer]) -> list[Path]:
             for name in writers:
                 (Path(scratch) / name).replace(folder / name)
     except OSError as error:
-        raise _refused(folder, error) from None
+        raise refused(folder, error) from None
     return [folder / name for name in writers]
 
 
@@ -57,6 +61,15 @@ def text(content: str) -> Writer:
         path.write_text(content, encoding="utf-8", newline="\n")
 
     return write
+
+
+def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """The text of a csv file, with the same bytes on every system."""
+    made = io.StringIO()
+    writer = csv.DictWriter(made, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return made.getvalue()
 
 
 def _sync(path: Path) -> None:

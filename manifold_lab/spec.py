@@ -1,8 +1,10 @@
 """What was run, as a value: canonical JSON, a key made from it, and named streams of chance."""
 
 import dataclasses
+import functools
 import hashlib
 import json
+import math
 from typing import Any
 
 import torch
@@ -18,8 +20,79 @@ def canonical_json(spec: Any) -> str:
 
 
 def key(spec: Any) -> str:
-    """Sixteen hexadecimal digits that name a run: equal specs, equal keys."""
-    return hashlib.sha256(canonical_json(spec).encode()).hexdigest()[:16]
+    """Sixteen hexadecimal digits that name a run: equal specs, equal keys.
+
+    Made from the names of the dataclasses and from the fields that differ from their defaults, so that a field added
+    with a default renames no run. A default that *changes* would give an old run's key to another spec: such a field,
+    and one whose default holds such a spec, keeps the default that it was born with, which the key goes by ever after:
+    `field(default=0.5, metadata={"first_default": 1.0})`. Where that was forgotten, `disagreement` with the stored spec
+    tells. A renamed dataclass or field renames the runs that use it.
+
+    Raises:
+        ValueError: if the spec holds a NaN or an infinity.
+    """
+    told = json.dumps(_told(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _told(value: Any) -> Any:
+    """A value as its key has it: equal values in equal words, so that 1 and 1.0 are the same."""
+    if isinstance(value, tuple | list):
+        return [_told(part) for part in value]
+    if isinstance(value, dict):
+        return {str(name): _told(part) for name, part in value.items()}
+    if not dataclasses.is_dataclass(value):
+        return int(value) if isinstance(value, bool | float) and math.isfinite(value) and value == int(value) else value
+    kind: Any = type(value)
+    defaults = _first_defaults(kind)
+    told = {name: getattr(value, name) for name in defaults if getattr(value, name) != defaults[name]}
+    return [type(value).__name__, {name: _told(part) for name, part in told.items()}]
+
+
+@functools.cache
+def _first_defaults(kind: type) -> dict[str, Any]:
+    """The default that each compared field was born with; for a field without one, a value that nothing equals."""
+    found = {}
+    for field in dataclasses.fields(kind):
+        made = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        if field.compare:
+            found[field.name] = field.metadata.get("first_default", made)
+    return found
+
+
+def disagreement(spec: Any, stored: Any, known: dict[tuple[int, int], str | None] | None = None) -> str | None:
+    """Where `spec` and a stored one (as read from its JSON) differ: the first such field that both have; else None.
+
+    Fields that only one of them has are younger or older than the other: they count as agreed. `known`, kept by who
+    compares many specs that share parts, holds the answers for pairs of parts, which must live as long as it does.
+    """
+    if isinstance(stored, str | int | float):
+        return None if spec == stored else ""
+    known, pair = {} if known is None else known, (id(spec), id(stored))
+    if pair not in known:
+        known[pair] = _disagreement(spec, stored, known)
+    return known[pair]
+
+
+def _disagreement(spec: Any, stored: Any, known: dict[tuple[int, int], str | None]) -> str | None:
+    shared = _shared(spec, stored)
+    if shared is None:
+        return None if _told(spec) == _told(stored) else ""
+    for name, ours, theirs in shared:
+        told = disagreement(ours, theirs, known)
+        if told is not None:
+            return f"{name}.{told}".rstrip(".")
+    return None
+
+
+def _shared(spec: Any, stored: Any) -> list[tuple[str, Any, Any]] | None:
+    """The parts that two values both have, by name; None where they are not made alike."""
+    if dataclasses.is_dataclass(spec) and isinstance(stored, dict):
+        kind: Any = type(spec)
+        return [(name, getattr(spec, name), stored[name]) for name in _first_defaults(kind) if name in stored]
+    if isinstance(spec, tuple | list) and isinstance(stored, list) and len(spec) == len(stored):
+        return [(str(place), *pair) for place, pair in enumerate(zip(spec, stored, strict=True))]
+    return None
 
 
 def stream_seed(seed: int, *names: str | int) -> int:

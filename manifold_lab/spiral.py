@@ -4,10 +4,7 @@ Figure 1 of MobileNetV2 (arXiv:1801.04381), and how much was lost, where, by wha
 """
 
 import dataclasses
-import importlib.metadata
 import json
-import platform
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +24,7 @@ from manifold_lab.embeddings import LAWS
 from manifold_lab.errors import InputError, one_of
 from manifold_lab.files import Writer, check_folder, publish, text
 from manifold_lab.manifolds import KINDS, ManifoldSpec
+from manifold_lab.provenance import commit, versions
 from manifold_lab.spec import key
 from manifold_lab.stats import Row
 from manifold_lab.survey import DTYPES, POINTS_PER_CHANNEL, Layer, Survey, input_information, layers, measure
@@ -154,7 +152,6 @@ def survey(
 
 def provenance(options: Options) -> str:
     """Everything needed to run it again, as JSON: spec, options, versions, commit."""
-    names = ("manifold_lab", "numpy", "scipy", "matplotlib", "tueplots")
     made = {
         "command": "python -m manifold_lab.spiral " + " ".join(_arguments(options)),
         "spec": dataclasses.asdict(options.survey),
@@ -166,11 +163,7 @@ def provenance(options: Options) -> str:
             "style": options.style,
             "device": options.device,
         },
-        "versions": {
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),  # with the build: +cpu, +cu130
-            **{name: importlib.metadata.version(name) for name in names},
-        },
+        "versions": versions("numpy", "scipy", "matplotlib", "tueplots"),
         "commit": commit(),
     }
     return json.dumps(made, indent=2) + "\n"
@@ -183,20 +176,6 @@ def _arguments(options: Options) -> list[str]:
         if value is not None and f.name != "out":
             words += [f"--{f.name}", *map(str, value if isinstance(value, tuple) else (value,))]
     return words
-
-
-def commit() -> str | None:
-    """The commit of the checkout that this code runs from, marked where its files are changed; None outside of one."""
-    here = Path(__file__).parent
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", "spiral.py")
-        return git("rev-parse", "HEAD") + (" with changes" if git("status", "--porcelain", "--", ".") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def figures(options: Options, points: tables.Lines, numbers: tables.Lines) -> dict[str, Writer]:

@@ -1,12 +1,15 @@
 """From values over draws to an estimate with n and an interval that is right for the quantity."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import special
 from scipy import stats as scipy_stats
+
+from manifold_lab.errors import InputError
 
 LEVEL = 0.95
 RESAMPLES = 1000
@@ -102,6 +105,39 @@ def mean(values: Float[np.ndarray, " n"]) -> Estimate:
         return Estimate(centre, math.nan, math.nan, n)
     half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
     return Estimate(centre, centre - half, centre + half, n)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The mean of first − second over pairs, and the p-value of Student's two-sided test that it is zero."""
+
+    difference: Estimate
+    p_value: float
+
+    def exceeds(self, bound: int | float = 0) -> bool | None:
+        """Whether the difference is above `bound`; None, for lack of runs, where its interval holds that or is nan."""
+        low, high = self.difference.low, self.difference.high
+        return None if math.isnan(low) or low <= bound <= high else low > bound
+
+
+def paired(first: Mapping[int, int | float], second: Mapping[int, int | float]) -> Paired:
+    """Two arms compared over the seeds that both have, by Student's interval and test of their differences.
+
+    Interval and p-value are nan below two pairs. Right where the differences are near a normal law.
+
+    Raises:
+        InputError: if the arms share no seed.
+    """
+    shared = sorted(first.keys() & second.keys())
+    if not shared:
+        raise InputError("seeds: the two arms share none; a paired difference needs at least one")
+    values = np.array([float(first[seed]) - float(second[seed]) for seed in shared])
+    difference, n = mean(values), len(values)
+    if n < 2:
+        return Paired(difference, math.nan)
+    error = float(values.std(ddof=1)) / math.sqrt(n)
+    t = abs(difference.value) / error if error else math.inf if difference.value else 0.0
+    return Paired(difference, 2 * float(special.stdtr(n - 1, -t)))
 
 
 def median(values: Float[np.ndarray, " n"]) -> Estimate:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from manifold_lab.files import Writer, text
+from manifold_lab.files import Writer, csv_text, text
 from manifold_lab.stats import LEVEL, QUANTILES, Estimate, Row
 
 Lines = Sequence[dict[str, str]]
@@ -37,7 +37,7 @@ def record(row: Row) -> dict[str, str]:
     """One line of the csv."""
     spread = row.spread or {}
     estimate = row.estimate
-    return {
+    line = {
         **{name: str(getattr(row, name)) for name in COLUMNS[:4] + COLUMNS[5:10]},
         "dim": "" if row.dim is None else str(row.dim),
         "estimate": _measured(estimate.value),
@@ -49,6 +49,7 @@ def record(row: Row) -> dict[str, str]:
         "theory": number(row.theory),
         "note": row.note,
     }
+    return {name: line[name] for name in COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,7 @@ CLAIM_COLUMNS = ("place", "says", "measure", "estimate", "low", "high", "n", "ve
 
 def to_csv(records: Iterable[dict[str, str]], columns: Sequence[str] = COLUMNS) -> str:
     """The text of a csv file, with the same bytes on every system."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
+    return csv_text(records, columns)
 
 
 def read_csv(text: str) -> Lines:

@@ -82,10 +82,9 @@ def test_modules_of_one_floor_do_not_import_in_circles() -> None:
 
 
 def test_only_the_paper_floor_and_the_doors_know_matplotlib() -> None:
-    floors = planned_floors()
-    drawing = {"matplotlib", "tueplots", "seaborn"}
-    users = {file.relative_to(PACKAGE).with_suffix("").parts[0] for file in PACKAGE.rglob("*.py")
-             if any(name.split(".")[0] in drawing for name in imports(file))}  # fmt: skip
+    floors, drawing = planned_floors(), {"matplotlib", "tueplots", "seaborn"}
+    files = [file for file in PACKAGE.rglob("*.py") if drawing & {name.split(".")[0] for name in imports(file)}]
+    users = {file.relative_to(PACKAGE).parts[0].removesuffix(".py") for file in files}
     assert users and {floors[unit] for unit in users} <= {"paper", "doors"}
 
 

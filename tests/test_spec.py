@@ -1,4 +1,8 @@
-from dataclasses import dataclass
+import dataclasses
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
@@ -6,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifold_lab.errors import InputError, at_least, one_of
-from manifold_lab.spec import canonical_json, key, stream
+from manifold_lab.netspec import CIFAR, V2, NetworkSpec
+from manifold_lab.spec import canonical_json, disagreement, key, stream
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,68 @@ def test_equal_specs_have_equal_keys_and_different_ones_do_not() -> None:
 def test_a_spec_with_nan_has_no_canonical_text() -> None:
     with pytest.raises(ValueError, match="JSON"):
         canonical_json(Spec(rate=float("nan")))
+
+
+@dataclass(frozen=True)
+class Outer:
+    network: NetworkSpec = CIFAR
+    note: str = field(default="", compare=False)
+
+
+def test_another_process_gives_the_same_key() -> None:
+    code = "from manifold_lab.netspec import CIFAR; from manifold_lab.spec import key; print(key(CIFAR))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == key(dataclasses.replace(CIFAR, width=1))
+
+
+def test_specs_that_are_equal_in_python_have_equal_keys() -> None:
+    for one, other in (
+        (Spec(rate=2), Spec(rate=2.0)),
+        (Spec(rate=0.0), Spec(rate=-0.0)),
+        (Spec(rate=1), Spec(rate=True)),
+    ):
+        assert one == other and key(one) == key(other)
+    assert key(Outer(note="a")) == key(Outer(note="b"))
+    assert key(Outer()) == key(Outer(NetworkSpec(resolution=32, num_classes=10, stem_stride=1))) != key(Outer(V2))
+
+
+def later(name: str = "Spec", **defaults: Any) -> Any:
+    """The class Spec as later code may have it."""
+    old = [("dims", tuple, (2, 3)), ("rate", float, defaults.pop("rate", 0.5))]
+    return dataclasses.make_dataclass(
+        name, old + [(key, type(value), value) for key, value in defaults.items()], frozen=True
+    )
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=3), st.floats(-2, 2))
+def test_a_field_added_with_a_default_keeps_every_key(dims: list[int], rate: float) -> None:
+    grown = later(extra=3, more=(1, 2))
+    assert key(grown(tuple(dims), rate)) == key(Spec(tuple(dims), rate)) != key(grown(tuple(dims), rate, extra=4))
+
+
+def test_a_changed_default_keeps_the_keys_of_both_values_when_the_first_is_told() -> None:
+    told = later(rate=field(default=0.25, metadata={"first_default": 0.5}))
+    assert key(told(rate=0.5)) == key(Spec())
+    assert key(told()) == key(Spec(rate=0.25))
+    assert key(later(rate=0.25)()) == key(Spec())  # where it is not told, which `disagreement` is for
+
+
+def test_classes_of_one_grid_are_told_apart() -> None:
+    assert key(later("Other")()) != key(Spec())
+
+
+def test_disagreement_names_the_field_and_overlooks_what_one_side_lacks() -> None:
+    stored = dataclasses.asdict(Outer()) | {"old": 1}
+    stored["network"] = {
+        name: list(map(list, value)) if name == "rows" else value for name, value in stored["network"].items()
+    }
+    assert disagreement(Outer(), stored) is None
+    stored["network"]["rows"][1][2] = 5
+    assert disagreement(Outer(), stored) == "network.rows.1.2"
+    del stored["network"]["rows"]
+    assert disagreement(Outer(), stored) is None
+    assert disagreement(Outer(V2), stored) == "network.resolution"
+    assert [disagreement(Spec(), {"dims": dims}) for dims in ([2, 3], [2], "2", None)] == [None, *["dims"] * 3]
 
 
 @given(st.integers(0, 2**62), st.integers(0, 2**62))

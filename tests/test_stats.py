@@ -5,6 +5,7 @@ import pytest
 import scipy.stats
 
 from manifold_lab import draw, stats, stream
+from manifold_lab.errors import InputError
 from manifold_lab.stats import Estimate
 
 rng = np.random.default_rng
@@ -136,6 +137,41 @@ def test_the_mean_error_of_pinv_at_three_rows_does_not_settle_while_its_median_d
     # sixteen times the draws: a mean with a variance would be four times as sharp
     assert spread(np.mean, 256) / spread(np.mean, 4096) < 2
     assert spread(np.median, 256) / spread(np.median, 4096) == pytest.approx(4, rel=0.3)
+
+
+def test_paired_differences_have_students_interval_and_test():
+    first, second = (dict(enumerate(rng(seed).normal(0.3 * seed, 1, 9))) for seed in (8, 9))
+    found = stats.paired(first, second)
+    exact = scipy.stats.ttest_rel(list(first.values()), list(second.values()))
+    interval = exact.confidence_interval(0.95)
+    assert (found.difference.low, found.difference.high) == pytest.approx((interval.low, interval.high), rel=1e-10)
+    assert found.p_value == pytest.approx(exact.pvalue, rel=1e-10)
+    back = stats.paired(second, first)
+    assert back.difference.value == pytest.approx(-found.difference.value)
+    assert back.p_value == pytest.approx(found.p_value)
+
+
+def test_pairs_are_made_by_seed_whatever_the_order_and_only_of_shared_ones():
+    found = stats.paired({3: 30.0, 1: 11.0, 2: 22.5}, {1: 10.0, 2: 20.0, 4: 0.0})
+    assert (found.difference.value, found.difference.n) == (1.75, 2)
+    with pytest.raises(InputError, match="share none"):
+        stats.paired({1: 0.0}, {2: 0.0})
+
+
+def test_pairing_takes_away_what_the_arms_share():
+    shared = rng(10).normal(0, 10, 8)
+    first = dict(enumerate(shared + rng(11).normal(1, 0.1, 8)))
+    assert stats.paired(first, dict(enumerate(shared))).exceeds(0) is True
+    assert stats.mean(np.array(list(first.values()))).low < shared.mean()
+
+
+def test_the_verdict_lacks_runs_below_two_pairs_and_where_the_interval_holds_the_bound():
+    one = stats.paired({0: 5.0}, {0: 1.0})
+    assert (one.difference.value, one.exceeds(0), math.isnan(one.p_value)) == (4.0, None, True)
+    both = stats.paired({0: 1.0, 1: 2.0, 2: 3.1}, {0: 0.0, 1: 1.0, 2: 2.0})
+    assert [both.exceeds(bound) for bound in (0, 1.0, 2)] == [True, None, False]
+    same = [stats.paired({0: 1.0, 1: 2.0}, {0: 0.0 + gap, 1: 1.0 + gap}) for gap in (0.0, 1.0)]
+    assert [pair.p_value for pair in same] == [0.0, 1.0]
 
 
 def test_covers_is_closed():

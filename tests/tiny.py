@@ -1,0 +1,81 @@
+"""A study whose cells take no time, or end in every way that a cell can: python tests/tiny.py VERB."""
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from manifold_lab.errors import DivergedError
+from manifold_lab.store import Result
+
+
+@dataclass(frozen=True)
+class Tiny:
+    seed: int = 0
+    arm: str = "plain"
+    ends: str = "well"
+
+
+GRIDS = {
+    "good": tuple(Tiny(seed, arm) for arm in ("plain", "better") for seed in range(6)),
+    "mixed": tuple(Tiny(seed, ends=ends) for seed in range(2) for ends in ("error", "divergence", "death", "well")),
+    "waiting": (Tiny(), Tiny(ends="late"), Tiny(1, ends="late"), Tiny(1)),
+}
+
+
+def grid(smoke: bool) -> tuple[Tiny, ...]:
+    return GRIDS[os.environ.get("TINY", "good")][: 2 if smoke else None]
+
+
+def measure(spec: Tiny, folder: Path) -> Result:
+    """Note who ran, then end as told; `late` ends when a file named go is there."""
+    with (folder / "ran").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    if spec.ends == "error":
+        raise ValueError("this cell\nfails")
+    if spec.ends == "divergence":
+        raise DivergedError(7, "the loss is nan")
+    if spec.ends == "death":
+        os.kill(os.getpid(), signal.SIGKILL)
+    while spec.ends == "late" and not (folder.parent / "go").exists():
+        time.sleep(0.02)
+    time.sleep(0.03)
+    history = [{"step": step, "loss": 1 / (step + 1)} for step in range(3)]
+    return Result({"value": spec.seed + 0.5 * (spec.arm == "better"), "threads": torch.get_num_threads()}, history)
+
+
+def ran(folder: Path) -> list[int]:
+    """The processes that ran a cell, in order."""
+    path = folder / "ran"
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def main() -> int:
+    from matplotlib.figure import Figure  # noqa: PLC0415  (workers need no figure)
+
+    from manifold_lab import stats, study, tables  # noqa: PLC0415
+
+    def rows(cells):
+        for cell in cells:
+            if cell.numbers:
+                yield {"arm": cell.spec.arm, "seed": str(cell.spec.seed), "value": str(cell.numbers["value"])}
+
+    def claims(lines):
+        arms = {arm: {int(line["seed"]): float(line["value"]) for line in lines if line["arm"] == arm}
+                for arm in ("plain", "better")}  # fmt: skip
+        both = stats.paired(arms["better"], arms["plain"])
+        verdict = stats.verdict(both.exceeds(0))
+        return [
+            tables.Claim("here", "better is better", "difference", both.difference, verdict, "python tests/tiny.py")
+        ]
+
+    whole = study.Study("tiny", "A card", grid, measure, rows, lambda _: Figure(figsize=(1, 1)), claims)
+    return study.main(whole)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

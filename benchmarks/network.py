@@ -32,7 +32,7 @@ from manifold_lab.netspec import V2, NetworkSpec
 from manifold_lab.spec import stream
 
 CASES = {(224, 8): (1.0, 0.35), (32, 128): (1.0, 0.35)}
-"""(resolution, batch) -> widths. At 32 the stem keeps its stride of 2, which torchvision's network cannot change."""
+"""(resolution, batch) -> widths. At 32 every stem has stride 1, as the common CIFAR code sets it."""
 COLUMNS = (
     "work", "resolution", "batch", "width", "contestant", "peer", "images_per_second", "ratio", "low", "high", "n",
     "threads", "torch",
@@ -55,10 +55,10 @@ class Run:
 
 def spec(resolution: int, width: int | float) -> NetworkSpec:
     """The network of a case."""
-    return dataclasses.replace(V2, resolution=resolution, width=width)
+    return dataclasses.replace(V2, resolution=resolution, width=width, stem_stride=2 if resolution == 224 else 1)
 
 
-def vision(width: int | float) -> nn.Module:
+def vision(resolution: int, width: int | float) -> nn.Module:
     """Torchvision's network, with initial weights from our generator.
 
     Raises:
@@ -68,9 +68,11 @@ def vision(width: int | float) -> nn.Module:
         from torchvision.models import mobilenet_v2  # noqa: PLC0415  (an extra)
     except ImportError:
         raise InputError("torchvision is not installed; it is the extra `vision`") from None
-    model: nn.Module = mobilenet_v2(weights=None, width_mult=float(width))
+    model: Any = mobilenet_v2(weights=None, width_mult=float(width))
+    model.features[0][0].stride = (spec(resolution, width).stem_stride,) * 2
     initialise(model, stream(0, "weights"))
-    return model
+    found: nn.Module = model
+    return found
 
 
 def plain(module: nn.Module) -> nn.Module:
@@ -84,13 +86,18 @@ def inference(resolution: int, width: int | float) -> dict[str, Callable[[Tensor
     """Ways to logits, peers first."""
     ours = build(spec(resolution, width), stream(0, "weights")).eval()
     nchw = plain(build(spec(resolution, width), stream(0, "weights")).eval())
-    return {VISION: vision(width).eval(), PLAIN: nchw, "folded": folded(ours), "folded, compiled": compiled(ours)}
+    return {
+        VISION: vision(resolution, width).eval(),
+        PLAIN: nchw,
+        "folded": folded(ours),
+        "folded, compiled": compiled(ours),
+    }
 
 
 def training(resolution: int, width: int | float) -> dict[str, Callable[[Tensor], object]]:
     """Training steps, peers first."""
     models = {
-        VISION: vision(width),
+        VISION: vision(resolution, width),
         PLAIN: plain(build(spec(resolution, width), stream(0, "weights"))),
         **{name: build(spec(resolution, width), stream(0, "weights")) for name in OURS["training"]},
     }

@@ -58,6 +58,15 @@ SHORTCUTS = {
     "projected": ("#009E73", "D"),
 }
 """Colour and marker of each wiring of the shortcut."""
+ACTIVATIONS = {
+    "linear": ("#0072B2", "o"),
+    "relu6": ("#D55E00", "s"),
+    "relu": ("#E69F00", "v"),
+    "leaky_relu": ("#CC79A7", "D"),
+    "gelu": ("#009E73", "^"),
+    "hardswish": ("#56B4E9", "P"),
+}
+"""Colour and marker of each activation of the bottleneck."""
 LESIONS = {
     "relu6_bottleneck": ("#D55E00", "o"),
     "no_shortcut": ("#0072B2", "s"),

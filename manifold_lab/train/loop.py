@@ -3,7 +3,7 @@
 import hashlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ class Bookkeeping:
 
     `folder`: where checkpoints go; without one a kill loses the run. `checkpoint_every`, `look_every`: steps between
     two checkpoints, and between two looks at the losses, for which the device is waited for. `bar`: progress on
-    standard error. `tensorboard`: scalars in FOLDER/tensorboard.
+    standard error. `tensorboard`: scalars in FOLDER/tensorboard. `tell`: called at every look with the steps done, the
+    steps in all, and pictures a second.
     """
 
     folder: Path | None = None
@@ -38,6 +39,7 @@ class Bookkeeping:
     look_every: int = 50
     bar: bool = True
     tensorboard: bool = False
+    tell: Callable[[int, int, float], None] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be kept."""
@@ -123,6 +125,8 @@ class _Run:
                 self.look()
                 self.progress.seconds += time.perf_counter() - began
                 watch.tell(self.images, self.speed)
+                if bookkeeping.tell is not None:
+                    bookkeeping.tell(self.progress.step, self.length.steps, self.speed)
                 self.rows(due, watch)
                 if checkpoints is not None and (save or self.over):
                     checkpoints.save(self.progress.step, self.state())

@@ -1,0 +1,103 @@
+"""One training run of an ablation as a spec, and the measure that runs it.
+
+Trials that are compared share seeds: the same validation split, data order, augmentation and, where shapes agree, the
+same initial weights. Where they run (device, folder of data, threads) is not part of them.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from manifold_lab import data
+from manifold_lab.errors import DivergedError
+from manifold_lab.files import publish, text
+from manifold_lab.mobilenet import build
+from manifold_lab.netspec import NetworkSpec
+from manifold_lab.spec import stream
+from manifold_lab.store import PROGRESS, Cell, Result, history
+from manifold_lab.train import Bookkeeping, Outcome, Recipe, train
+
+CHECKPOINTS = 200
+"""Steps between two checkpoints: about half a minute on two cores."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network to be trained; `arm` and `group` are its names in figures, and no part of its identity."""
+
+    network: NetworkSpec
+    recipe: Recipe
+    data: str = "digits"
+    seed: int = 0
+    arm: str = field(default="", compare=False)
+    group: str = field(default="", compare=False)
+
+
+def measure(trial: Trial, folder: Path) -> Result:
+    """Train it, or go on training it; accuracy and loss on validation and test, and the history.
+
+    Raises:
+        InputError: if the data cannot be had.
+        DivergedError: with the step at which the loss left the finite numbers.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    pictures = data.load(trial.data, seed=trial.seed, device=device)
+    network = build(trial.network, stream(trial.seed, "weights"))
+    keeping = Bookkeeping(folder, CHECKPOINTS, bar=False, tell=lambda *how_far: _tell(folder, trial, *how_far))
+    outcome = train(network, pictures, trial.recipe, seed=trial.seed, bookkeeping=keeping)
+    if outcome.diverged_at is not None:
+        raise DivergedError(outcome.diverged_at, "the loss is not finite")
+    return Result(_numbers(outcome), [_flat(dataclasses.asdict(row)) for row in outcome.history])
+
+
+def _tell(folder: Path, trial: Trial, step: int, steps: int, speed: float) -> None:
+    """How far it is, for `status`."""
+    left = (steps - step) * trial.recipe.batch_size / speed if speed else 0.0
+    known = {"step": step, "steps": steps, "images_per_second": speed, "seconds_left": left}
+    publish(folder, {PROGRESS: text(json.dumps(known))})
+
+
+def _numbers(outcome: Outcome) -> dict[str, float]:
+    assert outcome.validation is not None and outcome.test is not None
+    splits = {"validation": outcome.validation, "test": outcome.test}
+    found = {f"{name}_{key}": value for name, one in splits.items() for key, value in dataclasses.asdict(one).items()}
+    return found | {"images_per_second": outcome.images_per_second}
+
+
+def _flat(row: Mapping[str, object]) -> dict[str, object]:
+    """A row of history with the validation's metrics beside the rest."""
+    inner = row["validation"]
+    assert isinstance(inner, dict)
+    return {name: value for name, value in row.items() if name != "validation"} | {
+        f"validation_{name}": value for name, value in inner.items()
+    }
+
+
+COLUMNS = (
+    "arm", "group", "length", "data", "seed", "state", "kind", "images", "train_loss", "validation_accuracy",
+    "test_accuracy",
+)  # fmt: skip
+FINAL, CURVE = "final", "curve"
+
+
+def lines(cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """One line per look at a finished run, and a final one per run that ended, whichever way."""
+    found = []
+    for cell in cells:
+        trial = cell.spec
+        facts = {"arm": trial.arm, "group": trial.group, "length": str(trial.recipe.images), "data": trial.data}
+        facts |= {"seed": str(trial.seed), "state": cell.state}
+        found += [_line(facts | {"kind": CURVE}, row) for row in history(cell)]
+        if cell.numbers or cell.state in ("diverged", "failed"):
+            last = {name: f"{value:.6g}" for name, value in cell.numbers.items()}
+            found.append(_line(facts | {"kind": FINAL, "images": facts["length"]}, last))
+    return found
+
+
+def _line(facts: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
+    known = {**values, **facts} if facts["kind"] == FINAL else {**values, **facts, "images": values["images"]}
+    return {name: known.get(name, "") for name in COLUMNS}

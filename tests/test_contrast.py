@@ -1,0 +1,73 @@
+"""Arms side by side: paired by seed, judged by the interval, and only where runs are finished."""
+
+import dataclasses
+
+import pytest
+
+from experiments.fig6a_nonlinearity import CONTRAST, grid
+from manifold_lab import contrast, plots, spec
+from manifold_lab.contrast import Expected
+from manifold_lab.netspec import DIGITS
+from manifold_lab.tables import Lines
+from manifold_lab.train import PRESETS
+from manifold_lab.trial import COLUMNS, FINAL, Trial
+
+EXPECTED = [Expected("Figure 6a", "linear is better", "linear", "relu6")]
+
+
+def final(arm: str, seed: int, accuracy: float, state: str = "done") -> dict[str, str]:
+    known = {"arm": arm, "group": "0.35", "length": "1000", "data": "digits", "seed": str(seed), "state": state}
+    known |= {"kind": FINAL, "images": "1000", "test_accuracy": str(accuracy) if state == "done" else ""}
+    return {name: known.get(name, "") for name in COLUMNS}
+
+
+def arms(*pairs: tuple[float, float]) -> Lines:
+    return [final(arm, seed, value) for seed, pair in enumerate(pairs)
+            for arm, value in zip(("linear", "relu6"), pair, strict=True)]  # fmt: skip
+
+
+def test_a_difference_is_paired_by_seed_in_points() -> None:
+    lines = arms((0.9, 0.88), (0.5, 0.47), (0.7, 0.66))
+    found = contrast.difference(lines[::-1], ("linear", "relu6"), "0.35", "1000")
+    assert found is not None
+    assert found.difference.value == pytest.approx(3.0) and found.difference.n == 3
+
+
+@pytest.mark.parametrize(
+    ("lines", "verdict"),
+    [
+        (arms((0.9, 0.88), (0.5, 0.47), (0.7, 0.66)), "holds"),
+        (arms((0.88, 0.9), (0.47, 0.5), (0.66, 0.7)), "fails"),
+        (arms((0.9, 0.88), (0.5, 0.55), (0.7, 0.66)), "lacks runs"),
+        (arms((0.9, 0.1)), "lacks runs"),
+        ([final("linear", 0, 0.9), final("relu6", 1, 0.1)], "lacks runs"),
+    ],
+)
+def test_a_claim_holds_fails_or_lacks_runs(lines: Lines, verdict: str) -> None:
+    assert [claim.verdict for claim in contrast.claims(lines, EXPECTED, "command")] == [verdict]
+
+
+def test_a_run_that_diverged_is_not_averaged_in() -> None:
+    lines = [*arms((0.9, 0.88), (0.5, 0.47), (0.7, 0.66)), final("linear", 3, 0.0, "diverged"), final("relu6", 3, 0.9)]
+    found = contrast.difference(lines, ("linear", "relu6"), "0.35", "1000")
+    assert found is not None and found.difference.n == 3
+    assert plots.pick(lines, state="diverged")
+
+
+def test_names_for_figures_are_no_part_of_a_trial() -> None:
+    trial = Trial(DIGITS, PRESETS["smoke"], seed=1, arm="linear", group="0.35")
+    assert spec.key(trial) == spec.key(dataclasses.replace(trial, arm="other", group=""))
+    assert spec.key(trial) != spec.key(dataclasses.replace(trial, seed=2))
+
+
+@pytest.mark.parametrize("smoke", [True, False])
+def test_every_arm_of_figure_6a_has_the_same_seeds_and_one_changed_word(smoke: bool) -> None:
+    trials = grid(smoke)
+    seeds = {
+        arm: [(t.group, t.recipe, t.seed, dataclasses.replace(t.network, bottleneck_activation="linear"))
+              for t in trials if t.arm == arm]
+        for arm in CONTRAST.looks
+    }  # fmt: skip
+    assert len({spec.key(trial) for trial in trials}) == len(trials)
+    assert seeds["linear"] == seeds["relu6"]
+    assert all(trial.network.bottleneck_activation == trial.arm for trial in trials)

@@ -26,7 +26,7 @@ from scipy.stats import false_discovery_control, mannwhitneyu
 from manifold_lab import lesions, pictures, plots, stats, tables, weights
 from manifold_lab.doors import enter
 from manifold_lab.errors import InputError
-from manifold_lab.files import check_folder, publish, text
+from manifold_lab.files import check_folder, publish
 from manifold_lab.inference import folded
 from manifold_lab.lesions import Lesion
 from manifold_lab.mobilenet import Network, build
@@ -34,7 +34,7 @@ from manifold_lab.netspec import CIFAR, V2
 from manifold_lab.pictures import Pictures
 from manifold_lab.plots import column, pick
 from manifold_lab.spec import stream
-from manifold_lab.tables import CLAIM_COLUMNS, Claim, number
+from manifold_lab.tables import Claim, number
 
 STEM = "ext_lesions"
 COMMAND = "python -m experiments.ext_lesions"
@@ -246,13 +246,10 @@ def run(options: Run) -> None:
     network, found = subject(options)
     lines = rows(network, found, options.batch)
     figure = draw(lines)
-    judged = tables.to_csv([claim.record() for claim in claims(lines)], CLAIM_COLUMNS)
     documents = tables.documents(STEM, caption(lines), HEAD, lines, [shown_line(line) for line in lines])
     publish(
         options.out,
-        documents
-        | {f"{STEM}_claims.csv": text(judged)}
-        | {f"{STEM}.{kind}": plots.writer(figure, "cvpr2024") for kind in ("png", "pdf")},
+        documents | tables.claims_file(STEM, claims(lines)) | plots.figure_files(figure, STEM),
     )
 
 

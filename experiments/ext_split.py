@@ -30,7 +30,7 @@ from manifold_lab.netspec import V2
 from manifold_lab.plots import column
 from manifold_lab.spec import stream
 from manifold_lab.split import split_forward
-from manifold_lab.tables import CLAIM_COLUMNS, Claim, number
+from manifold_lab.tables import Claim, number
 
 STEM = "ext_split"
 COMMAND = "python -m experiments.ext_split"
@@ -176,11 +176,11 @@ def run(options: Run) -> None:
     """Measure, judge, publish."""
     lines = measure(3 if options.smoke else options.rounds)
     figure = draw(lines)
-    judged = tables.to_csv([claim.record() for claim in claims(lines)], CLAIM_COLUMNS)
     publish(
         options.out,
-        {f"{STEM}.csv": text(tables.to_csv(lines, list(lines[0]))), f"{STEM}_claims.csv": text(judged)}
-        | {f"{STEM}.{kind}": plots.writer(figure, "cvpr2024") for kind in ("png", "pdf")},
+        {f"{STEM}.csv": text(tables.to_csv(lines, list(lines[0])))}
+        | tables.claims_file(STEM, claims(lines))
+        | plots.figure_files(figure, STEM),
     )
 
 

@@ -23,7 +23,7 @@ from manifold_lab.doors import enter
 from manifold_lab.files import publish, text
 from manifold_lab.netspec import V2, stages
 from manifold_lab.plots import pick
-from manifold_lab.tables import CLAIM_COLUMNS, Claim
+from manifold_lab.tables import Claim
 
 STEM = "fig6_wirings"
 COMMAND = "python -m experiments.fig6_wirings"
@@ -164,11 +164,11 @@ def run(options: Run) -> None:
     """Plan, draw, publish."""
     lines = wirings()
     figure = draw(lines)
-    judged = tables.to_csv([claim.record() for claim in claims(lines)], CLAIM_COLUMNS)
     publish(
         options.out,
-        {f"{STEM}.csv": text(tables.to_csv(lines, list(lines[0]))), f"{STEM}_claims.csv": text(judged)}
-        | {f"{STEM}.{kind}": plots.writer(figure, "cvpr2024") for kind in ("png", "pdf")},
+        {f"{STEM}.csv": text(tables.to_csv(lines, list(lines[0])))}
+        | tables.claims_file(STEM, claims(lines))
+        | plots.figure_files(figure, STEM),
     )
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from manifold_lab import matching, probes, stats, tables
 from manifold_lab.doors import enter
-from manifold_lab.files import publish, text
+from manifold_lab.files import publish
 from manifold_lab.mobilenet import Block, build
 from manifold_lab.netspec import TABLE_2, V2, NetworkSpec
 from manifold_lab.probes import Seen
-from manifold_lab.tables import CLAIM_COLUMNS, Claim
+from manifold_lab.tables import Claim
 
 STEM = "tab2_network"
 COMMAND = "python -m experiments.tab2_network"
@@ -143,8 +143,7 @@ def _first(parameters: int) -> bool:
 def run(options: Run) -> None:
     """Count, judge, publish."""
     lines = rows()
-    judged = text(tables.to_csv([claim.record() for claim in claims(lines)], CLAIM_COLUMNS))
-    publish(options.out, tables.documents(STEM, CAPTION, HEAD, lines) | {f"{STEM}_claims.csv": judged})
+    publish(options.out, tables.documents(STEM, CAPTION, HEAD, lines) | tables.claims_file(STEM, claims(lines)))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from manifold_lab.mobilenet import Block, ConvNormAct, Network, build
 from manifold_lab.netspec import SHORTCUTS, V1, V2
 from manifold_lab.plots import column, pick
 from manifold_lab.spec import stream
-from manifold_lab.tables import CLAIM_COLUMNS, Claim
+from manifold_lab.tables import Claim
 
 STEM = "tab3_memory"
 COMMAND = "python -m experiments.tab3_memory"
@@ -242,13 +242,13 @@ def run(options: Run) -> None:
     found = peaks()
     blocks = shortcuts()
     figure = draw(blocks)
-    judged = tables.to_csv([claim.record() for claim in claims(lines, found, blocks)], CLAIM_COLUMNS)
     publish(
         options.out,
         tables.documents(STEM, CAPTION, HEAD, lines)
         | tables.documents(f"{STEM}_peaks", PEAK_CAPTION, PEAK_HEAD, found)
-        | {f"{STEM}_shortcuts.csv": text(tables.to_csv(blocks, list(blocks[0]))), f"{STEM}_claims.csv": text(judged)}
-        | {f"{STEM}.{kind}": plots.writer(figure, "cvpr2024") for kind in ("png", "pdf")},
+        | {f"{STEM}_shortcuts.csv": text(tables.to_csv(blocks, list(blocks[0])))}
+        | tables.claims_file(STEM, claims(lines, found, blocks))
+        | plots.figure_files(figure, STEM),
     )
 
 

@@ -21,13 +21,13 @@ from matplotlib.figure import Figure
 
 from manifold_lab import plots, probes, stats, tables
 from manifold_lab.doors import enter
-from manifold_lab.files import publish, text
+from manifold_lab.files import publish
 from manifold_lab.inference import folded
 from manifold_lab.mobilenet import build
 from manifold_lab.netspec import V1, V2, NetworkSpec
 from manifold_lab.plots import column, pick
 from manifold_lab.spec import stream
-from manifold_lab.tables import CLAIM_COLUMNS, Claim, number
+from manifold_lab.tables import Claim, number
 
 STEM = "tab4_cost"
 COMMAND = "python -m experiments.tab4_cost"
@@ -218,13 +218,12 @@ def run(options: Run) -> None:
     """Count, time, judge, publish."""
     lines, cells = table_4(3 if options.smoke else options.rounds), grid()
     figure = draw(cells)
-    judged = tables.to_csv([claim.record() for claim in claims(lines, cells)], CLAIM_COLUMNS)
     publish(
         options.out,
         tables.documents(STEM, CAPTION, HEAD, lines)
         | tables.documents(f"{STEM}_grid", GRID_CAPTION, GRID_HEAD, cells)
-        | {f"{STEM}_claims.csv": text(judged)}
-        | {f"{STEM}.{kind}": plots.writer(figure, "cvpr2024") for kind in ("png", "pdf")},
+        | tables.claims_file(STEM, claims(lines, cells))
+        | plots.figure_files(figure, STEM),
     )
 
 

@@ -106,6 +106,11 @@ def writer(figure: Figure, style_name: str) -> Writer:
     return write
 
 
+def figure_files(figure: Figure, stem: str, style_name: str = "cvpr2024") -> dict[str, Writer]:
+    """The figure as an experiment publishes it."""
+    return {f"{stem}.{kind}": writer(figure, style_name) for kind in ("png", "pdf")}
+
+
 def pick(lines: Lines, **wanted: str) -> list[dict[str, str]]:
     """The lines whose columns have these texts."""
     return [line for line in lines if all(line[column] == text for column, text in wanted.items())]

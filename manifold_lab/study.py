@@ -27,7 +27,7 @@ from manifold_lab.doors import Presets, enter
 from manifold_lab.errors import InputError, at_least, one_of
 from manifold_lab.files import csv_text, publish, text
 from manifold_lab.store import ABSENT, DIVERGED, DONE, FAILED, RUNNING, Cell
-from manifold_lab.tables import CLAIM_COLUMNS, Claim, Lines
+from manifold_lab.tables import Claim, Lines
 
 REFRESH = 2.0
 """Seconds between two looks of a live table."""
@@ -200,8 +200,8 @@ def publish_study(study: Study, options: Publish) -> None:
         options.out,
         {
             f"{study.name}.csv": text(content),
-            f"{study.name}_claims.csv": text(csv_text([claim.record() for claim in judged], CLAIM_COLUMNS)),
-            **{f"{study.name}.{kind}": plots.writer(figure, STYLE) for kind in ("png", "pdf")},
+            **tables.claims_file(study.name, judged),
+            **plots.figure_files(figure, study.name, STYLE),
         },
     )
     console = Console()

@@ -77,6 +77,11 @@ class Claim:
 CLAIM_COLUMNS = ("place", "says", "measure", "estimate", "low", "high", "n", "verdict", "command")
 
 
+def claims_file(stem: str, claims: Iterable[Claim]) -> dict[str, Writer]:
+    """The csv of an experiment's claims, to be published beside its own."""
+    return {f"{stem}_claims.csv": text(csv_text([claim.record() for claim in claims], CLAIM_COLUMNS))}
+
+
 def to_csv(records: Iterable[dict[str, str]], columns: Sequence[str] = COLUMNS) -> str:
     """The text of a csv file, with the same bytes on every system."""
     return csv_text(records, columns)

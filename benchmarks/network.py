@@ -2,19 +2,23 @@
 
 Run      python -m benchmarks.network
 Peers    torchvision's mobilenet_v2 as its documentation uses it, and our network in the plain NCHW loop, which is what
-         the common training scripts do
-Ours     inference: norms folded, compiled; training: the default, channels-last, and the same compiled
+         the common training scripts do; the same with the memory kept, to tell what the layout does alone
+Ours     inference: norms folded, compiled; training: what `train` does, channels-last with the memory kept from step to
+         step, and the same compiled
 Work     logits of a batch; a step of SGD with momentum on a cross-entropy loss. The same weights, batches and threads
 
-All contestants take turns, round after round; a ratio is the median over the rounds of peer / ours in the same round,
-with its exact interval.
+Every contestant lives in a process of its own, as the allocator is a process's. All take turns, round after round; a
+ratio is the median over the rounds of ours / peer in the same round, with its exact interval.
 """
 
 import dataclasses
+import multiprocessing
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from manifold_lab import stats, tables
+from manifold_lab.allocator import keep_memory
 from manifold_lab.doors import enter
 from manifold_lab.errors import InputError
 from manifold_lab.files import check_folder, publish, text
@@ -37,8 +42,11 @@ COLUMNS = (
     "work", "resolution", "batch", "width", "contestant", "peer", "images_per_second", "ratio", "low", "high", "n",
     "threads", "torch",
 )  # fmt: skip
-PLAIN, VISION = "plain NCHW loop", "torchvision"
-OURS = {"inference": ("folded", "folded, compiled"), "training": ("default (channels-last)", "compiled")}
+VISION, PLAIN, KEPT = "torchvision", "plain NCHW loop", "plain NCHW loop, memory kept"
+FOLDED, FAST, DEFAULT, COMPILED = "folded", "folded, compiled", "default", "compiled"
+PEERS = {"inference": (VISION, PLAIN), "training": (VISION, PLAIN, KEPT)}
+OURS = {"inference": (FOLDED, FAST), "training": (DEFAULT, COMPILED)}
+Work = Callable[[Tensor], object]
 
 
 @dataclass(frozen=True)
@@ -82,32 +90,27 @@ def plain(module: nn.Module) -> nn.Module:
     return laid_out
 
 
-def inference(resolution: int, width: int | float) -> dict[str, Callable[[Tensor], object]]:
-    """Ways to logits, peers first."""
+def inference(name: str, resolution: int, width: int | float) -> Work:
+    """A contestant's way to logits."""
+    if name == VISION:
+        return vision(resolution, width).eval()
     ours = build(spec(resolution, width), stream(0, "weights")).eval()
-    nchw = plain(build(spec(resolution, width), stream(0, "weights")).eval())
-    return {
-        VISION: vision(resolution, width).eval(),
-        PLAIN: nchw,
-        "folded": folded(ours),
-        "folded, compiled": compiled(ours),
+    ways: dict[str, Callable[[], Work]] = {
+        PLAIN: lambda: plain(ours),
+        FOLDED: lambda: folded(ours),
+        FAST: lambda: compiled(ours),
     }
+    return ways[name]()
 
 
-def training(resolution: int, width: int | float) -> dict[str, Callable[[Tensor], object]]:
-    """Training steps, peers first."""
-    models = {
-        VISION: vision(resolution, width),
-        PLAIN: plain(build(spec(resolution, width), stream(0, "weights"))),
-        **{name: build(spec(resolution, width), stream(0, "weights")) for name in OURS["training"]},
-    }
-    return {name: step(model.train(), name == "compiled") for name, model in models.items()}
-
-
-def step(model: nn.Module, compile_it: bool) -> Callable[[Tensor], object]:
-    """One step of SGD on the first class."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    forward = torch.compile(model) if compile_it else model
+def training(name: str, resolution: int, width: int | float) -> Work:
+    """A contestant's step of SGD on the first class."""
+    if name not in (VISION, PLAIN):
+        keep_memory()
+    model: Any = vision(resolution, width) if name == VISION else build(spec(resolution, width), stream(0, "weights"))
+    model = plain(model) if name in (PLAIN, KEPT) else model
+    optimizer = torch.optim.SGD(model.train().parameters(), lr=0.01, momentum=0.9)
+    forward = torch.compile(model) if name == COMPILED else model
     loss = nn.CrossEntropyLoss()
 
     def work(x: Tensor) -> object:
@@ -119,7 +122,7 @@ def step(model: nn.Module, compile_it: bool) -> Callable[[Tensor], object]:
     return work
 
 
-def rate(work: Callable[[Tensor], object], x: Tensor, seconds: float) -> float:
+def rate(work: Work, x: Tensor, seconds: float) -> float:
     """Pictures per second over a turn of at least this length."""
     start, done = time.perf_counter(), 0
     while (spent := time.perf_counter() - start) < seconds:
@@ -128,21 +131,46 @@ def rate(work: Callable[[Tensor], object], x: Tensor, seconds: float) -> float:
     return done / spent
 
 
-def compete(kind: str, case: tuple[int, int], width: int | float, options: Run) -> list[dict[str, str]]:
-    """One line per contestant of ours and peer."""
-    resolution, batch = case
+def contestant(pipe: "Connection[float, float]", kind: str, name: str, case: tuple[int, int, int | float]) -> None:
+    """A process: for every number of seconds that comes in, pictures per second go out."""
+    resolution, batch, width = case
+    work = (inference if kind == "inference" else training)(name, resolution, width)
     x = torch.randn((batch, 3, resolution, resolution), generator=stream(0, "pictures"))
-    ways = (inference if kind == "inference" else training)(resolution, width)
-    rates: dict[str, list[float]] = {name: [] for name in ways}
     with torch.inference_mode(kind == "inference"):
-        for work in ways.values():
-            rate(work, x, 0.1)  # compiles, packs, warms
+        while seconds := pipe.recv():
+            pipe.send(rate(work, x, seconds))
+
+
+@contextmanager
+def started(kind: str, name: str, case: tuple[int, int, int | float]) -> Iterator[Callable[[float], float]]:
+    """A contestant, as a function from the seconds of a turn to its rate."""
+    context = multiprocessing.get_context("spawn")
+    pipe, theirs = context.Pipe()
+    process = context.Process(target=contestant, args=(theirs, kind, name, case), daemon=True)
+    process.start()
+    theirs.close()  # so that a contestant that dies ends the wait for it
+
+    def turn(seconds: float) -> float:
+        pipe.send(seconds)
+        return pipe.recv()
+
+    yield turn
+    pipe.send(0.0)
+    process.join()
+
+
+def compete(kind: str, case: tuple[int, int, int | float], options: Run) -> list[dict[str, str]]:
+    """One line per contestant of ours and peer."""
+    names = (*PEERS[kind], *OURS[kind])
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    with ExitStack() as stack:
+        turns = {name: stack.enter_context(started(kind, name, case)) for name in names}
+        for turn in turns.values():
+            turn(options.seconds)  # compiles, packs, warms
         for _ in range(options.rounds):
-            for name, work in ways.items():
-                rates[name].append(rate(work, x, options.seconds))
-    return [
-        line(kind, (resolution, batch, width), (ours, peer), rates) for ours in OURS[kind] for peer in (VISION, PLAIN)
-    ]
+            for name, turn in turns.items():
+                rates[name].append(turn(options.seconds))
+    return [line(kind, case, (ours, peer), rates) for ours in OURS[kind] for peer in PEERS[kind]]
 
 
 def line(
@@ -171,7 +199,7 @@ def run(options: Run) -> None:
     for kind in OURS:
         for case, widths in CASES.items():
             for width in widths:
-                found = compete(kind, case, width, options)
+                found = compete(kind, (*case, width), options)
                 lines += found
                 for one in found:
                     print("  ".join(f"{key} {value}" for key, value in one.items()), flush=True)

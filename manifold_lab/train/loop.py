@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from manifold_lab.allocator import keep_memory
 from manifold_lab.data import Batch, Data
 from manifold_lab.errors import InputError, at_least
 from manifold_lab.spec import canonical_json, stream_seed
@@ -67,12 +68,14 @@ def train(
     With a folder, the run may be killed at any moment: called again with the same arguments and the same initial
     weights, it ends with the very bits that it would have ended with, and a run that ended is only told again. Every
     draw is a function of the seed and of its place (epoch, picture, step), so that no generator has a state to lose;
-    chance inside the model must be torch's own. Test is looked at once, at the end.
+    chance inside the model must be torch's own. Test is looked at once, at the end. The process keeps the memory that
+    it frees (see `allocator`), for the speed of it.
 
     Raises:
         InputError: for a recipe that does not fit the data, or a folder that holds another run or takes no files.
     """
     data.check(recipe.augmentation)
+    keep_memory()
     folder = bookkeeping.folder
     length = plan(recipe, data.size("train"))
     with arithmetic(recipe, data.device):

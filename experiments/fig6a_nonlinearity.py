@@ -7,42 +7,18 @@ Differs  CIFAR-10 at small widths and short trainings instead of ImageNet: it te
          pictures are looked at once per run. `--smoke` runs the digits
 """
 
-import dataclasses
+import functools
 import sys
 
-from manifold_lab import contrast, plots, trial
+from manifold_lab import ablation, contrast, plots, trial
 from manifold_lab.contrast import Contrast, Expected
-from manifold_lab.netspec import CIFAR, DIGITS
 from manifold_lab.study import Study, main
-from manifold_lab.train import PRESETS
-from manifold_lab.trial import Trial
 
 NAME = "fig6a_nonlinearity"
-ARMS = ("linear", "relu6")
-WIDTHS = (0.25, 0.35, 0.5)
-SHORT, LONG = 120_000, 480_000
-"""Pictures seen."""
-SEEDS = {SHORT: 5, LONG: 3}
+ARMS = {name: ablation.change(bottleneck_activation=name) for name in ("linear", "relu6")}
+BASES = {f"{width:g}": ablation.cifar(width) for width in (0.35, 0.25, 0.5)}
+"""The middle width first."""
 CONTRAST = Contrast({arm: plots.ACTIVATIONS[arm] for arm in ARMS}, "width")
-
-
-def grid(smoke: bool) -> tuple[Trial, ...]:
-    """The middle width first; within a width seeds outermost, so that whatever is finished is paired."""
-    if smoke:
-        return tuple(
-            Trial(dataclasses.replace(DIGITS, bottleneck_activation=arm), PRESETS["smoke"], "digits", seed, arm,
-                  f"{DIGITS.width:g}")
-            for seed in range(3) for arm in ARMS
-        )  # fmt: skip
-    recipe = dataclasses.replace(PRESETS["cifar"], evaluate_every=15_000)
-    return tuple(
-        Trial(dataclasses.replace(CIFAR, width=width, bottleneck_activation=arm),
-              dataclasses.replace(recipe, images=length), "cifar10", seed, arm, f"{width:g}")
-        for length in (SHORT, LONG)
-        for width in sorted(WIDTHS, key=lambda width: abs(width - 0.35))
-        for seed in range(SEEDS[length])
-        for arm in ARMS
-    )  # fmt: skip
 
 
 def figure(lines: contrast.Lines) -> contrast.Figure:
@@ -58,7 +34,8 @@ def claims(lines: contrast.Lines) -> list[contrast.Claim]:
     return contrast.claims(lines, expected, f"python -m experiments.{NAME}")
 
 
-STUDY = Study(NAME, __doc__, grid, trial.measure, trial.lines, figure, claims)
+GRID = functools.partial(ablation.trials, ARMS, BASES)
+STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, figure, claims, trial.SHELF)
 
 
 if __name__ == "__main__":

@@ -51,10 +51,16 @@ class Study:
     rows: Callable[[Sequence[Cell]], Iterable[Mapping[str, str]]]
     figure: Callable[[Lines], Figure]
     claims: Callable[[Lines], Sequence[Claim]]
+    shelf: str = ""
+    """The folder of its runs, where it is not its name: studies that share one share every run that they have alike."""
 
     def cells(self, options: "Grid") -> list[Cell]:
         """How every cell of the grid stands."""
-        return store.look(options.runs / self.name, self.grid(options.smoke))
+        return store.look(self.folder(options), self.grid(options.smoke))
+
+    def folder(self, options: "Grid") -> Path:
+        """Where its runs are."""
+        return options.runs / (self.shelf or self.name)
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ def plan(study: Study, options: Plan) -> None:
     at_least("workers", options.workers, 1)
     cells = study.cells(options)
     wanted = sweep.missing(cells)
-    told = sweep.costs([cell.spec for cell in wanted], store.stored(options.runs / study.name).values())
+    told = sweep.costs([cell.spec for cell in wanted], store.stored(study.folder(options)).values())
     console = Console()
     console.print(study.card.strip(), highlight=False, markup=False)
     rows = [[cell.key, label, _span(cost[0]) if cost else "–"]

@@ -5,6 +5,7 @@ same initial weights. Where they run (device, folder of data, threads) is not pa
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +16,18 @@ import torch
 from manifold_lab import data
 from manifold_lab.errors import DivergedError
 from manifold_lab.files import publish, text
-from manifold_lab.mobilenet import build
+from manifold_lab.mobilenet import Network, build
 from manifold_lab.netspec import NetworkSpec
 from manifold_lab.spec import stream
 from manifold_lab.store import PROGRESS, Cell, Result, history
 from manifold_lab.train import Bookkeeping, Outcome, Recipe, train
+from manifold_lab.weights import open_weights, save_weights
 
 CHECKPOINTS = 200
 """Steps between two checkpoints: about half a minute on two cores."""
+SHELF = "trials"
+"""The folder of the trials that studies share."""
+WEIGHTS = "network.safetensors"
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,17 @@ def measure(trial: Trial, folder: Path) -> Result:
     outcome = train(network, pictures, trial.recipe, seed=trial.seed, bookkeeping=keeping)
     if outcome.diverged_at is not None:
         raise DivergedError(outcome.diverged_at, "the loss is not finite")
+    publish(folder, {WEIGHTS: functools.partial(save_weights, network)})
     return Result(_numbers(outcome), [_flat(dataclasses.asdict(row)) for row in outcome.history])
+
+
+def trained(runs: Path, key: str) -> Network:
+    """The network that the trial of this key ended with, in evaluation mode.
+
+    Raises:
+        InputError: where no such trial has ended there.
+    """
+    return open_weights(runs / SHELF / key / WEIGHTS)
 
 
 def _tell(folder: Path, trial: Trial, step: int, steps: int, speed: float) -> None:

@@ -5,6 +5,7 @@ and written through a table, so that trained networks of ours open in code that 
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -125,6 +126,21 @@ def _check_hash(path: Path) -> None:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if told and not digest.startswith(told[1]):
         raise InputError(f"weights: {path} has SHA-256 {digest[:8]}…, not the {told[1]} of its name; fetch it again")
+
+
+def open_weights(path: Path) -> Network:
+    """A network from a file of `save_weights`, whose header tells its spec.
+
+    Raises:
+        InputError: as `load_weights`, and for a file of another origin.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            told = json.loads((file.metadata() or {})["spec"])
+            spec = NetworkSpec(**{**told, "rows": tuple(map(tuple, told["rows"]))})
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise InputError(f"weights: {path} tells no network of ours ({type(error).__name__})") from None
+    return load_weights(spec, path)
 
 
 def save_weights(network: Network, path: Path) -> None:

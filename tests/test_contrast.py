@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from experiments.fig6a_nonlinearity import CONTRAST, grid
+from experiments.fig6a_nonlinearity import CONTRAST, GRID
 from manifold_lab import contrast, plots, spec
 from manifold_lab.contrast import Expected
 from manifold_lab.netspec import DIGITS
@@ -62,7 +62,7 @@ def test_names_for_figures_are_no_part_of_a_trial() -> None:
 
 @pytest.mark.parametrize("smoke", [True, False])
 def test_every_arm_of_figure_6a_has_the_same_seeds_and_one_changed_word(smoke: bool) -> None:
-    trials = grid(smoke)
+    trials = GRID(smoke)
     seeds = {
         arm: [(t.group, t.recipe, t.seed, dataclasses.replace(t.network, bottleneck_activation="linear"))
               for t in trials if t.arm == arm]

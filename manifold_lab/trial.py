@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from manifold_lab import data
+from manifold_lab.data import DataOptions, ManifoldTask
 from manifold_lab.errors import DivergedError
 from manifold_lab.files import publish, text
 from manifold_lab.mobilenet import Network, build
@@ -38,6 +39,8 @@ class Trial:
     recipe: Recipe
     data: str = "digits"
     seed: int = 0
+    task: ManifoldTask = field(default_factory=ManifoldTask)
+    """Of the data named manifold."""
     arm: str = field(default="", compare=False)
     group: str = field(default="", compare=False)
 
@@ -50,7 +53,8 @@ def measure(trial: Trial, folder: Path) -> Result:
         DivergedError: with the step at which the loss left the finite numbers.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    pictures = data.load(trial.data, seed=trial.seed, device=device)
+    options = DataOptions(resolution=trial.network.resolution, task=trial.task)
+    pictures = data.load(trial.data, seed=trial.seed, device=device, options=options)
     network = build(trial.network, stream(trial.seed, "weights"))
     keeping = Bookkeeping(folder, CHECKPOINTS, bar=False, tell=lambda *how_far: _tell(folder, trial, *how_far))
     outcome = train(network, pictures, trial.recipe, seed=trial.seed, bookkeeping=keeping)

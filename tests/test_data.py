@@ -1,5 +1,6 @@
 """Data by name: splits, augmentation's laws, and one clear line for everything that can be wrong with a file."""
 
+import dataclasses
 import math
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from manifold_lab import ManifoldSpec, stream
 from manifold_lab.data import NAMES, Augmentation, Data, DataOptions, InMemory, ManifoldTask, cache, load
 from manifold_lab.data.augment import cutout, epoch_of, flip, pad_crop
-from manifold_lab.data.in_memory import hold_out
+from manifold_lab.data.in_memory import Split, hold_out, shrunk
 from manifold_lab.errors import InputError
 
 CPU = torch.device("cpu")
@@ -231,3 +232,15 @@ def test_cifar_has_its_known_counts_mean_and_deviation() -> None:
     assert data.facts.std == pytest.approx((0.2470, 0.2435, 0.2616), abs=5e-5)
     counts = {split: part.y.bincount().tolist() for split, part in data.splits.items()}
     assert counts == {"train": [4500] * 10, "validation": [500] * 10, "test": [1000] * 10}
+
+
+def test_pictures_are_averaged_down_over_areas_and_never_up() -> None:
+    digits = load("digits", options=DataOptions(resolution=224))
+    assert isinstance(digits, InMemory) and digits.facts.resolution == 8
+    doubled = Split(digits.splits["train"].x.repeat_interleave(2, 2).repeat_interleave(2, 3), digits.splits["train"].y)
+    large = InMemory(dataclasses.replace(digits.facts, resolution=16), dict.fromkeys(digits.splits, doubled))
+    small = shrunk(large, 8)
+    assert torch.equal(small.splits["train"].x, digits.splits["train"].x)
+    x = torch.cat([x for x, _ in shrunk(large, 4).evaluation("train", 500)])
+    assert x.shape[2:] == (4, 4)
+    assert x.mean().item() == pytest.approx(0, abs=1e-5) and x.std(correction=0).item() == pytest.approx(1, abs=1e-5)

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
+from torch.nn import functional
 
 from manifold_lab.data.augment import Augmentation, augment, epoch_of
 from manifold_lab.data.interface import SPLITS, Batch, Facts, normaliser
 from manifold_lab.errors import InputError, one_of
 from manifold_lab.spec import stream
+
+PART = 4096
+"""Pictures that are averaged at a time."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,22 @@ def in_memory(facts: Facts, pictures: Split, test: Split, *, share: int | float,
 def on_device(data: InMemory, device: torch.device) -> InMemory:
     """The same data on a device."""
     return InMemory(data.facts, {name: split.to(device) for name, split in data.splits.items()})
+
+
+def shrunk(data: InMemory, resolution: int) -> InMemory:
+    """The same pictures, averaged over areas down to a resolution where they are larger, and their new statistics."""
+    if resolution >= data.facts.resolution:
+        return data
+    splits = {name: Split(_averaged(split.x, resolution), split.y) for name, split in data.splits.items()}
+    mean, std = statistics(splits["train"].x)
+    return InMemory(dataclasses.replace(data.facts, mean=mean, std=std, resolution=resolution), splits)
+
+
+def _averaged(
+    x: Shaped[Tensor, "pictures channels height width"], resolution: int
+) -> Shaped[Tensor, "pictures channels resolution resolution"]:
+    parts = [functional.adaptive_avg_pool2d(part.to(torch.float32), resolution) for part in x.split(PART)]
+    return torch.cat([part.round().to(x.dtype) for part in parts])
 
 
 def statistics(x: Shaped[Tensor, "pictures channels height width"]) -> tuple[tuple[float, ...], tuple[float, ...]]:

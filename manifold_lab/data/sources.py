@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from manifold_lab.data import cache, folder, synthetic
-from manifold_lab.data.in_memory import InMemory, Split, hold_out, in_memory, on_device, statistics
+from manifold_lab.data.in_memory import InMemory, Split, hold_out, in_memory, on_device, shrunk, statistics
 from manifold_lab.data.interface import Data, Facts
 from manifold_lab.data.synthetic import ManifoldTask
 from manifold_lab.errors import InputError, at_least, one_of
@@ -20,7 +20,8 @@ NAMES = ("digits", *cache.SOURCES, "manifold", f"{IMAGEFOLDER}PATH")
 class DataOptions:
     """How a set is divided and, where it leaves a choice, read.
 
-    `validation`: share of train that is held out. `resolution` and `workers`: of an imagefolder. `task`: of manifold.
+    `validation`: share of train that is held out. `resolution`: of an imagefolder's pictures; those of another set are
+    averaged down to it where they are larger. `workers`: of an imagefolder. `task`: of manifold.
     """
 
     validation: int | float = 0.1
@@ -65,7 +66,7 @@ def load(
         layout = folder.Layout(options.resolution, options.workers, options.validation)
         return folder.image_folder(path, layout, seed=seed, device=where)
     one_of("data", name, NAMES)
-    return on_device(_in_memory(name, root, options, seed), where)
+    return on_device(shrunk(_in_memory(name, root, options, seed), options.resolution), where)
 
 
 def _in_memory(name: str, root: Path | None, options: DataOptions, seed: int) -> InMemory:

@@ -22,10 +22,8 @@ CONTRAST = Contrast({arm: plots.ACTIVATIONS[arm] for arm in ARMS}, "width")
 
 
 def figure(lines: contrast.Lines) -> contrast.Figure:
-    """Curves at the middle width and the greatest length that is there."""
-    groups = sorted(contrast.unique(lines, "group"), key=float)
-    length = max(contrast.unique(lines, "length"), key=int)
-    return contrast.draw(lines, CONTRAST, (groups[len(groups) // 2], length))
+    """Curves at the middle width, differences at all."""
+    return contrast.draw(lines, CONTRAST)
 
 
 def claims(lines: contrast.Lines) -> list[contrast.Claim]:
@@ -34,8 +32,13 @@ def claims(lines: contrast.Lines) -> list[contrast.Claim]:
     return contrast.claims(lines, expected, f"python -m experiments.{NAME}")
 
 
+def document(lines: contrast.Lines) -> contrast.Document:
+    """Every arm beside the first."""
+    return contrast.document(lines, CONTRAST, "Figure 6a: the activation behind the bottleneck.")
+
+
 GRID = functools.partial(ablation.trials, ARMS, BASES)
-STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, figure, claims, trial.SHELF)
+STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, figure, claims, document, trial.SHELF)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,8 @@ CONTRAST = Contrast({arm: plots.SHORTCUTS[arm] for arm in ARMS}, "width")
 
 
 def figure(lines: contrast.Lines) -> contrast.Figure:
-    """Curves of the greatest length that is there."""
-    length = max(contrast.unique(lines, "length"), key=int)
-    return contrast.draw(lines, CONTRAST, (lines[0]["group"], length))
+    """Curves and differences."""
+    return contrast.draw(lines, CONTRAST)
 
 
 def claims(lines: contrast.Lines) -> list[contrast.Claim]:
@@ -36,8 +35,13 @@ def claims(lines: contrast.Lines) -> list[contrast.Claim]:
     return contrast.claims(lines, expected, f"python -m experiments.{NAME}")
 
 
+def document(lines: contrast.Lines) -> contrast.Document:
+    """Every arm beside the first."""
+    return contrast.document(lines, CONTRAST, "Figure 6b: what the shortcut joins.")
+
+
 GRID = functools.partial(ablation.trials, ARMS, BASES)
-STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, figure, claims, trial.SHELF)
+STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, figure, claims, document, trial.SHELF)
 
 
 if __name__ == "__main__":

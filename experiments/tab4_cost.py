@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from manifold_lab import plots, probes, stats, tables
+from manifold_lab import matching, plots, probes, stats, tables
 from manifold_lab.doors import enter
 from manifold_lab.files import publish
 from manifold_lab.inference import folded
@@ -86,7 +86,7 @@ class Run:
 
 def counts(spec: NetworkSpec) -> dict[str, str]:
     """Parameters and multiply-adds of one network, counted."""
-    cost = probes.cost(probes.watch(build(spec), (spec.in_channels, spec.resolution, spec.resolution)))
+    cost = matching.cost(spec)
     plain = cost.parameters - cost.norm_parameters
     return {"parameters": str(cost.parameters), "plain_parameters": str(plain), "madds": str(cost.madds)}
 

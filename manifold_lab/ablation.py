@@ -12,7 +12,7 @@ Arm = Callable[[NetworkSpec], NetworkSpec]
 SHORT, LONG = 120_000, 480_000
 """Pictures seen, on CIFAR-10."""
 SEEDS = {SHORT: 5, LONG: 3}
-SMOKE_SEEDS = 3
+SMOKE, SMOKE_SEEDS = DIGITS, 3
 EVALUATE_EVERY = 15_000
 """Pictures seen between two points of a curve."""
 
@@ -28,12 +28,18 @@ def cifar(width: int | float) -> NetworkSpec:
 
 
 def trials(arms: Mapping[str, Arm], bases: Mapping[str, NetworkSpec], smoke: bool) -> tuple[Trial, ...]:
-    """Every arm of every base on CIFAR-10, short trainings first; for smoke, of one small network on the digits.
+    """Every arm of every base on CIFAR-10, short trainings first; for smoke, of small networks on the digits.
 
-    Within a base the seeds are outermost, so that whatever is finished is paired.
+    Bases that are for CIFAR-10 give way to one for the digits then. Within a base the seeds are outermost, so that
+    whatever is finished is paired.
     """
     if smoke:
-        return _paired(arms, f"{DIGITS.width:g}", Trial(DIGITS, PRESETS["smoke"], "digits"), SMOKE_SEEDS)
+        small = {group: base for group, base in bases.items() if base.rows == SMOKE.rows} or {f"{SMOKE.width:g}": SMOKE}
+        return tuple(
+            trial
+            for group, base in small.items()
+            for trial in _paired(arms, group, Trial(base, PRESETS["smoke"], "digits"), SMOKE_SEEDS)
+        )
     recipe = dataclasses.replace(PRESETS["cifar"], evaluate_every=EVALUATE_EVERY)
     return tuple(
         trial

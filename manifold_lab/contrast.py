@@ -1,6 +1,8 @@
 """Arms of an ablation side by side, from csv lines alone: curves, paired differences, verdicts."""
 
+import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,11 +14,13 @@ from matplotlib.figure import Figure
 from manifold_lab import plots, stats
 from manifold_lab.plots import column, pick
 from manifold_lab.stats import Estimate
-from manifold_lab.tables import Claim, Lines
+from manifold_lab.tables import Claim, Document, Lines
 from manifold_lab.trial import CURVE, FINAL
 
 POINTS = 100
 """Accuracies are shares; differences are told in percentage points."""
+NUMBER = re.compile(r"\d+(\.\d+)?")
+NO_RUNS = Estimate(math.nan, math.nan, math.nan, 0)
 
 
 @dataclass(frozen=True)
@@ -43,16 +47,71 @@ def unique(lines: Lines, name: str) -> list[str]:
     return list(dict.fromkeys(line[name] for line in lines))
 
 
+def groups(lines: Lines) -> list[str]:
+    """The groups, by size where they are numbers."""
+    found = unique(lines, "group")
+    return sorted(found, key=float) if all(NUMBER.fullmatch(group) for group in found) else found
+
+
+def lengths(lines: Lines, group: str) -> list[str]:
+    """The lengths of a group's trainings, the shortest first."""
+    return sorted(unique(pick(lines, group=group), "length"), key=int)
+
+
 def scores(lines: Lines, arm: str, group: str, length: str) -> dict[int, float]:
     """Test accuracy by seed, in percent, of the runs that finished."""
     found = pick(lines, kind=FINAL, arm=arm, group=group, length=length, state="done")
     return {int(line["seed"]): POINTS * float(line["test_accuracy"]) for line in found}
 
 
+def gaps(lines: Lines, pair: tuple[str, str], group: str, length: str) -> dict[int, float]:
+    """First minus second arm by seed, in points, where both have finished."""
+    first, second = (scores(lines, arm, group, length) for arm in pair)
+    return {seed: first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())}
+
+
 def difference(lines: Lines, pair: tuple[str, str], group: str, length: str) -> stats.Paired | None:
     """First minus second arm over shared seeds, in points; None where they share no finished run."""
-    first, second = (scores(lines, arm, group, length) for arm in pair)
-    return stats.paired(first, second) if first.keys() & second.keys() else None
+    found = gaps(lines, pair, group, length)
+    return stats.paired(found, dict.fromkeys(found, 0.0)) if found else None
+
+
+HEAD = {
+    "group": "group", "arm": "arm", "madds": "MAdds", "length": "pictures seen", "n": "runs",
+    "accuracy": "test accuracy, %", "interval": "95 % interval", "difference": "paired difference, points",
+    "difference_interval": "its 95 % interval", "p": "p",
+}  # fmt: skip
+
+
+def document(lines: Lines, contrast: Contrast, caption: str) -> Document:
+    """Every arm in every group and length: accuracy, and the paired difference to the reference with Student's test."""
+    places = [(group, length) for group in groups(lines) for length in lengths(lines, group)]
+    shown = [row(lines, contrast, arm, place) for place in places for arm in contrast.looks]
+    head = {**HEAD, "group": contrast.group}
+    note = f"Differences are to {contrast.reference}, over shared seeds; interval and two-sided p-value are Student's."
+    return Document(f"{caption} Data: {', '.join(unique(lines, 'data'))}. {note}", head, shown)
+
+
+def row(lines: Lines, contrast: Contrast, arm: str, place: tuple[str, str]) -> dict[str, str]:
+    """One line of the table; empty where there are no runs, or too few."""
+    group, length = place
+    mine = scores(lines, arm, *place)
+    level = stats.mean(np.array(list(mine.values()))) if mine else NO_RUNS
+    other = None if arm == contrast.reference else difference(lines, (arm, contrast.reference), *place)
+    gap = other.difference if other else NO_RUNS
+    prices = unique(pick(lines, arm=arm, group=group), "madds")
+    known = {"group": group, "arm": arm, "madds": prices[0] if prices else "", "length": length, "n": str(len(mine))}
+    known |= {"accuracy": _told(level.value), "interval": _ends(level)}
+    known |= {"difference": _told(gap.value, "+"), "difference_interval": _ends(gap, "+")}
+    return known | {"p": f"{other.p_value:.2g}" if other and not math.isnan(other.p_value) else ""}
+
+
+def _told(value: float, sign: str = "") -> str:
+    return "" if math.isnan(value) else f"{value:{sign}.2f}"
+
+
+def _ends(found: Estimate, sign: str = "") -> str:
+    return "" if math.isnan(found.low) else f"{found.low:{sign}.2f} to {found.high:{sign}.2f}"
 
 
 def draw_curves(ax: Axes, lines: Lines, contrast: Contrast, place: tuple[str, str]) -> None:
@@ -77,34 +136,28 @@ def _most(found: Sequence[Estimate]) -> int:
 
 def draw_differences(ax: Axes, lines: Lines, contrast: Contrast) -> None:
     """Every seed's difference of final test accuracy, and mean and interval; groups along x, lengths side by side."""
-    groups, lengths = unique(lines, "group"), sorted(unique(lines, "length"), key=int)
-    slots = len(contrast.others) * len(lengths)
+    along, slots = groups(lines), len(contrast.others) * max(len(lengths(lines, group)) for group in groups(lines))
     ax.axhline(0, color="0.5", lw=0.6)
-    for place, group in enumerate(groups):
-        for slot, (arm, length) in enumerate((arm, length) for arm in contrast.others for length in lengths):
+    for place, group in enumerate(along):
+        shortest, *longer = lengths(lines, group)
+        for slot, (arm, length) in enumerate(itertools.product(contrast.others, (shortest, *longer))):
             found = difference(lines, (arm, contrast.reference), group, length)
             if found is None:
                 continue
             x = place + (slot - (slots - 1) / 2) * 0.8 / slots
-            draw_difference(ax, x, found.difference, contrast.looks[arm], bool(lengths.index(length)))
-            first, second = (scores(lines, one, group, length) for one in (arm, contrast.reference))
-            each = [first[seed] - second[seed] for seed in first.keys() & second.keys()]
+            plots.draw_point(ax, (x, found.difference), contrast.looks[arm], filled=length != shortest)
+            each = list(gaps(lines, (arm, contrast.reference), group, length).values())
             ax.plot([x] * len(each), each, ".", color="0.6", ms=2.5, zorder=1)
-    ax.set_xticks(range(len(groups)), groups)
+    ax.set_xticks(range(len(along)), along)
     ax.set(xlabel=contrast.group, ylabel=f"test accuracy − {contrast.reference}, points")
-    if len(lengths) > 1:
+    if slots > len(contrast.others):
         ax.set_title("open: shortest training", loc="left")
 
 
-def draw_difference(ax: Axes, x: float, found: Estimate, look: tuple[str, str], filled: bool) -> None:
-    """One mean with its interval, where there is one."""
-    colour, mark = look
-    ends = None if math.isnan(found.low) else [[found.value - found.low], [found.high - found.value]]
-    ax.errorbar(x, found.value, ends, fmt=mark, color=colour, mfc=colour if filled else "white", ms=4, elinewidth=0.8)
-
-
-def draw(lines: Lines, contrast: Contrast, place: tuple[str, str]) -> Figure:
-    """Curves of one group at one length, and the differences of all."""
+def draw(lines: Lines, contrast: Contrast) -> Figure:
+    """Curves of the grid's first group at the greatest length that is there, and the differences of all."""
+    curves = pick(lines, kind=CURVE) or lines
+    place = (curves[0]["group"], lengths(curves, curves[0]["group"])[-1])
     with plots.style("cvpr2024"):
         figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.5), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -127,10 +180,10 @@ def claims(lines: Lines, expected: Sequence[Expected], command: str) -> list[Cla
     """Every claim in every group and length, by the paired difference over seeds."""
     found = []
     for claim in expected:
-        for group in unique(lines, "group"):
-            for length in sorted(unique(lines, "length"), key=int):
+        for group in groups(lines):
+            for length in lengths(lines, group):
                 paired = difference(lines, (claim.better, claim.worse), group, length)
-                estimate = paired.difference if paired else Estimate(math.nan, math.nan, math.nan, 0)
+                estimate = paired.difference if paired else NO_RUNS
                 data = unique(pick(lines, group=group), "data")[0]
                 measure = f"points of test accuracy, {data}, {group}, {int(length):,} pictures seen, paired by seed"
                 verdict = stats.verdict(paired.exceeds(0) if paired else None)

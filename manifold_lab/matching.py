@@ -15,9 +15,14 @@ PRECISION = 1e-3
 """A relative step of channels below which no rounding to whole channels changes any more."""
 
 
+def cost(spec: NetworkSpec) -> probes.Cost:
+    """What one picture costs, counted on a forward pass."""
+    return probes.cost(probes.watch(build(spec), (spec.in_channels, spec.resolution, spec.resolution)))
+
+
 def madds(spec: NetworkSpec) -> int:
-    """Multiply-adds of one picture, counted on a forward pass."""
-    return probes.cost(probes.watch(build(spec), (spec.in_channels, spec.resolution, spec.resolution))).madds
+    """Multiply-adds of one picture."""
+    return cost(spec).madds
 
 
 def at_madds(spec: NetworkSpec, target: int) -> NetworkSpec:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from tueplots import bundles
 
 from manifold_lab.files import Writer
+from manifold_lab.stats import Estimate
 from manifold_lab.tables import Lines
 
 STYLES: dict[str, Callable[[], dict[str, Any]]] = {
@@ -67,6 +68,12 @@ ACTIVATIONS = {
     "hardswish": ("#56B4E9", "P"),
 }
 """Colour and marker of each activation of the bottleneck."""
+BLOCKS = {
+    "inverted": ("#0072B2", "o"),
+    "classic": ("#D55E00", "s"),
+    "separable": ("#009E73", "^"),
+}
+"""Colour and marker of each kind of block."""
 LESIONS = {
     "relu6_bottleneck": ("#D55E00", "o"),
     "no_shortcut": ("#0072B2", "s"),
@@ -119,6 +126,16 @@ def pick(lines: Lines, **wanted: str) -> list[dict[str, str]]:
 def column(lines: Lines, name: str) -> np.ndarray:
     """A column of numbers; nan where it is empty."""
     return np.array([float(line[name]) if line[name] else math.nan for line in lines])
+
+
+def draw_point(
+    ax: Axes, at: tuple[float, Estimate], look: tuple[str, str], *, label: str | None = None, filled: bool = True
+) -> None:
+    """One estimate with its interval, where there is one."""
+    (x, found), (colour, mark) = at, look
+    ends = None if math.isnan(found.low) else [[found.value - found.low], [found.high - found.value]]
+    face = colour if filled else "white"
+    ax.errorbar(x, found.value, ends, fmt=mark, color=colour, mfc=face, ms=4, elinewidth=0.8, label=label)
 
 
 def draw_estimates(ax: Axes, lines: Lines, look: tuple[str, str], label: str, floor: float = 0.0) -> None:

@@ -27,7 +27,7 @@ from manifold_lab.doors import Presets, enter
 from manifold_lab.errors import InputError, at_least, one_of
 from manifold_lab.files import csv_text, publish, text
 from manifold_lab.store import ABSENT, DIVERGED, DONE, FAILED, RUNNING, Cell
-from manifold_lab.tables import Claim, Lines
+from manifold_lab.tables import Claim, Document, Lines
 
 REFRESH = 2.0
 """Seconds between two looks of a live table."""
@@ -41,7 +41,8 @@ class Study:
     """What an experiment is, whole.
 
     `rows` gets every cell of the grid in its order, whatever its state (`numbers` is empty unless it is done), and
-    gives the lines of the csv; `figure` and `claims` see those lines alone. `measure` is a function of a module.
+    gives the lines of the csv; `figure`, `claims` and `document`, its table, see those lines alone. `measure` is a
+    function of a module.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Study:
     rows: Callable[[Sequence[Cell]], Iterable[Mapping[str, str]]]
     figure: Callable[[Lines], Figure]
     claims: Callable[[Lines], Sequence[Claim]]
+    document: Callable[[Lines], Document] | None = None
     shelf: str = ""
     """The folder of its runs, where it is not its name: studies that share one share every run that they have alike."""
 
@@ -208,6 +210,7 @@ def publish_study(study: Study, options: Publish) -> None:
             f"{study.name}.csv": text(content),
             **tables.claims_file(study.name, judged),
             **plots.figure_files(figure, study.name, STYLE),
+            **(tables.typeset(study.name, study.document(lines)) if study.document else {}),
         },
     )
     console = Console()

@@ -167,16 +167,31 @@ def _grouped(cell: str) -> str:
     return f"{int(cell):,}" if cell.isdigit() else cell or MISSING
 
 
+@dataclass(frozen=True)
+class Document:
+    """A table for readers: what it shows, and of its lines those columns that `head` names, renamed."""
+
+    caption: str
+    head: dict[str, str]
+    lines: Lines
+
+
+def typeset(stem: str, document: Document) -> dict[str, Writer]:
+    """A table as markdown and LaTeX; what is missing is a dash."""
+    body = [[_grouped(line[column]) for column in document.head] for line in document.lines]
+    names = list(document.head.values())
+    return {
+        f"{stem}.md": text(f"{document.caption}\n\n{markdown(names, body)}\n"),
+        f"{stem}.tex": text(latex(document.caption, stem, names, body)),
+    }
+
+
 def documents(
     stem: str, caption: str, head: dict[str, str], lines: Lines, shown: Lines | None = None
 ) -> dict[str, Writer]:
-    """A table as csv, markdown and LaTeX: every column of `lines` in the csv, those of `head`, renamed, in the others.
+    """A table with every column of `lines` in the csv, those of `head` in markdown and LaTeX.
 
-    `shown` are the same lines as a reader wants them, where that differs. What is missing is a dash there.
+    `shown` are the same lines as a reader wants them, where that differs.
     """
-    body = [[_grouped(line[column]) for column in head] for line in (shown or lines)]
-    return {
-        f"{stem}.csv": text(to_csv(lines, list(lines[0]))),
-        f"{stem}.md": text(f"{caption}\n\n{markdown(list(head.values()), body)}\n"),
-        f"{stem}.tex": text(latex(caption, stem, list(head.values()), body)),
-    }
+    document = Document(caption, head, shown or lines)
+    return {f"{stem}.csv": text(to_csv(lines, list(lines[0]))), **typeset(stem, document)}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from manifold_lab import data
+from manifold_lab import data, matching
 from manifold_lab.data import DataOptions, ManifoldTask
 from manifold_lab.errors import DivergedError
 from manifold_lab.files import publish, text
@@ -97,8 +97,8 @@ def _flat(row: Mapping[str, object]) -> dict[str, object]:
 
 
 COLUMNS = (
-    "arm", "group", "length", "data", "seed", "state", "kind", "images", "train_loss", "validation_accuracy",
-    "test_accuracy",
+    "arm", "group", "madds", "parameters", "length", "data", "seed", "state", "kind", "images", "train_loss",
+    "validation_accuracy", "test_accuracy",
 )  # fmt: skip
 FINAL, CURVE = "final", "curve"
 
@@ -106,10 +106,12 @@ FINAL, CURVE = "final", "curve"
 def lines(cells: Sequence[Cell]) -> list[dict[str, str]]:
     """One line per look at a finished run, and a final one per run that ended, whichever way."""
     found = []
+    prices = {network: matching.cost(network) for network in dict.fromkeys(cell.spec.network for cell in cells)}
     for cell in cells:
-        trial = cell.spec
+        trial, price = cell.spec, prices[cell.spec.network]
         facts = {"arm": trial.arm, "group": trial.group, "length": str(trial.recipe.images), "data": trial.data}
         facts |= {"seed": str(trial.seed), "state": cell.state}
+        facts |= {"madds": str(price.madds), "parameters": str(price.parameters)}
         found += [_line(facts | {"kind": CURVE}, row) for row in history(cell)]
         if cell.numbers or cell.state in ("diverged", "failed"):
             last = {name: f"{value:.6g}" for name, value in cell.numbers.items()}

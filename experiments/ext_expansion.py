@@ -1,0 +1,107 @@
+"""Accuracy against the expansion factor at matched multiply-adds.
+
+Paper    Sandler et al. 2018, arXiv:1801.04381, section 4
+Claims   expansion factors between 5 and 10 give nearly the same accuracy
+Run      python -m experiments.ext_expansion run
+Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet. Every factor but the paper's 6 has its channels
+         scaled until its counted multiply-adds come nearest. "Nearly the same" is read as: within one point of t = 6.
+         The paper finds smaller factors better for smaller networks, and this one is small. `--smoke` runs the digits
+"""
+
+import dataclasses
+import functools
+import sys
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from manifold_lab import ablation, contrast, matching, plots, stats, trial
+from manifold_lab.contrast import Contrast
+from manifold_lab.netspec import NetworkSpec
+from manifold_lab.study import Study, main
+from manifold_lab.tables import Claim, Lines
+
+NAME = "ext_expansion"
+COMMAND = f"python -m experiments.{NAME}"
+PAPER = 6
+FACTORS = (PAPER, 1, 2, 3, 4, 5, 8, 10)
+NEAR = 1.0
+"""Points of test accuracy that are nearly the same."""
+
+
+def expanded(base: NetworkSpec, factor: int) -> NetworkSpec:
+    """The base with this expansion in every row that expands, at the base's multiply-adds."""
+    if factor == PAPER:
+        return base
+    rows = tuple((t if t == 1 else factor, c, n, s) for t, c, n, s in base.rows)
+    return matching.at_madds(dataclasses.replace(base, rows=rows, round_to=1), matching.madds(base))
+
+
+ARMS = {str(factor): functools.partial(expanded, factor=factor) for factor in FACTORS}
+BASES = {"0.35": ablation.cifar(0.35)}
+CONTRAST = Contrast({arm: (plots.MEASURED, "o") for arm in ARMS}, "width")
+
+
+def figure(lines: Lines) -> Figure:
+    """Test accuracy, and its paired difference to the paper's factor, against the factor; one colour per length."""
+    with plots.style("cvpr2024"):
+        shape = (mpl.rcParams["figure.figsize"][0], 2.2)
+        found = Figure(figsize=shape, layout="constrained")
+        left, right = found.subplots(1, 2)
+        for place, length in enumerate(contrast.lengths(lines, lines[0]["group"])):
+            draw(left, right, lines, (lines[0]["group"], length), f"C{place}")
+        left.set(xlabel="expansion factor t", ylabel="test accuracy, %")
+        right.set(xlabel="expansion factor t", ylabel=f"difference to t = {PAPER}, points")
+        right.axhspan(-NEAR, NEAR, color=plots.GHOST, alpha=0.4, lw=0)
+        left.legend(frameon=False, title="pictures seen")
+        return plots.laid_out(found)
+
+
+def draw(left: Axes, right: Axes, lines: Lines, place: tuple[str, str], colour: str) -> None:
+    """The points of one length."""
+    for arm in sorted(ARMS, key=int):
+        mine = contrast.scores(lines, arm, *place)
+        if mine:
+            label = f"{int(place[1]):,}" if arm == str(PAPER) else None
+            level = stats.mean(np.array(list(mine.values())))
+            plots.draw_point(left, (int(arm), level), (colour, "o"), label=label)
+        gap = contrast.difference(lines, (arm, str(PAPER)), *place)
+        if gap and arm != str(PAPER):
+            plots.draw_point(right, (int(arm), gap.difference), (colour, "o"))
+
+
+def claims(lines: Lines) -> list[Claim]:
+    """Every factor from 5 to 10 within a point of the paper's."""
+    return [
+        near(lines, (group, length), arm)
+        for group in contrast.groups(lines)
+        for length in contrast.lengths(lines, group)
+        for arm in sorted(ARMS, key=int)
+        if PAPER != int(arm) >= 5
+    ]
+
+
+def near(lines: Lines, place: tuple[str, str], arm: str) -> Claim:
+    """Whether one factor is nearly as good as the paper's: decided where the interval lies inside, or outside."""
+    paired = contrast.difference(lines, (arm, str(PAPER)), *place)
+    gap = paired.difference if paired else contrast.NO_RUNS
+    inside, outside = gap.low > -NEAR and gap.high < NEAR, gap.low > NEAR or gap.high < -NEAR
+    data = lines[0]["data"]
+    measure = f"points of test accuracy at t = {arm} minus t = {PAPER}, {data}, {int(place[1]):,} pictures seen"
+    says = "expansion factors between 5 and 10 give nearly the same accuracy (within a point)"
+    return Claim("Section 4", says, measure, gap, stats.verdict(inside if inside or outside else None), COMMAND)
+
+
+def document(lines: Lines) -> contrast.Document:
+    """Every factor beside the paper's."""
+    return contrast.document(lines, CONTRAST, "Expansion factors t at matched multiply-adds; the arm is t.")
+
+
+GRID = functools.partial(ablation.trials, ARMS, BASES)
+STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, figure, claims, document, trial.SHELF)
+
+
+if __name__ == "__main__":
+    sys.exit(main(STUDY))

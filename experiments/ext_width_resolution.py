@@ -1,0 +1,108 @@
+"""Accuracy against multiply-adds over width and resolution multipliers: the trade-off of Figure 5, small.
+
+Paper    Sandler et al. 2018, arXiv:1801.04381, section 6.1.2 and Figure 5
+Claims   accuracy rises with multiply-adds, over widths and over resolutions
+Run      python -m experiments.ext_width_resolution run
+Differs  CIFAR-10 and short trainings instead of ImageNet; pictures are averaged down to the lower resolutions, and
+         random crops still move them by four pixels. `--smoke` runs the digits
+"""
+
+import dataclasses
+import sys
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from manifold_lab import ablation, contrast, plots, stats, trial
+from manifold_lab.contrast import Contrast
+from manifold_lab.plots import pick
+from manifold_lab.study import Study, main
+from manifold_lab.tables import Claim, Lines
+
+NAME = "ext_width_resolution"
+COMMAND = f"python -m experiments.{NAME}"
+ARM = "linear"
+WIDTHS, RESOLUTIONS = (0.35, 0.25, 0.5), (32, 24, 16)
+SMALL = (4, 6, 8)
+"""Resolutions of the digits."""
+CONTRAST = Contrast({ARM: plots.ACTIVATIONS[ARM]}, "width @ resolution")
+
+
+def grid(smoke: bool) -> tuple[trial.Trial, ...]:
+    """Every width at every resolution."""
+    sizes, widths = (SMALL, (ablation.SMOKE.width,)) if smoke else (RESOLUTIONS, WIDTHS)
+    base = ablation.SMOKE if smoke else ablation.cifar(1)
+    bases = {
+        f"{width:g} @ {size}": dataclasses.replace(base, width=width, resolution=size)
+        for size in sizes
+        for width in widths
+    }
+    return ablation.trials({ARM: lambda base: base}, bases, smoke)
+
+
+def points(lines: Lines, length: str) -> list[tuple[str, int, stats.Estimate]]:
+    """Group, multiply-adds and mean test accuracy, the cheapest first."""
+    found = []
+    for group in contrast.groups(lines):
+        mine = contrast.scores(lines, ARM, group, length)
+        if mine:
+            price = int(pick(lines, group=group)[0]["madds"])
+            found.append((group, price, stats.mean(np.array(list(mine.values())))))
+    return sorted(found, key=lambda point: point[1])
+
+
+def figure(lines: Lines) -> Figure:
+    """Accuracy against multiply-adds; a line joins the widths of a resolution."""
+    with plots.style("cvpr2024"):
+        found = Figure(figsize=(mpl.rcParams["figure.figsize"][0] / 2, 2.4), layout="constrained")
+        ax = found.subplots()
+        told = points(lines, contrast.lengths(lines, lines[0]["group"])[-1])
+        sizes = sorted({int(group.split("@")[1]) for group, _, _ in told}, reverse=True)
+        for place, size in enumerate(sizes):
+            mine = [(price / 1e6, score) for group, price, score in told if int(group.split("@")[1]) == size]
+            look = (f"C{place}", "osD"[place % 3])
+            ax.plot([price for price, _ in mine], [score.value for _, score in mine], color=look[0], lw=0.6)
+            for number, (price, score) in enumerate(mine):
+                plots.draw_point(ax, (price, score), look, label=None if number else f"{size} pixels")
+        ax.set(xscale="log", xlabel="multiply-adds of one picture, millions", ylabel="test accuracy, %")
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter("{x:g}")
+        ax.legend(frameon=False)
+        return plots.laid_out(found)
+
+
+def claims(lines: Lines) -> list[Claim]:
+    """Every dearer network of the same width or the same resolution is better."""
+    found = []
+    for length in contrast.lengths(lines, lines[0]["group"]):
+        told = points(lines, length)
+        for cheap, dear in [(a, b) for a in told for b in told if steps(a[0], b[0])]:
+            first, second = (contrast.scores(lines, ARM, group, length) for group in (dear[0], cheap[0]))
+            shared = first.keys() & second.keys()
+            paired = stats.paired(first, second) if shared else None
+            measure = f"points of test accuracy, {dear[0]} minus {cheap[0]}, {int(length):,} pictures seen"
+            verdict = stats.verdict(paired.exceeds(0) if paired else None)
+            gap = paired.difference if paired else contrast.NO_RUNS
+            found.append(Claim("Figure 5", "accuracy rises with multiply-adds", measure, gap, verdict, COMMAND))
+    return found
+
+
+def steps(cheap: str, dear: str) -> bool:
+    """Whether one group is the next above another along one multiplier."""
+    (width, size), (more_width, more_size) = (map(float, group.split("@")) for group in (cheap, dear))
+    if size == more_size:
+        return more_width == min((one for one in WIDTHS if one > width), default=None)
+    return width == more_width and more_size == min((one for one in (*RESOLUTIONS, *SMALL) if one > size), default=None)
+
+
+def document(lines: Lines) -> contrast.Document:
+    """Every network."""
+    return contrast.document(lines, CONTRAST, "Width and resolution multipliers.")
+
+
+STUDY = Study(NAME, __doc__, grid, trial.measure, trial.lines, figure, claims, document, trial.SHELF)
+
+
+if __name__ == "__main__":
+    sys.exit(main(STUDY))

@@ -12,7 +12,7 @@ Arm = Callable[[NetworkSpec], NetworkSpec]
 SHORT, LONG = 120_000, 480_000
 """Pictures seen, on CIFAR-10."""
 SEEDS = {SHORT: 5, LONG: 3}
-SMOKE, SMOKE_SEEDS = DIGITS, 3
+SMOKE, SMOKE_SEEDS, SMOKE_IMAGES = DIGITS, 3, 5_000
 EVALUATE_EVERY = 15_000
 """Pictures seen between two points of a curve."""
 
@@ -35,10 +35,11 @@ def trials(arms: Mapping[str, Arm], bases: Mapping[str, NetworkSpec], smoke: boo
     """
     if smoke:
         small = {group: base for group, base in bases.items() if base.rows == SMOKE.rows} or {f"{SMOKE.width:g}": SMOKE}
+        recipe = dataclasses.replace(PRESETS["smoke"], images=SMOKE_IMAGES)
         return tuple(
             trial
             for group, base in small.items()
-            for trial in _paired(arms, group, Trial(base, PRESETS["smoke"], "digits"), SMOKE_SEEDS)
+            for trial in _paired(arms, group, Trial(base, recipe, "digits"), SMOKE_SEEDS)
         )
     recipe = dataclasses.replace(PRESETS["cifar"], evaluate_every=EVALUATE_EVERY)
     return tuple(

@@ -145,10 +145,11 @@ def draw_differences(ax: Axes, lines: Lines, contrast: Contrast) -> None:
             if found is None:
                 continue
             x = place + (slot - (slots - 1) / 2) * 0.8 / slots
-            plots.draw_point(ax, (x, found.difference), contrast.looks[arm], filled=length != shortest)
+            plots.draw_point(ax, (x, found.difference), contrast.looks[arm], filled=length != shortest or not longer)
             each = list(gaps(lines, (arm, contrast.reference), group, length).values())
             ax.plot([x] * len(each), each, ".", color="0.6", ms=2.5, zorder=1)
     ax.set_xticks(range(len(along)), along)
+    ax.set_xlim(-0.6, len(along) - 0.4)
     ax.set(xlabel=contrast.group, ylabel=f"test accuracy − {contrast.reference}, points")
     if slots > len(contrast.others):
         ax.set_title("open: shortest training", loc="left")

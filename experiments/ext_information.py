@@ -1,0 +1,264 @@
+"""Is it information loss that makes ReLU6 in the bottleneck worse? Trained networks, bottleneck by bottleneck.
+
+Paper    Sandler et al. 2018, arXiv:1801.04381, section 3.2
+Claims   ReLU6 in a bottleneck hurts because it destroys information on a manifold of interest. If so, the loss that
+         dimension k and channels n predict, P(Binomial(n, 1/2) <= k), ranks what ReLU6 costs, bottleneck by bottleneck
+Run      python -m experiments.ext_information run
+Differs  The networks are those of fig6a_nonlinearity (trained first where they are missing). The manifold is what the
+         validation pictures span at single positions of a bottleneck, its dimension the maximum-likelihood estimate of
+         20 neighbours. The cost is a lesion's: ReLU6 put behind one bottleneck of a network trained without it, so it
+         leaves out what training would mend. `--smoke` runs the digits
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from manifold_lab import ablation, data, lesions, metrics, plots, stats, store, sweep, theory, trial
+from manifold_lab.data import Data, DataOptions
+from manifold_lab.errors import InputError
+from manifold_lab.lesions import Lesion
+from manifold_lab.mobilenet import Block, Network
+from manifold_lab.plots import column, pick
+from manifold_lab.spec import key, stream
+from manifold_lab.store import Cell, Result
+from manifold_lab.study import Study, main
+from manifold_lab.tables import Claim, Lines
+from manifold_lab.trial import Trial
+from manifold_lab.weights import open_weights
+
+NAME = "ext_information"
+COMMAND = f"python -m experiments.{NAME}"
+ARMS = {name: ablation.change(bottleneck_activation=name) for name in ("linear", "relu6")}
+NEIGHBOURS, BATCH = 20, 100
+CLIP = 6.0
+COLUMNS = ("arm", "group", "seed", "block", "channels", "shortcut", "dimension", "two_nn", "active", "predicted_lost",
+           "predicted_dimension_loss", "measured_lost", "cost")  # fmt: skip
+LOSSES = {
+    "predicted_lost": "predicted loss, P(Binomial(n, 1/2) ≤ k)",
+    "predicted_dimension_loss": "predicted loss of information dimension",
+    "measured_lost": "measured loss: positions with at most k active channels",
+}
+"""What might rank the cost."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A trained network to look into, on so many validation pictures, at so many positions of every bottleneck."""
+
+    trial: Trial
+    pictures: int = 2000
+    positions: int = 4000
+
+
+def grid(smoke: bool) -> tuple[Look, ...]:
+    """The short trainings of Figure 6a at width 0.35."""
+    trials = ablation.trials(ARMS, {"0.35": ablation.cifar(0.35)}, smoke)
+    return tuple(Look(one) for one in trials if smoke or one.recipe.images == ablation.SHORT)
+
+
+def measure(look: Look, folder: Path) -> Result:
+    """Every bottleneck: dimension, active channels, predicted and measured loss, and what ReLU6 there would cost."""
+    network = network_of(look.trial, folder.parent.parent / trial.SHELF)
+    options = DataOptions(resolution=look.trial.network.resolution)
+    pictures = data.load(look.trial.data, seed=look.trial.seed, options=options)
+    points = bottlenecks(network, pictures, look)
+    costs = lesion_costs(network, pictures, look)
+    rows = [{**describe(network, block, cloud), "cost": costs.get(block)} for block, cloud in enumerate(points)]
+    return Result({"blocks": len(rows)}, rows)
+
+
+def network_of(wanted: Trial, shelf: Path) -> Network:
+    """The network that a trial ended with; it is trained first if it never was.
+
+    Raises:
+        InputError: where that did not end well, or the network was not kept.
+    """
+    cell = sweep.run_cell(sweep.Work(trial.measure), Cell(wanted, shelf / key(wanted)))
+    if cell.state != store.DONE:
+        raise InputError(f"trial {cell.key}: it is {cell.state}, so that there is no network to look into; {cell.note}")
+    if not (cell.folder / trial.WEIGHTS).exists():
+        raise InputError(f"trial {cell.key}: its network was not kept; remove {cell.folder} to train it again")
+    return open_weights(cell.folder / trial.WEIGHTS)
+
+
+def shown(pictures: Data, look: Look) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of the first validation pictures, as many as are asked for."""
+    for number, batch in enumerate(pictures.evaluation("validation", BATCH)):
+        if number * BATCH >= look.pictures:
+            return
+        yield batch
+
+
+@torch.inference_mode()
+def bottlenecks(network: Network, pictures: Data, look: Look) -> list[Tensor]:
+    """What the projection's norm gives in every block, before any activation: positions x channels.
+
+    The same number of positions is drawn from every batch.
+    """
+    chance, batches = stream(look.trial.seed, "positions"), -(-min(look.pictures, pictures.size("validation")) // BATCH)
+    each = -(-look.positions // batches)
+    clouds: list[list[Tensor]] = [[] for _ in network.blocks]
+    with heard(network) as outputs:
+        for x, _ in shown(pictures, look):
+            outputs.clear()
+            network(x)
+            for cloud, u in zip(clouds, outputs, strict=True):
+                flat = u.movedim(1, -1).flatten(0, 2)
+                cloud.append(flat[torch.randint(len(flat), (each,), generator=chance)])
+    return [torch.cat(cloud) for cloud in clouds]
+
+
+@contextmanager
+def heard(network: Network) -> Iterator[list[Tensor]]:
+    """The outputs of every projection's norm, in order, as they come."""
+    outputs: list[Tensor] = []
+    handles = [
+        block.project.norm.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+        for block in network.blocks
+        if isinstance(block, Block)
+    ]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def describe(network: Network, place: int, cloud: Tensor) -> dict[str, float | int | str]:
+    """Dimension, active channels and losses of one bottleneck."""
+    block, channels = network.blocks[place], cloud.shape[1]
+    assert isinstance(block, Block)
+    near = metrics.neighbours(cloud, NEIGHBOURS)
+    dimension = metrics.maximum_likelihood(near, NEIGHBOURS)
+    k = min(channels, max(1, round(dimension)))
+    active = ((cloud > 0) & (cloud < CLIP)).sum(1)
+    return {
+        "block": place,
+        "channels": channels,
+        "shortcut": block.stage.shortcut,
+        "dimension": dimension,
+        "two_nn": metrics.two_nn(near),
+        "active": float(active.double().mean()),
+        "predicted_lost": float(theory.collapsed_fraction(channels, min(channels, k + 1))),
+        "predicted_dimension_loss": float(theory.information_dimension_loss(channels, k)),
+        "measured_lost": float((active < min(channels, k + 1)).double().mean()),
+    }
+
+
+def lesion_costs(network: Network, pictures: Data, look: Look) -> dict[int, float]:
+    """Points of validation accuracy that ReLU6 behind one bottleneck costs, where there is none yet."""
+    cuts = [Lesion("relu6_bottleneck", (place,)) for place in lesions.places(network, "relu6_bottleneck")]
+    twins, right, seen = [lesions.lesioned(network, cut) for cut in cuts], np.zeros(1 + len(cuts)), 0
+    for x, y in shown(pictures, look):
+        right += [float((scores.argmax(1) == y).sum()) for scores in lesions.logits(network, x, twins)]
+        seen += len(y)
+    return {cut.blocks[0]: 100 * (right[0] - mine) / seen for cut, mine in zip(cuts, right[1:], strict=True)}
+
+
+def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """One line per bottleneck of every network that was looked into."""
+    return [
+        {"arm": cell.spec.trial.arm, "group": cell.spec.trial.group, "seed": str(cell.spec.trial.seed)}
+        | {name: row.get(name, "") for name in COLUMNS[3:]}
+        for cell in cells
+        for row in store.history(cell)
+    ]
+
+
+def correlations(lines: Lines, loss: str, shortcut: str = "") -> dict[int, float]:
+    """Spearman's rank correlation of a loss with the lesion's cost over the bottlenecks, by seed, where it exists."""
+    found = {}
+    for seed in sorted({int(line["seed"]) for line in lines}):
+        mine = pick(lines, arm="linear", seed=str(seed), **({"shortcut": shortcut} if shortcut else {}))
+        x, y = column(mine, loss), column(mine, "cost")
+        if len(mine) > 2 and np.ptp(x) and np.ptp(y):
+            found[seed] = float(spearmanr(x, y).statistic)
+    return found
+
+
+def claims(lines: Lines) -> list[Claim]:
+    """Whether each loss ranks the cost; over all bottlenecks, and over those that a shortcut goes around."""
+    return [
+        ranks(lines, loss, shortcut) for shortcut in ("", "identity") for loss in LOSSES
+    ] + [threatened(lines)]  # fmt: skip
+
+
+def ranks(lines: Lines, loss: str, shortcut: str) -> Claim:
+    """Mean over networks of the rank correlation."""
+    found = correlations(lines, loss, shortcut)
+    paired = stats.paired(found, dict.fromkeys(found, 0.0)) if found else None
+    where = "bottlenecks with a shortcut" if shortcut else "all bottlenecks"
+    measure = f"Spearman's correlation with the cost of ReLU6 there, {where}, mean over networks"
+    says = f"what ReLU6 costs at a bottleneck goes with the {LOSSES[loss]}"
+    gap = paired.difference if paired else stats.Estimate(np.nan, np.nan, np.nan, 0)
+    verdict = stats.verdict(paired.exceeds(0) if paired else None)
+    return Claim("Section 3.2 (ours)", says, measure, gap, verdict, COMMAND)
+
+
+def threatened(lines: Lines) -> Claim:
+    """Whether the argument predicts any loss to speak of, at these dimensions."""
+    seeds = sorted({int(line["seed"]) for line in lines})
+    shares = {seed: column(pick(lines, arm="linear", seed=str(seed)), "predicted_lost") for seed in seeds}
+    found = {seed: float((lost > 0.01).mean()) for seed, lost in shares.items() if len(lost)}
+    share = stats.paired(found, dict.fromkeys(found, 0.0)).difference
+    says = "the manifold argument predicts that ReLU6 would lose more than 1 % of positions in most bottlenecks"
+    undecided = np.isnan(share.low) or share.low <= 0.5 <= share.high
+    verdict = stats.verdict(None if undecided else share.low > 0.5)
+    return Claim("Section 3.2 (ours)", says, "share of bottlenecks, mean over networks", share, verdict, COMMAND)
+
+
+def figure(lines: Lines) -> Figure:
+    """Channels, dimension and active channels over depth; losses over depth; cost against predicted loss."""
+    with plots.style("cvpr2024"):
+        found = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.8), layout="constrained")
+        left, middle, right = found.subplots(1, 3)
+        mine = pick(lines, arm="linear")
+        looks = {"channels": ("0.25", "n, channels"), "dimension": (plots.MEASURED, "k, dimension"),
+                 "active": (plots.LOST, "active channels")}  # fmt: skip
+        for name, (colour, label) in looks.items():
+            over_depth(left, mine, name, colour, label)
+        over_depth(middle, mine, "predicted_lost", plots.MEASURED, "predicted, P(Bin(n, 1/2) ≤ k)")
+        over_depth(middle, mine, "measured_lost", plots.LOST, "measured, active ≤ k")
+        marks = {"identity": ("o", "with a shortcut"), "none": ("x", "without")}
+        for shortcut, (mark, label) in marks.items():
+            some = pick(mine, shortcut=shortcut)
+            right.plot(column(some, "predicted_lost"), column(some, "cost"), mark, color=plots.MEASURED, ms=3,
+                       mfc="none", mew=0.7, label=label)  # fmt: skip
+        left.set_yscale("log", base=2)
+        left.yaxis.set_major_formatter("{x:g}")
+        left.set(xlabel="block", ylabel="channels or dimensions")
+        middle.set(xlabel="block", ylabel="share of positions lost", ylim=(-0.03, 1.03))
+        right.set(xlabel="predicted share lost", ylabel="cost of ReLU6 there, points")
+        for ax in (left, middle, right):
+            ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
+        networks = len({line["seed"] for line in mine})
+        words = f"{networks} networks trained with linear bottlenecks; lines are means"
+        found.supxlabel(words, size="small")
+        return plots.laid_out(found)
+
+
+def over_depth(ax: Axes, lines: Lines, name: str, colour: str, label: str) -> None:
+    """Mean over networks, and every one of them."""
+    blocks = sorted({int(line["block"]) for line in lines})
+    each = [column(pick(lines, block=str(block)), name) for block in blocks]
+    ax.plot(blocks, [values.mean() for values in each], color=colour, label=label)
+    for block, values in zip(blocks, each, strict=True):
+        ax.plot([block] * len(values), values, ".", color=colour, ms=2)
+
+
+STUDY = Study(NAME, __doc__, grid, measure, rows, figure, claims)
+
+
+if __name__ == "__main__":
+    sys.exit(main(STUDY))

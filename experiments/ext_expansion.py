@@ -55,7 +55,7 @@ def figure(lines: Lines) -> Figure:
         left.set(xlabel="expansion factor t", ylabel="test accuracy, %")
         right.set(xlabel="expansion factor t", ylabel=f"difference to t = {PAPER}, points")
         right.axhspan(-NEAR, NEAR, color=plots.GHOST, alpha=0.4, lw=0)
-        left.legend(frameon=False, title="pictures seen")
+        left.legend(frameon=False, title="pictures seen", loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         return plots.laid_out(found)
 
 

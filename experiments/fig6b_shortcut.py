@@ -41,7 +41,8 @@ def document(lines: contrast.Lines) -> contrast.Document:
 
 
 GRID = functools.partial(ablation.trials, ARMS, BASES)
-STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, figure, claims, document, trial.SHELF)
+AT_SCALE = functools.partial(ablation.at_scale, ARMS)
+STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, figure, claims, document, trial.SHELF, AT_SCALE)
 
 
 if __name__ == "__main__":

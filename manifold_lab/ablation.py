@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from manifold_lab.netspec import CIFAR, DIGITS, NetworkSpec
+from manifold_lab import data
+from manifold_lab.netspec import CIFAR, DIGITS, V2, NetworkSpec
 from manifold_lab.train import PRESETS
 from manifold_lab.trial import Trial
 
@@ -12,6 +13,7 @@ Arm = Callable[[NetworkSpec], NetworkSpec]
 SHORT, LONG = 120_000, 480_000
 """Pictures seen, on CIFAR-10."""
 SEEDS = {SHORT: 5, LONG: 3}
+SCALE_SEEDS = 3
 SMOKE, SMOKE_SEEDS, SMOKE_IMAGES = DIGITS, 3, 5_000
 EVALUATE_EVERY = 15_000
 """Pictures seen between two points of a curve."""
@@ -48,6 +50,17 @@ def trials(arms: Mapping[str, Arm], bases: Mapping[str, NetworkSpec], smoke: boo
         for group, base in bases.items()
         for trial in _paired(arms, group, Trial(base, dataclasses.replace(recipe, images=length), "cifar10"), seeds)
     )
+
+
+def at_scale(arms: Mapping[str, Arm], pictures: str) -> tuple[Trial, ...]:
+    """Every arm of the paper's network, trained with the paper's recipe on a folder of pictures such as ImageNet's.
+
+    Raises:
+        InputError: for a folder that holds no train/CLASS and val/CLASS or test/CLASS.
+    """
+    name = f"imagefolder:{pictures}"
+    base = dataclasses.replace(V2, num_classes=len(data.load(name).facts.classes))
+    return _paired(arms, f"{base.width:g}", Trial(base, PRESETS["paper"], name), SCALE_SEEDS)
 
 
 def _paired(arms: Mapping[str, Arm], group: str, base: Trial, seeds: int) -> tuple[Trial, ...]:

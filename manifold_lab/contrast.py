@@ -126,8 +126,8 @@ def draw_curves(ax: Axes, lines: Lines, contrast: Contrast, place: tuple[str, st
         low, high = ([getattr(one, end) for one in found] for end in ("low", "high"))
         ax.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
     ax.set(xlabel="pictures seen, thousands", ylabel="validation accuracy, %")
-    low, high = ax.get_ylim()
-    ax.set_ylim(max(low, 0), min(high, 100))
+    bottom, top = map(float, ax.get_ylim())
+    ax.set_ylim(max(bottom, 0), min(top, 100))
     ax.set_title(f"{contrast.group} {group}", loc="left")
     ax.legend(frameon=False, title="arm (runs)")
 

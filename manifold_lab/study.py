@@ -55,10 +55,21 @@ class Study:
     document: Callable[[Lines], Document] | None = None
     shelf: str = ""
     """The folder of its runs, where it is not its name: studies that share one share every run that they have alike."""
+    at_scale: Callable[[str], tuple[Any, ...]] | None = None
+    """The grid on a folder of pictures, at the paper's scale."""
 
     def cells(self, options: "Grid") -> list[Cell]:
-        """How every cell of the grid stands."""
-        return store.look(self.folder(options), self.grid(options.smoke))
+        """How every cell of the grid stands.
+
+        Raises:
+            InputError: for pictures where the study takes none, or together with smoke.
+        """
+        if not options.pictures:
+            return store.look(self.folder(options), self.grid(options.smoke))
+        if self.at_scale is None or options.smoke:
+            what = "--smoke" if self.at_scale else self.name
+            raise InputError(f"pictures: {what} takes none; leave it out")
+        return store.look(self.folder(options), self.at_scale(options.pictures))
 
     def folder(self, options: "Grid") -> Path:
         """Where its runs are."""
@@ -71,6 +82,8 @@ class Grid:
 
     smoke: bool = False
     """A small grid, to see that it runs."""
+    pictures: str = ""
+    """A folder such as ImageNet's (train/CLASS, val/CLASS): the paper's network and recipe on it instead."""
     runs: Path = Path("runs")
     """Folder of the stored runs."""
 

@@ -1,13 +1,18 @@
 """Pictures in folders: torchvision's transforms, chance by picture, and what is said of a folder that is wrong."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from experiments import fig1_spiral, fig6a_nonlinearity
 from manifold_lab.data import Augmentation, DataOptions, Folder, load
 from manifold_lab.errors import InputError
+from manifold_lab.study import Plan
+from manifold_lab.train import PRESETS
+from manifold_lab.trial import measure
 
 pytest.importorskip("torchvision")
 from PIL import Image
@@ -119,3 +124,25 @@ def test_an_empty_class_or_other_classes_are_named(folder: Path) -> None:
 def test_a_folder_is_not_padded(folder: Path) -> None:
     with pytest.raises(InputError, match="not padded"):
         read(folder).check(Augmentation(pad=4))
+
+
+def test_the_papers_figure_at_its_own_scale_is_one_option(folder: Path, tmp_path: Path) -> None:
+    trials = fig6a_nonlinearity.AT_SCALE(str(folder))
+    assert {(trial.network.num_classes, trial.network.width, trial.network.resolution) for trial in trials} == {
+        (2, 1.0, 224)
+    }
+    assert {trial.recipe for trial in trials} == {PRESETS["paper"]}
+    assert fig6a_nonlinearity.STUDY.cells(Plan(pictures=str(folder), runs=tmp_path))[0].spec == trials[0]
+    small = dataclasses.replace(trials[0].network, resolution=32)
+    short = dataclasses.replace(trials[0].recipe, batch_size=4, images=8)
+    found = measure(dataclasses.replace(trials[0], network=small, recipe=short), tmp_path / "cell")
+    assert 0 <= found.numbers["test_accuracy"] <= 1
+
+
+def test_a_study_without_a_scale_of_pictures_and_a_wrong_folder_say_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="fig1_spiral takes none"):
+        fig1_spiral.STUDY.cells(Plan(pictures="x"))
+    with pytest.raises(InputError, match="smoke takes none"):
+        fig6a_nonlinearity.STUDY.cells(Plan(pictures="x", smoke=True))
+    with pytest.raises(InputError, match="there is no folder"):
+        fig6a_nonlinearity.STUDY.cells(Plan(pictures=str(tmp_path / "none")))

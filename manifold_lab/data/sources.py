@@ -1,5 +1,6 @@
 """Data sets by name."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +27,7 @@ class DataOptions:
 
     validation: int | float = 0.1
     resolution: int = 224
-    workers: int = 4
+    workers: int = field(default_factory=lambda: min(4, os.cpu_count() or 1))
     task: ManifoldTask = field(default_factory=ManifoldTask)
 
     def __post_init__(self) -> None:

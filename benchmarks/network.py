@@ -7,18 +7,15 @@ Ours     inference: norms folded, compiled; training: what `train` does, channel
          step, and the same compiled
 Work     logits of a batch; a step of SGD with momentum on a cross-entropy loss. The same weights, batches and threads
 
-Every contestant lives in a process of its own, as the allocator is a process's. All take turns, round after round; a
-ratio is the median over the rounds of ours / peer in the same round, with its exact interval.
+All take turns (see `turns`).
 """
 
 import dataclasses
-import multiprocessing
+import functools
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from manifold_lab import stats, tables
+from benchmarks import turns
+from benchmarks.turns import Turn
+from manifold_lab import tables
 from manifold_lab.allocator import keep_memory
 from manifold_lab.doors import enter
 from manifold_lab.errors import InputError
@@ -39,8 +38,7 @@ from manifold_lab.spec import stream
 CASES = {(224, 8): (1.0, 0.35), (32, 128): (1.0, 0.35)}
 """(resolution, batch) -> widths. At 32 every stem has stride 1, as the common CIFAR code sets it."""
 COLUMNS = (
-    "work", "resolution", "batch", "width", "contestant", "peer", "images_per_second", "ratio", "low", "high", "n",
-    "threads", "torch",
+    "work", "resolution", "batch", "width", "contestant", "peer", "images_per_second", *turns.RATIO,
 )  # fmt: skip
 VISION, PLAIN, KEPT = "torchvision", "plain NCHW loop", "plain NCHW loop, memory kept"
 FOLDED, FAST, DEFAULT, COMPILED = "folded", "folded, compiled", "default", "compiled"
@@ -131,45 +129,23 @@ def rate(work: Work, x: Tensor, seconds: float) -> float:
     return done / spent
 
 
-def contestant(pipe: "Connection[float, float]", kind: str, name: str, case: tuple[int, int, int | float]) -> None:
-    """A process: for every number of seconds that comes in, pictures per second go out."""
+def contestant(kind: str, name: str, case: tuple[int, int, int | float]) -> Turn:
+    """Pictures per second over a turn of so many seconds."""
     resolution, batch, width = case
     work = (inference if kind == "inference" else training)(name, resolution, width)
     x = torch.randn((batch, 3, resolution, resolution), generator=stream(0, "pictures"))
-    with torch.inference_mode(kind == "inference"):
-        while seconds := pipe.recv():
-            pipe.send(rate(work, x, seconds))
-
-
-@contextmanager
-def started(kind: str, name: str, case: tuple[int, int, int | float]) -> Iterator[Callable[[float], float]]:
-    """A contestant, as a function from the seconds of a turn to its rate."""
-    context = multiprocessing.get_context("spawn")
-    pipe, theirs = context.Pipe()
-    process = context.Process(target=contestant, args=(theirs, kind, name, case), daemon=True)
-    process.start()
-    theirs.close()  # so that a contestant that dies ends the wait for it
 
     def turn(seconds: float) -> float:
-        pipe.send(seconds)
-        return pipe.recv()
+        with torch.inference_mode(kind == "inference"):
+            return rate(work, x, seconds)
 
-    yield turn
-    pipe.send(0.0)
-    process.join()
+    return turn
 
 
 def compete(kind: str, case: tuple[int, int, int | float], options: Run) -> list[dict[str, str]]:
     """One line per contestant of ours and peer."""
-    names = (*PEERS[kind], *OURS[kind])
-    rates: dict[str, list[float]] = {name: [] for name in names}
-    with ExitStack() as stack:
-        turns = {name: stack.enter_context(started(kind, name, case)) for name in names}
-        for turn in turns.values():
-            turn(options.seconds)  # compiles, packs, warms
-        for _ in range(options.rounds):
-            for name, turn in turns.items():
-                rates[name].append(turn(options.seconds))
+    makers = {name: functools.partial(contestant, kind, name, case) for name in (*PEERS[kind], *OURS[kind])}
+    rates = turns.rates(makers, options.seconds, options.rounds)
     return [line(kind, case, (ours, peer), rates) for ours in OURS[kind] for peer in PEERS[kind]]
 
 
@@ -178,17 +154,13 @@ def line(
 ) -> dict[str, str]:
     """Ours over the peer."""
     ours, peer = pair
-    ratio = stats.median(np.array(rates[ours]) / np.array(rates[peer]))
     return {
         "work": kind,
         **dict(zip(("resolution", "batch", "width"), map(str, case), strict=True)),
         "contestant": ours,
         "peer": peer,
         "images_per_second": f"{np.median(rates[ours]):.4g}",
-        **dict(zip(("ratio", "low", "high"), (f"{v:.3g}" for v in (ratio.value, ratio.low, ratio.high)), strict=True)),
-        "n": str(ratio.n),
-        "threads": str(torch.get_num_threads()),
-        "torch": torch.__version__,
+        **turns.ratio(rates[ours], rates[peer]),
     }
 
 

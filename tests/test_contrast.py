@@ -1,10 +1,12 @@
 """Arms side by side: paired by seed, judged by the interval, and only where runs are finished."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
-from experiments.fig6a_nonlinearity import CONTRAST, GRID
+from experiments import fig6a_nonlinearity as fig6a
+from experiments import fig6b_shortcut as fig6b
 from manifold_lab import contrast, plots, spec
 from manifold_lab.contrast import Expected
 from manifold_lab.netspec import DIGITS
@@ -60,14 +62,27 @@ def test_names_for_figures_are_no_part_of_a_trial() -> None:
     assert spec.key(trial) != spec.key(dataclasses.replace(trial, seed=2))
 
 
+STUDIES = [(fig6a, "bottleneck_activation"), (fig6b, "shortcut")]
+
+
 @pytest.mark.parametrize("smoke", [True, False])
-def test_every_arm_of_figure_6a_has_the_same_seeds_and_one_changed_word(smoke: bool) -> None:
-    trials = GRID(smoke)
-    seeds = {
-        arm: [(t.group, t.recipe, t.seed, dataclasses.replace(t.network, bottleneck_activation="linear"))
+@pytest.mark.parametrize(("study", "word"), STUDIES, ids=["fig6a", "fig6b"])
+def test_every_arm_has_the_same_seeds_and_one_changed_word(study: Any, word: str, smoke: bool) -> None:
+    trials = study.GRID(smoke)
+    reference, *others = study.CONTRAST.looks
+    shared = {
+        arm: [(t.group, t.data, t.recipe, t.seed, dataclasses.replace(t.network, **{word: reference}))
               for t in trials if t.arm == arm]
-        for arm in CONTRAST.looks
+        for arm in study.CONTRAST.looks
     }  # fmt: skip
-    assert len({spec.key(trial) for trial in trials}) == len(trials)
-    assert seeds["linear"] == seeds["relu6"]
-    assert all(trial.network.bottleneck_activation == trial.arm for trial in trials)
+    assert len({spec.key(trial) for trial in trials}) == len(trials) == sum(map(len, shared.values()))
+    assert others and shared[reference] and all(shared[arm] == shared[reference] for arm in others)
+    assert all(getattr(trial.network, word) == trial.arm for trial in trials)
+
+
+@pytest.mark.parametrize("smoke", [True, False])
+def test_figures_6a_and_6b_share_the_runs_of_the_papers_network(smoke: bool) -> None:
+    groups = {trial.group for trial in fig6b.GRID(smoke)}
+    first = {spec.key(trial) for trial in fig6a.GRID(smoke) if trial.arm == "linear" and trial.group in groups}
+    second = {spec.key(trial) for trial in fig6b.GRID(smoke) if trial.arm == "bottleneck"}
+    assert first == second and first

@@ -2,8 +2,8 @@
 
 Paper    Sandler et al. 2018, arXiv:1801.04381, sections 3.2 and 6 and Figure 6a; Theorem 1 for a manifold instead of a
          volume (Sauer, Yorke and Casdagli 1991): a point stays unique where P(Binomial(n, 1/2) >= k + 1)
-Claims   ReLU6 in the bottleneck costs accuracy where most points are lost, none where all but 1 % are kept; the more are
-         lost the more
+Claims   ReLU6 in the bottleneck costs accuracy where most points are lost, none where all but 1 % are kept, and more
+         where more are lost
 Run      python -m experiments.ext_phase run
 Differs  no pictures: a k-sphere, turned into R^16, in 8 classes that depend on all of its coordinates. One block of
          MobileNetV2, 64 channels to n, without a shortcut, so that nothing passes but through the narrow tensor, and
@@ -203,7 +203,7 @@ def figure(lines: Lines) -> Figure:
     pairs = {place: pair for place, pair in paired(lines).items() if pair["linear"]}
     level = {place: f"{np.mean(list(pair['linear'].values())):.0f}" for place, pair in pairs.items()}
     told = {place: _cost_words(pair) for place, pair in pairs.items()}
-    lost = {place: f"{POINTS * (1 - preserved(*place)):.2g}" for place in pairs}
+    lost = {place: f"{POINTS * (1 - preserved(*place)):.0f}" for place in pairs}
     panels = (
         ("(a) linear bottleneck: test accuracy, %", level, {"cmap": "Greens", "vmin": 0, "vmax": 100}),
         ("(b) linear − ReLU6, points", told, {"cmap": "RdBu_r", "vmin": -12, "vmax": 12}),

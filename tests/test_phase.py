@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,10 @@ from manifold_lab.data import DataOptions, ManifoldTask, load, synthetic
 from manifold_lab.errors import InputError
 from manifold_lab.manifolds import ManifoldSpec, Points
 from manifold_lab.mobilenet import build
+from manifold_lab.store import Cell
 from manifold_lab.tables import Lines
+from manifold_lab.trial import WEIGHTS
+from manifold_lab.weights import save_weights
 
 CENTRED = ManifoldTask(ManifoldSpec("sphere", inputs=5), ambient=9, points=4000, centres=4)
 STRETCHES = dataclasses.replace(CENTRED, centres=0)
@@ -103,10 +107,11 @@ def test_the_line_is_where_the_binomial_crosses() -> None:
         assert binom.sf(k, above, 0.5) >= 0.99 > binom.sf(k, above - 1, 0.5)
 
 
-def lines(cost: dict[tuple[int, int], float], seeds: int = 5, spread: float = 0.1) -> Lines:
+def lines(cost: dict[tuple[int, int], float], seeds: int = 5, spread: float = 0.1, kept: float = 0.9) -> Lines:
     """Accuracy 80 % of the linear bottleneck; of ReLU6 less by so many points, up to a spread over seeds."""
     return [
-        {"k": str(k), "n": str(n), "arm": arm, "seed": str(seed), "state": "done", "preserved": "",
+        {"k": str(k), "n": str(n), "arm": arm, "seed": str(seed), "state": "done",
+         "preserved": str(binom.sf(k, n, 0.5)), "trained": str(kept) if arm == "relu6" else "",
          "test_accuracy": str(0.8 - (points + spread * (seed - 2)) / 100 * (arm == "relu6"))}
         for (k, n), points in cost.items() for seed in range(seeds) for arm in ext_phase.ARMS
     ]  # fmt: skip
@@ -120,8 +125,8 @@ def test_claims_hold_where_the_cost_follows_theory_and_fail_where_it_runs_agains
     lost = {place: 1 - binom.sf(place[0], place[1], 0.5) for place in PLACES}
     follows = lines({place: 20 * share for place, share in lost.items()})
     against = lines({place: 20 * (1 - share) - 10 for place, share in lost.items()})
-    assert verdicts(follows) == ["holds"] * 4
-    assert verdicts(against) == ["fails"] * 4
+    assert verdicts(follows) == ["holds"] * 5
+    assert verdicts(against)[:4] == ["fails"] * 4
 
 
 def test_a_cost_everywhere_is_not_loss() -> None:
@@ -132,7 +137,28 @@ def test_a_cost_everywhere_is_not_loss() -> None:
 def test_claims_lack_runs_where_seeds_disagree_or_cells_are_missing() -> None:
     noisy = {place: 1.0 for place in PLACES}
     assert verdicts(lines(noisy, spread=20))[:3] == ["lacks runs"] * 3
-    assert verdicts(lines({(1, 2): 9.0, (2, 2): 9.0}, seeds=1)) == ["lacks runs"] * 4
+    assert verdicts(lines({(1, 2): 9.0, (2, 2): 9.0}, seeds=1)) == ["lacks runs"] * 5
+
+
+def test_what_training_keeps_is_held_against_random_rows() -> None:
+    cost = dict.fromkeys(PLACES, 1.0)
+    assert [verdicts(lines(cost, kept=kept))[4] for kept in (0.9, 0.1)] == ["holds", "fails"]
+    claim = ext_phase.claims(lines(cost, kept=0.9))[4]
+    theory = [binom.sf(k, n, 0.5) for k, n in ((1, 2), (2, 4), (4, 8), (8, 16))]
+    assert claim.estimate.value == pytest.approx(0.9 - sum(theory) / 4)
+
+
+def test_activity_counts_the_channels_that_a_hook_sees(tmp_path: Path) -> None:
+    one = next(trial for trial in ext_phase.grid(smoke=True) if trial.group == "2 4" and trial.arm == "relu6")
+    network = build(one.network, stream(3, "weights")).eval()
+    save_weights(network, tmp_path / WEIGHTS)
+    found = ext_phase.activity(Cell(one, tmp_path, "done"), 2)
+    data, seen = load("manifold", options=DataOptions(resolution=1, task=one.task)), []
+    network.blocks[0].project.norm.register_forward_hook(lambda _module, _x, y: seen.append(y))
+    assert torch.is_tensor(network(next(data.evaluation("test", 10_000))[0]))
+    inside = (seen[0] > 0) & (seen[0] < 6)
+    assert found["active"] == pytest.approx(inside.double().mean().item())
+    assert found["trained"] == pytest.approx((inside.sum((1, 2, 3)) >= 3).double().mean().item())
 
 
 def test_a_seed_that_lacks_an_arm_or_diverged_is_left_out() -> None:

@@ -292,7 +292,7 @@ def _lost(lines: Lines, k: int, n: int) -> tuple[float, str]:
     return lost, f"{lost:.0f} ({POINTS * (1 - preserved(k, n)):.0f})"
 
 
-STUDY = Study(NAME, __doc__, grid, trial.measure, rows, figure, claims, trial.SHELF)
+STUDY = Study(NAME, __doc__, grid, trial.measure, rows, figure, claims, shelf=trial.SHELF)
 
 if __name__ == "__main__":
     sys.exit(main(STUDY))

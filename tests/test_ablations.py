@@ -2,14 +2,16 @@
 
 import copy
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import rankdata
 from test_contrast import final
 
 from experiments import ext_expansion, ext_information, ext_shortcut_x_nonlinearity, ext_width_resolution, tab_block
-from experiments.ext_information import Look
+from experiments.ext_information import LOSSES, Look
 from manifold_lab import ablation, data, matching, theory
 from manifold_lab.mobilenet import Activate, build
 from manifold_lab.netspec import DIGITS
@@ -107,14 +109,36 @@ def test_a_lesions_cost_is_that_of_a_network_that_was_changed_by_hand() -> None:
     assert costs[2] == pytest.approx(100 * (right[0] - right[1]))
 
 
-@pytest.mark.parametrize(("sign", "verdict"), [(1, "holds"), (-1, "fails")])
-def test_a_rank_correlation_follows_the_order(sign: int, verdict: str) -> None:
+def looked(cost: Callable[[int, np.random.Generator], float]) -> Lines:
+    """Bottlenecks whose losses fall along depth, with noise, in five networks."""
     chance = np.random.default_rng(0)
-    found = [
-        {"arm": "linear", "seed": str(seed), "shortcut": "identity", "cost": str(sign * block + chance.normal()),
-         **dict.fromkeys(ext_information.LOSSES, str(block / 20))}
+    return [
+        {"arm": "linear", "seed": str(seed), "shortcut": "identity", "block": str(block),
+         "cost": str(cost(block, chance)), **dict.fromkeys(LOSSES, str(-block + 3 * chance.normal()))}
         for seed in range(5) for block in range(17)
     ]  # fmt: skip
-    verdicts = {claim.verdict for claim in ext_information.claims(found)[:-1]}
-    assert verdicts == {verdict}
+
+
+@pytest.mark.parametrize(("sign", "verdict"), [(1, "holds"), (-1, "fails")])
+def test_a_rank_correlation_follows_the_order(sign: int, verdict: str) -> None:
+    found = looked(lambda block, chance: -sign * block + chance.normal())
+    ordered = [claim for claim in ext_information.claims(found) if "depth" not in claim.measure][:-1]
+    assert [claim.verdict for claim in ordered] == [verdict] * 6
+    assert all(-1 <= claim.estimate.low <= claim.estimate.high <= 1 for claim in ordered)
     assert ext_information.correlations([{**line, "cost": "1"} for line in found], "measured_lost") == {}
+
+
+def test_what_only_depth_tells_is_no_correlation_given_depth() -> None:
+    chance = np.random.default_rng(0)
+    depth, shared = np.arange(400.0), chance.normal(size=400)
+    first, second = (-depth + 50 * chance.normal(size=400) for _ in range(2))
+    assert abs(ext_information.partial(first, second, depth)) < 4 / 400**0.5
+    assert ext_information.partial(first + 100 * shared, second + 100 * shared, depth) > 0.5
+    assert np.isnan(ext_information.partial(first, depth, depth))
+
+
+def test_a_partial_correlation_is_that_of_the_residuals_of_the_ranks() -> None:
+    x, y, z = np.random.default_rng(1).normal(size=(3, 60)) + np.linspace(0, 3, 60)
+    one, two, three = (rankdata(values) for values in (x, y, z))
+    left = [values - np.polyval(np.polyfit(three, values, 1), three) for values in (one, two)]
+    assert ext_information.partial(x, y, z) == pytest.approx(np.corrcoef(left)[0, 1])

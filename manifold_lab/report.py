@@ -154,6 +154,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "table-3": document("tab3_memory"),
     "table-3-peaks": document("tab3_memory_peaks"),
     "table-4": document("tab4_cost"),
+    "figure-6a": document("fig6a_nonlinearity"),
     "lesions": lesions,
 }
 

@@ -143,6 +143,21 @@ def network_speed(root: Path) -> str:
     return markdown(head, body) + "\n\n" + note
 
 
+def training_speed(root: Path) -> str:
+    """Ratio of whole epochs, and what a cell spends around its steps."""
+    first, *around = _read(root / "benchmarks" / "training.csv")
+    head = ("ours", "pictures/s", "peer", "ratio", summary.HEAD[3])
+    keys = ("contestant", "images_per_second", "peer", "ratio")
+    body = [[first[key] for key in keys] + [f"{first['low']} to {first['high']}"]]
+    note = f"Medians of {first['n']} rounds in turns, {first['threads']} threads, torch {first['torch']}."
+    spent = ", ".join(f"{line['work']} {line['seconds']} s" for line in around)
+    whole = percent(sum(float(line["share"]) for line in around))
+    told = (
+        f"Around the steps of a cell of the ablations, as long as it is at this rate: {spent}; together {whole} of it."
+    )
+    return markdown(head, body) + f"\n\n{note} {told}"
+
+
 BLOCKS: dict[str, Callable[[Path], str]] = {
     "spiral-table": spiral_table,
     "spiral-words": spiral_words,
@@ -150,6 +165,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "bound": bound,
     "speed": speed,
     "network-speed": network_speed,
+    "training-speed": training_speed,
     "table-2": document("tab2_network"),
     "table-3": document("tab3_memory"),
     "table-3-peaks": document("tab3_memory_peaks"),

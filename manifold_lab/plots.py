@@ -129,7 +129,7 @@ def column(lines: Lines, name: str) -> np.ndarray:
 
 
 def draw_point(
-    ax: Axes, at: tuple[float, Estimate], look: tuple[str, str], *, label: str | None = None, filled: bool = True
+    ax: Axes, at: tuple[int | float, Estimate], look: tuple[str, str], *, label: str | None = None, filled: bool = True
 ) -> None:
     """One estimate with its interval, where there is one."""
     (x, found), (colour, mark) = at, look

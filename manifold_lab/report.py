@@ -148,7 +148,8 @@ def training_speed(root: Path) -> str:
     first, *around = _read(root / "benchmarks" / "training.csv")
     head = ("ours", "pictures/s", "peer", "ratio", summary.HEAD[3])
     keys = ("contestant", "images_per_second", "peer", "ratio")
-    body = [[first[key] for key in keys] + [f"{first['low']} to {first['high']}"]]
+    ends = MISSING if first["low"] == "nan" else f"{first['low']} to {first['high']}"
+    body = [[first[key] for key in keys] + [ends]]
     note = f"Medians of {first['n']} rounds in turns, {first['threads']} threads, torch {first['torch']}."
     spent = ", ".join(f"{line['work']} {line['seconds']} s" for line in around)
     whole = percent(sum(float(line["share"]) for line in around))

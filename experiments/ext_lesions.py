@@ -25,7 +25,7 @@ from scipy.stats import false_discovery_control, mannwhitneyu
 
 from manifold_lab import lesions, pictures, plots, stats, tables, weights
 from manifold_lab.doors import enter
-from manifold_lab.errors import InputError
+from manifold_lab.errors import InputError, at_least
 from manifold_lab.files import check_folder, publish
 from manifold_lab.inference import folded
 from manifold_lab.lesions import Lesion
@@ -243,6 +243,7 @@ def _claim(says: str, measure: str, estimate: stats.Estimate, holds: bool) -> Cl
 def run(options: Run) -> None:
     """Measure, judge, publish."""
     check_folder(options.out)
+    at_least("batch", options.batch, 1)
     network, found = subject(options)
     lines = rows(network, found, options.batch)
     figure = draw(lines)

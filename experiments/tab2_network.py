@@ -14,7 +14,7 @@ from pathlib import Path
 
 from manifold_lab import matching, probes, stats, tables
 from manifold_lab.doors import enter
-from manifold_lab.files import publish
+from manifold_lab.files import check_folder, publish
 from manifold_lab.mobilenet import Block, build
 from manifold_lab.netspec import TABLE_2, V2, NetworkSpec
 from manifold_lab.probes import Seen
@@ -142,6 +142,7 @@ def _first(parameters: int) -> bool:
 
 def run(options: Run) -> None:
     """Count, judge, publish."""
+    check_folder(options.out)
     lines = rows()
     publish(options.out, tables.documents(STEM, CAPTION, HEAD, lines) | tables.claims_file(STEM, claims(lines)))
 

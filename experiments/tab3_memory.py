@@ -20,7 +20,7 @@ from torch import nn
 
 from manifold_lab import memory, plots, probes, stats, tables
 from manifold_lab.doors import enter
-from manifold_lab.files import publish, text
+from manifold_lab.files import check_folder, publish, text
 from manifold_lab.mobilenet import Block, ConvNormAct, Network, build
 from manifold_lab.netspec import SHORTCUTS, V1, V2
 from manifold_lab.plots import column, pick
@@ -238,6 +238,7 @@ def _peak(blocks: tables.Lines, shortcut: str, rule: str, touched: set[str]) -> 
 
 def run(options: Run) -> None:
     """Count, measure, judge, publish."""
+    check_folder(options.out)
     lines = [line for name in PRINTED for line in tensors(name)]
     found = peaks()
     blocks = shortcuts()

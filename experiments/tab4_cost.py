@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 
 from manifold_lab import matching, plots, probes, stats, tables
 from manifold_lab.doors import enter
-from manifold_lab.files import publish
+from manifold_lab.errors import at_least
+from manifold_lab.files import check_folder, publish
 from manifold_lab.inference import folded
 from manifold_lab.mobilenet import build
 from manifold_lab.netspec import V1, V2, NetworkSpec
@@ -216,6 +217,8 @@ def _time_claim(lines: tables.Lines, name: str) -> Claim:
 
 def run(options: Run) -> None:
     """Count, time, judge, publish."""
+    check_folder(options.out)
+    at_least("rounds", options.rounds, 1)
     lines, cells = table_4(3 if options.smoke else options.rounds), grid()
     figure = draw(cells)
     publish(

@@ -83,6 +83,11 @@ class NetworkSpec:
             raise InputError(f"stem_stride: {self.stem_stride} is not allowed; allowed: 1, 2")
         self._check_rows()
         plan = stages(self)
+        for stage in plan:
+            if stage.hidden < 1:
+                raise InputError(
+                    f"rows: expansion {stage.expansion:g} leaves no channel of {stage.inputs}; it is too low"
+                )
         self._check_shortcut(plan)
 
     def _check_words(self) -> None:

@@ -236,6 +236,8 @@ def _cells(folder: Path) -> list[str]:
             return [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     except FileNotFoundError:
         return []
+    except NotADirectoryError:
+        raise InputError(f"runs: {folder} cannot be a folder, as there is a file; name another") from None
 
 
 def _done(spec: Any, cell: Path, record: Record, agreed: dict[tuple[int, int], str | None] | None = None) -> Cell:

@@ -131,6 +131,7 @@ def test_what_a_hook_saw_stays_what_it_was() -> None:
 
 UNBUILDABLE: list[tuple[dict[str, object], str]] = [
     ({"rows": ((6, 24, 2, 3),)}, "stride 3"),
+    ({"rows": ((0.01, 16, 2, 1),)}, "expansion 0.01 leaves no channel"),
     ({"rows": ((6, 24, 0, 1),)}, "repeats"),
     ({"rows": ()}, "rows: none given"),
     ({"rows": ((6, 24, 1, 2),)}, "joins nothing"),

@@ -162,3 +162,10 @@ def test_durations_are_read_at_a_glance() -> None:
         "1 day, 1:01:01",
     ]
     assert study._how(Cell(Tiny(), Path(), store.RUNNING, note="process 1 on h")) == "process 1 on h"
+
+
+def test_runs_that_cannot_be_a_folder_are_refused_in_one_line(typed, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for verb in ("plan", "run", "status"):
+        status, told = typed(f"{verb} --runs file")
+        assert status == 2 and "cannot be a folder" in told and len(told.strip().splitlines()) == 1

@@ -19,27 +19,16 @@ ARMS = {name: ablation.change(bottleneck_activation=name) for name in ("linear",
 BASES = {f"{width:g}": ablation.cifar(width) for width in (0.35, 0.25, 0.5)}
 """The middle width first."""
 CONTRAST = Contrast({arm: plots.ACTIVATIONS[arm] for arm in ARMS}, "width")
+EXPECTED = [Expected("Figure 6a", "a linear bottleneck is better than one with ReLU6 (−0.62)", "linear", "relu6")]
 
-
-def figure(lines: contrast.Lines) -> contrast.Figure:
-    """Curves at the middle width, differences at all."""
-    return contrast.draw(lines, CONTRAST)
-
-
-def claims(lines: contrast.Lines) -> list[contrast.Claim]:
-    """The sign of Figure 6a, in every width and length."""
-    expected = [Expected("Figure 6a", "a linear bottleneck is better than one with ReLU6 (−0.62)", "linear", "relu6")]
-    return contrast.claims(lines, expected, f"python -m experiments.{NAME}")
-
-
-def document(lines: contrast.Lines) -> contrast.Document:
-    """Every arm beside the first."""
-    return contrast.document(lines, CONTRAST, "Figure 6a: the activation behind the bottleneck.")
-
-
+FIGURE = functools.partial(contrast.draw, contrast=CONTRAST)
+CLAIMS = functools.partial(contrast.claims, expected=EXPECTED, command=f"python -m experiments.{NAME}")
+DOCUMENT = functools.partial(
+    contrast.document, contrast=CONTRAST, caption="Figure 6a: the activation behind the bottleneck."
+)
 GRID = functools.partial(ablation.trials, ARMS, BASES)
 AT_SCALE = functools.partial(ablation.at_scale, ARMS)
-STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, figure, claims, document, trial.SHELF, AT_SCALE)
+STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, FIGURE, CLAIMS, DOCUMENT, trial.SHELF, AT_SCALE)
 
 
 if __name__ == "__main__":

@@ -19,30 +19,17 @@ NAME = "fig6b_shortcut"
 ARMS = {name: ablation.change(shortcut=name) for name in ("bottleneck", "expansion", "none", "projected")}
 BASES = {"0.35": ablation.cifar(0.35)}
 CONTRAST = Contrast({arm: plots.SHORTCUTS[arm] for arm in ARMS}, "width")
+EXPECTED = [
+    Expected("Figure 6b", f"a shortcut between bottlenecks is better than {other}", "bottleneck", arm)
+    for arm, other in (("expansion", "one between expansions (−0.48)"), ("none", "none (−1.50)"))
+]
 
-
-def figure(lines: contrast.Lines) -> contrast.Figure:
-    """Curves and differences."""
-    return contrast.draw(lines, CONTRAST)
-
-
-def claims(lines: contrast.Lines) -> list[contrast.Claim]:
-    """The signs of Figure 6b."""
-    expected = [
-        Expected("Figure 6b", f"a shortcut between bottlenecks is better than {other}", "bottleneck", arm)
-        for arm, other in (("expansion", "one between expansions (−0.48)"), ("none", "none (−1.50)"))
-    ]
-    return contrast.claims(lines, expected, f"python -m experiments.{NAME}")
-
-
-def document(lines: contrast.Lines) -> contrast.Document:
-    """Every arm beside the first."""
-    return contrast.document(lines, CONTRAST, "Figure 6b: what the shortcut joins.")
-
-
+FIGURE = functools.partial(contrast.draw, contrast=CONTRAST)
+CLAIMS = functools.partial(contrast.claims, expected=EXPECTED, command=f"python -m experiments.{NAME}")
+DOCUMENT = functools.partial(contrast.document, contrast=CONTRAST, caption="Figure 6b: what the shortcut joins.")
 GRID = functools.partial(ablation.trials, ARMS, BASES)
 AT_SCALE = functools.partial(ablation.at_scale, ARMS)
-STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, figure, claims, document, trial.SHELF, AT_SCALE)
+STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, FIGURE, CLAIMS, DOCUMENT, trial.SHELF, AT_SCALE)
 
 
 if __name__ == "__main__":

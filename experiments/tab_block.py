@@ -34,29 +34,18 @@ ARMS: dict[str, ablation.Arm] = {
 }
 BASES = {"0.35": ablation.cifar(0.35)}
 CONTRAST = Contrast({arm: plots.BLOCKS[arm] for arm in ARMS}, "width")
+EXPECTED = [
+    Expected("Section 3.3", f"inverted residuals are better than {other}, at equal multiply-adds", "inverted", arm)
+    for arm, other in (("classic", "classic ones"), ("separable", "MobileNetV1's stack"))
+]
 
-
-def figure(lines: contrast.Lines) -> contrast.Figure:
-    """Curves and differences."""
-    return contrast.draw(lines, CONTRAST)
-
-
-def claims(lines: contrast.Lines) -> list[contrast.Claim]:
-    """The inverted block against each rival."""
-    expected = [
-        Expected("Section 3.3", f"inverted residuals are better than {other}, at equal multiply-adds", "inverted", arm)
-        for arm, other in (("classic", "classic ones"), ("separable", "MobileNetV1's stack"))
-    ]
-    return contrast.claims(lines, expected, f"python -m experiments.{NAME}")
-
-
-def document(lines: contrast.Lines) -> contrast.Document:
-    """Every block beside the inverted one."""
-    return contrast.document(lines, CONTRAST, "Three kinds of block at matched multiply-adds.")
-
-
+FIGURE = functools.partial(contrast.draw, contrast=CONTRAST)
+CLAIMS = functools.partial(contrast.claims, expected=EXPECTED, command=f"python -m experiments.{NAME}")
+DOCUMENT = functools.partial(
+    contrast.document, contrast=CONTRAST, caption="Three kinds of block at matched multiply-adds."
+)
 GRID = functools.partial(ablation.trials, ARMS, BASES)
-STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, figure, claims, document, trial.SHELF)
+STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, FIGURE, CLAIMS, DOCUMENT, trial.SHELF)
 
 
 if __name__ == "__main__":

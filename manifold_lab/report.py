@@ -19,7 +19,7 @@ from manifold_lab.tables import MISSING, Lines, markdown, percent, read_csv
 
 @dataclass(frozen=True)
 class Options:
-    """Refresh the marked blocks of README.md and paper_repro.md from the csv files, or check that they are fresh."""
+    """Refresh the marked blocks of the texts from the csv files, or check that they are fresh."""
 
     check: bool = False
     """Change nothing; exit with status 2 when a block differs from its csv."""
@@ -27,7 +27,7 @@ class Options:
     """The checkout: holds figures/, benchmarks/ and the texts."""
 
 
-TEXTS = ("README.md", "paper_repro.md")
+TEXTS = ("README.md", "docs/speed.md", "paper_repro.md")
 
 
 def _read(path: Path) -> Lines:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifold_lab.errors import InputError, above, at_least, one_of
+from manifold_lab.spec import check_types
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class ManifoldSpec:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
+        check_types(self)
         one_of("manifold", self.name, KINDS)
         above("turns", self.turns, 0)
         above("radius", self.radius, 0)

@@ -17,7 +17,7 @@ from manifold_lab.cones import Cones, PlaneCurve, plane_curve
 from manifold_lab.embeddings import LAWS, Embedding
 from manifold_lab.errors import InputError, above, at_least, one_of
 from manifold_lab.manifolds import ManifoldSpec, Points
-from manifold_lab.spec import stream
+from manifold_lab.spec import check_types, stream
 
 PAPER_DIMS = (2, 3, 5, 15, 30)
 """The panels of Figure 1 of the paper."""
@@ -49,6 +49,7 @@ class Survey:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
+        check_types(self)
         if not self.dims:
             raise InputError("dims: none given; give one or more whole numbers of at least 1, as in --dims 2 3 5 15 30")
         for dim in self.dims:

@@ -15,11 +15,11 @@ import torch
 
 from manifold_lab import data, matching
 from manifold_lab.data import DataOptions, ManifoldTask
-from manifold_lab.errors import DivergedError
+from manifold_lab.errors import DivergedError, at_least
 from manifold_lab.files import publish, text
 from manifold_lab.mobilenet import Network, build
 from manifold_lab.netspec import NetworkSpec
-from manifold_lab.spec import stream
+from manifold_lab.spec import check_types, stream
 from manifold_lab.store import PROGRESS, Cell, Result, history
 from manifold_lab.train import Bookkeeping, Outcome, Recipe, train
 from manifold_lab.weights import open_weights, save_weights
@@ -43,6 +43,11 @@ class Trial:
     """Of the data named manifold."""
     arm: str = field(default="", compare=False)
     group: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no trial."""
+        check_types(self)
+        at_least("seed", self.seed, 0)
 
 
 def measure(trial: Trial, folder: Path) -> Result:

@@ -22,6 +22,7 @@ from tests.networks import SMALL, pictures, small
 SAME = {
     "relu6_bottleneck": {"bottleneck_activation": "relu6"},
     "no_shortcut": {"shortcut": "none"},
+    "linear_expansion": {"expansion_activation": "linear"},
 }
 
 

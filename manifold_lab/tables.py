@@ -79,7 +79,7 @@ CLAIM_COLUMNS = ("place", "says", "measure", "estimate", "low", "high", "n", "ve
 
 
 def claims_file(stem: str, claims: Iterable[Claim], made: provenance.Made | None = None) -> dict[str, Writer]:
-    """The csv of an experiment's claims and how they came to be, by default in this process; to stand beside its own."""
+    """The csv of an experiment's claims and how they came to be (by default here and now), to stand beside its own."""
     told = made or provenance.here()
     return {
         f"{stem}_claims.csv": text(csv_text([claim.record() for claim in claims], CLAIM_COLUMNS)),

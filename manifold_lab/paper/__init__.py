@@ -133,7 +133,7 @@ def span(seconds: int | float) -> str:
     >>> span(4.23), span(312), span(9000)
     ('4.2 s', '5.2 min', '2.5 h')
     """
-    size, unit = next((size, unit) for size, unit in ((3600, "h"), (60, "min"), (1, "s")) if seconds >= size or size == 1)
+    size, unit = (3600, "h") if seconds >= 3600 else (60, "min") if seconds >= 60 else (1, "s")
     return f"{seconds / size:.2g} {unit}"
 
 

@@ -132,7 +132,7 @@ def claims(lines: tables.Lines) -> list[Claim]:
     expanded = dataclasses.replace(V2, rows=((EXPANDED, *TABLE_2[0][1:]), *TABLE_2[1:]))
     agreed, even = by_formula()
     found = [
-        ("Table 1", "a block of stride 1 costs h·w·n·t·(n + k² + n') multiply-adds", f"of {even} such blocks that expand",
+        ("Table 1", "a block of stride 1 costs h·w·n·t·(n + k² + n') multiply-adds", f"of {even} such blocks",
          agreed, agreed == even),
         ("Table 2", "the printed input sizes", f"of {len(lines)} rows, met as printed", agree, agree == len(lines)),
         ("Section 4", "19 residual bottleneck layers (erratum 1)", "blocks of Table 2", blocks, blocks == 19),

@@ -1,34 +1,40 @@
-"""The door that keeps prose and csv together: python -m manifold_lab.report [--check].
+"""The door that keeps prose and csv together: python -m manifold_lab.report [--check | --html FOLDER | --serve].
 
 A text holds blocks between `<!-- begin NAME -->` and `<!-- end NAME -->`; each is a function of published csv files.
+The page is another function of them.
 """
 
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from manifold_lab import paper, summary
+from manifold_lab import page, paper, summary
 from manifold_lab.doors import enter
 from manifold_lab.errors import InputError, one_of
-from manifold_lab.files import publish, text
+from manifold_lab.files import check_folder, publish, text
 from manifold_lab.paper import Erratum, Finding
 from manifold_lab.tables import MISSING, Lines, markdown, percent, read_csv
 
 
 @dataclass(frozen=True)
 class Options:
-    """Refresh the marked blocks of README.md and paper_repro.md from the csv files, or check that they are fresh."""
+    """Refresh the marked blocks of README.md and paper_repro.md from the csv files, check them, or make the page."""
 
     check: bool = False
     """Change nothing; exit with status 2 when a block differs from its csv."""
+    html: Path | None = None
+    """Write the report as one page, index.html, into this folder instead."""
+    serve: bool = False
+    """Show the page to a browser on this machine instead, until a key stops it."""
+    port: int = 8000
+    """Where --serve listens, on the loopback interface alone; 0 for any free port."""
     root: Path = Path()
     """The checkout: holds figures/, benchmarks/ and the texts."""
 
 
-TEXTS = ("README.md", "paper_repro.md")
+TEXTS = page.TEXTS
 
 
 def _read(path: Path) -> Lines:
@@ -73,9 +79,8 @@ def _finding(one: Finding) -> list[str]:
 def claims(root: Path) -> str:
     """Every claim of the paper, in its order, and how many stand how."""
     found = paper.findings(root)
-    counts = Counter(one.verdict for one in found)
-    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in paper.VERDICTS)
-    return f"Of {len(found)} claims: {told}.\n\n{findings(found)}"
+    told = paper.counts(one.verdict for one in found)
+    return f"Of {len(found)} claims {told}.\n\n{findings(found)}"
 
 
 def beyond(root: Path) -> str:
@@ -215,6 +220,22 @@ def filled(content: str, root: Path) -> str:
 
 
 def run(options: Options) -> None:
+    """Fill or check every text, or make the page.
+
+    Raises:
+        InputError: with --check, naming the text that is stale; for a folder or port that cannot be had.
+    """
+    if options.html is not None:
+        check_folder(options.html)
+        (written,) = publish(options.html, {page.NAME: text(page.build(options.root))})
+        print(f"written: {written}")
+    if options.serve:
+        page.serve(page.build(options.root), options.port)
+    if options.html is None and not options.serve:
+        refresh(options)
+
+
+def refresh(options: Options) -> None:
     """Fill or check every text.
 
     Raises:

@@ -22,8 +22,10 @@ from manifold_lab import figure1, paper, plots
 from manifold_lab.activations import ACTIVATIONS
 from manifold_lab.channel import DECODERS
 from manifold_lab.manifolds import ManifoldSpec
-from manifold_lab.paper import Finding
+from manifold_lab.page.server import serve, server
 from manifold_lab.survey import Survey, draw, layers
+
+__all__ = ["NAME", "TEXTS", "build", "serve", "server"]
 
 NAME = "index.html"
 TEXTS = ("README.md", "paper_repro.md")
@@ -117,7 +119,9 @@ def explorer() -> dict[str, Any]:
         "turns": ManifoldSpec.turns,
         "radius": ManifoldSpec.radius,
         "lostEvery": figure1.LOST_EVERY,
-        "activations": [{"name": name, "window": window(name), "folds": ACTIVATIONS[name].folds} for name in ACTIVATIONS],
+        "activations": [
+            {"name": name, "window": window(name), "folds": ACTIVATIONS[name].folds} for name in ACTIVATIONS
+        ],
         "decoders": [{"name": name, "label": DECODERS[name]} for name in EXPLORED],
         "first": {"dim": 5, "seed": Survey.seed, "activation": Survey.activation, "decoder": EXPLORED[0]},
     }
@@ -150,14 +154,14 @@ def build(root: Path) -> str:
     """
     asked, besides = paper.findings(root), paper.beyond(root)
     stems = list(dict.fromkeys(one.stem for one in [*asked, *besides] if one.lines))
-    return _environment().get_template("page.html.j2").render(
-        groups=[("claims", "The paper's claims", asked), ("beyond", "Beyond the paper", besides)],
-        verdicts=paper.VERDICTS, counts=_counts([*asked, *besides]), stands=_counts(asked),
-        errata=[(one, [line for source in one.shown for line in source.lines(root)]) for one in paper.errata()],
-        number=paper.number, figures=figures(root, stems), tables=tables(root, stems),
-        colours=colours(), shades=shades(), explorer=json.dumps(explorer()), piece=_piece,
-    )  # fmt: skip
-
-
-def _counts(found: list[Finding]) -> Counter[str]:
-    return Counter(one.verdict for one in found)
+    shown = {
+        "groups": [("claims", "The paper's claims", asked), ("beyond", "Beyond the paper", besides)],
+        "verdicts": paper.VERDICTS,
+        "counts": Counter(one.verdict for one in [*asked, *besides]),
+        "stands": paper.counts(one.verdict for one in asked),
+        "errata": [(one, [line for source in one.shown for line in source.lines(root)]) for one in paper.errata()],
+        "figures": figures(root, stems),
+        "tables": tables(root, stems),
+    }
+    look = {"colours": colours(), "shades": shades(), "explorer": json.dumps(explorer())}
+    return _environment().get_template("page.html.j2").render(**shown, **look, number=paper.number, piece=_piece)

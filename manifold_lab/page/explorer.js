@@ -31,8 +31,9 @@
   // Digits as the library's texts have them: 100 % only where it is exactly that.
   function percent(value) {
     const missing = Math.min(value, 1 - value);
-    if (missing <= 0) return `${(100 * value).toFixed(0)} %`;
-    return `${(100 * value).toFixed(missing >= 0.01 ? 1 : Math.min(-Math.floor(Math.log10(missing)) - 2, 8))} %`;
+    const digits = missing <= 0 ? 0 : missing >= 0.01 ? 1 : Math.min(-Math.floor(Math.log10(missing)) - 2, 8);
+    const style = { minimumFractionDigits: digits, maximumFractionDigits: digits, roundingMode: "halfEven" };
+    return `${(100 * value).toLocaleString("en", style)} %`;
   }
   const plain = (value) => (value < 1e-12 ? "0" : value < 1e-3 ? value.toExponential(1) : value.toPrecision(3));
 

@@ -49,9 +49,10 @@ function tableOf(name) {
   const [head, ...body] = parseCsv(stored.get(name));
   const used = head.map((_, column) => column).filter((column) => body.some((row) => row[column] !== ""));
   const caption = element("caption", {}, `${name}, ${body.length} rows; a click on a column sorts`);
-  const heads = used.map((column) => element("th", { scope: "col", "aria-sort": "none" }, element("button", { type: "button" }, head[column])));
-  const cell = (text) => element("td", isNumber(text) || text.length < 16 ? {} : { class: "words" }, text);
-  const rows = body.map((row) => element("tr", {}, ...used.map((column) => cell(row[column]))));
+  const words = head.map((_, column) => body.some((row) => row[column] !== "" && !isNumber(row[column])));
+  const look = (column, text) => (words[column] ? { class: text.length > 40 ? "words long" : "words" } : {});
+  const heads = used.map((column) => element("th", { scope: "col", "aria-sort": "none", ...look(column, "") }, element("button", { type: "button" }, head[column])));
+  const rows = body.map((row) => element("tr", {}, ...used.map((column) => element("td", look(column, row[column]), row[column]))));
   const table = element("table", {}, caption, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
   heads.forEach((th, column) => th.firstChild.addEventListener("click", () => sortBy(table, column)));
   return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name }, table);

@@ -23,6 +23,8 @@ from manifold_lab.tables import MISSING, Lines, read_csv
 HOLDS, FAILS, LACKS_RUNS = (verdict(holds) for holds in (True, False, None))
 NOT_TESTABLE = "not testable here"
 VERDICTS = (HOLDS, FAILS, LACKS_RUNS, NOT_TESTABLE)
+MANY = dict(zip(VERDICTS, ("hold", "fail", "lack runs", "are not testable here"), strict=True))
+"""A verdict of several claims."""
 SHORT = 7
 """Digits of a commit that readers see."""
 
@@ -102,9 +104,7 @@ class Finding:
         """The number with interval and n; of several rows, how many hold."""
         if len(self.lines) == 1:
             return number(self.lines[0])
-        counts = Counter(line["verdict"] for line in self.lines)
-        told = ", ".join(f"{counts[word]} {word}" for word in VERDICTS if counts[word])
-        return f"of {len(self.lines)}: {told}" if self.lines else MISSING
+        return f"of {len(self.lines)}, {counts(line['verdict'] for line in self.lines)}" if self.lines else MISSING
 
     @property
     def command(self) -> str:
@@ -120,6 +120,16 @@ class Finding:
     def cost(self) -> str:
         """What it took."""
         return span(self.made["seconds"]) if "seconds" in self.made else MISSING
+
+
+def counts(verdicts: Iterable[str]) -> str:
+    """How many claims stand how.
+
+    >>> counts(["holds", "holds", "fails"])
+    '2 hold, 1 fails'
+    """
+    found = Counter(verdicts)
+    return ", ".join(f"{found[word]} {word if found[word] == 1 else MANY[word]}" for word in VERDICTS if found[word])
 
 
 def _short(commit: str) -> str:
@@ -145,7 +155,7 @@ def number(line: dict[str, str]) -> str:
     if low == high:
         return f"{value:,.0f}" if value.is_integer() else f"{value:.4g}"
     ends = "no interval" if math.isnan(low) else f"{low:.4g} to {high:.4g}"
-    return f"{value:.4g} ({ends}; n = {line['n']})"
+    return f"{value:.4g} ({ends}; n = {int(line['n']):,})"
 
 
 @cache

@@ -22,7 +22,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from manifold_lab import plots, report, store, sweep, tables
+from manifold_lab import plots, provenance, report, store, sweep, tables
 from manifold_lab.doors import Presets, enter
 from manifold_lab.errors import InputError, at_least, one_of
 from manifold_lab.files import csv_text, publish, text
@@ -217,11 +217,12 @@ def publish_study(study: Study, options: Publish) -> None:
     content = csv_text(rows, list(dict.fromkeys(name for row in rows for name in row)))
     lines = tables.read_csv(content)  # the figure sees what a reader of the csv sees
     figure, judged = study.figure(lines), study.claims(lines)
+    done = [cell.provenance for cell in cells if cell.state == DONE]
     written = publish(
         options.out,
         {
             f"{study.name}.csv": text(content),
-            **tables.claims_file(study.name, judged),
+            **tables.claims_file(study.name, judged, provenance.joined(done)),
             **plots.figure_files(figure, study.name, STYLE),
             **(tables.typeset(study.name, study.document(lines)) if study.document else {}),
         },
@@ -229,7 +230,7 @@ def publish_study(study: Study, options: Publish) -> None:
     console = Console()
     for claim in judged:
         console.print(f"{claim.verdict}: {claim.says} ({claim.place})", highlight=False, soft_wrap=True)
-    commits = {cell.provenance["commit"] for cell in cells if cell.state == DONE}
+    commits = {run["commit"] for run in done}
     console.print(
         f"{_counts(cells)}, of {len(commits)} commits; written: {', '.join(map(str, written))}", soft_wrap=True
     )

@@ -14,7 +14,7 @@ SHORT, LONG = 120_000, 480_000
 """Pictures seen, on CIFAR-10."""
 SEEDS = {SHORT: 5, LONG: 3}
 SCALE_SEEDS = 3
-SMOKE, SMOKE_SEEDS, SMOKE_IMAGES = DIGITS, 3, 5_000
+SMOKE, SMOKE_SEEDS, SMOKE_IMAGES = DIGITS, 4, 5_000
 EVALUATE_EVERY = 15_000
 """Pictures seen between two points of a curve."""
 

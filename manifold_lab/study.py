@@ -98,7 +98,7 @@ def plan(study: Study, options: Plan) -> None:
     wanted = sweep.missing(cells)
     told = sweep.costs([cell.spec for cell in wanted], store.stored(study.folder(options)).values())
     console = Console()
-    console.print(study.card.strip(), highlight=False, markup=False)
+    console.print(card(study, cells), highlight=False, markup=False, soft_wrap=True)
     rows = [[cell.key, label, span(cost[0]) if cost else "–"]
             for cell, label, cost in zip(wanted[:SHOWN], labels(wanted[:SHOWN]), told, strict=False)]  # fmt: skip
     console.print(table(f"{study.name}: what would run", ("key", "cell", "estimate"), rows, len(wanted)))
@@ -111,6 +111,14 @@ def plan(study: Study, options: Plan) -> None:
         console.print(f"about {span(total)} with {options.workers} at a time, {from_what}", highlight=False)
     elif wanted:
         console.print("what it takes is not known before a first run is finished")
+
+
+def card(study: Study, cells: Sequence[Cell]) -> str:
+    """The lab card, and on its last line what the finished cells of the grid took."""
+    done = [cell.provenance for cell in cells if cell.state == DONE]
+    made = provenance.joined(done)
+    known = f"{span(made.seconds)} for {len(done)} of {len(cells)} cells, on {', '.join(made.devices)}"
+    return f"{study.card.strip()}\nCost     {known if done else 'not known before a first run is finished'}"
 
 
 def run(study: Study, options: Run) -> int:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from manifold_lab.files import machine
+
 BEAT = 15.0
 """Seconds between two touches of a claim by its holder."""
 LOST = 150.0
@@ -130,21 +132,12 @@ def _read(folder: Path, number: int) -> Claim:
 
 def _this_process() -> Owner:
     process = psutil.Process()
-    return Owner(socket.gethostname(), _machine(), process.pid, process.create_time())
-
-
-def _machine() -> str:
-    """Equal for two processes where a pid means the same to both: one start of one kernel, one namespace of pids."""
-    try:
-        start = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        return f"{start} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return socket.gethostname()
+    return Owner(socket.gethostname(), machine(), process.pid, process.create_time())
 
 
 def _has_ended(owner: Owner | None) -> bool | None:
     """Whether a process has ended; None where that cannot be known from here, or its pid has gone to another one."""
-    if owner is None or owner.machine != _machine():
+    if owner is None or owner.machine != machine():
         return None
     try:
         process = psutil.Process(owner.pid)

@@ -39,14 +39,16 @@ def load(path: Path) -> Pictures:
     """All pictures of a file, in its order.
 
     Raises:
-        InputError: for a file that is missing, damaged, or holds something else.
+        InputError: for a file that is missing, damaged, empty, or holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             data, ends, labels = file["jpeg"].tobytes(), file["offsets"], file["labels"]
         found = [_decoded(data[start:end]) for start, end in itertools.pairwise(ends)]
+        if len(found) != len(labels):
+            raise ValueError("as many labels as pictures are needed")
         return Pictures(torch.stack(found), torch.from_numpy(labels.astype(np.int64)))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # a broken file fails in as many ways as there are bytes
         raise InputError(
             f"pictures: {path} cannot be read ({type(error).__name__}); it must be an .npz of jpeg, offsets and labels"
         ) from None

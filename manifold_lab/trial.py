@@ -5,7 +5,6 @@ same initial weights. Where they run (device, folder of data, threads) is not pa
 """
 
 import dataclasses
-import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,7 +64,7 @@ def measure(trial: Trial, folder: Path) -> Result:
     outcome = train(network, pictures, trial.recipe, seed=trial.seed, bookkeeping=keeping)
     if outcome.diverged_at is not None:
         raise DivergedError(outcome.diverged_at, "the loss is not finite")
-    publish(folder, {WEIGHTS: functools.partial(save_weights, network)})
+    save_weights(network, folder / WEIGHTS)
     return Result(_numbers(outcome), [_flat(dataclasses.asdict(row)) for row in outcome.history])
 
 

@@ -36,12 +36,42 @@ def test_an_expansion_in_the_first_block_would_cost_what_the_erratum_says() -> N
     assert matching.madds(expanded) == 313_619_328
 
 
-@pytest.mark.parametrize("block", ["classic", "separable"])
-def test_a_block_of_another_kind_comes_at_matched_madds(block: str) -> None:
-    target = matching.madds(CIFAR)
-    found = matching.at_madds(dataclasses.replace(CIFAR, block=block), target)
-    assert abs(matching.madds(found) / target - 1) < 0.02
-    assert dataclasses.replace(found, rows=CIFAR.rows, stem_channels=32, block="inverted") == CIFAR
+COARSE: list[tuple[NetworkSpec, dict[str, object]]] = [
+    (CIFAR, {"block": "classic"}),
+    (CIFAR, {"block": "separable"}),
+    (dataclasses.replace(V2, width=0.35), {"block": "classic"}),
+    (dataclasses.replace(V2, width=0.35), {"block": "classic", "shortcut": "projected"}),
+    (dataclasses.replace(V2, width=0.1), {"block": "separable"}),
+    (dataclasses.replace(V2, width=1.4), {"block": "classic", "shortcut": "projected"}),
+    (DIGITS, {"block": "classic"}),
+    (DIGITS, {"block": "separable"}),
+    (dataclasses.replace(DIGITS, width=0.1), {"block": "classic"}),
+]
+
+
+@pytest.mark.parametrize(("base", "changes"), COARSE, ids=lambda value: str(getattr(value, "width", value)))
+def test_a_block_of_another_kind_comes_at_matched_madds(base: NetworkSpec, changes: dict[str, object]) -> None:
+    target = matching.madds(base)
+    found = matching.at_madds(dataclasses.replace(base, **changes), target)
+    assert abs(matching.cost(found).madds / target - 1) <= matching.TOLERANCE == 0.01
+    assert found.round_to in (1, base.round_to)
+    unscaled = {"rows": base.rows, "stem_channels": base.stem_channels, "round_to": base.round_to}
+    assert dataclasses.replace(found, block="inverted", shortcut=base.shortcut, **unscaled) == base
+
+
+def test_a_match_that_whole_channels_do_not_allow_is_refused_with_how_near_it_comes() -> None:
+    tiny = dataclasses.replace(
+        DIGITS,
+        rows=((1, 1, 1, 1),),
+        stem_channels=1,
+        width=1,
+        last_channels=0,
+        shortcut="none",
+        num_classes=1,
+        round_to=1,
+    )
+    with pytest.raises(InputError, match=r"madds: 1,510 is not met; .* allow is 1,542, 2\.1% off, and 1% is allowed"):
+        matching.at_madds(tiny, 1510)
 
 
 def test_a_target_out_of_reach_is_refused() -> None:

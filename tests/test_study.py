@@ -118,7 +118,9 @@ def test_publish_writes_what_the_runs_say_and_fills_the_texts(typed, tmp_path: P
     (tmp_path / "README.md").write_text("")
     status, told = typed("publish")
     assert status == 0 and "holds: values are high" in told and "12 done" in told
-    assert {path.name for path in Path("figures").iterdir()} == {"tiny.csv", "tiny.png", "tiny.pdf", "tiny_claims.csv"}
+    assert {path.name for path in Path("figures").iterdir()} == {
+        f"tiny{end}" for end in (".csv", ".png", ".pdf", ".svg", ".json", "_claims.csv")
+    }
     lines = read_csv(Path("figures/tiny.csv").read_text())
     assert [float(line["value"]) for line in lines] == [s.seed + 0.5 * (s.arm == "better") for s in GRIDS["good"]]
     assert "| here | values are high |" in (tmp_path / "paper_repro.md").read_text()

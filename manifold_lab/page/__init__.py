@@ -155,9 +155,9 @@ def build(root: Path) -> str:
         "verdicts": paper.VERDICTS,
         "counts": Counter(one.verdict for one in [*asked, *besides]),
         "stands": paper.counts(one.verdict for one in asked),
-        "errata": [(one, [line for source in one.shown for line in source.lines(root)]) for one in paper.errata()],
+        "errata": [(one, paper.evidence(one, root)) for one in paper.errata()],
         "figures": figures(root, stems),
         "tables": tables(root, stems),
     }
     look = {"colours": colours(), "shades": shades(), "explorer": json.dumps(explorer())}
-    return _environment().get_template("page.html.j2").render(**shown, **look, number=paper.number, piece=_piece)
+    return _environment().get_template("page.html.j2").render(**shown, **look, piece=_piece)

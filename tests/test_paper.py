@@ -49,6 +49,7 @@ def test_what_is_published_is_found_by_the_claims_that_name_it() -> None:
 
 def test_every_published_row_stands_somewhere() -> None:
     shown = [one for found in (paper.findings(ROOT), paper.beyond(ROOT)) for finding in found for one in finding.lines]
+    shown += [one for erratum in paper.errata() for source in erratum.shown for one in source.lines(ROOT)]
     assert all(one in shown for lines in paper.published(ROOT).values() for one in lines)
 
 

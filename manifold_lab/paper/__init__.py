@@ -219,8 +219,9 @@ def findings(root: Path, asked: Iterable[Claim] | None = None) -> list[Finding]:
 
 
 def beyond(root: Path) -> list[Finding]:
-    """What was decided besides: the published rows that no claim of the paper asks for, each a claim of its own."""
+    """What was decided besides: the published rows that no claim and no erratum asks for, each a claim of its own."""
     asked = [line for finding in findings(root) for line in finding.lines]
+    asked += [line for erratum in errata() for source in erratum.shown for line in source.lines(root)]
     return [
         Finding(Claim(line["place"], line["says"], source=Source(stem, line["says"], line["measure"])), [line],
                 _made(root, stem))

@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from manifold_lab import matching, probes, stats, tables
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from manifold_lab import matching, plots, probes, stats, tables
 from manifold_lab.doors import enter
 from manifold_lab.files import check_folder, publish
 from manifold_lab.mobilenet import Block, build
@@ -50,7 +53,7 @@ class Run:
     smoke: bool = False
     """The same: it takes seconds."""
     out: Path = Path("figures")
-    """Folder for the tables."""
+    """Folder for the tables and the figure."""
 
 
 def groups(spec: NetworkSpec) -> list[tuple[str, tuple[str, ...], list[Seen]]]:
@@ -109,6 +112,21 @@ def rows() -> list[dict[str, str]]:
     return [{"printed": printed, **one} for printed, one in zip(PRINTED, lines, strict=True)]
 
 
+def draw(lines: tables.Lines) -> Figure:
+    """Multiply-adds and parameters of every row that has any, from the picture down."""
+    met = [line for line in lines if line["madds"]]
+    names = [f"{line['operator']}, {line['input'].replace('x', '·')}" for line in met]
+    with plots.style("cvpr2024"):
+        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.2), layout="constrained")
+        axes = figure.subplots(1, 2, sharey=True)
+        for ax, key, label in zip(axes, ("madds", "parameters"), ("multiply-adds", "parameters"), strict=True):
+            ax.barh(range(len(met)), plots.column(met, key) / 1e6, 0.7, color=plots.MEASURED)
+            total = sum(int(line[key]) for line in met)
+            ax.set(xlabel=f"{label}, millions (of {total:,})", yticks=range(len(met)), yticklabels=names)
+        axes[0].invert_yaxis()
+        return plots.laid_out(figure)
+
+
 def by_formula() -> tuple[int, int]:
     """Of the blocks with stride 1 and an expansion, how many cost h·w·n·t·(n + k² + n'), and how many there are."""
     seen = probes.watch(build(V2), (V2.in_channels, V2.resolution, V2.resolution), (*probes.OPERATORS, Block))
@@ -159,7 +177,12 @@ def run(options: Run) -> None:
     """Count, judge, publish."""
     check_folder(options.out)
     lines = rows()
-    publish(options.out, tables.documents(STEM, CAPTION, HEAD, lines) | tables.claims_file(STEM, claims(lines)))
+    publish(
+        options.out,
+        tables.documents(STEM, CAPTION, HEAD, lines)
+        | tables.claims_file(STEM, claims(lines))
+        | plots.figure_files(draw(lines), STEM),
+    )
 
 
 if __name__ == "__main__":

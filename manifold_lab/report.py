@@ -14,7 +14,7 @@ from manifold_lab import page, paper, summary
 from manifold_lab.doors import enter
 from manifold_lab.errors import InputError, one_of
 from manifold_lab.files import check_folder, publish, text
-from manifold_lab.paper import Erratum, Finding
+from manifold_lab.paper import Finding
 from manifold_lab.tables import MISSING, Lines, markdown, percent, read_csv
 
 
@@ -90,15 +90,11 @@ def beyond(root: Path) -> str:
 
 def errata(root: Path) -> str:
     """What the paper prints wrongly, each with the numbers that show it and the command that computes them."""
-    return "\n".join(f"{erratum.number}. {erratum.says}{_shown(erratum, root)}" for erratum in paper.errata())
-
-
-def _shown(erratum: Erratum, root: Path) -> str:
-    parts = []
-    for source in erratum.shown:
-        parts += [f"{line['measure']}: {paper.number(line)}, by `{line['command']}`" for line in source.lines(root)]
-        parts += [f"lacks runs: `python -m experiments.{source.stem}`"] if not source.lines(root) else []
-    return "".join(f"\n   - {part}" for part in parts)
+    lines = []
+    for erratum in paper.errata():
+        lines.append(f"{erratum.number}. {erratum.says}")
+        lines += [f"   - {said}: **{value}**, by `{command}`" for said, value, command in paper.evidence(erratum, root)]
+    return "\n".join(lines)
 
 
 def document(stem: str) -> Callable[[Path], str]:

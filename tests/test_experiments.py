@@ -1,4 +1,5 @@
 import importlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,9 @@ def test_every_experiment_has_a_card_and_a_smoke_run_that_publishes(path: Path, 
         assert main(module.STUDY, ["--smoke", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
     else:
         module.run(module.Run(smoke=True, out=tmp_path))
-    kinds = {"csv", "md", "tex"} if path.stem.startswith("tab") else {"csv", "png", "pdf"}
+    kinds = {"csv", "md", "tex"} if path.stem.startswith("tab") else {"csv", "png", "pdf", "svg"}
     assert {f"{path.stem}.{kind}" for kind in kinds} <= {made.name for made in tmp_path.iterdir()}
+    assert json.loads((tmp_path / f"{path.stem}.json").read_text(encoding="utf-8"))["seconds"] > 0
     claims = read_csv((tmp_path / f"{path.stem}_claims.csv").read_text(encoding="utf-8"))
     assert claims and {line["verdict"] for line in claims} <= {"holds", "fails", "lacks runs"}
 

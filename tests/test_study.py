@@ -116,11 +116,13 @@ def test_a_long_list_is_cut_and_says_so(typed, monkeypatch) -> None:
 def test_publish_writes_what_the_runs_say_and_fills_the_texts(typed, tmp_path: Path) -> None:
     assert typed("publish") == (2, "error: tiny: no cell is done yet; run python -m experiments.tiny run\n")
     typed("run")
-    (tmp_path / "paper_repro.md").write_text("<!-- begin claims -->\n<!-- end claims -->\n")
+    (tmp_path / "paper_repro.md").write_text("<!-- begin beyond -->\n<!-- end beyond -->\n")
     (tmp_path / "README.md").write_text("")
     status, told = typed("publish")
     assert status == 0 and "holds: values are high" in told and "12 done" in told
-    assert {path.name for path in Path("figures").iterdir()} == {"tiny.csv", "tiny.png", "tiny.pdf", "tiny_claims.csv"}
+    assert {path.name for path in Path("figures").iterdir()} == {
+        f"tiny{end}" for end in (".csv", ".png", ".pdf", ".svg", ".json", "_claims.csv")
+    }
     lines = read_csv(Path("figures/tiny.csv").read_text())
     assert [float(line["value"]) for line in lines] == [s.seed + 0.5 * (s.arm == "better") for s in GRIDS["good"]]
     assert "| here | values are high |" in (tmp_path / "paper_repro.md").read_text()

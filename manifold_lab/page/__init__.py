@@ -35,36 +35,32 @@ EXPLORED = ("pinv", "affine", "exact")
 """The decoders that the explorer computes."""
 SHADES = 16
 """Colours along the curve."""
-REFERENCE = re.compile(r'(\bid="|href="#|url\(#)')
-SVG = re.compile(r'<svg [^>]*viewBox="(?P<box>[^"]*)"[^>]*>(?P<body>.*)</svg>', re.DOTALL)
-NOT_DRAWN = re.compile(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", re.DOTALL)
+NOT_DRAWN = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
+"""Parts of a drawing that nobody sees."""
+SIZE = re.compile(r'viewBox="0 0 (?P<width>[\d.]+) (?P<height>[\d.]+)"')
 
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A published figure: its drawing, for use from many places, and what it shows in words."""
+    """A published figure: its drawing, its size in points, and what it shows in words."""
 
-    stem: str
-    box: str
-    body: str
+    svg: str
+    width: str
+    height: str
     words: str
-
-    @property
-    def size(self) -> list[str]:
-        """Width and height in points."""
-        return self.box.split()[2:]
 
 
 def figures(root: Path, stems: Iterable[str]) -> dict[str, Figure]:
-    """The figures of these experiments, where they have one, with names that are their own."""
+    """The figures of these experiments, where they have one."""
     said = descriptions(root)
     found = {}
     for stem in stems:
         path = root / "figures" / f"{stem}.svg"
-        drawn = SVG.search(path.read_text(encoding="utf-8")) if path.is_file() else None
-        if drawn:
-            body = REFERENCE.sub(rf"\g<1>{stem}-", NOT_DRAWN.sub("", drawn["body"]))
-            found[stem] = Figure(stem, drawn["box"], body, said.get(stem, f"Figure of experiments/{stem}.py"))
+        svg = NOT_DRAWN.sub("", path.read_text(encoding="utf-8")).strip() if path.is_file() else ""
+        size = SIZE.search(svg)
+        if size:
+            words = said.get(stem, f"Figure of experiments/{stem}.py")
+            found[stem] = Figure(re.sub(r"\n\s*", "\n", svg), size["width"], size["height"], words)
     return found
 
 
@@ -159,9 +155,9 @@ def build(root: Path) -> str:
         "verdicts": paper.VERDICTS,
         "counts": Counter(one.verdict for one in [*asked, *besides]),
         "stands": paper.counts(one.verdict for one in asked),
-        "errata": [(one, [line for source in one.shown for line in source.lines(root)]) for one in paper.errata()],
+        "errata": [(one, paper.evidence(one, root)) for one in paper.errata()],
         "figures": figures(root, stems),
         "tables": tables(root, stems),
     }
     look = {"colours": colours(), "shades": shades(), "explorer": json.dumps(explorer())}
-    return _environment().get_template("page.html.j2").render(**shown, **look, number=paper.number, piece=_piece)
+    return _environment().get_template("page.html.j2").render(**shown, **look, piece=_piece)

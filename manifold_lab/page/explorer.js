@@ -38,7 +38,7 @@
   const plain = (value) => (value < 1e-12 ? "0" : value < 1e-3 ? value.toExponential(1) : value.toPrecision(3));
 
   const at = ([a, b]) => `${a.toFixed(4)} ${(-b).toFixed(4)}`;
-  const dots = (points) => points.map((point) => `M${at(point)}h0`).join("");
+  
   const line = (points) => (points.length ? `M${points.map(at).join("L")}` : "");
 
   // Stretches of neighbouring points for which `wanted` holds, within each shade of the curve.
@@ -60,7 +60,7 @@
   // One panel: ghost and gap behind, what is kept coloured along the curve, lost points as crosses.
   function draw(svg, points, kept, ghost, scale) {
     const scaled = points.map(([a, b]) => [a / scale, b / scale]);
-    const lost = scaled.filter((_, point) => !kept[point] && point % data.lostEvery === 0);
+    const lost = scaled.filter((_, point) => !kept[point]).filter((_, place) => place % data.lostEvery === 0);
     const lostFlags = kept.map((flag) => !flag);
     const behind = ghost?.map(([a, b]) => [a / scale, b / scale]);
     const parts = [];

@@ -6,10 +6,10 @@ const allClaims = [...document.querySelectorAll(".claim")];
 
 function applyFilter() {
   const verdicts = new Set([...filter.querySelectorAll("input:checked")].map((box) => box.value));
-  const words = filter.elements.words.value.toLowerCase().split(/\s+/);
+  const phrase = filter.elements.words.value.trim().toLowerCase();
   for (const claim of allClaims) {
-    const text = claim.firstElementChild.textContent.toLowerCase();
-    claim.hidden = !verdicts.has(claim.dataset.verdict) || !words.every((word) => text.includes(word));
+    const text = claim.firstElementChild.textContent.replace(/\s+/g, " ").toLowerCase();
+    claim.hidden = !verdicts.has(claim.dataset.verdict) || !text.includes(phrase);
   }
   const shown = allClaims.filter((claim) => !claim.hidden).length;
   filter.querySelector("output").textContent = `${shown} of ${allClaims.length} shown`;
@@ -18,10 +18,21 @@ filter.addEventListener("input", applyFilter);
 filter.addEventListener("submit", (event) => event.preventDefault());
 applyFilter();
 
-// The first table of a claim is opened with it.
+// A drawing of the page as the address of an image, made once.
+const drawings = new Map();
+function drawingOf(name) {
+  if (!drawings.has(name)) {
+    const { textContent, type } = document.querySelector(`script[type="image/svg+xml"][data-name="${name}"]`);
+    drawings.set(name, URL.createObjectURL(new Blob([textContent], { type })));
+  }
+  return drawings.get(name);
+}
+
+// The figure and the first table of a claim are opened with it.
 for (const claim of allClaims) {
   claim.addEventListener("toggle", () => {
-    const first = claim.querySelector("details.table");
+    const figure = claim.querySelector("img"), first = claim.querySelector("details.table");
+    if (claim.open && figure) figure.src = drawingOf(figure.dataset.name);
     if (claim.open && first && !claim.dataset.seen) first.open = true;
     claim.dataset.seen = "yes";
   });

@@ -109,7 +109,7 @@ class Finding:
     @property
     def command(self) -> str:
         """What runs it again."""
-        return self.lines[0]["command"] if self.lines else f"python -m experiments.{self.stem}" if self.stem else ""
+        return self.lines[0]["command"] if self.lines else _command(self.stem) if self.stem else ""
 
     @property
     def commit(self) -> str:
@@ -120,6 +120,10 @@ class Finding:
     def cost(self) -> str:
         """What it took."""
         return span(self.made["seconds"]) if "seconds" in self.made else MISSING
+
+
+def _command(stem: str) -> str:
+    return f"python -m experiments.{stem}"
 
 
 def counts(verdicts: Iterable[str]) -> str:
@@ -155,7 +159,7 @@ def number(line: dict[str, str]) -> str:
     if low == high:
         return f"{value:,.0f}" if value.is_integer() else f"{value:.4g}"
     ends = "no interval" if math.isnan(low) else f"{low:.4g} to {high:.4g}"
-    return f"{value:.4g} ({ends}; n = {int(line['n']):,})"
+    return f"{value:.4g} ({ends}; n = {int(line['n']):,})"
 
 
 @cache
@@ -182,6 +186,16 @@ def errata() -> tuple[Erratum, ...]:
     )
 
 
+def evidence(erratum: Erratum, root: Path) -> list[tuple[str, str, str]]:
+    """What shows an erratum: what was measured, the value, the command that measures it again."""
+    found = []
+    for source in erratum.shown:
+        lines = source.lines(root)
+        found += [(f"{line['says']}: {line['measure']}", number(line), line["command"]) for line in lines]
+        found += [] if lines else [(f"experiment {source.stem}", LACKS_RUNS, _command(source.stem))]
+    return found
+
+
 def published(root: Path) -> dict[str, Lines]:
     """Every experiment's claims as published, by stem.
 
@@ -205,8 +219,9 @@ def findings(root: Path, asked: Iterable[Claim] | None = None) -> list[Finding]:
 
 
 def beyond(root: Path) -> list[Finding]:
-    """What was decided besides: the published rows that no claim of the paper asks for, each a claim of its own."""
+    """What was decided besides: the published rows that no claim and no erratum asks for, each a claim of its own."""
     asked = [line for finding in findings(root) for line in finding.lines]
+    asked += [line for erratum in errata() for source in erratum.shown for line in source.lines(root)]
     return [
         Finding(Claim(line["place"], line["says"], source=Source(stem, line["says"], line["measure"])), [line],
                 _made(root, stem))

@@ -23,7 +23,7 @@ def check_types(spec: Any) -> None:
     Raises:
         InputError: naming the field, the smallest part that does not fit and what is allowed there.
     """
-    for name, kind in _annotations(type(spec)).items():
+    for name, kind in _annotations(spec.__class__).items():
         found = _misfit(getattr(spec, name), kind)
         if found is not None:
             part, allowed = found

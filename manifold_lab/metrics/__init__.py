@@ -19,15 +19,25 @@ from manifold_lab.metrics.neighbourhood import (
     linear_r2,
     trustworthiness,
 )
-from manifold_lab.metrics.spectrum import effective_rank, participation_ratio
+from manifold_lab.metrics.spectrum import (
+    covariance_shares,
+    directions_for,
+    effective_rank,
+    effective_rank_of,
+    participation_ratio,
+    participation_ratio_of,
+)
 
 __all__ = [
     "Neighbours",
     "active_count",
     "collapsed_pairs",
     "continuity",
+    "covariance_shares",
     "dimension_loss",
+    "directions_for",
     "effective_rank",
+    "effective_rank_of",
     "information_imbalance",
     "knn_r2",
     "known_channel_information",
@@ -35,6 +45,7 @@ __all__ = [
     "maximum_likelihood",
     "neighbours",
     "participation_ratio",
+    "participation_ratio_of",
     "preserved",
     "preserved_on_manifold",
     "scale_scan",

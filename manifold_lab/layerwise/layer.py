@@ -65,10 +65,10 @@ class Layer:
         self.pictures = Reservoir(room.pictures, stream(seed, "pictures", self.name))
         self.paired = True
 
-    @property
-    def window(self) -> Window | None:
-        """Which of its outputs are active; None for what is no activation."""
-        return window(self.module)
+        self.window: Window | None = window(self.module)
+        tells = not kinds(self.module) or isinstance(self.module, nn.Linear | nn.LayerNorm)
+        self.operator = self.module if tells else self.chain.operator
+        """What tells where the channels of its output are."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -106,8 +106,7 @@ class Layer:
             return
         self.calls += 1
         self.batches.append(len(y))
-        operator = self.module if not kinds(self.module) or isinstance(self.module, nn.Linear | nn.LayerNorm) else None
-        axis = channels_at(y, operator or self.chain.operator)
+        axis = channels_at(y, self.operator)
         self._see(y, axis)
         takers: dict[str, Callable[[Tensor, int], None]] = {
             COUNTS: self._count, COVARIANCE: self.covariance.add, SAMPLE: self._sample, PICTURES: self._picture,

@@ -32,12 +32,10 @@ def blocks(
         yield from picture.reshape(-1, width).split(step)
 
 
-def like(x: Tensor, rows: int) -> Tensor:
-    """Room for `rows` rows in the layout of the rows of `x`, in the precision that marks need."""
-    kind = torch.float64 if x.dtype == torch.float64 else torch.float32
-    across = x.stride(0) < x.stride(1)
-    room = torch.empty((x.shape[1], rows) if across else (rows, x.shape[1]), dtype=kind, device=x.device)
-    return room.t() if across else room
+def like(block: Tensor) -> Tensor:
+    """Room for a block in its own layout, in the precision that marks need."""
+    kind = torch.float64 if block.dtype == torch.float64 else torch.float32
+    return torch.empty_like(block, dtype=kind, memory_format=torch.preserve_format)
 
 
 @dataclass
@@ -77,15 +75,20 @@ class ActiveCounts:
         return active.sum(1)
 
     def _marked(self, y: Tensor, channels: int, marks: "Marks") -> Tensor:
-        """The fast way: two products per block, of its marks with ones."""
-        sums, room = [], None
+        """The fast way: two products per block, of its marks with ones; the sums are split up at the end."""
+        down, across, room = [], [], None
         for block in blocks(y, channels, marks.positions):
-            room = like(block, len(block)) if room is None or len(room) < len(block) else room
-            marked = marks.mark(block, room[: len(block)])
-            sums.append(torch.mv(marked, marked.new_ones(marked.shape[1])))
-            across = torch.mv(marked.t(), marked.new_ones(len(marked)))
-            self._channels(*marks.split(across), ~torch.isfinite(across))
-        return marks.split(torch.cat(sums))[0]
+            if room is None or room.shape != block.shape:
+                room = like(block)
+                wide, long = room.new_ones(block.shape[1]), room.new_ones(len(block))
+            marked = marks.mark(block, room)
+            down.append(torch.mv(marked, wide))
+            across.append(torch.mv(marked.t(), long))
+        sums = torch.stack(across)
+        bad = ~torch.isfinite(sums).all(0)
+        active, high = marks.split(sums)
+        self._channels(active.sum(0), high.sum(0), bad)
+        return marks.split(torch.cat(down))[0]
 
     def _channels(self, active: Tensor, high: Tensor, bad: Tensor) -> None:
         self.active += active
@@ -134,8 +137,11 @@ class Marks:
 
     def split(self, sums: Tensor) -> tuple[Tensor, Tensor]:
         """Counts of active and of clipped outputs, of sums that are finite."""
-        whole = (sums.nan_to_num(0, 0, 0) / self.unit).to(torch.int64)
-        return (whole, torch.zeros_like(whole)) if self.clip is None else (whole % self.clip, whole // self.clip)
+        whole = sums.nan_to_num_(0, 0, 0) if self.unit == 1 else sums.nan_to_num_(0, 0, 0).div_(self.unit)
+        if self.clip is None:
+            return whole.long(), torch.zeros_like(whole, dtype=torch.int64)
+        high = (whole / self.clip).floor_()  # exact: the quotient of whole numbers below EXACT
+        return whole.sub_(high, alpha=self.clip).long(), high.long()
 
 
 @dataclass
@@ -146,15 +152,19 @@ class Constants:
     constant: Bool[Tensor, " channels"] | None = None
 
     def add(self, u: Tensor, channels: int) -> None:
-        """Look at one batch; on a CPU, only at the channels that have not moved yet."""
-        for block in blocks(u, channels):
-            if self.constant is None or self.reference is None:
-                self.reference, self.constant = block[0].clone(), torch.ones_like(block[0], dtype=torch.bool)
-            if u.device.type == "cpu":
-                left = self.constant.nonzero().flatten()
-                self.constant[left] = (block[:, left] == self.reference[left]).all(0)
-            else:
+        """Look at one batch; on a CPU, after the first, only at the channels that have not moved yet."""
+        if self.constant is None or self.reference is None:
+            self.reference = u.movedim(channels, -1).flatten(0, -2)[0].clone()
+            self.constant = torch.ones_like(self.reference, dtype=torch.bool)
+            for block in blocks(u, channels):
                 self.constant &= (block == self.reference).all(0)
+        elif u.device.type == "cpu":
+            left = self.constant.nonzero().flatten()
+            if len(left):
+                still = u.index_select(channels, left).movedim(channels, -1) == self.reference[left]
+                self.constant[left] = still.flatten(0, -2).all(0)
+        else:
+            self.constant &= (u.movedim(channels, -1) == self.reference).flatten(0, -2).all(0)
 
 
 @dataclass

@@ -13,43 +13,30 @@ Differs  The paper does not say which 17 sites it draws, on which pictures, or w
 """
 
 import dataclasses
-import functools
-import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.progress import track
-from torch import Tensor, nn
 
-from manifold_lab import data, figure7, pictures, plots, stats, store, sweep, tables, weights
-from manifold_lab.data import DataOptions
+from manifold_lab import figure7, plots, stats, store, tables
 from manifold_lab.doors import enter
 from manifold_lab.errors import InputError, at_least
 from manifold_lab.files import check_folder, csv_text, publish, text
-from manifold_lab.layerwise import Probe
-from manifold_lab.mobilenet import Network, build
-from manifold_lab.netspec import CIFAR, DIGITS, V2, NetworkSpec
+from manifold_lab.looks import INITIAL, TRAINED, TRAINING, Look, Source, Training, looked
+from manifold_lab.netspec import CIFAR, DIGITS, V2
 from manifold_lab.plots import LOST, MEASURED, column, pick
-from manifold_lab.spec import key, stream
 from manifold_lab.stats import Estimate
-from manifold_lab.store import Cell, Result
+from manifold_lab.store import Cell
 from manifold_lab.tables import Claim, Lines
-from manifold_lab.train import PRESETS, Bookkeeping, Recipe, train
+from manifold_lab.train import PRESETS
 
 STEM = "fig7_activations"
 COMMAND = f"python -m experiments.{STEM}"
-INITIAL, TRAINED, TRAINING = "initial", "trained", "training"
-SILENT = 1e-10
-"""A batch norm's running variance below which its channel never varied in training."""
-STAGES = (1, 10, 100)
-"""Pictures after which the minimum is looked at, besides the end."""
 SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
 COLUMNS = ("network", "seed", "images", "layer", "drawn", "pictures", "channels", "threshold", "active_min", "active_q05",
            "active_q25", "active_mean", "active_q50", "active_q75", "active_q95", "active_max", "fraction_min",
@@ -79,46 +66,22 @@ class Run:
     """Folder for the csv files and the figure."""
 
 
-@dataclass(frozen=True)
-class Look:
-    """A network of a spec at step 0, by seed, or trained, and the pictures it is looked into with."""
-
-    kind: str
-    seed: int
-    network: NetworkSpec
-    pictures: str
-    """The first digits of their file's SHA-256, or a word."""
-    count: int
-
-
-@dataclass(frozen=True)
-class Training:
-    """A training that is looked into whenever it is evaluated, with so many validation pictures."""
-
-    network: NetworkSpec
-    recipe: Recipe
-    data: str
-    seed: int
-    count: int = 500
-
-
 def looks(options: Run) -> list[Look]:
     """Three seeds at step 0, and the trained network.
 
     Raises:
         InputError: if no pictures are named.
     """
-    if options.smoke:
-        return [Look(kind, seed, SMALL, "random", 20) for kind, seed in
-                ((INITIAL, 0), (INITIAL, 1), (INITIAL, 2), (TRAINED, 0))]  # fmt: skip
-    if options.pictures is None:
+    if options.pictures is None and not options.smoke:
         raise InputError("pictures: none given; name an .npz of jpeg, offsets and labels with --pictures, or --smoke")
-    try:
-        digest = hashlib.sha256(options.pictures.read_bytes()).hexdigest()[:16]
-    except OSError as error:
-        raise InputError(f"pictures: {options.pictures} cannot be read ({error.strerror})") from None
-    initial = [Look(INITIAL, seed, V2, digest, options.count) for seed in range(3)]
-    return [*initial, Look(TRAINED, 0, V2, digest, options.count)]
+    spec, count = (SMALL, 20) if options.smoke else (V2, options.count)
+    digest = source(options).digest
+    return [*(Look(INITIAL, seed, spec, digest, count) for seed in range(3)), Look(TRAINED, 0, spec, digest, count)]
+
+
+def source(options: Run) -> Source:
+    """Where things are; for smoke, nowhere."""
+    return Source(None if options.smoke else options.pictures, options.weights, options.batch, options.runs)
 
 
 def trainings(smoke: bool) -> list[Training]:
@@ -128,94 +91,6 @@ def trainings(smoke: bool) -> list[Training]:
         return [Training(DIGITS, recipe, "digits", seed, 50) for seed in range(3)]
     recipe = dataclasses.replace(PRESETS["cifar"], images=20_000, evaluate_every=2_500, warmup_epochs=0.1)
     return [Training(dataclasses.replace(CIFAR, width=0.35), recipe, "cifar10", seed) for seed in range(3)]
-
-
-def shown(look: Look, options: Run) -> Iterator[Tensor]:
-    """Batches of the pictures."""
-    if options.smoke:
-        chance, side = stream(0, "smoke"), look.network.resolution
-        x = torch.randint(0, 256, (look.count, 3, side, side), generator=chance, dtype=torch.uint8)
-    else:
-        assert options.pictures is not None
-        x = pictures.load(options.pictures).x[: look.count]
-    for part in x.split(options.batch):
-        yield pictures.normalised(part, pictures.IMAGENET)
-
-
-def network(look: Look, options: Run) -> Network:
-    """The network, in the mode that it is looked at: at step 0, training."""
-    if look.kind == INITIAL or options.smoke:
-        return build(look.network, stream(look.seed, "weights")).train(look.kind == INITIAL)
-    if options.weights is not None:
-        return weights.load_weights(V2, options.weights)
-    return weights.fetch_weights(V2, "mobilenet_v2")
-
-
-def measure(look: Look, _folder: Path, options: Run) -> Result:
-    """Every ReLU6 site of a network on all pictures; after how many of STAGES its minimum fell below the threshold."""
-    model, seen, early = network(look, options), 0, dict[str, int]()
-    with torch.inference_mode(), Probe(model) as probe:
-        for x in track(shown(look, options), look.kind, total=-(-look.count // options.batch)):
-            for part in x.split(1) if not seen and look.kind == TRAINED else (x,):
-                model(part)
-                seen += len(part)
-                if seen in STAGES or seen == look.count:
-                    below = [row["layer"] for row in probe.table() if row["below_threshold"]]
-                    early = {str(name): early.get(str(name), seen) for name in below}
-    rows = [{**row, "first_below": early.get(str(row["layer"])), "pictures": seen} | silent(model, probe, str(row["layer"]))
-            for row in probe.table()]  # fmt: skip
-    return Result({"layers": len(rows)}, rows)
-
-
-def silent(model: nn.Module, probe: Probe, layer: str) -> dict[str, int]:
-    """Channels whose norm never varied in training, and how many of them have an input that is constant here."""
-    norm, constant = model.get_submodule(layer.removesuffix("act") + "norm"), probe.layers[layer].constants.constant
-    assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None and constant is not None
-    still = norm.running_var < SILENT
-    return {"silent_norm": int(still.sum()), "both": int((still & constant).sum())}
-
-
-def along(training: Training, _folder: Path) -> Result:
-    """Train, and look into the network at step 0 and at every evaluation."""
-    options = DataOptions(resolution=training.network.resolution)
-    shown = data.load(training.data, seed=training.seed, options=options)
-    model, rows = build(training.network, stream(training.seed, "weights")), list[dict[str, object]]()
-    size = training.recipe.batch_size
-
-    def look(step: int) -> None:
-        model.train(step == 0)
-        with torch.no_grad(), Probe(model) as probe:
-            kept = {name: value.clone() for name, value in model.state_dict().items()}
-            for x, _ in first(shown.evaluation("validation", 100), training.count // 100 or 1):
-                model(x.contiguous(memory_format=torch.channels_last))
-            model.load_state_dict(kept)
-        model.train()
-        rows.extend({**row, "images": step * size, "pictures": training.count} for row in probe.table())
-
-    look(0)
-    every = max(1, training.recipe.evaluate_every // size)
-    keeping = Bookkeeping(None, look_every=every, bar=False, tell=lambda step, _steps, _speed: look(step))
-    train(model, shown, training.recipe, seed=training.seed, bookkeeping=keeping)
-    return Result({"layers": len(rows)}, rows)
-
-
-def first(batches: Iterator[tuple[Tensor, Tensor]], count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """So many batches."""
-    for _, batch in zip(range(count), batches, strict=False):
-        yield batch
-
-
-def done(spec: Look | Training, options: Run) -> Cell:
-    """What was measured of a spec, measured now where it never was.
-
-    Raises:
-        InputError: where that does not end well.
-    """
-    work = sweep.Work(along if isinstance(spec, Training) else functools.partial(measure, options=options))
-    cell = sweep.run_cell(work, store.state(spec, options.runs / STEM / key(spec)))
-    if cell.state != store.DONE:
-        raise InputError(f"{cell.folder}: it is {cell.state}; {cell.note}")
-    return cell
 
 
 def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
@@ -336,7 +211,9 @@ def draw(lines: Lines) -> Figure:
     with plots.style("cvpr2024"):
         figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 4.1), layout="constrained")
         axes = figure.subplots(2, 3, width_ratios=(1, 1, 0.72))
-        for place, (kind, title) in enumerate(((INITIAL, "step 0, first of {n} seeds"), (TRAINED, "trained on ImageNet"))):
+        for place, (kind, title) in enumerate(
+            ((INITIAL, "step 0, first of {n} seeds"), (TRAINED, "trained on ImageNet"))
+        ):
             mine = pick(lines, network=kind)
             one = pick(mine, seed=seeds(mine)[0])
             for ax, fraction in zip(axes[:, place], (False, True), strict=True):
@@ -369,10 +246,14 @@ def draw_training(axes: Sequence[Axes], lines: Lines) -> None:
         mine = pick(lines, seed=seed)
         moments = sorted({int(line["images"]) for line in mine})
         at = [pick(mine, images=str(moment)) for moment in moments]
-        axes[0].plot(np.array(moments) / 1000, [column(one, "fraction_mean").mean() for one in at], color=MEASURED, lw=0.8)
+        axes[0].plot(
+            np.array(moments) / 1000, [column(one, "fraction_mean").mean() for one in at], color=MEASURED, lw=0.8
+        )
         axes[1].plot(np.array(moments) / 1000, [spread(one).mean() for one in at], color=LOST, lw=0.8)
     axes[0].set(ylabel="active, fraction, mean", ylim=(0, 1))
-    axes[0].set_title(f"training on {'CIFAR-10' if len(lines) > 600 else 'digits'}, {len(seeds(lines))} seeds", loc="left")
+    axes[0].set_title(
+        f"training on {'CIFAR-10' if len(lines) > 600 else 'digits'}, {len(seeds(lines))} seeds", loc="left"
+    )
     axes[1].set(ylabel="5 to 95 % band, fraction", xlabel="pictures seen, thousands", ylim=(0, None))
 
 
@@ -385,7 +266,8 @@ def run(options: Run) -> None:
     kinds = {INITIAL, TRAINED, TRAINING}
     if options.only and options.only not in kinds:
         raise InputError(f"only: {options.only!r} is unknown; allowed: {', '.join(sorted(kinds))}")
-    cells = [done(spec, options) for spec in wanted if options.only in ("", getattr(spec, "kind", TRAINING))]
+    place = source(options)
+    cells = [looked(spec, place, STEM) for spec in wanted if options.only in ("", getattr(spec, "kind", TRAINING))]
     if options.only:
         return
     found = rows(cells)

@@ -74,7 +74,9 @@ def folder(path: Path, count: int, size: tuple[int, int]) -> UInt8[Tensor, "n ch
         try:
             x = _decoded(file.read_bytes())[None]
         except OSError as error:
-            raise InputError(f"pictures: {file} cannot be read ({type(error).__name__}); replace or delete it") from None
+            raise InputError(
+                f"pictures: {file} cannot be read ({type(error).__name__}); replace or delete it"
+            ) from None
         scale = 8 / 7 * max(wanted / side for wanted, side in zip(size, x.shape[2:], strict=True))
         x = resized(x, (round(x.shape[2] * scale), round(x.shape[3] * scale)))
         top, left = (x.shape[2] - size[0]) // 2, (x.shape[3] - size[1]) // 2

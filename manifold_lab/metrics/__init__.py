@@ -10,7 +10,7 @@ from manifold_lab.metrics.activity import (
     preserved,
     preserved_on_manifold,
 )
-from manifold_lab.metrics.dimension import Neighbours, maximum_likelihood, neighbours, scale_scan, two_nn
+from manifold_lab.metrics.dimension import Neighbours, likelihood_error, maximum_likelihood, neighbours, scale_scan, two_nn
 from manifold_lab.metrics.information import known_channel_information
 from manifold_lab.metrics.neighbourhood import (
     continuity,
@@ -41,6 +41,7 @@ __all__ = [
     "information_imbalance",
     "knn_r2",
     "known_channel_information",
+    "likelihood_error",
     "linear_r2",
     "maximum_likelihood",
     "neighbours",

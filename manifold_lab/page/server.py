@@ -1,5 +1,6 @@
 """The page for a browser on this machine."""
 
+import contextlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from manifold_lab.errors import InputError
@@ -38,8 +39,7 @@ def serve(page: str, port: int) -> None:
 
     Raises:
         InputError: for a port that is not free, or none.
-        KeyboardInterrupt: when stopped.
     """
-    with server(page, port) as made:
+    with server(page, port) as made, contextlib.suppress(KeyboardInterrupt):
         print(f"http://{LOOPBACK}:{made.server_port}/ until Ctrl-C", flush=True)
         made.serve_forever()

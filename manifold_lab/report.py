@@ -4,18 +4,19 @@ A text holds blocks between `<!-- begin NAME -->` and `<!-- end NAME -->`; each 
 The page is another function of them.
 """
 
+import dataclasses
 import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from manifold_lab import page, paper, summary
+from manifold_lab import mobilenet, netspec, network, page, paper, summary
 from manifold_lab.doors import enter
 from manifold_lab.errors import InputError, one_of
 from manifold_lab.files import check_folder, publish, text
 from manifold_lab.paper import Finding
-from manifold_lab.tables import MISSING, Lines, markdown, percent, read_csv
+from manifold_lab.tables import MISSING, Lines, markdown, percent, read_csv, sentence
 
 
 @dataclass(frozen=True)
@@ -182,9 +183,24 @@ def training_speed(root: Path) -> str:
     return markdown(head, body) + f"\n\n{note} {told}"
 
 
+def network_door(_root: Path) -> str:
+    """The beginning and the end of what the network's door prints."""
+    made = mobilenet.build(dataclasses.replace(netspec.V2, width=0.5))
+    lines = network.table(made)
+    rows = [lines[0], *lines[3:6], lines[-1]]
+    return f"{markdown(network.HEAD, rows)}\n\n{network.totals(made)}"
+
+
+def study_door(root: Path) -> str:
+    """What publishing Figure 6a says."""
+    return "\n".join(f"- {sentence(line)}" for line in _read(root / "figures" / "fig6a_nonlinearity_claims.csv"))
+
+
 BLOCKS: dict[str, Callable[[Path], str]] = {
     "spiral-table": spiral_table,
     "spiral-words": spiral_words,
+    "network-door": network_door,
+    "study-door": study_door,
     "claims": claims,
     "errata": errata,
     "beyond": beyond,
@@ -243,7 +259,8 @@ def refresh(options: Options) -> None:
         if options.check and fresh != content:
             raise InputError(f"{name} and the csv files differ; run python -m manifold_lab.report")
         if fresh != content:
-            publish(options.root, {name: text(fresh)})
+            path = options.root / name
+            publish(path.parent, {path.name: text(fresh)})
 
 
 if __name__ == "__main__":

@@ -215,7 +215,7 @@ def publish_study(study: Study, options: Publish) -> None:
     )
     console = Console()
     for claim in judged:
-        console.print(f"{claim.verdict}: {claim.says} ({claim.place})", highlight=False, soft_wrap=True)
+        console.print(tables.sentence(claim.record()), highlight=False, soft_wrap=True)
     commits = {run["commit"] for run in done}
     console.print(
         f"{counts(cells)}, of {len(commits)} commits; written: {', '.join(map(str, written))}", soft_wrap=True

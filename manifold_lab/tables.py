@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
@@ -75,6 +75,11 @@ class Claim:
         }
 
 
+def sentence(claim: Mapping[str, str]) -> str:
+    """A line of a csv of claims, in words."""
+    return f"{claim['verdict']}: {claim['says']} ({claim['place']}); {claim['measure']}"
+
+
 CLAIM_COLUMNS = ("place", "says", "measure", "estimate", "low", "high", "n", "verdict", "command")
 
 
@@ -134,9 +139,15 @@ def terminal(title: str, head: Sequence[str], sections: Iterable[Sequence[Sequen
 
 
 def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """A markdown table, numbers to the right."""
-    lines = [head, ["---:"] * len(head), *body]
+    """A markdown table, columns of numbers to the right."""
+    rows = list(body)
+    sides = ["---:" if all(map(_numeric, cells)) else "---" for cells in zip(*rows, strict=True)] or ["---"] * len(head)
+    lines = [head, sides, *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _numeric(cell: str) -> bool:
+    return cell in ("", MISSING) or cell.lstrip("+-−")[:1].isdigit()
 
 
 def latex(caption: str, label: str, head: Sequence[str], body: Iterable[Sequence[str]]) -> str:

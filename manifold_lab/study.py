@@ -147,7 +147,7 @@ def run(study: Study, options: Run) -> int:
 def _work(study: Study, options: Run) -> sweep.Work:
     wait = options.wait or isinstance(options, Publish)
     return sweep.Work(study.measure, options.workers, study.command(options), options.processes_per_cell,
-                      options.cells_per_job, options.slurm, wait)  # fmt: skip
+                      options.cells_per_job, options.slurm, wait, study.folder(options))  # fmt: skip
 
 
 def run_cells(study: Study, options: Cells) -> int:

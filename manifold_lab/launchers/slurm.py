@@ -36,9 +36,9 @@ def launch(work: Work, cells: Sequence[Cell]) -> Generator[Cell, None, None]:
     Raises:
         InputError: where submitit or Slurm is missing or refuses; what was handed over before stays in the queue.
     """
-    if not cells:
+    runs = work.runs
+    if not cells and not (runs / jobs.FOLDER).exists():
         return
-    runs = cells[0].folder.parent
     with jobs.only_submitter(runs):
         jobs.close_ended(runs)
         now = jobs.view(runs, [store.state(cell.spec, cell.folder) for cell in cells])

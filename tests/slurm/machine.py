@@ -1,4 +1,4 @@
-"""A whole Slurm of four nodes on this machine, in a folder and on ports of its own: python tests/slurm/machine.py FOLDER.
+"""A Slurm of four nodes on this machine, in a folder and on ports of its own: python tests/slurm/machine.py FOLDER.
 
 munge, slurmctld, a slurmd for each node and, with accounting, mariadbd and slurmdbd; no systemd. All that is started is
 ended by its pid. Outside of the folder it adds lines to /etc/hosts, by which the nodes find one another, and takes them
@@ -41,8 +41,8 @@ def why_not() -> str:
 def install(accounting: bool) -> None:
     """Debian's packages, where they are missing."""
     wanted = PACKAGES + (ACCOUNTING if accounting else ())
-    known = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${Status}\n", *wanted], capture_output=True, text=True,
-                           check=False).stdout  # fmt: skip
+    ask = ["dpkg-query", "-W", "-f", "${Package} ${Status}\n", *wanted]
+    known = subprocess.run(ask, capture_output=True, text=True, check=False).stdout
     missing = [name for name in wanted if f"{name} install ok installed" not in known]
     if missing:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -147,7 +147,8 @@ class Machine:
                        check=True, capture_output=True)  # fmt: skip
         self.run("mariadbd", "--no-defaults", "--user=root", f"--datadir={data}", f"--socket={sql_socket}",
                  "--bind-address=127.0.0.1", f"--port={sql_port}", "--innodb-buffer-pool-size=32M",
-                 "--innodb-flush-log-at-trx-commit=0", f"--pid-file={self.folder}/mariadbd.pid", name="mariadbd")  # fmt: skip
+                 "--innodb-flush-log-at-trx-commit=0", f"--pid-file={self.folder}/mariadbd.pid",
+                 name="mariadbd")  # fmt: skip
 
         def sql(words: str) -> bool:
             command = ["mariadb", "--no-defaults", "-S", str(sql_socket), "-e", words]

@@ -23,12 +23,12 @@ from manifold_lab.train import Bookkeeping, Recipe, ranks, train
 BATCH = 63
 """Odd, so that the two parts of a batch differ."""
 RECIPE = Recipe(
-    images=20 * BATCH, batch_size=BATCH, ema_decay=0.99, label_smoothing=0.1, clip_norm=1.0,
+    images=20 * BATCH, batch_size=BATCH, learning_rate=0.01, ema_decay=0.99, label_smoothing=0.1, clip_norm=1.0,
     augmentation=Augmentation(pad=1, flip=True, cutout=2),
 )  # fmt: skip
-RECIPES = {"sgd": RECIPE, "rmsprop": dataclasses.replace(RECIPE, optimizer="rmsprop", learning_rate=0.01)}
+RECIPES = {"sgd": RECIPE, "rmsprop": dataclasses.replace(RECIPE, optimizer="rmsprop")}
 ROUNDING = 1e-6
-"""Of losses and weights near one, after twenty steps in double precision of a loss in single precision."""
+"""Of losses and weights near one, after twenty small steps in double precision of a loss in single precision."""
 
 
 class Wide(nn.Module):

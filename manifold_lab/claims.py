@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from manifold_lab.files import machine
+
 BEAT = 15.0
 """Seconds between two touches of a claim by its holder."""
 LOST = 150.0
@@ -137,21 +139,12 @@ def _read(folder: Path, number: int) -> Claim:
 def _this_process() -> Owner:
     process, told = psutil.Process(), os.environ
     restart = int(told.get("SLURM_RESTART_COUNT") or 0)
-    return Owner(host(), _machine(), process.pid, process.create_time(), told.get(JOB, ""), restart)
+    return Owner(host(), machine(), process.pid, process.create_time(), told.get(JOB, ""), restart)
 
 
 def host() -> str:
     """The machine's name, or its node's where a queue gave it one."""
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-
-
-def _machine() -> str:
-    """Equal for two processes where a pid means the same to both: one start of one kernel, one namespace of pids."""
-    try:
-        start = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        return f"{start} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return socket.gethostname()
 
 
 def _has_ended(owner: Owner | None) -> bool | None:

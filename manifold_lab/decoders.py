@@ -58,13 +58,19 @@ def fit_affine(train: Moments) -> Affine:
 
     A ridge of eps^(2/3) of the mean variance keeps channels that never fire, and pairs of channels that always agree,
     from blowing up; it costs a relative error of that order.
+
+    Raises:
+        InputError: where the mean of y hides its spread in this precision.
     """
     covariance = train.yy - train.y.unsqueeze(-1) * train.y.unsqueeze(-2)
     cross = train.xy - train.x.unsqueeze(-1) * train.y.unsqueeze(-2)
     variance = torch.diagonal(covariance, dim1=-2, dim2=-1)
     floor = torch.finfo(covariance.dtype).tiny
     ridge = torch.finfo(covariance.dtype).eps ** (2 / 3) * variance.mean(-1, keepdim=True) + floor
-    factor = torch.linalg.cholesky(covariance + torch.diag_embed(ridge.expand_as(variance)))
+    factor, failed = torch.linalg.cholesky_ex(covariance + torch.diag_embed(ridge.expand_as(variance)))
+    if failed.any():
+        precision = str(covariance.dtype).removeprefix("torch.")
+        raise InputError(f"bias: outputs so far from zero hide their spread in {precision}; give a smaller bias")
     weight = torch.cholesky_solve(cross.mT, factor).mT
     return Affine(weight, train.x - (weight @ train.y.unsqueeze(-1)).squeeze(-1))
 

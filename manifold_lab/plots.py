@@ -114,8 +114,8 @@ def writer(figure: Figure, style_name: str) -> Writer:
 
 
 def figure_files(figure: Figure, stem: str, style_name: str = "cvpr2024") -> dict[str, Writer]:
-    """The figure as an experiment publishes it."""
-    return {f"{stem}.{kind}": writer(figure, style_name) for kind in ("png", "pdf")}
+    """The figure as an experiment publishes it: to look at, for papers, and for the report page."""
+    return {f"{stem}.{kind}": writer(figure, style_name) for kind in FORMATS}
 
 
 def pick(lines: Lines, **wanted: str) -> list[dict[str, str]]:

@@ -2,10 +2,16 @@
 
 import functools
 import importlib.metadata
+import json
 import platform
 import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import psutil
 import torch
 
 
@@ -46,3 +52,31 @@ def device() -> str:
         return next(line.partition(": ")[2] for line in told.splitlines() if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a published result came to be: the commits of the code that measured, what it took, on what."""
+
+    commits: tuple[str, ...]
+    """Empty where the code was no checkout."""
+    seconds: int | float
+    """Of all processes together."""
+    devices: tuple[str, ...]
+
+    def text(self) -> str:
+        """As JSON, to be published beside the result."""
+        return json.dumps(asdict(self) | {"seconds": round(self.seconds, 1)}, indent=2) + "\n"
+
+
+def here() -> Made:
+    """For a result that this process computes: what it took since its start."""
+    code = commit()
+    return Made((code,) if code else (), time.time() - psutil.Process().create_time(), (device(),))
+
+
+def joined(runs: Iterable[Mapping[str, Any]]) -> Made:
+    """For a result of many stored runs: all their commits and devices, and the sum of what they took."""
+    told = list(runs)
+    names = {key: tuple(dict.fromkeys(run[key] for run in told if run.get(key))) for key in ("commit", "device")}
+    return Made(names["commit"], sum(run["seconds"] for run in told), names["device"])

@@ -1,33 +1,40 @@
-"""The door that keeps prose and csv together: python -m manifold_lab.report [--check].
+"""The door that keeps prose and csv together: python -m manifold_lab.report [--check | --html FOLDER | --serve].
 
 A text holds blocks between `<!-- begin NAME -->` and `<!-- end NAME -->`; each is a function of published csv files.
+The page is another function of them.
 """
 
-import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from manifold_lab import summary
+from manifold_lab import page, paper, summary
 from manifold_lab.doors import enter
 from manifold_lab.errors import InputError, one_of
-from manifold_lab.files import publish, text
+from manifold_lab.files import check_folder, publish, text
+from manifold_lab.paper import Finding
 from manifold_lab.tables import MISSING, Lines, markdown, percent, read_csv
 
 
 @dataclass(frozen=True)
 class Options:
-    """Refresh the marked blocks of README.md and paper_repro.md from the csv files, or check that they are fresh."""
+    """Refresh the marked blocks of the texts from the csv files, check them, or make the page."""
 
     check: bool = False
     """Change nothing; exit with status 2 when a block differs from its csv."""
+    html: Path | None = None
+    """Write the report as one page, index.html, into this folder instead."""
+    serve: bool = False
+    """Show the page to a browser on this machine instead, until a key stops it."""
+    port: int = 8000
+    """Where --serve listens, on the loopback interface alone; 0 for any free port."""
     root: Path = Path()
     """The checkout: holds figures/, benchmarks/ and the texts."""
 
 
-TEXTS = ("README.md", "paper_repro.md")
+TEXTS = page.TEXTS
 
 
 def _read(path: Path) -> Lines:
@@ -55,23 +62,39 @@ def spiral_words(root: Path) -> str:
     return "\n".join(f"- {summary.sentence(numbers, dim)}" for dim in _asked(numbers))
 
 
+FINDING = ("where", "claim", "its number", "measured", "value", "on what", "verdict", "command", "commit", "cost")
+
+
+def findings(found: Sequence[Finding]) -> str:
+    """Claims beside what was measured, one per line."""
+    return markdown(FINDING, [_finding(one) for one in found])
+
+
+def _finding(one: Finding) -> list[str]:
+    command = f"`{one.command}`" if one.command else MISSING
+    words = [one.claim.place, one.claim.says, one.claim.printed or MISSING, one.measured, one.value]
+    return [*words, one.claim.on or MISSING, f"**{one.verdict}**", command, one.commit, one.cost]
+
+
 def claims(root: Path) -> str:
-    """Every claim of every experiment, with its number and verdict; what goes beyond the paper comes last."""
-    paths = sorted((root / "figures").glob("*_claims.csv"), key=lambda path: (path.stem.startswith("ext_"), path.stem))
-    found = [line for path in paths for line in _read(path)]
-    head = ("where", "the paper's claim", "measured", "value", f"{summary.HEAD[3]}", "n", "verdict", "command")
-    return markdown(head, [_claim(line) for line in found])
+    """Every claim of the paper, in its order, and how many stand how."""
+    found = paper.findings(root)
+    told = paper.counts(one.verdict for one in found)
+    return f"Of {len(found)} claims {told}.\n\n{findings(found)}"
 
 
-def _claim(line: dict[str, str]) -> list[str]:
-    value, low, high = (float(line[name]) if line[name] else math.nan for name in ("estimate", "low", "high"))
-    if low == high:
-        numbers = [f"{value:,.0f}" if value.is_integer() else f"{value:.4g}", "counted", MISSING]
-    else:
-        interval = MISSING if math.isnan(low) else f"{low:.4g} to {high:.4g}"
-        numbers = [f"{value:.4g}", interval, line["n"]]
-    words = [line["place"], line["says"], line["measure"], *numbers]
-    return [*words, f"**{line['verdict']}**", f"`{line['command']}`"]
+def beyond(root: Path) -> str:
+    """What was decided besides."""
+    return findings(paper.beyond(root))
+
+
+def errata(root: Path) -> str:
+    """What the paper prints wrongly, each with the numbers that show it and the command that computes them."""
+    lines = []
+    for erratum in paper.errata():
+        lines.append(f"{erratum.number}. {erratum.says}")
+        lines += [f"   - {said}: **{value}**, by `{command}`" for said, value, command in paper.evidence(erratum, root)]
+    return "\n".join(lines)
 
 
 def document(stem: str) -> Callable[[Path], str]:
@@ -163,6 +186,8 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "spiral-table": spiral_table,
     "spiral-words": spiral_words,
     "claims": claims,
+    "errata": errata,
+    "beyond": beyond,
     "bound": bound,
     "speed": speed,
     "network-speed": network_speed,
@@ -191,6 +216,22 @@ def filled(content: str, root: Path) -> str:
 
 
 def run(options: Options) -> None:
+    """Fill or check every text, or make the page.
+
+    Raises:
+        InputError: with --check, naming the text that is stale; for a folder or port that cannot be had.
+    """
+    if options.html is not None:
+        check_folder(options.html)
+        (written,) = publish(options.html, {page.NAME: text(page.build(options.root))})
+        print(f"written: {written}")
+    if options.serve:
+        page.serve(page.build(options.root), options.port)
+    if options.html is None and not options.serve:
+        refresh(options)
+
+
+def refresh(options: Options) -> None:
     """Fill or check every text.
 
     Raises:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.live import Live
 
-from manifold_lab import jobs, launchers, plots, report, store, sweep, tables, task
+from manifold_lab import jobs, launchers, plots, provenance, report, store, sweep, tables, task
 from manifold_lab.doors import Presets, enter
 from manifold_lab.errors import InputError, at_least
 from manifold_lab.files import csv_text, publish, text
@@ -98,7 +98,7 @@ def plan(study: Study, options: Plan) -> None:
     wanted = sweep.missing(cells)
     told = sweep.costs([cell.spec for cell in wanted], store.stored(study.folder(options)).values())
     console = Console()
-    console.print(study.card.strip(), highlight=False, markup=False)
+    console.print(card(study, cells), highlight=False, markup=False, soft_wrap=True)
     rows = [[cell.key, label, span(cost[0]) if cost else "–"]
             for cell, label, cost in zip(wanted[:SHOWN], labels(wanted[:SHOWN]), told, strict=False)]  # fmt: skip
     console.print(table(f"{study.name}: what would run", ("key", "cell", "estimate"), rows, len(wanted)))
@@ -111,6 +111,14 @@ def plan(study: Study, options: Plan) -> None:
         console.print(f"about {span(total)} with {options.workers} at a time, {from_what}", highlight=False)
     elif wanted:
         console.print("what it takes is not known before a first run is finished")
+
+
+def card(study: Study, cells: Sequence[Cell]) -> str:
+    """The lab card, and on its last line what the finished cells of the grid took."""
+    done = [cell.provenance for cell in cells if cell.state == DONE]
+    made = provenance.joined(done)
+    known = f"{span(made.seconds)} for {len(done)} of {len(cells)} cells, on {', '.join(made.devices)}"
+    return f"{study.card.strip()}\nCost     {known if done else 'not known before a first run is finished'}"
 
 
 def run(study: Study, options: Run) -> int:
@@ -197,11 +205,12 @@ def publish_study(study: Study, options: Publish) -> None:
     content = csv_text(rows, list(dict.fromkeys(name for row in rows for name in row)))
     lines = tables.read_csv(content)  # the figure sees what a reader of the csv sees
     figure, judged = study.figure(lines), study.claims(lines)
+    done = [cell.provenance for cell in cells if cell.state == DONE]
     written = publish(
         options.out,
         {
             f"{study.name}.csv": text(content),
-            **tables.claims_file(study.name, judged),
+            **tables.claims_file(study.name, judged, provenance.joined(done)),
             **plots.figure_files(figure, study.name, STYLE),
             **(tables.typeset(study.name, study.document(lines)) if study.document else {}),
         },
@@ -209,7 +218,7 @@ def publish_study(study: Study, options: Publish) -> None:
     console = Console()
     for claim in judged:
         console.print(f"{claim.verdict}: {claim.says} ({claim.place})", highlight=False, soft_wrap=True)
-    commits = {cell.provenance["commit"] for cell in cells if cell.state == DONE}
+    commits = {run["commit"] for run in done}
     console.print(
         f"{counts(cells)}, of {len(commits)} commits; written: {', '.join(map(str, written))}", soft_wrap=True
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from manifold_lab import provenance
 from manifold_lab.files import Writer, csv_text, text
 from manifold_lab.stats import LEVEL, QUANTILES, Estimate, Row
 
@@ -77,9 +78,13 @@ class Claim:
 CLAIM_COLUMNS = ("place", "says", "measure", "estimate", "low", "high", "n", "verdict", "command")
 
 
-def claims_file(stem: str, claims: Iterable[Claim]) -> dict[str, Writer]:
-    """The csv of an experiment's claims, to be published beside its own."""
-    return {f"{stem}_claims.csv": text(csv_text([claim.record() for claim in claims], CLAIM_COLUMNS))}
+def claims_file(stem: str, claims: Iterable[Claim], made: provenance.Made | None = None) -> dict[str, Writer]:
+    """The csv of an experiment's claims and how they came to be (by default here and now), to stand beside its own."""
+    told = made or provenance.here()
+    return {
+        f"{stem}_claims.csv": text(csv_text([claim.record() for claim in claims], CLAIM_COLUMNS)),
+        f"{stem}.json": text(told.text()),
+    }
 
 
 def to_csv(records: Iterable[dict[str, str]], columns: Sequence[str] = COLUMNS) -> str:

@@ -1,4 +1,7 @@
 import importlib
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +24,9 @@ def test_every_experiment_has_a_card_and_a_smoke_run_that_publishes(path: Path, 
         assert main(module.STUDY, ["--smoke", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
     else:
         module.run(module.Run(smoke=True, out=tmp_path))
-    kinds = {"csv", "md", "tex"} if path.stem.startswith("tab") else {"csv", "png", "pdf"}
+    kinds = {"csv", "md", "tex"} if path.stem.startswith("tab") else {"csv", "png", "pdf", "svg"}
     assert {f"{path.stem}.{kind}" for kind in kinds} <= {made.name for made in tmp_path.iterdir()}
+    assert json.loads((tmp_path / f"{path.stem}.json").read_text(encoding="utf-8"))["seconds"] > 0
     claims = read_csv((tmp_path / f"{path.stem}_claims.csv").read_text(encoding="utf-8"))
     assert claims and {line["verdict"] for line in claims} <= {"holds", "fails", "lacks runs"}
 
@@ -57,7 +61,7 @@ def test_table_2_fails_on_a_row_that_is_not_met_as_printed() -> None:
 
 def test_the_published_grid_fails_where_a_count_is_off_by_one_digit() -> None:
     cells = tab4_cost.grid()
-    wrong = [{**cells[0], "madds": str(int(cells[0]["madds"]) + 10**6)}, *cells[1:]]
+    wrong = [{**cells[0], "madds": "12000000"}, *cells[1:]]  # 11.93 million, printed as 11
     lines = [{**line, "ratio": "1", "low": "", "high": "", "n": "1"} for line in tab4_cost.table_4(1)]
     verdicts = [{claim.place: claim.verdict for claim in tab4_cost.claims(lines, one)} for one in (cells, wrong)]
     assert [found["The authors' list"] for found in verdicts] == ["holds", "fails"]
@@ -87,3 +91,10 @@ def test_a_split_that_costs_more_work_is_seen() -> None:
 def test_as_many_shortcuts_between_expansions_as_between_bottlenecks() -> None:
     claim = fig6_wirings.claims(fig6_wirings.wirings())[0]
     assert (claim.verdict, claim.estimate.value) == ("holds", 10)
+
+
+@pytest.mark.parametrize("name", ["tab3_memory", "tab4_cost"])
+def test_an_experiment_that_measures_says_nothing_on_stderr(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-m", f"experiments.{name}", "--smoke", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=FOLDER.parent)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -53,13 +53,15 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 def test_plan_runs_nothing_and_tells_the_cost_once_it_is_known(typed, tmp_path: Path) -> None:
     status, told = typed("plan")
-    assert status == 0 and "12 absent" in told and "not known" in told and "Paper  none" in told
+    assert status == 0 and "12 absent" in told and "Cost     not known" in told and "Paper  none" in told
     assert key(Tiny(3, "better")) in told and "seed=3 arm=better" in told
     assert not list((tmp_path / "runs").rglob("ran"))
     for seed in range(3):
         folder = tmp_path / "runs" / "tiny" / key(Tiny(seed))
-        store.finish(Tiny(seed), folder, store.Result({"value": 1}), {"seconds": 600.0, "attempt": 1, "commit": None})
+        made = {"seconds": 600.0, "attempt": 1, "commit": None, "device": "abacus"}
+        store.finish(Tiny(seed), folder, store.Result({"value": 1}), made)
     _, told = typed("plan --workers 3")
+    assert "Cost     0:30:00 for 3 of 12 cells, on abacus" in told
     assert "9 absent, 3 done" in told and "0:10:00" in told
     assert "about 0:30:00 with 3 at a time, from finished runs that differ in 1 fields" in told
 
@@ -114,11 +116,13 @@ def test_a_long_list_is_cut_and_says_so(typed, monkeypatch) -> None:
 def test_publish_writes_what_the_runs_say_and_fills_the_texts(typed, tmp_path: Path) -> None:
     assert typed("publish") == (2, "error: tiny: no cell is done yet; run python -m experiments.tiny run\n")
     typed("run")
-    (tmp_path / "paper_repro.md").write_text("<!-- begin claims -->\n<!-- end claims -->\n")
+    (tmp_path / "paper_repro.md").write_text("<!-- begin beyond -->\n<!-- end beyond -->\n")
     (tmp_path / "README.md").write_text("")
     status, told = typed("publish")
     assert status == 0 and "holds: values are high" in told and "12 done" in told
-    assert {path.name for path in Path("figures").iterdir()} == {"tiny.csv", "tiny.png", "tiny.pdf", "tiny_claims.csv"}
+    assert {path.name for path in Path("figures").iterdir()} == {
+        f"tiny{end}" for end in (".csv", ".png", ".pdf", ".svg", ".json", "_claims.csv")
+    }
     lines = read_csv(Path("figures/tiny.csv").read_text())
     assert [float(line["value"]) for line in lines] == [s.seed + 0.5 * (s.arm == "better") for s in GRIDS["good"]]
     assert "| here | values are high |" in (tmp_path / "paper_repro.md").read_text()

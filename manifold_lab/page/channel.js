@@ -1,0 +1,163 @@
+"use strict";
+// The library's channel for points of the plane: x -> Tx -> activation -> decoder. Matrices are arrays of rows.
+
+// By the series with positive terms (Abramowitz and Stegun 7.1.6), which never cancels.
+function erf(x) {
+  if (Math.abs(x) > 6) return Math.sign(x);
+  let term = x, sum = x;
+  for (let n = 1; Math.abs(term) > 1e-17 * Math.abs(sum); n++) sum += term *= 2 * x * x / (2 * n + 1);
+  return 2 / Math.sqrt(Math.PI) * Math.exp(-x * x) * sum;
+}
+const normalCdf = (x) => (1 + erf(x / Math.SQRT2)) / 2;
+
+const LEAK = 0.01;
+const ACTIVATIONS = {
+  identity: (u) => u,
+  relu: (u) => Math.max(u, 0),
+  relu6: (u) => Math.min(Math.max(u, 0), 6),
+  leaky_relu: (u) => (u < 0 ? LEAK * u : u),
+  gelu: (u) => u * normalCdf(u),
+  silu: (u) => u / (1 + Math.exp(-u)),
+  hardswish: (u) => u * Math.min(Math.max(u + 3, 0), 6) / 6,
+  tanh: Math.tanh,
+  abs: Math.abs,
+};
+const INVERSES = { leaky_relu: (y) => (y < 0 ? y / LEAK : y), tanh: Math.atanh };
+for (const name of ["gelu", "silu", "hardswish"]) INVERSES[name] = (y) => bisect(ACTIVATIONS[name], y);
+
+// For y > 0 and a gate between 1/2 and 1 the preimage lies between y and 2y.
+function bisect(f, y) {
+  let low = y, high = 2 * y;
+  for (let step = 0; step < 52; step++) {
+    const middle = (low + high) / 2;
+    if (f(middle) < y) low = middle; else high = middle;
+  }
+  return (low + high) / 2;
+}
+
+// Archimedean, at equal steps of arc length: the library's manifolds.
+function spiral(count, turns, radius) {
+  const last = 2 * Math.PI * turns;
+  const arc = (a) => (a * Math.hypot(1, a) + Math.asinh(a)) / 2;
+  return Array.from({ length: count }, (_, point) => {
+    const target = (point + 0.5) / count * arc(last);
+    let angle = Math.sqrt(2 * target);
+    for (let step = 0; step < 30; step++) angle -= (arc(angle) - target) / Math.hypot(1, angle);
+    const r = radius * angle / last;
+    return [r * Math.cos(angle), r * Math.sin(angle)];
+  });
+}
+
+const dot = (a, b) => a.reduce((sum, value, place) => sum + value * b[place], 0);
+
+// Least squares in two unknowns by the normal equations; of smallest norm where only one row is there.
+function solvePlane(rows, values) {
+  let [a, b, d, p, q] = [0, 0, 0, 0, 0];
+  rows.forEach(([s, t], place) => { a += s * s; b += s * t; d += t * t; p += s * values[place]; q += t * values[place]; });
+  if (rows.length < 2) return rows.length ? [p / (a + d), q / (a + d)] : [0, 0];
+  const det = a * d - b * b;
+  return [(d * p - b * q) / det, (a * q - b * p) / det];
+}
+
+const mean = (rows) => rows[0].map((_, column) => rows.reduce((sum, row) => sum + row[column], 0) / rows.length);
+
+function covariance(rows, others, centre, otherCentre) {
+  return centre.map((c, i) => otherCentre.map((o, j) =>
+    rows.reduce((sum, row, place) => sum + (row[i] - c) * (others[place][j] - o), 0) / rows.length));
+}
+
+// The solution of S w = c for each column of c, S symmetric and positive: by Cholesky's factor.
+function solvePositive(S, C) {
+  const size = S.length, L = S.map((row) => row.map(() => 0));
+  for (let i = 0; i < size; i++) {
+    for (let j = 0; j <= i; j++) {
+      const rest = S[i][j] - dot(L[i].slice(0, j), L[j]);
+      L[i][j] = i === j ? Math.sqrt(rest) : rest / L[j][j];
+    }
+  }
+  return C[0].map((_, column) => {
+    const w = C.map((row) => row[column]);
+    for (let i = 0; i < size; i++) w[i] = (w[i] - dot(L[i].slice(0, i), w)) / L[i][i];
+    for (let i = size - 1; i >= 0; i--) {
+      for (let k = i + 1; k < size; k++) w[i] -= L[k][i] * w[k];
+      w[i] /= L[i][i];
+    }
+    return w;
+  });
+}
+
+// Fitted on every other point, with the library's ridge.
+function affineDecoder(x, y) {
+  const half = (rows) => rows.filter((_, point) => point % 2 === 0);
+  const [xs, ys] = [half(x), half(y)], [cx, cy] = [mean(xs), mean(ys)];
+  const S = covariance(ys, ys, cy, cy);
+  const ridge = Number.EPSILON ** (2 / 3) * S.reduce((sum, row, i) => sum + row[i], 0) / S.length + Number.MIN_VALUE;
+  S.forEach((row, i) => { row[i] += ridge; });
+  const weight = solvePositive(S, covariance(ys, xs, cy, cx));
+  return (code) => weight.map((w, axis) => cx[axis] + dot(w, code) - dot(w, cy));
+}
+
+// Eigenvalues and unit eigenvectors of a symmetric matrix, the largest first: Jacobi's rotations.
+function eigen(S) {
+  const A = S.map((row) => [...row]), size = A.length;
+  const V = A.map((_, i) => A.map((__, j) => Number(i === j)));
+  for (let sweep = 0; sweep < 12; sweep++) {
+    for (let p = 0; p < size; p++) {
+      for (let q = p + 1; q < size; q++) {
+        if (Math.abs(A[p][q]) < 1e-300) continue;
+        const theta = (A[q][q] - A[p][p]) / (2 * A[p][q]);
+        const t = (theta < 0 ? -1 : 1) / (Math.abs(theta) + Math.hypot(theta, 1));
+        const c = 1 / Math.hypot(t, 1), s = t * c;
+        for (let k = 0; k < size; k++) [A[k][p], A[k][q]] = [c * A[k][p] - s * A[k][q], s * A[k][p] + c * A[k][q]];
+        for (let k = 0; k < size; k++) [A[p][k], A[q][k]] = [c * A[p][k] - s * A[q][k], s * A[p][k] + c * A[q][k]];
+        for (let k = 0; k < size; k++) [V[k][p], V[k][q]] = [c * V[k][p] - s * V[k][q], s * V[k][p] + c * V[k][q]];
+      }
+    }
+  }
+  const pairs = A.map((row, i) => ({ value: row[i], vector: V.map((line) => line[i]) }));
+  return pairs.sort((a, b) => b.value - a.value);
+}
+
+// The code along its two widest directions, turned so that it grows with x: points, and their share of the variance.
+function widest(x, y) {
+  const centre = mean(y), axes = eigen(covariance(y, y, centre, centre));
+  const along = axes.slice(0, 2).map(({ vector }) => y.map((code) => dot(vector, code) - dot(vector, centre)));
+  const signs = along.map((values, axis) => Math.sign(values.reduce((sum, value, point) => sum + value * x[point][axis], 0)) || 1);
+  const total = axes.reduce((sum, axis) => sum + Math.max(axis.value, 0), 0);
+  return {
+    points: y.map((_, point) => along.map((values, axis) => signs[axis] * values[point])),
+    share: total ? (axes[0].value + axes[1].value) / total : 1,
+  };
+}
+
+// P(Binomial(m, p) >= 2), averaged over the points; p is the chance of a Gaussian row to be active at |x|.
+function theory(x, m, [low, high]) {
+  const chance = ([a, b]) => { const r = Math.hypot(a, b); return normalCdf(high / r) - normalCdf(low / r); };
+  const kept = (p) => 1 - (1 - p) ** m - m * p * (1 - p) ** (m - 1);
+  return x.reduce((sum, point) => sum + kept(chance(point)), 0) / x.length;
+}
+
+// Everything that the explorer shows of one T.
+function look(T, x, activation, decoder) {
+  const f = ACTIVATIONS[activation.name], inverse = INVERSES[activation.name] ?? ((y) => y);
+  const window = [activation.window[0] ?? -Infinity, activation.window[1] ?? Infinity];
+  const [floor, ceiling] = window.map(f);
+  const y = x.map((point) => T.map((row) => f(dot(row, point))));
+  const active = y.map((code) => code.map((value) => value > floor && value < ceiling));
+  const kept = active.map((flags) => flags.filter(Boolean).length >= 2); // any two rows of a Gaussian T are independent
+  const affine = decoder === "affine" ? affineDecoder(x, y) : null;
+  const decode = {
+    pinv: (code) => solvePlane(T, code),
+    affine: (code) => affine(code),
+    exact: (code, point) => {
+      const on = T.map((_, row) => row).filter((row) => active[point][row]);
+      return solvePlane(on.map((row) => T[row]), on.map((row) => inverse(code[row])));
+    },
+  }[decoder];
+  const xHat = y.map(decode);
+  const judged = (point) => decoder !== "affine" || point % 2 === 1; // what was fitted does not count
+  const energy = (rows) => rows.reduce((sum, [a, b], point) => sum + (judged(point) ? a * a + b * b : 0), 0);
+  const error = energy(xHat.map(([a, b], point) => [a - x[point][0], b - x[point][1]])) / energy(x);
+  const share = kept.filter(Boolean).length / kept.length;
+  return { xHat, kept, error, preserved: share, theory: theory(x, T.length, window), seen: widest(x, y) };
+}

@@ -69,11 +69,16 @@ def cost_rows() -> list[dict[str, str]]:
         hours = PICTURES * EPOCHS / rate / SCALING / 3600
         total += SEEDS * hours
         state = sum(value.numel() * value.element_size() for value in build(network).state_dict().values())
-        found.append({
-            "arm": name, "MAdds a picture": f"{price.madds / 1e6:.0f} M", "pictures/s": f"{rate:.0f}",
-            "hours a cell on 8": f"{hours / GPUS:.1f}", "on 8 A100": f"{hours / GPUS / NEWER:.1f}", "GPU-days, 5 seeds": f"{SEEDS * hours / 24:.0f}",
+        row = {
+            "arm": name,
+            "MAdds a picture": f"{price.madds / 1e6:.0f} M",
+            "pictures/s": f"{rate:.0f}",
+            "hours a cell on 8": f"{hours / GPUS:.1f}",
+            "on 8 A100": f"{hours / GPUS / NEWER:.1f}",
+            "GPU-days, 5 seeds": f"{SEEDS * hours / 24:.0f}",
             "checkpoints a cell": f"{CHECKPOINTS * STATES * state / 1e6:.0f} MB",
-        })  # fmt: skip
+        }
+        found.append(row)
     last = dict.fromkeys(found[0], "") | {"arm": "all", "GPU-days, 5 seeds": f"{total / 24:.0f}"}
     return [*found, last]
 

@@ -25,7 +25,7 @@ from manifold_lab.errors import InputError
 from manifold_lab.files import publish, text
 from manifold_lab.store import ABSENT, FAILED, FAILURE, QUEUED, RESULT, RUNNING, TAIL, Cell
 
-FOLDER, OPEN, ENDED = ".slurm", "submission.json", "ended.json"
+FOLDER, OPEN, ENDED, BEGAN = ".slurm", "submission.json", "ended.json", "began"
 MEMORY = ("oom-kill", "oom_kill", "out of memory", "out_of_memory", "exceeded memory limit")
 """What the log of a job says that took more memory than it may."""
 
@@ -198,8 +198,10 @@ def this_number() -> int:
 def bury(runs: Path, of: Submission, number: int) -> None:
     """At the start of a task, say of each cell that an earlier process of it began whether it is to go on.
 
-    One whose process died while its job lived on has failed, and so has one whose job was started too often.
+    One whose process died while its job lived on has failed, and so has one whose job was started too often. The file
+    `began` tells the job's script that its process came so far.
     """
+    (of.folder / f"{BEGAN}-{number}").touch()
     restart = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
     for key, attempts in of.tasks[number]:
         claim = claims.latest(runs / key)

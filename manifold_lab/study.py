@@ -155,18 +155,20 @@ def run(study: Study, options: Run) -> int:
 def _work(study: Study, options: Run) -> sweep.Work:
     wait = options.wait or isinstance(options, Publish)
     return sweep.Work(study.measure, options.workers, study.command(options), options.processes_per_cell,
-                      options.cells_per_job, options.slurm, wait)  # fmt: skip
+                      options.cells_per_job, options.slurm, wait, study.folder(options))  # fmt: skip
 
 
 def run_cells(study: Study, options: Cells) -> int:
-    """Run the cells that are named, or those of this process's job; 1 where one did not end well."""
+    """Run the cells that are named, or those of this process's job; another status where one did not end well."""
     folder, specs, states = study.folder(options), {key(spec): spec for spec in study.specs(options)}, []
     with ranks.together():
         cells = task.of_this_job(folder, specs) if options.job else task.named(folder, specs, options.keys)
         for cell in task.serve(sweep.Work(study.measure), cells, patient=options.job):
             states.append(cell.state)
             print(cell.key, cell.state, how(cell), flush=True)
-    return int(any(state not in (DONE, RUNNING) for state in states))
+    if all(state in (DONE, RUNNING) for state in states):
+        return 0
+    return task.SOME_FAILED if options.job else 1
 
 
 def _only(cells: list[Cell], beginning: str) -> list[Cell]:

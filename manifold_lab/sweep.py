@@ -48,6 +48,7 @@ class Work:
 
     `workers`: processes of a pool. `program`: for launchers that start other programs. `processes`: that run one cell
     together. `cells_per_job`: run one after another in one job. `wait`: for the end of what was handed to a queue.
+    `runs`: the folder of the cells.
     """
 
     measure: Measure
@@ -57,6 +58,7 @@ class Work:
     cells_per_job: int = 1
     slurm: Slurm = field(default_factory=Slurm)
     wait: bool = False
+    runs: Path = Path("runs")
 
     def commands(self) -> Program:
         """How another process runs a cell.

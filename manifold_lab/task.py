@@ -20,7 +20,8 @@ from manifold_lab.store import ABSENT, DONE, RUNNING, Cell, Result
 from manifold_lab.sweep import Measure, Work, run_cell
 from manifold_lab.train import ranks
 
-OUT_OF_STEP = 3
+OUT_OF_STEP, SOME_FAILED = 3, 10
+"""Statuses with which a process ends, besides those of every command line."""
 GRACE = 10.0
 """Seconds that a process leaves the first one to say itself why a cell failed."""
 

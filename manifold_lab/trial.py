@@ -21,6 +21,7 @@ from manifold_lab.netspec import NetworkSpec
 from manifold_lab.spec import check_types, stream
 from manifold_lab.store import PROGRESS, Cell, Result, history
 from manifold_lab.train import Bookkeeping, Outcome, Recipe, train
+from manifold_lab.train.ranks import current
 from manifold_lab.weights import open_weights, save_weights
 
 CHECKPOINTS = 200
@@ -64,7 +65,8 @@ def measure(trial: Trial, folder: Path) -> Result:
     outcome = train(network, pictures, trial.recipe, seed=trial.seed, bookkeeping=keeping)
     if outcome.diverged_at is not None:
         raise DivergedError(outcome.diverged_at, "the loss is not finite")
-    save_weights(network, folder / WEIGHTS)
+    if current().first:
+        save_weights(network, folder / WEIGHTS)
     return Result(_numbers(outcome), [_flat(dataclasses.asdict(row)) for row in outcome.history])
 
 

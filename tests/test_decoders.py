@@ -14,7 +14,7 @@ RECOVERABLE = [("relu", 0.0), ("relu", 0.5), ("relu6", 0.0), ("relu6", -1.0), ("
 RECOVERABLE += [("gelu", 0.3), ("silu", 0.0), ("hardswish", -0.4), ("identity", 0.0)]
 
 
-def channel(  # noqa: PLR0913
+def channel(
     activation: str, *, m: int = 9, n: int = 3, bias: float = 0.0, radius: float = 3.0, law: str = "gaussian"
 ) -> Channel:
     x = sample(ManifoldSpec("blob", inputs=n, radius=radius), 120, stream(0, "points", n)).x

@@ -165,7 +165,7 @@ def test_durations_are_read_at_a_glance() -> None:
         "0:01:01",
         "1 day, 1:01:01",
     ]
-    assert study._how(Cell(Tiny(), Path(), store.RUNNING, note="process 1 on h")) == "process 1 on h"
+    assert overview.how(Cell(Tiny(), Path(), store.RUNNING, note="process 1 on h")) == "process 1 on h"
 
 
 def test_runs_that_cannot_be_a_folder_are_refused_in_one_line(typed, tmp_path: Path) -> None:

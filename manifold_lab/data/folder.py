@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from manifold_lab.data.augment import Augmentation, augment, epoch_of
 from manifold_lab.data.in_memory import kept_for_training
-from manifold_lab.data.interface import SPLITS, Batch, Facts, normaliser
+from manifold_lab.data.interface import ALL, SPLITS, Batch, Facts, Share, normaliser, part
 from manifold_lab.errors import InputError, one_of
 from manifold_lab.spec import stream_seed
 
@@ -80,23 +80,24 @@ class Folder:
             raise InputError("pad: an imagefolder is cropped by smallest_area, not padded; allowed: 0")
 
     def training(
-        self, augmentation: Augmentation, *, seed: int, epoch: int, batch_size: int, start: int = 0
+        self, augmentation: Augmentation, *, seed: int, epoch: int, batch_size: int, start: int = 0, share: Share = ALL
     ) -> Iterator[Batch]:
         """Batches of one epoch (see Data.training): cut by the readers, flipped and cut out on the device."""
         pictures = self.size("train")
         size = (pictures, self.facts.resolution)
         chance = epoch_of(augmentation, size, seed=seed, epoch=epoch, device=torch.device("cpu"))
-        batches = chance.order[: pictures // batch_size * batch_size].split(batch_size)[start:]
+        whole = chance.order[: pictures // batch_size * batch_size].split(batch_size)[start:]
+        batches = tuple(batch[part(batch_size, share)] for batch in whole)
         transform = training_transform(self.layout.resolution, augmentation.smallest_area)
         files, normalise = Files(self.samples["train"], transform, (seed, epoch)), normaliser(self.facts, self.device)
         for index, (x, y) in zip(batches, self._read(files, batches), strict=True):
             yield augment(x, chance.draws.take(index).to(self.device), augmentation, normalise), y
 
-    def evaluation(self, split: str, batch_size: int) -> Iterator[Batch]:
+    def evaluation(self, split: str, batch_size: int, share: Share = ALL) -> Iterator[Batch]:
         """Batches of a whole split (see Data.evaluation)."""
-        normalise = normaliser(self.facts, self.device)
+        normalise, (place, number) = normaliser(self.facts, self.device), share
         files = Files(self.samples[one_of("split", split, SPLITS)], centre_transform(self.layout.resolution))
-        for x, y in self._read(files, torch.arange(len(files)).split(batch_size)):
+        for x, y in self._read(files, torch.arange(len(files)).split(batch_size)[place::number]):
             yield normalise(x), y
 
     def _read(self, files: Files, batches: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,6 +1,7 @@
 """Small data sets, whole on the device."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from manifold_lab.data.augment import Augmentation, augment, epoch_of
-from manifold_lab.data.interface import SPLITS, Batch, Facts, normaliser
+from manifold_lab.data.interface import ALL, SPLITS, Batch, Facts, Share, normaliser, part
 from manifold_lab.errors import InputError, one_of
 from manifold_lab.spec import stream
 
@@ -62,20 +63,22 @@ class InMemory:
             )
 
     def training(
-        self, augmentation: Augmentation, *, seed: int, epoch: int, batch_size: int, start: int = 0
+        self, augmentation: Augmentation, *, seed: int, epoch: int, batch_size: int, start: int = 0, share: Share = ALL
     ) -> Iterator[Batch]:
         """Batches of one epoch (see Data.training)."""
         split, normalise = self.splits["train"], normaliser(self.facts, self.device)
         size = (len(split.y), self.facts.resolution)
         chance = epoch_of(augmentation, size, seed=seed, epoch=epoch, device=self.device)
         for batch in range(start, len(split.y) // batch_size):
-            index = chance.order[batch * batch_size : (batch + 1) * batch_size]
+            index = chance.order[batch * batch_size : (batch + 1) * batch_size][part(batch_size, share)]
             yield augment(split.x[index], chance.draws.take(index), augmentation, normalise), split.y[index]
 
-    def evaluation(self, split: str, batch_size: int) -> Iterator[Batch]:
+    def evaluation(self, split: str, batch_size: int, share: Share = ALL) -> Iterator[Batch]:
         """Batches of a whole split (see Data.evaluation)."""
-        part, normalise = self.splits[one_of("split", split, SPLITS)], normaliser(self.facts, self.device)
-        for x, y in zip(part.x.split(batch_size), part.y.split(batch_size), strict=True):
+        whole, normalise = self.splits[one_of("split", split, SPLITS)], normaliser(self.facts, self.device)
+        place, number = share
+        batches = zip(whole.x.split(batch_size), whole.y.split(batch_size), strict=True)
+        for x, y in itertools.islice(batches, place, None, number):
             yield normalise(x), y
 
 

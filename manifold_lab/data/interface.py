@@ -13,6 +13,19 @@ from manifold_lab.data.augment import Augmentation
 SPLITS = ("train", "validation", "test")
 Batch = tuple[Float[Tensor, "batch channels height width"], Int[Tensor, " batch"]]
 Normaliser = Callable[[Tensor], Tensor]
+Share = tuple[int, int]
+"""One of several processes that take a batch together: its place and their number."""
+ALL: Share = (0, 1)
+
+
+def part(count: int, share: Share) -> slice:
+    """A process's part of so many things, in a row; parts differ by one at most.
+
+    >>> [part(5, (place, 2)) for place in range(2)]
+    [slice(0, 2, None), slice(2, 5, None)]
+    """
+    place, number = share
+    return slice(place * count // number, (place + 1) * count // number)
 
 
 @dataclass(frozen=True)
@@ -56,16 +69,17 @@ class Data(Protocol):
         """Raise an InputError for an augmentation that this kind of data does not have."""
 
     def training(
-        self, augmentation: Augmentation, *, seed: int, epoch: int, batch_size: int, start: int = 0
+        self, augmentation: Augmentation, *, seed: int, epoch: int, batch_size: int, start: int = 0, share: Share = ALL
     ) -> Iterator[Batch]:
         """Augmented, normalised batches of one epoch from batch `start` on; an incomplete last batch is left out.
 
         Order and augmentation depend on (seed, epoch, picture) alone: an epoch taken up in its middle goes on as it
-        would have, and runs that share a seed see the same pictures in the same order.
+        would have, and runs that share a seed see the same pictures in the same order. With a share, only that part of
+        each batch is read and made.
         """
 
-    def evaluation(self, split: str, batch_size: int) -> Iterator[Batch]:
-        """Normalised batches of a whole split, in its own order, as they are."""
+    def evaluation(self, split: str, batch_size: int, share: Share = ALL) -> Iterator[Batch]:
+        """Normalised batches of a whole split, in its own order, as they are; with a share, some of the batches."""
 
 
 def normaliser(facts: Facts, device: torch.device) -> Normaliser:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from manifold_lab import claims, cluster, jobs, store, sweep
+from manifold_lab import claims, cluster, jobs, store, sweep, task
 from manifold_lab.errors import InputError
 from manifold_lab.jobs import Submission
 from manifold_lab.store import ABSENT, FAILED, QUEUED, RUNNING, Cell
@@ -21,12 +21,16 @@ STEP = f"trap '' USR2; {RANK}; exec \"$@\""
 SCRIPT = """export {variable}={name}/$SLURM_ARRAY_TASK_ID
 export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
+began={began}-$SLURM_ARRAY_TASK_ID
 for start in $(seq {starts}); do
+  rm -f "$began"
   srun --unbuffered --kill-on-bad-exit=1 {options} bash -c {step} cell {command}
   status=$?
-  # 0 and 1: all cells have ended; 2: bad input; 130, 140, 143: told to stop; else a process was killed at a cell
-  case $status in 0|1|2|130|140|143) break ;; esac
+  # 0 and {ended}: all cells have ended; 2: bad input; 130, 140, 143: told to stop; else a process was killed at a cell
+  case $status in 0|2|{ended}|130|140|143) break ;; esac
+  [ -e "$began" ] || break
 done
+rm -f "$began"
 exit $status"""
 
 
@@ -36,9 +40,9 @@ def launch(work: Work, cells: Sequence[Cell]) -> Generator[Cell, None, None]:
     Raises:
         InputError: where submitit or Slurm is missing or refuses; what was handed over before stays in the queue.
     """
-    if not cells:
+    runs = work.runs
+    if not cells and not (runs / jobs.FOLDER).exists():
         return
-    runs = cells[0].folder.parent
     with jobs.only_submitter(runs):
         jobs.close_ended(runs)
         now = jobs.view(runs, [store.state(cell.spec, cell.folder) for cell in cells])
@@ -105,6 +109,8 @@ def script(work: Work, submission: Submission) -> str:
     longest = max(len(task) for task in submission.tasks)
     return SCRIPT.format(
         variable=claims.JOB,
+        began=shlex.quote(str(submission.folder.resolve() / jobs.BEGAN)),
+        ended=task.SOME_FAILED,
         name=submission.name,
         starts=longest + 1,
         options=f"--cpus-per-task={work.slurm.cpus}" if work.slurm.cpus else "",

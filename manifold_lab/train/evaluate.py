@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from manifold_lab.data import Data
+from manifold_lab.train import ranks
 from manifold_lab.train.outcome import Metrics
 from manifold_lab.train.recipe import Recipe
 
@@ -29,10 +30,13 @@ def laid_out(recipe: Recipe, x: Tensor) -> Tensor:
 def evaluate(
     model: nn.Module, data: Data, split: str, recipe: Recipe, state: Mapping[str, Tensor] | None = None
 ) -> Metrics:
-    """Metrics of a model, or of another state of it, in evaluation mode; the device is waited for once."""
+    """Metrics of a model, or of another state of it, in evaluation mode; the device is waited for once.
+
+    Several processes share the batches, and know the same metrics in the end.
+    """
     was_training, losses, right = model.training, [], []
     model.eval()
-    for x, y in data.evaluation(split, BATCH):
+    for x, y in data.evaluation(split, BATCH, ranks.current().share):
         with autocast(recipe, data.device):
             batch = laid_out(recipe, x)
             logits = model(batch) if state is None else functional_call(model, dict(state), (batch,))
@@ -40,4 +44,6 @@ def evaluate(
         right.append((logits.argmax(1) == y).sum())
     model.train(was_training)
     pictures = data.size(split)
-    return Metrics(sum(torch.stack(losses).tolist()) / pictures, sum(torch.stack(right).tolist()) / pictures, pictures)
+    sums = [sum(torch.stack(part).tolist()) if part else 0.0 for part in (losses, right)]
+    loss, hits = ranks.summed(torch.tensor(sums, dtype=torch.float64)).tolist()
+    return Metrics(loss / pictures, hits / pictures, pictures)

@@ -21,7 +21,9 @@ from manifold_lab.train.evaluate import autocast, evaluate, laid_out
 from manifold_lab.train.optimise import MovingAverage, arithmetic, make_optimizer
 from manifold_lab.train.outcome import DIVERGED, EPOCH, EVALUATION, FINISHED, HistoryRow, Metrics, Outcome
 from manifold_lab.train.progress import Losses, Progress, from_state, to_state
+from manifold_lab.train.ranks import current, told
 from manifold_lab.train.recipe import Plan, Recipe, learning_rate, plan
+from manifold_lab.train.together import spread
 from manifold_lab.train.watch import Watch
 
 
@@ -78,14 +80,14 @@ def train(
     keep_memory()
     folder = bookkeeping.folder
     length = plan(recipe, data.size("train"))
-    with arithmetic(recipe, data.device):
-        run = _Run(model, data, recipe, length, seed)
+    with arithmetic(recipe, data.device), spread(_placed(model, data, recipe), current(), recipe.batch_size) as forward:
+        run = _Run(model, data, recipe, length, seed=seed, forward=forward)
         checkpoints = None if folder is None else Checkpoints(folder, _name(model, data, recipe, seed))
         if checkpoints is not None:
             run.take_up(checkpoints)
-        logs = folder / "tensorboard" if folder is not None and bookkeeping.tensorboard else None
+        logs = folder / "tensorboard" if folder is not None and bookkeeping.tensorboard and run.ranks.first else None
         images = length.steps * recipe.batch_size
-        with Watch(run.images, images, bar=bookkeeping.bar, tensorboard=logs) as watch:
+        with Watch(run.images, images, bar=bookkeeping.bar and run.ranks.first, tensorboard=logs) as watch:
             run.go(bookkeeping, checkpoints, watch)
         return run.outcome()
 
@@ -101,15 +103,21 @@ def _name(model: nn.Module, data: Data, recipe: Recipe, seed: int) -> str:
     return digest.hexdigest()
 
 
-class _Run:
-    """A run in the making: everything that changes from step to step."""
+def _placed(model: nn.Module, data: Data, recipe: Recipe) -> nn.Module:
+    """The model on the data's device, in the recipe's memory layout."""
+    layout: Any = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    place: Any = model  # some releases of torch leave this argument out of their annotations
+    place.to(device=data.device, memory_format=layout)
+    return model
 
-    def __init__(self, model: nn.Module, data: Data, recipe: Recipe, length: Plan, seed: int):
-        layout: Any = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        place: Any = model  # some releases of torch leave this argument out of their annotations
-        place.to(device=data.device, memory_format=layout)
+
+class _Run:
+    """A run in the making: everything that changes from step to step; `forward` is the model as its steps call it."""
+
+    def __init__(self, model: nn.Module, data: Data, recipe: Recipe, length: Plan, *, seed: int, forward: nn.Module):
         self.model, self.data, self.recipe, self.length, self.seed = model, data, recipe, length, seed
-        self.forward = torch.compile(model) if recipe.compile else model
+        self.ranks = current()
+        self.forward = torch.compile(forward) if recipe.compile else forward
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         self.optimizer = make_optimizer(recipe, model)
         self.average = None if recipe.ema_decay is None else MovingAverage(model, recipe.ema_decay)
@@ -128,10 +136,10 @@ class _Run:
                 self.look()
                 self.progress.seconds += time.perf_counter() - began
                 watch.tell(self.images, self.speed)
-                if bookkeeping.tell is not None:
+                if bookkeeping.tell is not None and self.ranks.first:
                     bookkeeping.tell(self.progress.step, self.length.steps, self.speed)
                 self.rows(due, watch)
-                if checkpoints is not None and (save or self.over):
+                if checkpoints is not None and self.ranks.first and (save or self.over):
                     checkpoints.save(self.progress.step, self.state())
                 began = time.perf_counter()
             if self.progress.diverged_at is not None:
@@ -157,8 +165,9 @@ class _Run:
         while not self.over:
             epoch, start = divmod(self.progress.step, self.length.epoch)
             batches = self.data.training(
-                self.recipe.augmentation, seed=self.seed, epoch=epoch, batch_size=self.recipe.batch_size, start=start
-            )
+                self.recipe.augmentation, seed=self.seed, epoch=epoch, batch_size=self.recipe.batch_size, start=start,
+                share=self.ranks.share,
+            )  # fmt: skip
             for batch in batches:
                 yield batch
                 if self.over:
@@ -173,6 +182,7 @@ class _Run:
         with autocast(recipe, self.data.device):
             logits = self.forward(laid_out(recipe, x))
         loss = functional.cross_entropy(logits.float(), y, label_smoothing=float(recipe.label_smoothing))
+        loss = loss * (len(y) * self.ranks.size / recipe.batch_size)  # of parts that differ in size, averaged
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if recipe.clip_norm is not None:
@@ -197,7 +207,7 @@ class _Run:
     def look(self) -> None:
         """Fetch the losses since the last look; the first that is not finite ends the run."""
         first = self.progress.step - len(self.losses)
-        bad = self.progress.take(self.losses.fetch())
+        bad = self.progress.take(self.losses.fetch(self.ranks.size))
         if bad is not None:
             self.progress.diverged_at = first + bad + 1
 
@@ -232,10 +242,15 @@ class _Run:
         }
 
     def take_up(self, checkpoints: Checkpoints) -> None:
-        """Go on from the newest checkpoint; where there is none write one, so that a bad folder is told at once."""
-        state = checkpoints.load(self.data.device)
-        if state is None:
+        """Go on from the newest checkpoint; where there is none write one, so that a bad folder is told at once.
+
+        The others go on from what the first process found: a network file system may show them an older one.
+        """
+        state = checkpoints.load(self.data.device) if self.ranks.first else None
+        if state is None and self.ranks.first:
             checkpoints.save(self.progress.step, self.state())
+        state = told(state)
+        if state is None:
             return
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

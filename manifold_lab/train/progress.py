@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from manifold_lab.train.outcome import EPOCH, EVALUATION, HistoryRow, Metrics
+from manifold_lab.train.ranks import summed
 
 
 @dataclass
@@ -63,8 +64,8 @@ class Losses:
         """Keep one more; nothing is waited for."""
         self.pending.append(loss)
 
-    def fetch(self) -> list[float]:
-        """All of them as numbers, after waiting for the device once."""
-        values: list[float] = torch.stack(self.pending).tolist() if self.pending else []
+    def fetch(self, processes: int = 1) -> list[float]:
+        """All of them as numbers, after waiting for the device once: the mean over so many processes."""
+        values: list[float] = (summed(torch.stack(self.pending)) / processes).tolist() if self.pending else []
         self.pending = []
         return values

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 PATIENCE = timedelta(hours=1)
 """How long processes wait for one another; one that died is noticed at once."""
@@ -26,9 +26,10 @@ class Ranks:
         """Whether it is the one that keeps the books: checkpoints, results, claims."""
         return self.rank == 0
 
-    def part(self, count: int) -> slice:
-        """Its part of so many things, in a row; the parts differ by one at most."""
-        return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
+    @property
+    def share(self) -> tuple[int, int]:
+        """As data takes it."""
+        return self.rank, self.size
 
 
 ALONE = Ranks()
@@ -54,6 +55,13 @@ def together() -> Iterator[Ranks]:
         yield current()
     finally:
         distributed.destroy_process_group()
+
+
+def summed(values: Tensor) -> Tensor:
+    """The sum over the processes, in each of them."""
+    if current().size > 1:
+        distributed.all_reduce(values)
+    return values
 
 
 def told(value: Any) -> Any:

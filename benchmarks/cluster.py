@@ -1,0 +1,194 @@
+"""Claim: a study of ten thousand cells is planned, looked at and published in seconds; and what ImageNet would cost.
+
+Run      python -m benchmarks.cluster
+Costs    7 arms x 5 seeds x 300 epochs of ImageNet on 8 GPUs a cell: multiply-adds counted on a forward pass, times a
+         published rate of training, which an arm is taken to miss in proportion to its multiply-adds
+Study    10,000 cells whose results a fake launcher writes, in arrays that a fake queue knows, through the study's verbs
+
+Both fill their marked blocks in docs/cluster.md.
+"""
+
+import contextlib
+import dataclasses
+import io
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from manifold_lab import ablation, jobs, matching, store, study, sweep
+from manifold_lab.doors import enter
+from manifold_lab.files import publish, text
+from manifold_lab.matching import at_madds, madds
+from manifold_lab.mobilenet import build
+from manifold_lab.netspec import V2, NetworkSpec
+from manifold_lab.spec import key
+from manifold_lab.store import Cell, Result
+
+PAGE = Path("docs/cluster.md")
+PICTURES, EPOCHS, SEEDS, GPUS = 1_281_167, 300, 5, 8
+RATE, SCALING, NEWER = 2313.1, 6.72 / 8, 2470 / 1218.0
+"""Pictures a second in training of MobileNetV2 at width 1 on one RTX 3090 in mixed precision (mobilenetv2_100 in
+huggingface/pytorch-image-models, results/benchmark-train-amp-nhwc-pt112-cu113-rtx3090.csv); the share of it that is
+left for each of eight, and how many times as fast an A100 is, both as for ResNet-50 in mixed precision
+(NVIDIA/DeepLearningExamples, PyTorch/Classification/ConvNets/resnet50v1.5/README.md: 6.72 of 8, 2470 a second; resnet50
+in the same list as above: 1218)."""
+STATES = 4
+"""Copies of the weights in a checkpoint: weights, moving average, mean square and velocity."""
+CHECKPOINTS = 2
+"""Kept of each cell."""
+
+
+def arms() -> dict[str, NetworkSpec]:
+    """The seven arms: Figure 6a and 6b, and the two other blocks at equal multiply-adds."""
+    change = {
+        "linear bottleneck": {},
+        "ReLU6 bottleneck": {"bottleneck_activation": "relu6"},
+        "shortcut between expansions": {"shortcut": "expansion"},
+        "no shortcut": {"shortcut": "none"},
+        "no shortcut, ReLU6": {"shortcut": "none", "bottleneck_activation": "relu6"},
+    }
+    found = {name: ablation.change(**words)(V2) for name, words in change.items()}
+    others = {f"{block} block": at_madds(dataclasses.replace(V2, block=block), madds(V2)) for block in ("classic",)}
+    separable = at_madds(dataclasses.replace(V2, block="separable", shortcut="none"), madds(V2))
+    return found | others | {"separable block": separable}
+
+
+def cost_rows() -> list[dict[str, str]]:
+    """What each arm costs, and all of them."""
+    found, total, reference = [], 0.0, madds(V2)
+    for name, network in arms().items():
+        price = matching.cost(network)
+        rate = RATE * reference / price.madds
+        hours = PICTURES * EPOCHS / rate / SCALING / 3600
+        total += SEEDS * hours
+        state = sum(value.numel() * value.element_size() for value in build(network).state_dict().values())
+        row = {
+            "arm": name,
+            "MAdds a picture": f"{price.madds / 1e6:.0f} M",
+            "pictures/s": f"{rate:.0f}",
+            "hours a cell on 8": f"{hours / GPUS:.1f}",
+            "on 8 A100": f"{hours / GPUS / NEWER:.1f}",
+            "GPU-days, 5 seeds": f"{SEEDS * hours / 24:.0f}",
+            "checkpoints a cell": f"{CHECKPOINTS * STATES * state / 1e6:.0f} MB",
+        }
+        found.append(row)
+    last = dict.fromkeys(found[0], "") | {"arm": "all", "GPU-days, 5 seeds": f"{total / 24:.0f}"}
+    return [*found, last]
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A cell that takes no time."""
+
+    seed: int = 0
+
+
+def measure(spec: Simulated, _folder: Path) -> Result:
+    """A number and a short history."""
+    return Result({"value": spec.seed}, [{"step": step, "loss": 1 / (step + 1)} for step in range(10)])
+
+
+def rows(cells: Sequence[Cell]) -> Iterable[Mapping[str, str]]:
+    """One line a cell that is done."""
+    return ({"seed": str(cell.spec.seed), "value": str(cell.numbers["value"])} for cell in cells if cell.numbers)
+
+
+def simulation(cells: int) -> list[dict[str, str]]:
+    """Seconds of each verb while the cells of a study are absent, queued, half done and done."""
+    grid = tuple(Simulated(seed) for seed in range(cells))
+    made = study.Study("simulated", "A card", lambda _: grid, measure, rows, lambda _: Figure(), lambda _: [])
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
+        runs = Path("runs/simulated")
+        found = [_timed(made, "plan", "all absent")]
+        began = time.perf_counter()
+        tasks = [((key(spec), 0),) for spec in grid]
+        arrays = [jobs.announce(runs, "simulated", part, 100) for part in sweep.batched(tasks, 1001)]
+        found.append(_row(f"{len(arrays)} arrays written down", "submission", time.perf_counter() - began))
+        with _fake_queue(arrays):
+            found.append(_timed(made, "status", "all queued"))
+            _finish(runs, grid[: cells // 2])
+            found += [_timed(made, "status", f"half done, {when} look") for when in ("first", "second")]
+            found.append(_timed(made, "plan", "half done, half queued"))
+        began = time.perf_counter()
+        _finish(runs, grid[cells // 2 :])
+        found.append(_row("half of the results written", "fake launcher", time.perf_counter() - began))
+        for submission in arrays:
+            (submission.folder / jobs.OPEN).replace(submission.folder / jobs.ENDED)
+        found += [_timed(made, "status", "all done"), _timed(made, "publish", "all done")]
+    return found
+
+
+def _finish(runs: Path, specs: Iterable[Simulated]) -> None:
+    """The fake launcher: results without processes."""
+    for spec in specs:
+        told = {"seconds": 1.0, "attempt": 1, "commit": "none"}
+        store.finish(spec, runs / key(spec), measure(spec, runs), told)
+
+
+@contextlib.contextmanager
+def _fake_queue(arrays: Sequence[jobs.Submission]) -> Iterator[None]:
+    """A squeue that tells of every task as waiting."""
+    lines = (f"{array.name}|{task}|PENDING||Priority|1_{task}" for array in arrays for task in range(len(array.tasks)))
+    Path("queue").write_text("\n".join(lines) + "\n")
+    Path("bin").mkdir()
+    Path("bin/squeue").write_text(f"#!/bin/sh\ncat {Path('queue').resolve()}\n")
+    Path("bin/squeue").chmod(0o755)
+    before = os.environ["PATH"]
+    os.environ["PATH"] = f"{Path('bin').resolve()}{os.pathsep}{before}"
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
+
+
+def _timed(made: study.Study, verb: str, when: str) -> dict[str, str]:
+    began = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        status = study.main(made, [verb])
+    assert status == 0, verb
+    return _row(when, verb, time.perf_counter() - began)
+
+
+def _row(when: str, what: str, seconds: float) -> dict[str, str]:
+    return {"cells": when, "what": what, "seconds": f"{seconds:.2g}"}
+
+
+def table(lines: Sequence[Mapping[str, str]]) -> str:
+    """Markdown, numbers to the right."""
+    head = list(lines[0])
+    body = [[line[name] for name in head] for line in lines]
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body))
+
+
+def filled(page: str, name: str, content: str) -> str:
+    """The page with one block made anew."""
+    return re.sub(rf"(<!-- begin {name} -->\n).*?(\n<!-- end {name} -->)", lambda at: at[1] + content + at[2], page,
+                  flags=re.DOTALL)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """What ImageNet would cost, and how long the verbs of a large study take."""
+
+    cells: int = 10_000
+    """Of the simulated study; 0 for the costs alone."""
+
+
+def run(options: Run) -> None:
+    """Fill both blocks."""
+    page = filled(PAGE.read_text(encoding="utf-8"), "imagenet-cost", table(cost_rows()))
+    if options.cells:
+        page = filled(page, "ten-thousand-cells", table(simulation(options.cells)))
+    publish(PAGE.parent, {PAGE.name: text(page)})
+
+
+if __name__ == "__main__":
+    sys.exit(enter(Run, run, "benchmarks.cluster"))

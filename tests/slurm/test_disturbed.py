@@ -1,0 +1,141 @@
+"""Cells that are pushed aside, run out of time, are requeued or lose their node end as if nothing had happened."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cells
+import pytest
+from cells import EVERY, HELD_AT, STEPS, Spec
+from conftest import User, ran
+
+from manifold_lab.store import DONE, FAILED, Cell
+
+RUN = ("run", "--launcher", "slurm")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Spec], list[float]]:
+    """The weights with which a cell ends that nobody disturbs."""
+    known: dict[Spec, list[float]] = {}
+
+    def weights(spec: Spec) -> list[float]:
+        if spec not in known:
+            known[spec] = list(cells.measure(spec, tmp_path_factory.mktemp("undisturbed")).numbers["weights"])
+        return known[spec]
+
+    return weights
+
+
+def numbers_of(user: User) -> dict[int, str]:
+    """Job's number by its place in the array, of jobs that run."""
+    lines = user.machine.ask("squeue", "-h", "-r", "-t", "RUNNING", "-n", names(user), "-o", "%K %i").splitlines()
+    return {int(place): number for place, number in (line.split() for line in lines)}
+
+
+def names(user: User) -> str:
+    return ",".join(path.parent.name for path in user.folder.rglob("submission.json"))
+
+
+def held(user: User, count: int) -> None:
+    """Wait until so many trainings are held in their middle, while status tells of them."""
+    user.until(lambda: sum(cell.progress.get("step", 0) > HELD_AT for cell in user.cells("training")) == count)
+    told = user.types("status")
+    assert f"{count} running" in told and f"step {HELD_AT + 1} of {STEPS}" in told and "images/s" in told
+    assert all(f"on node{number}" in told for number in range(1, count + 1))
+
+
+def ended_alike(found: list[Cell], undisturbed: Callable[[Spec], list[float]]) -> None:
+    """Every cell was begun twice, the second time from its last checkpoint, and ended with the very same weights."""
+    for cell in found:
+        assert cell.state == DONE
+        assert [int(line.split()[1]) for line in ran(cell)] == [0, HELD_AT // EVERY * EVERY]
+        assert cell.numbers["weights"] == undisturbed(cell.spec)
+
+
+def test_all_nodes_preempted_and_every_cell_goes_on(
+    user: User, undisturbed: Callable[[Spec], list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELLS", "training")
+    monkeypatch.setenv("MANIFOLD_LAB_SLURM_PARTITION", "spot")
+    user.types(*RUN)
+    held(user, 4)
+    assert "0 to run" in user.types(*RUN)
+    user.machine.ask("sbatch", "--partition=main", "--nodes=4", "--output=/dev/null", "--wrap=srun sleep 1")
+    user.until_over()
+    ended_alike(user.cells("training"), undisturbed)
+
+
+@pytest.fixture
+def three(user: User, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, str]]:
+    """Three of four trainings, each held on a node; their jobs."""
+    monkeypatch.setenv("CELLS", "training")
+    monkeypatch.setitem(cells.GRIDS, "training", cells.GRIDS["training"][:3])
+    Path("pyproject.toml").write_text("[tool.manifold_lab.slurm]\nnotice = 50\nextra = ['comment=three']\n")
+    user.types(*RUN)
+    held(user, 3)
+    yield numbers_of(user)
+    if "slurmd.node3" not in user.machine.processes:
+        user.machine.start_node("node3")
+        user.machine.wait(lambda: "node3" in user.machine.ask("sinfo", "-h", "-N", "-t", "idle", "-o", "%N"))
+
+
+def test_a_time_out_a_requeue_and_a_dead_node(
+    user: User, three: dict[int, str], undisturbed: Callable[[Spec], list[float]]
+) -> None:
+    assert "three" in user.machine.ask("squeue", "-h", "-o", "%k")
+    user.machine.ask("scontrol", "update", f"JobId={three[0]}", "TimeLimit=1")
+    user.machine.ask("scontrol", "requeue", three[1])
+    user.machine.kill_node("node3")
+    user.until(lambda: "Restarts=1" in user.machine.ask("scontrol", "show", "job", three[0]))
+    user.machine.ask("scontrol", "update", f"JobId={three[0]}", "TimeLimit=UNLIMITED")  # its second start has time
+    user.until_over()
+    ended_alike(user.cells("training"), undisturbed)
+
+
+def test_a_cell_that_never_ends_fails_after_so_many_starts(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELLS", "stuck")
+    user.types(*RUN, "--slurm.requeues", "0")
+    user.until(lambda: ran(user.cells("stuck")[0]))
+    user.machine.ask("scontrol", "requeue", numbers_of(user)[0])
+    user.until_over()
+    assert user.cells("stuck")[0].state == FAILED
+    assert "its job was started 2 times, and it did not end" in user.types("status")
+
+
+def test_a_network_trained_over_two_nodes_is_that_of_one_process(
+    user: User, undisturbed: Callable[[Spec], list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELLS", "together")
+    user.types(*RUN, "--processes-per-cell", "2", "--slurm.nodes", "2")
+    user.until_over()
+    (cell,) = user.cells("together")
+    assert (cell.state, len(ran(cell))) == (DONE, 1), user.logs()
+    alone = undisturbed(cell.spec)
+    assert cell.numbers["weights"] == pytest.approx(alone, rel=1e-5, abs=1e-5)
+    assert cell.numbers["weights"] != alone
+
+
+MEMORY = pytest.mark.parametrize("machine", ["accounting"], indirect=True)
+
+
+@MEMORY
+def test_a_cell_that_takes_too_much_memory_fails_and_says_so(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not user.machine.memory:
+        pytest.skip("this machine lets nobody make control groups (version 1) that limit memory")
+    monkeypatch.setenv("CELLS", "memory")
+    user.types(*RUN, "--slurm.mem", "1500M", "--cells-per-job", "2")
+    user.until_over()
+    assert [cell.state for cell in user.cells("memory")] == [FAILED, DONE], user.logs()
+    assert "out of memory" in user.types("status")
+    assert "oom" in (user.cells("memory")[0].folder / "failure.json").read_text().lower()
+    assert "0 to run" in user.types(*RUN)
+
+
+@MEMORY
+def test_accounting_knows_the_jobs(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELLS", "good")
+    user.types(*RUN, "--cells-per-job", "4")
+    user.until_over()
+    assert subprocess.run(["sacct", "-n"], capture_output=True, check=False).returncode == 0
+    assert [cell.state for cell in user.cells("good")] == [DONE] * 4

@@ -1,0 +1,115 @@
+"""Sweeps on a real Slurm: the line of README, cells that fail, many small cells, a driver that dies anywhere."""
+
+import re
+import shlex
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import cells
+import pytest
+from conftest import ROOT, User, ran
+
+from manifold_lab import jobs
+from manifold_lab.store import DONE, FAILED
+
+BOTH = pytest.mark.parametrize("machine", ["plain", "accounting"], indirect=True)
+
+
+def readmes_line() -> list[str]:
+    """What README says about a cluster, without the python in front."""
+    line = re.search(r"^python (-m experiments\S+ run .*--launcher slurm.*)$", (ROOT / "README.md").read_text(), re.M)
+    assert line
+    return shlex.split(line[1])
+
+
+def test_readmes_line_then_status_then_publish_give_the_figure(user: User) -> None:
+    words = [*readmes_line(), "--smoke"]
+    begun = user.starts(*words)
+    assert (begun.returncode, begun.stderr) == (0, "")
+    assert "8 queued" in begun.stdout
+    user.until_over()
+    asked = user.starts(*words[:2], "status", "--smoke")
+    assert "8 done" in asked.stdout
+    published = user.starts(*words[:2], "publish", "--smoke")
+    assert (published.returncode, published.stderr) == (0, "")
+    name = words[1].removeprefix("experiments.")
+    assert {f"{name}.{kind}" for kind in ("csv", "png", "pdf")} <= {path.name for path in Path("figures").iterdir()}
+
+
+@BOTH
+def test_cells_that_raise_or_are_killed_are_told_and_run_again_alone(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELLS", "mixed")
+    user.types("run", "--launcher", "slurm", "--cells-per-job", "4")  # the others of a job go on past a dead one
+    user.until_over()
+    wanted = {"error": FAILED, "death": FAILED, "well": DONE, "well too": DONE}
+    assert {cell.spec: cell.state for cell in user.cells("mixed")} == {
+        cell.spec: wanted[cell.spec.ends] for cell in user.cells("mixed")
+    }
+    told = user.types("status")
+    assert "4 done, 4 failed" in told
+    assert told.count("ValueError: this cell fails") == 2 and told.count("its process was killed") == 2
+    assert (
+        "Killed" in (next(c for c in user.cells("mixed") if c.spec.ends == "death").folder / "failure.json").read_text()
+    )
+    assert "0 to run" in user.types("run", "--launcher", "slurm")
+    user.types("run", "--launcher", "slurm", "--retry-failed")
+    user.until_over()
+    assert Counter(len(ran(cell)) for cell in user.cells("mixed") if cell.state == FAILED) == {2: 4}
+    assert Counter(len(ran(cell)) for cell in user.cells("mixed") if cell.state == DONE) == {1: 4}
+
+
+def sbatch(folder: Path, before: str = "", after: str = "") -> str:
+    """A folder whose sbatch does something before and after the real one; its parent is the driver."""
+    folder.mkdir()
+    (folder / "sbatch").write_text(f'#!/bin/bash\n{before}\n{shutil.which("sbatch")} "$@"\n{after}\n')
+    (folder / "sbatch").chmod(0o755)
+    return str(folder)
+
+
+KILL = "kill -9 $PPID"
+PLACES = {
+    "before it is handed over": (f"{KILL}; exit 1", ""),
+    "before its number is told": ("", KILL),
+    "while sbatch lives on": (f"{KILL}; while [ ! -e go ]; do sleep 0.1; done", "touch late"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_driver_killed_around_sbatch_loses_nothing_and_nothing_runs_twice(
+    user: User, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELLS", "good")
+    before, after = PLACES[place]
+    words = ("run", "--launcher", "slurm", "--cells-per-job", "2")
+    killed = user.starts(*cells.PROGRAM, *words, path=sbatch(user.folder / "bin", before, after))
+    assert killed.returncode == -9
+    told = user.types(*words)
+    assert ("0 to run" in told) == (place == "before its number is told")
+    (user.folder / "go").touch()
+    if place == "while sbatch lives on":
+        user.until((user.folder / "late").exists)
+    user.until_over()
+    found = user.cells("good")
+    assert [(cell.state, len(ran(cell))) for cell in found] == [(DONE, 1)] * 4
+    assert "0 to run; 4 done" in user.types("run", "--launcher", "slurm")
+
+
+def test_many_small_cells_are_packed_split_and_begun_by_two_drivers(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELLS", "many")
+    words = ("run", "--launcher", "slurm", "--cells-per-job", "100")
+    second = f"if [ -e first ]; then {KILL}; exit 1; fi; touch first"  # the driver dies between two arrays
+    assert user.starts(*cells.PROGRAM, *words, path=sbatch(user.folder / "bin", second)).returncode == -9
+    told = user.types(*words)
+    submitted = {path.parent.name for path in user.folder.rglob("*_submission.sh")}
+    assert len(submitted) == 2 and "300 to run" in told
+    user.until_over()
+    found = user.cells("many")
+    assert Counter((cell.state, len(ran(cell))) for cell in found) == {(DONE, 1): 1200}
+    assert len(list(user.folder.rglob("*_log.out"))) == 12
+    assert "0 to run; 1200 done" in user.types(*words)
+    assert jobs.submissions(user.folder / "runs" / "cells") == []

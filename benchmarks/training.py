@@ -43,7 +43,7 @@ from manifold_lab.train import PRESETS, Bookkeeping, train
 WORKERS = 2
 SMALL = 8
 """Pictures in a step of the cell that measures bookkeeping: few, as its steps are not what is measured."""
-NETWORK = ablation.cifar(0.35)
+NETWORK = ablation.cifar(0.35).network
 RECIPE = PRESETS["cifar"]
 OURS, PEER = "train", "DataLoader, NCHW loop"
 COLUMNS = ("work", "contestant", "peer", "images_per_second", *turns.RATIO, "seconds", "share")

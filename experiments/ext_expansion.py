@@ -40,7 +40,7 @@ def expanded(base: NetworkSpec, factor: int) -> NetworkSpec:
 
 
 ARMS = {str(factor): functools.partial(expanded, factor=factor) for factor in FACTORS}
-BASES = {"0.35": ablation.cifar(0.35)}
+SETTINGS = {"0.35": ablation.cifar(0.35), "digits": ablation.digits()}
 CONTRAST = Contrast({arm: (plots.MEASURED, "o") for arm in ARMS}, "width")
 
 
@@ -102,7 +102,7 @@ def document(lines: Lines) -> contrast.Document:
 def grid(smoke: bool) -> tuple[trial.Trial, ...]:
     """Every factor; for smoke a few."""
     arms = {arm: of for arm, of in ARMS.items() if not smoke or arm in ("6", "1", "8")}
-    return ablation.trials(arms, BASES, smoke)
+    return ablation.grid(arms, SETTINGS, smoke)
 
 
 STUDY = Study(NAME, __doc__, grid, trial.measure, trial.lines, figure, claims, document, trial.SHELF)

@@ -65,7 +65,7 @@ class Look:
 
 def grid(smoke: bool) -> tuple[Look, ...]:
     """The short trainings of Figure 6a at width 0.35."""
-    trials = ablation.trials(ARMS, {"0.35": ablation.cifar(0.35)}, smoke)
+    trials = ablation.grid(ARMS, {"0.35": ablation.cifar(0.35)}, smoke)
     return tuple(Look(one) for one in trials if smoke or one.recipe.images == ablation.SHORT)
 
 

@@ -7,7 +7,6 @@ Differs  CIFAR-10 and short trainings instead of ImageNet; pictures are averaged
          random crops still move them by four pixels. `--smoke` runs the digits
 """
 
-import dataclasses
 import sys
 
 import matplotlib as mpl
@@ -15,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from manifold_lab import ablation, contrast, plots, stats, trial
-from manifold_lab.contrast import Contrast
+from manifold_lab.contrast import Contrast, Expected
 from manifold_lab.plots import pick
 from manifold_lab.study import Study, main
 from manifold_lab.tables import Claim, Lines
@@ -26,19 +25,16 @@ ARM = "linear"
 WIDTHS, RESOLUTIONS = (0.35, 0.25, 0.5), (32, 24, 16)
 SMALL = (4, 6, 8)
 """Resolutions of the digits."""
+EXPECTED = Expected("Figure 5", "accuracy rises with multiply-adds", ARM, ARM)
 CONTRAST = Contrast({ARM: plots.ACTIVATIONS[ARM]}, "width @ resolution")
 
 
 def grid(smoke: bool) -> tuple[trial.Trial, ...]:
     """Every width at every resolution."""
-    sizes, widths = (SMALL, (ablation.SMOKE.width,)) if smoke else (RESOLUTIONS, WIDTHS)
     base = ablation.SMOKE if smoke else ablation.cifar(1)
-    bases = {
-        f"{width:g} @ {size}": dataclasses.replace(base, width=width, resolution=size)
-        for size in sizes
-        for width in widths
-    }
-    return ablation.trials({ARM: lambda base: base}, bases, smoke)
+    sizes, widths = (SMALL, (base.network.width,)) if smoke else (RESOLUTIONS, WIDTHS)
+    settings = {f"{width:g} @ {size}": base.change(width=width, resolution=size) for size in sizes for width in widths}
+    return ablation.trials({ARM: lambda base: base}, settings)
 
 
 def points(lines: Lines, length: str) -> list[tuple[str, int, stats.Estimate]]:
@@ -82,9 +78,7 @@ def claims(lines: Lines) -> list[Claim]:
             shared = first.keys() & second.keys()
             paired = stats.paired(first, second) if shared else None
             measure = f"points of test accuracy, {dear[0]} minus {cheap[0]}, {int(length):,} pictures seen"
-            verdict = stats.verdict(paired.exceeds(0) if paired else None)
-            gap = paired.difference if paired else contrast.NO_RUNS
-            found.append(Claim("Figure 5", "accuracy rises with multiply-adds", measure, gap, verdict, COMMAND))
+            found.append(contrast.judged(EXPECTED, measure, paired, COMMAND))
     return found
 
 

@@ -17,7 +17,7 @@ from manifold_lab.study import Study, main
 
 NAME = "fig6b_shortcut"
 ARMS = {name: ablation.change(shortcut=name) for name in ("bottleneck", "expansion", "none", "projected")}
-BASES = {"0.35": ablation.cifar(0.35)}
+SETTINGS = {"0.35": ablation.cifar(0.35), "digits": ablation.digits()}
 CONTRAST = Contrast({arm: plots.SHORTCUTS[arm] for arm in ARMS}, "width")
 EXPECTED = [
     Expected("Figure 6b", f"a shortcut between bottlenecks is better than {other}", "bottleneck", arm)
@@ -27,7 +27,7 @@ EXPECTED = [
 FIGURE = functools.partial(contrast.draw, contrast=CONTRAST)
 CLAIMS = functools.partial(contrast.claims, expected=EXPECTED, command=f"python -m experiments.{NAME}")
 DOCUMENT = functools.partial(contrast.document, contrast=CONTRAST, caption="Figure 6b: what the shortcut joins.")
-GRID = functools.partial(ablation.trials, ARMS, BASES)
+GRID = functools.partial(ablation.grid, ARMS, SETTINGS)
 AT_SCALE = functools.partial(ablation.at_scale, ARMS)
 STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, FIGURE, CLAIMS, DOCUMENT, trial.SHELF, AT_SCALE)
 

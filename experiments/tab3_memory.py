@@ -16,6 +16,7 @@ import matplotlib as mpl
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import nn
 
 from manifold_lab import memory, plots, probes, stats, tables
@@ -203,7 +204,10 @@ def draw(lines: tables.Lines) -> Figure:
         for ax, rule in zip(axes, RULES, strict=True):
             draw_blocks(ax, lines, rule)
         axes[0].set_ylabel("peak memory, KiB (two bytes)")
-        axes[2].legend(title="shortcut", frameon=False)
+        handles, labels = axes[2].get_legend_handles_labels()
+        handles.append(Line2D([], [], color="0.3", marker="o", ms=3.6, mew=0.6, lw=0))
+        labels.append("filled: block that a\nshortcut leaves or enters")
+        axes[2].legend(handles, labels, title="shortcut", frameon=False)
         return plots.laid_out(figure)
 
 

@@ -32,7 +32,7 @@ ARMS: dict[str, ablation.Arm] = {
     "classic": lambda base: matched(base, block="classic"),
     "separable": lambda base: matched(base, block="separable", bottleneck_activation="relu6", shortcut="none"),
 }
-BASES = {"0.35": ablation.cifar(0.35)}
+SETTINGS = {"0.35": ablation.cifar(0.35), "digits": ablation.digits()}
 CONTRAST = Contrast({arm: plots.BLOCKS[arm] for arm in ARMS}, "width")
 EXPECTED = [
     Expected("Section 3.3", f"inverted residuals are better than {other}, at equal multiply-adds", "inverted", arm)
@@ -44,7 +44,7 @@ CLAIMS = functools.partial(contrast.claims, expected=EXPECTED, command=f"python 
 DOCUMENT = functools.partial(
     contrast.document, contrast=CONTRAST, caption="Three kinds of block at matched multiply-adds."
 )
-GRID = functools.partial(ablation.trials, ARMS, BASES)
+GRID = functools.partial(ablation.grid, ARMS, SETTINGS)
 STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, FIGURE, CLAIMS, DOCUMENT, trial.SHELF)
 
 

@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from manifold_lab import data
 from manifold_lab.netspec import CIFAR, DIGITS, V2, NetworkSpec
-from manifold_lab.train import PRESETS
+from manifold_lab.train import PRESETS, Recipe
 from manifold_lab.trial import Trial
 
 Arm = Callable[[NetworkSpec], NetworkSpec]
@@ -13,10 +14,41 @@ Arm = Callable[[NetworkSpec], NetworkSpec]
 SHORT, LONG = 120_000, 480_000
 """Pictures seen, on CIFAR-10."""
 SEEDS = {SHORT: 5, LONG: 3}
+DIGITS_SEEDS = {20_000: 10}
+SMOKE_SEEDS = {5_000: 4}
 SCALE_SEEDS = 3
-SMOKE, SMOKE_SEEDS, SMOKE_IMAGES = DIGITS, 3, 5_000
 EVALUATE_EVERY = 15_000
 """Pictures seen between two points of a curve."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the arms of a grid share: the network that they change, the data and recipe, and the seeds by length."""
+
+    network: NetworkSpec
+    data: str
+    recipe: Recipe
+    seeds: Mapping[int, int]
+    """How many seeds, by pictures seen."""
+
+    def change(self, **fields: object) -> "Setting":
+        """The setting with these words of its network changed."""
+        return dataclasses.replace(self, network=dataclasses.replace(self.network, **fields))  # type: ignore[arg-type]
+
+
+def cifar(width: int | float, seeds: Mapping[int, int] = SEEDS) -> Setting:
+    """CIFAR-10 at a width."""
+    recipe = dataclasses.replace(PRESETS["cifar"], evaluate_every=EVALUATE_EVERY)
+    return Setting(dataclasses.replace(CIFAR, width=width), "cifar10", recipe, seeds)
+
+
+def digits(seeds: Mapping[int, int] = DIGITS_SEEDS) -> Setting:
+    """The digits, which are cheap and need no download."""
+    return Setting(DIGITS, "digits", PRESETS["smoke"], seeds)
+
+
+SMOKE = digits(SMOKE_SEEDS)
+"""To see that it runs."""
 
 
 def change(**fields: str) -> Arm:
@@ -24,32 +56,26 @@ def change(**fields: str) -> Arm:
     return lambda base: dataclasses.replace(base, **fields)  # type: ignore[arg-type]
 
 
-def cifar(width: int | float) -> NetworkSpec:
-    """The base network for CIFAR-10 at a width."""
-    return dataclasses.replace(CIFAR, width=width)
+def grid(arms: Mapping[str, Arm], settings: Mapping[str, Setting], smoke: bool) -> tuple[Trial, ...]:
+    """Every arm in every setting; for smoke, on a few runs of the digits instead."""
+    return trials(arms, {f"{SMOKE.network.width:g}": SMOKE} if smoke else settings)
 
 
-def trials(arms: Mapping[str, Arm], bases: Mapping[str, NetworkSpec], smoke: bool) -> tuple[Trial, ...]:
-    """Every arm of every base on CIFAR-10, short trainings first; for smoke, of small networks on the digits.
+def trials(arms: Mapping[str, Arm], settings: Mapping[str, Setting]) -> tuple[Trial, ...]:
+    """Every arm in every setting, which is its group, short trainings first.
 
-    Bases that are for CIFAR-10 give way to one for the digits then. Within a base the seeds are outermost, so that
-    whatever is finished is paired.
+    Within a setting and a length the seeds are outermost, so that whatever is finished is paired.
     """
-    if smoke:
-        small = {group: base for group, base in bases.items() if base.rows == SMOKE.rows} or {f"{SMOKE.width:g}": SMOKE}
-        recipe = dataclasses.replace(PRESETS["smoke"], images=SMOKE_IMAGES)
-        return tuple(
-            trial
-            for group, base in small.items()
-            for trial in _paired(arms, group, Trial(base, recipe, "digits"), SMOKE_SEEDS)
-        )
-    recipe = dataclasses.replace(PRESETS["cifar"], evaluate_every=EVALUATE_EVERY)
     return tuple(
         trial
-        for length, seeds in SEEDS.items()
-        for group, base in bases.items()
-        for trial in _paired(arms, group, Trial(base, dataclasses.replace(recipe, images=length), "cifar10"), seeds)
+        for length in sorted({length for setting in settings.values() for length in setting.seeds})
+        for group, setting in settings.items()
+        for trial in _paired(arms, group, _trial(setting, length), setting.seeds.get(length, 0))
     )
+
+
+def _trial(setting: Setting, length: int) -> Trial:
+    return Trial(setting.network, dataclasses.replace(setting.recipe, images=length), setting.data)
 
 
 def at_scale(arms: Mapping[str, Arm], pictures: str) -> tuple[Trial, ...]:

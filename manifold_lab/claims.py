@@ -18,12 +18,16 @@ from pathlib import Path
 
 import psutil
 
+from manifold_lab.files import machine
+
 BEAT = 15.0
 """Seconds between two touches of a claim by its holder."""
 LOST = 150.0
 """Seconds without a touch after which a holder on another machine counts as dead: many beats, and longer than network
 file systems keep a file's time in their caches (60 s)."""
 NAME, RELEASED = "claim-", "released"
+JOB = "MANIFOLD_LAB_JOB"
+"""The environment's word for the batch job that a process is a part of."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,10 @@ class Owner:
     machine: str
     pid: int
     started: float
+    job: str = ""
+    """The batch job that it is a part of, as the job's script says in the environment."""
+    restart: int = 0
+    """How often the queue had started that job before: never are two starts of one job alive together."""
 
 
 @dataclass(frozen=True)
@@ -129,22 +137,22 @@ def _read(folder: Path, number: int) -> Claim:
 
 
 def _this_process() -> Owner:
-    process = psutil.Process()
-    return Owner(socket.gethostname(), _machine(), process.pid, process.create_time())
+    process, told = psutil.Process(), os.environ
+    restart = int(told.get("SLURM_RESTART_COUNT") or 0)
+    return Owner(host(), machine(), process.pid, process.create_time(), told.get(JOB, ""), restart)
 
 
-def _machine() -> str:
-    """Equal for two processes where a pid means the same to both: one start of one kernel, one namespace of pids."""
-    try:
-        start = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        return f"{start} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return socket.gethostname()
+def host() -> str:
+    """The machine's name, or its node's where a queue gave it one."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def _has_ended(owner: Owner | None) -> bool | None:
     """Whether a process has ended; None where that cannot be known from here, or its pid has gone to another one."""
-    if owner is None or owner.machine != _machine():
+    ours = _this_process()
+    if owner is not None and owner.job and owner.job == ours.job and owner.restart < ours.restart:
+        return True
+    if owner is None or owner.machine != ours.machine:
         return None
     try:
         process = psutil.Process(owner.pid)

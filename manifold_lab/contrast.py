@@ -21,6 +21,8 @@ POINTS = 100
 """Accuracies are shares; differences are told in percentage points."""
 NUMBER = re.compile(r"\d+(\.\d+)?")
 NO_RUNS = Estimate(math.nan, math.nan, math.nan, 0)
+Difference = stats.Paired | None
+"""Of two arms over the seeds that they share; None where they share no finished run."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,14 @@ def unique(lines: Lines, name: str) -> list[str]:
 
 
 def groups(lines: Lines) -> list[str]:
-    """The groups, by size where they are numbers."""
+    """The groups: numbers by size, then the others as they come."""
     found = unique(lines, "group")
-    return sorted(found, key=float) if all(NUMBER.fullmatch(group) for group in found) else found
+    return numbers(found) + [group for group in found if not NUMBER.fullmatch(group)]
+
+
+def numbers(groups: Sequence[str]) -> list[str]:
+    """Those that are numbers, by size."""
+    return sorted((group for group in groups if NUMBER.fullmatch(group)), key=float)
 
 
 def lengths(lines: Lines, group: str) -> list[str]:
@@ -70,10 +77,16 @@ def gaps(lines: Lines, pair: tuple[str, str], group: str, length: str) -> dict[i
     return {seed: first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())}
 
 
-def difference(lines: Lines, pair: tuple[str, str], group: str, length: str) -> stats.Paired | None:
+def difference(lines: Lines, pair: tuple[str, str], group: str, length: str) -> Difference:
     """First minus second arm over shared seeds, in points; None where they share no finished run."""
     found = gaps(lines, pair, group, length)
     return stats.paired(found, dict.fromkeys(found, 0.0)) if found else None
+
+
+def change(lines: Lines, pair: tuple[str, str], larger: tuple[str, str], smaller: tuple[str, str]) -> Difference:
+    """By how much the gap between two arms is larger in one place (group and length) than in another, seed by seed."""
+    found = [gaps(lines, pair, *place) for place in (larger, smaller)]
+    return stats.paired(*found) if found[0].keys() & found[1].keys() else None
 
 
 HEAD = {
@@ -138,23 +151,29 @@ def _most(found: Sequence[Estimate]) -> int:
 
 def draw_differences(ax: Axes, lines: Lines, contrast: Contrast) -> None:
     """Every seed's difference of final test accuracy, and mean and interval; groups along x, lengths side by side."""
-    along, slots = groups(lines), len(contrast.others) * max(len(lengths(lines, group)) for group in groups(lines))
+    along = groups(lines)
+    shown = {group: _shown(lines, contrast, group) for group in along}
+    slots = max(map(len, shown.values()))
     ax.axhline(0, color="0.5", lw=0.6)
-    for place, group in enumerate(along):
+    for place, (group, drawn) in enumerate(shown.items()):
         shortest, *longer = lengths(lines, group)
-        for slot, (arm, length) in enumerate(itertools.product(contrast.others, (shortest, *longer))):
-            found = difference(lines, (arm, contrast.reference), group, length)
-            if found is None:
-                continue
-            x = place + (slot - (slots - 1) / 2) * 0.8 / slots
-            plots.draw_point(ax, (x, found.difference), contrast.looks[arm], filled=length != shortest or not longer)
-            each = list(gaps(lines, (arm, contrast.reference), group, length).values())
+        for slot, (arm, length) in enumerate(drawn):
+            each = np.array(list(gaps(lines, (arm, contrast.reference), group, length).values()))
+            x = place + (slot - (len(drawn) - 1) / 2) * 0.8 / slots
+            whole = length != shortest or not longer
+            plots.draw_point(ax, (x, stats.mean(each)), contrast.looks[arm], filled=whole)
             ax.plot([x] * len(each), each, ".", color="0.6", ms=2.5, zorder=1)
     ax.set_xticks(range(len(along)), along)
     ax.set_xlim(-0.6, len(along) - 0.4)
     ax.set(xlabel=contrast.group, ylabel=f"test accuracy − {contrast.reference}, points")
-    if slots > len(contrast.others):
+    if any(len(lengths(lines, group)) > 1 for group in along):
         ax.set_title("open: shortest training", loc="left")
+
+
+def _shown(lines: Lines, contrast: Contrast, group: str) -> list[tuple[str, str]]:
+    """Arm and length of every difference of a group that there is."""
+    told = itertools.product(contrast.others, lengths(lines, group))
+    return [(arm, length) for arm, length in told if gaps(lines, (arm, contrast.reference), group, length)]
 
 
 def draw(lines: Lines, contrast: Contrast) -> Figure:
@@ -178,17 +197,51 @@ class Expected:
     better: str
     worse: str
 
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Both arms."""
+        return self.better, self.worse
+
 
 def claims(lines: Lines, expected: Sequence[Expected], command: str) -> list[Claim]:
     """Every claim in every group and length, by the paired difference over seeds."""
+    return [
+        judged(claim, _measure(lines, (group, length)), difference(lines, claim.pair, group, length), command)
+        for claim in expected
+        for group in groups(lines)
+        for length in lengths(lines, group)
+    ]
+
+
+def closing(lines: Lines, claim: Expected, command: str) -> list[Claim]:
+    """Whether the gap between two arms is smaller after the longest training than after the shortest, by group."""
     found = []
-    for claim in expected:
-        for group in groups(lines):
-            for length in lengths(lines, group):
-                paired = difference(lines, (claim.better, claim.worse), group, length)
-                estimate = paired.difference if paired else NO_RUNS
-                data = unique(pick(lines, group=group), "data")[0]
-                measure = f"points of test accuracy, {data}, {group}, {int(length):,} pictures seen, paired by seed"
-                verdict = stats.verdict(paired.exceeds(0) if paired else None)
-                found.append(Claim(claim.place, claim.says, measure, estimate, verdict, command))
+    for group in groups(lines):
+        shortest, *longer = lengths(lines, group)
+        if longer:
+            less = change(lines, claim.pair, (group, shortest), (group, longer[-1]))
+            measure = f"{_measure(lines, (group, shortest))}: gap there minus gap at {int(longer[-1]):,}"
+            found.append(judged(claim, measure, less, command))
     return found
+
+
+def narrowing(lines: Lines, claim: Expected, command: str) -> list[Claim]:
+    """Whether the gap is larger in the narrowest group than in the widest, of groups that are numbers, by length."""
+    found, widths = [], numbers(groups(lines))
+    for length in lengths(lines, widths[0]) if len(widths) > 1 else []:
+        more = change(lines, claim.pair, (widths[0], length), (widths[-1], length))
+        measure = f"{_measure(lines, (widths[0], length))}: gap there minus gap at {widths[-1]}"
+        found.append(judged(claim, measure, more, command))
+    return found
+
+
+def judged(claim: Expected, measure: str, paired: Difference, command: str) -> Claim:
+    """A claim that holds where the paired difference is above zero."""
+    verdict = stats.verdict(paired.exceeds(0) if paired else None)
+    return Claim(claim.place, claim.says, measure, paired.difference if paired else NO_RUNS, verdict, command)
+
+
+def _measure(lines: Lines, place: tuple[str, str]) -> str:
+    group, length = place
+    data = unique(pick(lines, group=group), "data")[0]
+    return f"points of test accuracy, {data}, {group}, {int(length):,} pictures seen, paired by seed"

@@ -1,7 +1,9 @@
 """What every command line shares: options from a frozen dataclass, and bad input said in one line."""
 
 import contextlib
+import errno
 import io
+import os
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,7 +13,8 @@ import tyro
 from manifold_lab.errors import InputError
 
 Options = TypeVar("Options")
-
+UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
+"""What a full disk, a file at its limit, a terminal that is gone or a closed pipe answers."""
 
 Presets = dict[str, tuple[str, Options]]
 
@@ -47,11 +50,22 @@ def enter(
     program: str,
     arguments: list[str] | None = None,
 ) -> int:
-    """Parse and run; the exit status: run's own or 0, 2 after one line about bad input, 130 when stopped by a key."""
+    """Parse and run; the exit status: run's own or 0, 2 after one line about bad input, 130 when stopped by a key.
+
+    What cannot be printed, as on a full disk, is one line too.
+    """
     try:
-        return run(parse(kind, program, arguments)) or 0
+        status = run(parse(kind, program, arguments)) or 0
+        sys.stdout.flush()
+        return status
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is not None or error.errno not in UNPRINTABLE:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again at the end
+        print(f"error: output: cannot be written ({error.strerror})", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"stopped; {stop or 'nothing was written'}", file=sys.stderr)

@@ -49,3 +49,13 @@ def above(field: str, value: int | float, low: int | float) -> None:
     """
     if not (math.isfinite(value) and value > low):
         raise InputError(f"{field}: {value} is not allowed; it must be a finite number above {low}")
+
+
+def within(field: str, value: int | float, low: int | float, high: int | float) -> None:
+    """Refuse a number that is not from `low` to `high`, both allowed.
+
+    Raises:
+        InputError: naming the field, the value and both bounds.
+    """
+    if not low <= value <= high:
+        raise InputError(f"{field}: {value} is not allowed; it must be from {low:,} to {high:,}")

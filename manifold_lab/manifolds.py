@@ -8,7 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from manifold_lab.errors import InputError, above, at_least, one_of
+from manifold_lab.errors import InputError, above, at_least, one_of, within
+from manifold_lab.spec import check_types
+
+SIZES = (1e-6, 1e6)
+"""Least and greatest radius, or other number beside x: where squares of it and of x stay within a float32."""
+MOST_TURNS = 1e6
 
 
 @dataclass(frozen=True)
@@ -22,13 +27,27 @@ class ManifoldSpec:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
+        check_types(self)
         one_of("manifold", self.name, KINDS)
         above("turns", self.turns, 0)
-        above("radius", self.radius, 0)
+        within("turns", self.turns, 0, MOST_TURNS)
+        if self.turns != ManifoldSpec.turns:
+            check_turns(self.name, self.turns)
+        within("radius", self.radius, *SIZES)
         low, high = KINDS[self.name].inputs
         if self.inputs is not None and not low <= self.inputs <= high:
             allowed = str(low) if low == high else f"{low} to {high}"
             raise InputError(f"inputs: {self.inputs} is not allowed for {self.name}; allowed: {allowed}")
+
+
+def check_turns(name: str, turns: int | float) -> None:
+    """Refuse turns that were asked for of anything but a spiral.
+
+    Raises:
+        InputError: naming the manifold.
+    """
+    if name != "spiral":
+        raise InputError(f"turns: {turns:g} is not allowed for {name}; only a spiral has turns")
 
 
 @dataclass(frozen=True)

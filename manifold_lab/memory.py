@@ -4,6 +4,7 @@ Equation 2 (arXiv:1801.04381): M = max over operators of inputs + outputs + what
 not counted. All counts are in numbers, not bytes, of one picture; Table 3 has two bytes each.
 """
 
+import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from torch.utils._pytree import tree_leaves
 from manifold_lab.mobilenet import Block, Network
 from manifold_lab.probes import Seen, watch
 from manifold_lab.split import chunks
+
+QUIET = "6"
+"""The level of torch's profiler at which it does not tell on the terminal when it starts and stops."""
 
 
 def peak_by_operator(network: Network) -> Seen:
@@ -157,6 +161,7 @@ def _placed(living: _Living, parts: dict[str, nn.Module]) -> Iterator[None]:
 
 def allocated_peak(work: Callable[[], object]) -> int:
     """Bytes by which the live memory of torch's CPU allocator rose at most while `work` ran, by torch's profiler."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", QUIET)  # read once, when the profiler first starts
     work()  # what is made once, such as packed weights, is not the pass's own
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         work()

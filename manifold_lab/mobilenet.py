@@ -141,12 +141,12 @@ class Network(nn.Module):
         plan = stages(spec)
         same, first = spec.padding == "tensorflow", plan[0].inputs
         stem = Convolution((spec.in_channels, first), 3, spec.stem_stride, 1, same)
-        self.stem = ConvNormAct(spec, stem, spec.expansion_activation)
+        self.stem = ConvNormAct(spec, stem, spec.outer_activation)
         self.blocks = nn.ModuleList(Block(spec, stage) for stage in plan)
         features, self.last = plan[-1].outputs, None
         if spec.last_channels:
             conv = Convolution((features, spec.last_width), 1)
-            self.last, features = ConvNormAct(spec, conv, spec.expansion_activation), spec.last_width
+            self.last, features = ConvNormAct(spec, conv, spec.outer_activation), spec.last_width
         self.dropout = nn.Dropout(spec.dropout)
         self.classifier = nn.Linear(features, spec.num_classes)
 

@@ -8,7 +8,8 @@ import itertools
 from dataclasses import dataclass
 
 from manifold_lab.activations import ACTIVATIONS
-from manifold_lab.errors import InputError, above, at_least, one_of
+from manifold_lab.errors import InputError, above, one_of, within
+from manifold_lab.spec import check_types
 
 Row = tuple[int | float, int, int, int]
 
@@ -26,6 +27,24 @@ SHORTCUTS = ("bottleneck", "expansion", "none", "projected")
 BLOCKS = ("inverted", "classic", "separable")
 NORMS = ("batch", "group", "none")
 PADDINGS = ("symmetric", "tensorflow")
+ACTIVATED = ("bottleneck_activation", "expansion_activation", "depthwise_activation", "outer_activation")
+LIMITS: dict[str, tuple[int | float, int | float]] = {
+    "width": (0.001, 10),
+    "resolution": (1, 4096),
+    "num_classes": (1, 10**6),
+    "in_channels": (1, 4096),
+    "stem_channels": (1, 10**5),
+    "stem_stride": (1, 2),
+    "last_channels": (0, 10**5),
+    "round_to": (1, 1024),
+    "expansion": (0.001, 100),
+    "channels": (1, 10**5),
+    "repeats": (1, 100),
+    "stride": (1, 2),
+    "blocks": (1, 100),
+    "channels of a block": (1, 10**6),
+}
+"""Least and most of every number of a spec: far beyond the paper's, and where counting it still takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -68,31 +87,24 @@ class NetworkSpec:
     norm: str = "batch"
     norm_epsilon: float = 1e-5
     padding: str = "symmetric"
+    outer_activation: str = "relu6"
+    """Of the stem and the last convolution, which belong to no block."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built, naming the field and what is allowed."""
+        check_types(self)
         self._check_words()
-        for name in ("resolution", "num_classes", "in_channels", "stem_channels", "round_to"):
-            at_least(name, getattr(self, name), 1)
-        at_least("last_channels", self.last_channels, 0)
-        above("width", self.width, 0)
+        for name in filter(self.__dict__.__contains__, LIMITS):
+            within(name, getattr(self, name), *LIMITS[name])
         above("norm_epsilon", self.norm_epsilon, 0)
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout: {self.dropout} is not allowed; it must be at least 0 and below 1")
-        if self.stem_stride not in (1, 2):
-            raise InputError(f"stem_stride: {self.stem_stride} is not allowed; allowed: 1, 2")
         self._check_rows()
-        plan = stages(self)
-        for stage in plan:
-            if stage.hidden < 1:
-                raise InputError(
-                    f"rows: expansion {stage.expansion:g} leaves no channel of {stage.inputs}; it is too low"
-                )
-        self._check_shortcut(plan)
+        self._check_plan(stages(self))
 
     def _check_words(self) -> None:
         words = ("linear", *ACTIVATIONS)
-        for name in ("bottleneck_activation", "expansion_activation", "depthwise_activation"):
+        for name in ACTIVATED:
             one_of(name, getattr(self, name), words)
         one_of("block", self.block, BLOCKS)
         one_of("shortcut", self.shortcut, SHORTCUTS)
@@ -103,16 +115,25 @@ class NetworkSpec:
         if not self.rows:
             raise InputError("rows: none given; give one or more of (expansion, channels, repeats, stride)")
         for row in self.rows:
-            expansion, channels, repeats, stride = row
-            if stride not in (1, 2):
-                raise InputError(f"rows: stride {stride} in {row} is not allowed; allowed: 1, 2")
-            at_least(f"rows: repeats in {row}", repeats, 1)
-            at_least(f"rows: channels in {row}", channels, 1)
-            above(f"rows: expansion in {row}", expansion, 0)
-            if channels * self.width < 1:
+            for name, value in zip(("expansion", "channels", "repeats", "stride"), row, strict=True):
+                within(f"rows: {name} in {row}", value, *LIMITS[name])
+            if row[1] * self.width < 1:
+                raise InputError(f"width: {self.width} leaves no channel of {row[1]}; it must be at least 1/{row[1]}")
+        within("rows: blocks in all", sum(repeats for _, _, repeats, _ in self.rows), *LIMITS["blocks"])
+
+    def _check_plan(self, plan: list[Stage]) -> None:
+        for stage in plan:
+            if stage.hidden < 1:
                 raise InputError(
-                    f"width: {self.width} leaves no channel of {channels}; it must be at least 1/{channels}"
+                    f"rows: expansion {stage.expansion:g} leaves no channel of {stage.inputs}; it is too low"
                 )
+            within("rows: channels in the middle of a block", stage.hidden, *LIMITS["channels of a block"])
+        if self.expansion_activation != NetworkSpec.expansion_activation and not any(one.expands for one in plan):
+            raise InputError(
+                f"expansion_activation: {self.expansion_activation} has no place; no {self.block} block of these rows "
+                f"expands; allowed: {NetworkSpec.expansion_activation}"
+            )
+        self._check_shortcut(plan)
 
     def _check_shortcut(self, plan: list[Stage]) -> None:
         if self.shortcut == "expansion" and self.block != "inverted":

@@ -39,14 +39,16 @@ def load(path: Path) -> Pictures:
     """All pictures of a file, in its order.
 
     Raises:
-        InputError: for a file that is missing, damaged, or holds something else.
+        InputError: for a file that is missing, damaged, empty, or holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             data, ends, labels = file["jpeg"].tobytes(), file["offsets"], file["labels"]
         found = [_decoded(data[start:end]) for start, end in itertools.pairwise(ends)]
+        if len(found) != len(labels):
+            raise ValueError("as many labels as pictures are needed")
         return Pictures(torch.stack(found), torch.from_numpy(labels.astype(np.int64)))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # a broken file fails in as many ways as there are bytes
         raise InputError(
             f"pictures: {path} cannot be read ({type(error).__name__}); it must be an .npz of jpeg, offsets and labels"
         ) from None
@@ -55,6 +57,41 @@ def load(path: Path) -> Pictures:
 def _decoded(data: bytes) -> UInt8[Tensor, "channels height width"]:
     with Image.open(io.BytesIO(data)) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).movedim(-1, 0)
+
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+def folder(path: Path, count: int, size: tuple[int, int]) -> UInt8[Tensor, "n channels height width"]:
+    """The first `count` picture files below a folder, by name: short side to 8/7 of `size`, the centre cut out.
+
+    Raises:
+        InputError: where there is none, or one cannot be read.
+    """
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)[:count]
+    if not files:
+        raise InputError(f"pictures: {path} holds no picture; looked for {', '.join(SUFFIXES)}")
+    found = []
+    for file in files:
+        try:
+            x = _decoded(file.read_bytes())[None]
+        except OSError as error:
+            raise InputError(
+                f"pictures: {file} cannot be read ({type(error).__name__}); replace or delete it"
+            ) from None
+        scale = 8 / 7 * max(wanted / side for wanted, side in zip(size, x.shape[2:], strict=True))
+        x = resized(x, (round(x.shape[2] * scale), round(x.shape[3] * scale)))
+        top, left = (x.shape[2] - size[0]) // 2, (x.shape[3] - size[1]) // 2
+        found.append(x[..., top : top + size[0], left : left + size[1]])
+    return torch.cat(found)
+
+
+def resized(
+    x: UInt8[Tensor, "n channels height width"], size: tuple[int, int]
+) -> UInt8[Tensor, "n channels high wide"]:
+    """Pictures of another size, antialiased."""
+    made = torch.nn.functional.interpolate(x.float(), size, mode="bilinear", antialias=True, align_corners=False)
+    return made.round().clamp(0, 255).to(torch.uint8)
 
 
 def normalised(

@@ -60,7 +60,7 @@ class Made:
 
     commits: tuple[str, ...]
     """Empty where the code was no checkout."""
-    seconds: float
+    seconds: int | float
     """Of all processes together."""
     devices: tuple[str, ...]
 

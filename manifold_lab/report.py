@@ -20,7 +20,7 @@ from manifold_lab.tables import MISSING, Lines, markdown, percent, read_csv
 
 @dataclass(frozen=True)
 class Options:
-    """Refresh the marked blocks of README.md and paper_repro.md from the csv files, check them, or make the page."""
+    """Refresh the marked blocks of the texts from the csv files, check them, or make the page."""
 
     check: bool = False
     """Change nothing; exit with status 2 when a block differs from its csv."""

@@ -5,9 +5,60 @@ import functools
 import hashlib
 import json
 import math
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import torch
+
+from manifold_lab.errors import InputError
+
+WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a word", NoneType: "None"}
+
+
+def check_types(spec: Any) -> None:
+    """Refuse a frozen dataclass one of whose fields, or a part of one, is not of the kind that its annotation says.
+
+    The first line of a spec's `__post_init__`. A bool is no number, a list is no tuple; a whole number is a number.
+
+    Raises:
+        InputError: naming the field, the smallest part that does not fit and what is allowed there.
+    """
+    for name, kind in _annotations(spec.__class__).items():
+        found = _misfit(getattr(spec, name), kind)
+        if found is not None:
+            part, allowed = found
+            raise InputError(f"{name}: {part!r} is not allowed; it must be {_in_words(allowed)}")
+
+
+@functools.cache
+def _annotations(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _misfit(value: Any, kind: Any) -> tuple[Any, Any] | None:
+    """The first part of a value that is not of its kind, and that kind; None where everything fits."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return None if any(_misfit(value, one) is None for one in parts) else (value, kind)
+    if origin is tuple:
+        kinds = parts[:1] * len(value) if parts[1:] == (...,) and isinstance(value, tuple) else parts
+        if not isinstance(value, tuple) or len(value) != len(kinds):
+            return value, kind
+        found = (_misfit(part, one) for part, one in zip(value, kinds, strict=True))
+        return next((wrong for wrong in found if wrong is not None), None)
+    fits = isinstance(value, int | float if kind is float else kind) and isinstance(value, bool) == (kind is bool)
+    return None if fits else (value, kind)
+
+
+def _in_words(kind: Any) -> str:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        inner = [_in_words(part) for part in parts if part is not ...]
+        return f"a tuple of any length, each {inner[0]}" if ... in parts else f"a tuple of ({', '.join(inner)})"
+    if origin in (Union, UnionType):
+        return " or ".join(_in_words(part) for part in parts if not (part is int and float in parts))
+    return WORDS.get(kind, kind.__name__)
 
 
 def canonical_json(spec: Any) -> str:

@@ -23,7 +23,7 @@ from manifold_lab.doors import enter
 from manifold_lab.embeddings import LAWS
 from manifold_lab.errors import InputError, one_of
 from manifold_lab.files import Writer, check_folder, publish, text
-from manifold_lab.manifolds import KINDS, ManifoldSpec
+from manifold_lab.manifolds import KINDS, ManifoldSpec, check_turns
 from manifold_lab.provenance import commit, versions
 from manifold_lab.spec import key
 from manifold_lab.stats import Row
@@ -41,8 +41,9 @@ class Options:
     points: int = Survey.points
     """Points of the manifold."""
     manifold: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(KINDS)}.")] = ManifoldSpec.name
-    turns: float = ManifoldSpec.turns
-    """Turns of the spiral."""
+    turns: Annotated[float | None, tyro.conf.arg(help=f"Turns of the spiral; {ManifoldSpec.turns:g} by default.")] = (
+        None
+    )
     radius: float = ManifoldSpec.radius
     """Largest |x| (a blob's standard deviation). Matters where an activation is not homogeneous, as ReLU6."""
     inputs: int | None = ManifoldSpec.inputs
@@ -77,7 +78,10 @@ class Options:
             InputError: for a value that is not allowed.
         """
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(Survey) if hasattr(self, f.name)}
-        manifold = ManifoldSpec(self.manifold, self.turns, self.radius, self.inputs)
+        if self.turns is not None:
+            check_turns(one_of("manifold", self.manifold, KINDS), self.turns)
+        turns = ManifoldSpec.turns if self.turns is None else self.turns
+        manifold = ManifoldSpec(self.manifold, turns, self.radius, self.inputs)
         return Survey(**shared | {"manifold": manifold})
 
 

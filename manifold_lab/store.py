@@ -3,7 +3,7 @@
 A cell's folder `runs/<study>/<key>/` holds
     result.json   the spec, the numbers and where they came from: a cell that has it is done, for good
     history.csv   the rows of its history, where there are any; written just before
-    failure.json  why the last attempt failed, or at which step it diverged
+    failure.json  why the last attempt failed (with the tail of traceback or log), or at which step it diverged
     spec.json     what runs here, written before it starts
     progress.json how far it is, if the measure tells: step, steps, images_per_second, seconds_left
     claim-NNNN    who runs it (`claims`), one per attempt
@@ -26,7 +26,9 @@ from manifold_lab.errors import DivergedError, InputError
 from manifold_lab.files import csv_text, publish, text
 from manifold_lab.spec import disagreement, key
 
-ABSENT, RUNNING, DONE, FAILED, DIVERGED = STATES = ("absent", "running", "done", "failed", "diverged")
+ABSENT, QUEUED, RUNNING, DONE, FAILED, DIVERGED = STATES = (
+    "absent", "queued", "running", "done", "failed", "diverged",
+)  # fmt: skip
 RESULT, HISTORY, FAILURE, SPEC, PROGRESS = "result.json", "history.csv", "failure.json", "spec.json", "progress.json"
 TAIL = 30
 """Lines of a traceback that are kept."""
@@ -173,6 +175,11 @@ def fail(cell: Path, error: BaseException, provenance: Mapping[str, Any]) -> Non
         "provenance": dict(provenance),
     }
     publish(cell, {FAILURE: text(_json(record))})
+
+
+def give_up(cell: Path, reason: str, log: Sequence[str]) -> None:
+    """Write why an attempt failed whose process could not say so itself: one line, and the tail of its log."""
+    publish(cell, {FAILURE: text(_json({"state": FAILED, "reason": reason, "log": list(log[-TAIL:])}))})
 
 
 def history(cell: Cell) -> list[dict[str, str]]:

@@ -5,34 +5,30 @@ An experiment file holds what is its own (grid, measure, rows, figure, claims) a
 """
 
 import contextlib
-import dataclasses
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
 
-from manifold_lab import plots, provenance, report, store, sweep, tables
+from manifold_lab import jobs, launchers, plots, provenance, report, store, sweep, tables, task
 from manifold_lab.doors import Presets, enter
-from manifold_lab.errors import InputError, at_least, one_of
+from manifold_lab.errors import InputError, at_least
 from manifold_lab.files import csv_text, publish, text
-from manifold_lab.store import ABSENT, DIVERGED, DONE, FAILED, RUNNING, Cell
+from manifold_lab.overview import SHOWN, counts, how, labels, overview, span, table
+from manifold_lab.spec import key
+from manifold_lab.store import DONE, QUEUED, RUNNING, Cell
 from manifold_lab.tables import Claim, Document, Lines
+from manifold_lab.train import ranks
+from manifold_lab.verbs import Cells, Everything, Grid, Plan, Publish, Run, Status
 
 REFRESH = 2.0
 """Seconds between two looks of a live table."""
-SHOWN = 30
-"""Cells of one state that a table names one by one."""
 STYLE = "cvpr2024"
 
 
@@ -58,72 +54,41 @@ class Study:
     at_scale: Callable[[str], tuple[Any, ...]] | None = None
     """The grid on a folder of pictures, at the paper's scale."""
 
-    def cells(self, options: "Grid") -> list[Cell]:
-        """How every cell of the grid stands.
+    program: tuple[str, ...] = ()
+    """The words behind python that start it, where it is not a module of experiments."""
+
+    def specs(self, options: Grid) -> tuple[Any, ...]:
+        """Every spec of the grid.
 
         Raises:
             InputError: for pictures where the study takes none, or together with smoke.
         """
         if not options.pictures:
-            return store.look(self.folder(options), self.grid(options.smoke))
+            return self.grid(options.smoke)
         if self.at_scale is None or options.smoke:
             what = "--smoke" if self.at_scale else self.name
             raise InputError(f"pictures: {what} takes none; leave it out")
-        return store.look(self.folder(options), self.at_scale(options.pictures))
+        return self.at_scale(options.pictures)
 
-    def folder(self, options: "Grid") -> Path:
+    def cells(self, options: Grid) -> list[Cell]:
+        """How every cell of the grid stands, in the queue too.
+
+        Raises:
+            InputError: as `specs`, and where cells were submitted and the queue does not answer.
+        """
+        folder = self.folder(options)
+        return jobs.view(folder, store.look(folder, self.specs(options)))
+
+    def command(self, options: Grid) -> sweep.Program:
+        """How another process runs cells of the same grid."""
+        words = ["--smoke"] if options.smoke else []
+        words += ["--pictures", options.pictures] if options.pictures else []
+        start = self.program or ("-m", f"experiments.{self.name}")
+        return sweep.Program(self.name, start, (*words, "--runs", str(options.runs)))
+
+    def folder(self, options: Grid) -> Path:
         """Where its runs are."""
         return options.runs / (self.shelf or self.name)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What every verb asks for."""
-
-    smoke: bool = False
-    """A small grid, to see that it runs."""
-    pictures: str = ""
-    """A folder such as ImageNet's (train/CLASS, val/CLASS): the paper's network and recipe on it instead."""
-    runs: Path = Path("runs")
-    """Folder of the stored runs."""
-
-
-@dataclass(frozen=True)
-class Plan(Grid):
-    """What would run."""
-
-    workers: int = 1
-    """Processes at a time."""
-
-
-@dataclass(frozen=True)
-class Run(Plan):
-    """Run what is missing."""
-
-    only: str = ""
-    """The key of the one cell to run, or its beginning."""
-    launcher: str = ""
-    """Where cells run, here or pool; by default here for one worker and in a pool for more."""
-    retry_failed: bool = False
-    """Run failed cells again too."""
-
-
-@dataclass(frozen=True)
-class Status(Grid):
-    """How every cell stands."""
-
-
-@dataclass(frozen=True)
-class Publish(Grid):
-    """Make csv, figure, claims."""
-
-    out: Path = Path("figures")
-    """Folder for the csv files and figures."""
-
-
-@dataclass(frozen=True)
-class Everything(Run, Publish):
-    """Run what is missing, then publish."""
 
 
 def plan(study: Study, options: Plan) -> None:
@@ -133,19 +98,27 @@ def plan(study: Study, options: Plan) -> None:
     wanted = sweep.missing(cells)
     told = sweep.costs([cell.spec for cell in wanted], store.stored(study.folder(options)).values())
     console = Console()
-    console.print(study.card.strip(), highlight=False, markup=False)
-    rows = [[cell.key, label, _span(cost[0]) if cost else "–"]
-            for cell, label, cost in zip(wanted[:SHOWN], _labels(wanted[:SHOWN]), told, strict=False)]  # fmt: skip
-    console.print(_table(f"{study.name}: what would run", ("key", "cell", "estimate"), rows, len(wanted)))
-    console.print(_counts(cells))
+    console.print(card(study, cells), highlight=False, markup=False, soft_wrap=True)
+    rows = [[cell.key, label, span(cost[0]) if cost else "–"]
+            for cell, label, cost in zip(wanted[:SHOWN], labels(wanted[:SHOWN]), told, strict=False)]  # fmt: skip
+    console.print(table(f"{study.name}: what would run", ("key", "cell", "estimate"), rows, len(wanted)))
+    console.print(counts(cells))
     known = [cost for cost in told if cost]
     if wanted and known:
         apart = max(fields for _, fields in known)
         total = sum(seconds for seconds, _ in known) / min(options.workers, len(wanted))
         from_what = f"from finished runs that differ in {apart} fields besides the seed at most"
-        console.print(f"about {_span(total)} with {options.workers} at a time, {from_what}", highlight=False)
+        console.print(f"about {span(total)} with {options.workers} at a time, {from_what}", highlight=False)
     elif wanted:
         console.print("what it takes is not known before a first run is finished")
+
+
+def card(study: Study, cells: Sequence[Cell]) -> str:
+    """The lab card, and on its last line what the finished cells of the grid took."""
+    done = [cell.provenance for cell in cells if cell.state == DONE]
+    made = provenance.joined(done)
+    known = f"{span(made.seconds)} for {len(done)} of {len(cells)} cells, on {', '.join(made.devices)}"
+    return f"{study.card.strip()}\nCost     {known if done else 'not known before a first run is finished'}"
 
 
 def run(study: Study, options: Run) -> int:
@@ -154,23 +127,46 @@ def run(study: Study, options: Run) -> int:
     Raises:
         KeyboardInterrupt: saying that what is finished is kept.
     """
-    at_least("workers", options.workers, 1)
+    for name in ("workers", "processes_per_cell", "cells_per_job"):
+        at_least(name, getattr(options, name), 1)
     name = options.launcher or ("here" if options.workers == 1 else "pool")
-    launch = sweep.LAUNCHERS[one_of("launcher", name, sweep.LAUNCHERS)]
+    launch = launchers.find(name)
     cells = _only(study.cells(options), options.only)
     wanted = sweep.missing(cells, options.retry_failed)
-    console, ended = Console(), []
-    console.print(f"{study.name}: {len(wanted)} to run; {_counts(cells)}", highlight=False)
+    console, ended, queued = Console(stderr=name == "print"), [], 0
+    console.print(f"{study.name}: {len(wanted)} to run; {counts(cells)}", highlight=False)
     try:
-        with contextlib.closing(launch(sweep.Work(study.measure, options.workers), wanted)) as launched:
+        with contextlib.closing(launch(_work(study, options), wanted)) as launched:
             for cell in launched:
+                if cell.state == QUEUED:
+                    queued += 1
+                    continue
                 ended.append(cell)
-                line = f"{len(ended)}/{len(wanted)} {cell.key} {_state(cell)} {_how(cell)}"
+                line = f"{len(ended)}/{len(wanted)} {cell.key} {cell.state} {how(cell)}"
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
     except KeyboardInterrupt:
         told = f"{len(ended)} of {len(wanted)} had ended; what is done is kept, run again to go on"
         raise KeyboardInterrupt(told) from None
+    if queued > len(ended):
+        console.print(f"{queued} queued; ask status how they stand, and publish when they are done", highlight=False)
     return int(any(cell.state not in (DONE, RUNNING) for cell in ended))
+
+
+def _work(study: Study, options: Run) -> sweep.Work:
+    wait = options.wait or isinstance(options, Publish)
+    return sweep.Work(study.measure, options.workers, study.command(options), options.processes_per_cell,
+                      options.cells_per_job, options.slurm, wait)  # fmt: skip
+
+
+def run_cells(study: Study, options: Cells) -> int:
+    """Run the cells that are named, or those of this process's job; 1 where one did not end well."""
+    folder, specs, states = study.folder(options), {key(spec): spec for spec in study.specs(options)}, []
+    with ranks.together():
+        cells = task.of_this_job(folder, specs) if options.job else task.named(folder, specs, options.keys)
+        for cell in task.serve(sweep.Work(study.measure), cells, patient=options.job):
+            states.append(cell.state)
+            print(cell.key, cell.state, how(cell), flush=True)
+    return int(any(state not in (DONE, RUNNING) for state in states))
 
 
 def _only(cells: list[Cell], beginning: str) -> list[Cell]:
@@ -185,23 +181,13 @@ def status(study: Study, options: Status) -> None:
     console = Console()
     cells = study.cells(options)
     if not console.is_terminal or all(cell.state != RUNNING for cell in cells):
-        console.print(overview(study, cells))
+        console.print(overview(study.name, cells, options.every))
         return
-    with Live(overview(study, cells), console=console, auto_refresh=False) as live:
+    with Live(overview(study.name, cells, options.every), console=console, auto_refresh=False) as live:
         while any(cell.state == RUNNING for cell in cells):
             time.sleep(REFRESH)
             cells = study.cells(options)
-            live.update(overview(study, cells), refresh=True)
-
-
-def overview(study: Study, cells: Sequence[Cell]) -> Group:
-    """The table of the cells that are not simply done or queued, and the counts of all."""
-    told = [
-        cell for state in (RUNNING, FAILED, DIVERGED, ABSENT) for cell in cells if cell.state == state and _how(cell)
-    ]
-    rows = [[cell.key, label, _state(cell), _how(cell)]
-            for cell, label in zip(told[:SHOWN], _labels(told[:SHOWN]), strict=True)]  # fmt: skip
-    return Group(_table(study.name, ("key", "cell", "state", "how"), rows, len(told)), _counts(cells))
+            live.update(overview(study.name, cells, options.every), refresh=True)
 
 
 def publish_study(study: Study, options: Publish) -> None:
@@ -232,7 +218,7 @@ def publish_study(study: Study, options: Publish) -> None:
         console.print(f"{claim.verdict}: {claim.says} ({claim.place})", highlight=False, soft_wrap=True)
     commits = {run["commit"] for run in done}
     console.print(
-        f"{_counts(cells)}, of {len(commits)} commits; written: {', '.join(map(str, written))}", soft_wrap=True
+        f"{counts(cells)}, of {len(commits)} commits; written: {', '.join(map(str, written))}", soft_wrap=True
     )
     if options.out.name == "figures" and (options.out.parent / report.TEXTS[-1]).exists() and not options.smoke:
         report.run(report.Options(root=options.out.parent))
@@ -244,6 +230,7 @@ def main(study: Study, arguments: list[str] | None = None) -> int:
     verbs: Presets[Grid] = {
         "plan": ("what would run, and for how long", Plan()),
         "run": ("run what is missing", Run()),
+        "cell": ("run some cells by key, for other schedulers", Cells()),
         "status": ("how every cell stands", Status()),
         "publish": ("csv, figure, claims", Publish()),
     }
@@ -259,48 +246,8 @@ def _act(study: Study, options: Grid) -> int:
         publish_study(study, options)
     elif isinstance(options, Status):
         status(study, options)
+    elif isinstance(options, Cells):
+        return run_cells(study, options)
     elif type(options) is Plan:
         plan(study, options)
     return failed
-
-
-def _state(cell: Cell) -> str:
-    return "queued" if cell.state == ABSENT else cell.state
-
-
-def _counts(cells: Sequence[Cell]) -> str:
-    counts = Counter(_state(cell) for cell in cells)
-    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "none"
-
-
-def _how(cell: Cell) -> str:
-    """What there is to say of a cell beyond its state."""
-    if cell.state == DONE:
-        return f"in {_span(cell.provenance['seconds'])}"
-    known = cell.progress
-    parts = [f"step {known['step']}" + (f" of {known['steps']}" if "steps" in known else "")] if "step" in known else []
-    parts += [f"{known['images_per_second']:.0f} images/s"] if "images_per_second" in known else []
-    parts += [f"{_span(known['seconds_left'])} left"] if "seconds_left" in known else []
-    return ", ".join([*parts, cell.note] if cell.note else parts)
-
-
-def _span(seconds: int | float) -> str:
-    """A duration in words: 0.2 s, or hours, minutes and seconds."""
-    return f"{seconds:.2g} s" if seconds < 10 else str(timedelta(seconds=round(seconds)))
-
-
-def _labels(cells: Sequence[Cell]) -> list[str]:
-    """What tells these cells apart: the fields in which they differ."""
-    told = [sweep.facts(dataclasses.asdict(cell.spec)) for cell in cells]
-    names = dict.fromkeys(name for facts in told for name in facts)
-    varied = [name for name in names if len({facts.get(name) for facts in told}) > 1]
-    return [" ".join(f"{name}={facts[name]}" for name in varied if name in facts) for facts in told]
-
-
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], total: int) -> Table:
-    table = Table(*head, title=title, title_justify="left", box=SIMPLE_HEAD)
-    for row in rows:
-        table.add_row(*map(escape, row))
-    if total > len(rows):
-        table.caption = f"and {total - len(rows)} more"
-    return table

@@ -15,9 +15,9 @@ from manifold_lab.activations import Activation
 from manifold_lab.channel import Channel
 from manifold_lab.cones import Cones, PlaneCurve, plane_curve
 from manifold_lab.embeddings import LAWS, Embedding
-from manifold_lab.errors import InputError, above, at_least, one_of
+from manifold_lab.errors import InputError, at_least, one_of, within
 from manifold_lab.manifolds import ManifoldSpec, Points
-from manifold_lab.spec import stream
+from manifold_lab.spec import check_types, stream
 
 PAPER_DIMS = (2, 3, 5, 15, 30)
 """The panels of Figure 1 of the paper."""
@@ -27,6 +27,8 @@ POINTS_PER_CHANNEL = 4
 """An affine decoder is fitted only where there are at least this many points for each of its channels."""
 NO_ERROR = 1e-12
 """A relative squared error that is rounding."""
+MOST = 10**6
+"""Draws, and points, that a survey has at most: a share's interval is 0.1 % wide then."""
 QUERIES = 128
 """Noisy codes per draw in the Monte Carlo for mutual information."""
 
@@ -49,15 +51,16 @@ class Survey:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
+        check_types(self)
         if not self.dims:
             raise InputError("dims: none given; give one or more whole numbers of at least 1, as in --dims 2 3 5 15 30")
         for dim in self.dims:
             at_least("dims", dim, 1)
-        at_least("draws", self.draws, 1)
-        at_least("points", self.points, 8)
+        within("draws", self.draws, 1, MOST)
+        within("points", self.points, 8, MOST)
         at_least("information_draws", self.information_draws, 1)
-        above("sigma", self.sigma, 0)
-        above("bias", self.bias, -math.inf)
+        within("sigma", self.sigma, *manifolds.SIZES)
+        within("bias", self.bias, -manifolds.SIZES[1], manifolds.SIZES[1])
         at_least("seed", self.seed, 0)
         one_of("embedding", self.embedding, LAWS)
         one_of("dtype", self.dtype, DTYPES)

@@ -1,58 +1,88 @@
-"""From a grid to what is missing to runs: launchers that run missing cells, each of them at most once at a time.
+"""From a grid to what is missing, and one cell run wherever it may be, by one process at a time.
 
-A launcher is a function of missing cells that calls `run_cell` for each of them, wherever it likes, and yields how each
-one ended. To add one, write it here and name it in `LAUNCHERS`.
+Launchers (`launchers`) are functions of missing cells that call `run_cell` for each of them, or have other processes
+call it, and yield how each one ended.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
-import signal
-import socket
 import statistics
-import threading
+import subprocess
+import sys
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from multiprocessing import connection, get_context, parent_process, resource_tracker
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
-from typing import Any
-
-import torch
-from threadpoolctl import threadpool_limits
+from typing import Any, TypeVar
 
 from manifold_lab import claims, provenance, store
+from manifold_lab.cluster import Slurm
 from manifold_lab.errors import InputError
 from manifold_lab.files import refused
 from manifold_lab.store import ABSENT, DIVERGED, DONE, FAILED, Cell, Result
 
 Measure = Callable[[Any, Path], Result]
-"""Runs one spec; its folder is its own, and holds what an attempt that was cut short left there."""
-GRACE = 20.0
-"""Seconds that a worker which was told to stop has for it before it is killed."""
+"""Runs one spec; its folder is its own, and holds what an attempt that was cut short left there. Where several
+processes run one cell, each of them calls it, and the first one's result counts (`train.ranks`)."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """The command line with which another process runs cells of a grid: python START cell KEY GRID."""
+
+    name: str
+    start: tuple[str, ...]
+    grid: tuple[str, ...] = ()
+
+    def cell(self, *words: str, processes: int = 1, python: str = sys.executable) -> list[str]:
+        """The words of a command that runs some cells, by several processes of this machine where told."""
+        torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
+        return [python, *(torchrun if processes > 1 else ()), *self.start, "cell", *words, *self.grid]
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a launcher does with a cell; `measure` is a function of a module, so that other processes find it."""
+    """What a launcher does with a cell, and how; `measure` is a function of a module, so that other processes find it.
+
+    `workers`: processes of a pool. `program`: for launchers that start other programs. `processes`: that run one cell
+    together. `cells_per_job`: run one after another in one job. `wait`: for the end of what was handed to a queue.
+    """
 
     measure: Measure
     workers: int = 1
+    program: Program | None = None
+    processes: int = 1
+    cells_per_job: int = 1
+    slurm: Slurm = field(default_factory=Slurm)
+    wait: bool = False
+
+    def commands(self) -> Program:
+        """How another process runs a cell.
+
+        Raises:
+            InputError: where this work knows no command line.
+        """
+        if self.program is None:
+            raise InputError("launcher: this one starts other programs, and the work knows no command line for them")
+        return self.program
+
+
+Part = TypeVar("Part")
+
+
+def batched(parts: Sequence[Part], size: int) -> list[tuple[Part, ...]]:
+    """As many at a time, in order; the last may be fewer."""
+    return [tuple(parts[start : start + size]) for start in range(0, len(parts), size)]
 
 
 Launcher = Callable[[Work, Sequence[Cell]], Generator[Cell, None, None]]
 
 
 def missing(cells: Sequence[Cell], retry_failed: bool = False) -> list[Cell]:
-    """The cells that are to be run: absent ones, and failed ones where asked; a diverged one would diverge again."""
-    wanted = {ABSENT, FAILED} if retry_failed else {ABSENT}
-    return [cell for cell in cells if cell.state in wanted]
+    """The cells that are to be run: absent ones, or failed ones where asked; a diverged one would diverge again."""
+    return [cell for cell in cells if cell.state == (FAILED if retry_failed else ABSENT)]
 
 
 def costs(specs: Sequence[Any], records: Iterable[store.Record]) -> list[tuple[float, int] | None]:
@@ -95,11 +125,14 @@ def _words(value: Any) -> str:
 def run_cell(work: Work, cell: Cell) -> Cell:
     """Run one cell, unless another process runs it or has just ended it; how it stands then.
 
-    Whatever the measure raises is written into the cell's folder; only an interruption goes on upwards.
+    Whatever the measure raises is written into the cell's folder; only an interruption goes on upwards. Where several
+    processes are to run it, they are started here.
 
     Raises:
         InputError: for a folder that cannot be written into.
     """
+    if work.processes > 1:
+        return _together(work, cell)
     claim = _claim(cell.folder)
     if claim is None:
         return store.state(cell.spec, cell.folder)
@@ -113,6 +146,15 @@ def run_cell(work: Work, cell: Cell) -> Cell:
         return store.settled(cell.spec, cell.folder)
     finally:
         claims.release(claim)
+
+
+def _together(work: Work, cell: Cell) -> Cell:
+    """Let torchrun start the processes that run a cell, the first of which claims it."""
+    command = work.commands().cell(cell.key, processes=work.processes)
+    quiet = {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # the first is torchrun's own default
+    ended = subprocess.run(command, check=False, env={**quiet, **os.environ}, stdout=subprocess.DEVNULL)
+    now = store.state(cell.spec, cell.folder)
+    return now if now.state != ABSENT else dataclasses.replace(now, note=f"torchrun ended with {ended.returncode}")
 
 
 def _claim(folder: Path) -> claims.Claim | None:
@@ -144,149 +186,8 @@ def _attempt(work: Work, cell: Cell, claim: claims.Claim) -> None:
 
 def _origin() -> dict[str, Any]:
     versions = provenance.versions("numpy", "scipy")
-    return {"versions": versions, "commit": provenance.commit(), "host": socket.gethostname(), "started": _now()}
+    return {"versions": versions, "commit": provenance.commit(), "host": claims.host(), "started": _now()}
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def here(work: Work, cells: Sequence[Cell]) -> Generator[Cell, None, None]:
-    """One after another in this process."""
-    for cell in cells:
-        yield run_cell(work, cell)
-
-
-def pool(work: Work, cells: Sequence[Cell]) -> Generator[Cell, None, None]:
-    """In `work.workers` processes of this machine, each with its share of the cores; a dead one is replaced.
-
-    The executors of concurrent.futures and loky give up every waiting task when one worker is killed, so that neither
-    serves here: a cell that runs out of memory must not stop the others.
-
-    Raises:
-        InputError: for a folder that a worker cannot write into.
-    """
-    waiting, crew = deque(cells), list[_Worker]()
-    try:
-        while waiting or any(worker.cell for worker in crew):
-            while waiting and (idle := _idle(crew, work)):
-                idle.give(waiting.popleft())
-            busy = [worker.pipe for worker in crew if worker.cell]
-            ready = connection.wait(busy)
-            for worker in [worker for worker in crew if worker.pipe in ready]:
-                ended = worker.take()
-                if not worker.process.is_alive():
-                    crew.remove(worker)
-                yield ended
-    finally:
-        _dismiss(crew)
-
-
-LAUNCHERS: dict[str, Launcher] = {"here": here, "pool": pool}
-
-
-class _Worker:
-    """A process of a pool, and the cell that it runs."""
-
-    def __init__(self, work: Work) -> None:
-        spawn = get_context("spawn")  # a fork would inherit torch's threads, and CUDA not at all
-        self.cell: Cell | None = None
-        self.pipe, theirs = spawn.Pipe()
-        threads = max(1, cores() // work.workers)
-        self.process = spawn.Process(target=_serve, args=(theirs, work, threads))
-        with _deaf():
-            self.process.start()
-        theirs.close()
-
-    def give(self, cell: Cell) -> None:
-        """Hand out a cell; that a process is dead is found out by `take`."""
-        self.cell = cell
-        with contextlib.suppress(OSError):
-            self.pipe.send(cell)
-
-    def take(self) -> Cell:
-        """How the cell ended, or that its process did."""
-        cell, self.cell = self.cell, None
-        assert cell is not None
-        try:
-            ended = self.pipe.recv()
-        except (EOFError, OSError):
-            self.process.join()
-            return dataclasses.replace(cell, state=ABSENT, note=f"its process ended with {_status(self.process)}")
-        if isinstance(ended, InputError):
-            raise ended
-        return ended
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _idle(crew: list[_Worker], work: Work) -> _Worker | None:
-    """A worker without a cell, a new one if there may be more."""
-    if len(crew) < work.workers:
-        crew.append(_Worker(work))
-        return crew[-1]
-    return next((worker for worker in crew if worker.cell is None), None)
-
-
-def _status(process: BaseProcess) -> str:
-    code = process.exitcode or 0
-    return signal.Signals(-code).name if code < 0 else f"status {code}"
-
-
-def _dismiss(crew: list[_Worker]) -> None:
-    """End every worker: idle ones by closing their pipe, busy ones by a signal, which gives their cell back."""
-    for worker in crew:
-        worker.pipe.close()
-        if worker.cell is not None:
-            worker.process.terminate()
-    deadline = time.monotonic() + GRACE
-    for worker in crew:
-        worker.process.join(max(0.0, deadline - time.monotonic()))
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
-
-
-@contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """Processes started within never hear the keyboard: it is the driver that stops them. It hears all that comes."""
-    resource_tracker.ensure_running()  # which would end the silence if it were started within
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _serve(pipe: Connection, work: Work, threads: int) -> None:
-    """A worker's life: run cells until the pipe closes or the driver ends."""
-    signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_follow_driver, daemon=True).start()
-    torch.set_num_threads(threads)
-    threadpool_limits(threads)
-    with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
-        while True:
-            pipe.send(_outcome(work, pipe.recv()))
-
-
-def _outcome(work: Work, cell: Cell) -> Cell | InputError:
-    try:
-        return run_cell(work, cell)
-    except InputError as error:
-        return error
-
-
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def _follow_driver() -> None:
-    """Stop when the driver was killed, so that nothing runs on unseen."""
-    driver = parent_process()
-    if driver is not None:
-        driver.join()
-        os.kill(os.getpid(), signal.SIGTERM)

@@ -5,7 +5,6 @@ same initial weights. Where they run (device, folder of data, threads) is not pa
 """
 
 import dataclasses
-import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +14,11 @@ import torch
 
 from manifold_lab import data, matching
 from manifold_lab.data import DataOptions, ManifoldTask
-from manifold_lab.errors import DivergedError
+from manifold_lab.errors import DivergedError, at_least
 from manifold_lab.files import publish, text
 from manifold_lab.mobilenet import Network, build
 from manifold_lab.netspec import NetworkSpec
-from manifold_lab.spec import stream
+from manifold_lab.spec import check_types, stream
 from manifold_lab.store import PROGRESS, Cell, Result, history
 from manifold_lab.train import Bookkeeping, Outcome, Recipe, train
 from manifold_lab.weights import open_weights, save_weights
@@ -44,6 +43,11 @@ class Trial:
     arm: str = field(default="", compare=False)
     group: str = field(default="", compare=False)
 
+    def __post_init__(self) -> None:
+        """Refuse what is no trial."""
+        check_types(self)
+        at_least("seed", self.seed, 0)
+
 
 def measure(trial: Trial, folder: Path) -> Result:
     """Train it, or go on training it; accuracy and loss on validation and test, and the history.
@@ -60,7 +64,7 @@ def measure(trial: Trial, folder: Path) -> Result:
     outcome = train(network, pictures, trial.recipe, seed=trial.seed, bookkeeping=keeping)
     if outcome.diverged_at is not None:
         raise DivergedError(outcome.diverged_at, "the loss is not finite")
-    publish(folder, {WEIGHTS: functools.partial(save_weights, network)})
+    save_weights(network, folder / WEIGHTS)
     return Result(_numbers(outcome), [_flat(dataclasses.asdict(row)) for row in outcome.history])
 
 

@@ -16,12 +16,16 @@ import torch
 from torch import Tensor
 
 from manifold_lab.errors import InputError, one_of
+from manifold_lab.files import publish
 from manifold_lab.mobilenet import Network, build, channels_last
 from manifold_lab.netspec import NetworkSpec, stages
 from manifold_lab.spec import canonical_json
 
 URLS = {"mobilenet_v2": "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"}
 """Published weights by name; the last eight hexadecimal digits of a file's name begin its SHA-256."""
+HASHED = re.compile(r"-(?=[0-9]*[a-f])([0-9a-f]{8,64})$")
+"""A hash at a name's end, as torch.hub has it; digits alone, such as a date, are none unless the file is a published
+one."""
 SHOWN = 3
 
 
@@ -73,10 +77,11 @@ def to_pytorch_layout(network: Network) -> dict[str, Tensor]:
 
 
 def from_pytorch_layout(spec: NetworkSpec, state: Mapping[str, Tensor]) -> Network:
-    """A network with this state, strictly, in evaluation mode.
+    """A network with a copy of this state, strictly, in evaluation mode.
 
     Raises:
-        InputError: for a missing or surplus key or a wrong shape; nothing is loaded then.
+        InputError: for a missing or surplus key, a wrong shape, or numbers of another type than our own (float32; int64
+            for the norms' counts), so that no precision is lost or made up unsaid; nothing is loaded then.
     """
     return _loaded(spec, _renamed(state, {theirs: ours for ours, theirs in names(spec).items()}))
 
@@ -92,20 +97,30 @@ def _loaded(spec: NetworkSpec, state: dict[str, Tensor]) -> Network:
             for key, value in wanted.items()
             if key in state and state[key].shape != value.shape
         ),
+        "of another type": sorted(
+            f"{key} {_type(state[key])}, not {_type(value)}"
+            for key, value in wanted.items()
+            if key in state and state[key].dtype != value.dtype
+        ),
     }
     told = "; ".join(f"{len(found)} {kind}: {', '.join(found[:SHOWN])}" for kind, found in problems.items() if found)
     if told:
         raise InputError(f"weights: these are not of this network; {told}")
-    network.load_state_dict(state, assign=True)
+    network.load_state_dict({key: value.detach().clone() for key, value in state.items()}, assign=True)
     return channels_last(network).eval()
 
 
-def load_weights(spec: NetworkSpec, path: Path) -> Network:
+def _type(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def load_weights(spec: NetworkSpec, path: str | Path) -> Network:
     """A network from a file: ours (.safetensors) or the widely used layout (.pth, .pt), whose name may tell its hash.
 
     Raises:
         InputError: for a file that is missing, unreadable, of another hash than its name says, or of another network.
     """
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"weights: there is no file {path}")
     try:
@@ -122,13 +137,17 @@ def load_weights(spec: NetworkSpec, path: Path) -> Network:
 
 
 def _check_hash(path: Path) -> None:
-    told = re.search(r"-([0-9a-f]{8,64})$", path.stem)
+    published = path.name in {Path(url).name for url in URLS.values()}
+    told = path.stem.rpartition("-")[2] if published or HASHED.search(path.stem) else ""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if told and not digest.startswith(told[1]):
-        raise InputError(f"weights: {path} has SHA-256 {digest[:8]}…, not the {told[1]} of its name; fetch it again")
+    if not digest.startswith(told):
+        raise InputError(
+            f"weights: {path} has SHA-256 {digest[:8]}…, not the {told} at its name's end; fetch it again, or "
+            "rename it if that is no hash"
+        )
 
 
-def open_weights(path: Path) -> Network:
+def open_weights(path: str | Path) -> Network:
     """A network from a file of `save_weights`, whose header tells its spec.
 
     Raises:
@@ -143,10 +162,19 @@ def open_weights(path: Path) -> Network:
     return load_weights(spec, path)
 
 
-def save_weights(network: Network, path: Path) -> None:
-    """Write the network as safetensors, its spec in the header."""
+def save_weights(network: Network, path: str | Path) -> None:
+    """Write the network as safetensors, its spec in the header: whole or not at all; a missing folder is made.
+
+    Raises:
+        InputError: if the folder or the disk refuses.
+    """
     state = {key: value.contiguous() for key, value in network.state_dict().items()}
-    safetensors.torch.save_file(state, path, metadata={"spec": canonical_json(network.spec)})
+    content = safetensors.torch.save(state, metadata={"spec": canonical_json(network.spec)})
+    publish(Path(path).parent, {Path(path).name: lambda scratch: _write(scratch, content)})
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def fetch_weights(spec: NetworkSpec, name: str) -> Network:

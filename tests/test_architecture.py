@@ -108,3 +108,10 @@ def test_files_and_functions_stay_short(path: Path) -> None:
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 310
     assert all((node.end_lineno or 0) - node.lineno < 50 for node in functions)
+
+
+def test_no_test_can_vanish_where_a_library_of_the_tests_is_missing() -> None:
+    used = {
+        path.name for path in (ROOT / "tests").glob("*.py") if "pytest.importor" + "skip" in path.read_text("utf-8")
+    }
+    assert used == set()

@@ -56,6 +56,32 @@ def test_a_run_that_diverged_is_not_averaged_in() -> None:
     assert plots.pick(lines, state="diverged")
 
 
+def placed(gap: float, group: str, length: str) -> Lines:
+    """Three seeds in which linear is better by about that many points, not always by as many."""
+    pairs = [(level + (gap + jitter) / 100, level) for level, jitter in ((0.5, 0.0), (0.6, 0.2), (0.7, -0.1))]
+    return [{**line, "group": group, "length": length} for line in arms(*pairs)]
+
+
+@pytest.mark.parametrize(("later", "verdict"), [(2.0, "holds"), (9.0, "fails"), (5.0, "lacks runs")])
+def test_a_gap_closes_where_the_longest_training_has_less_of_it(later: float, verdict: str) -> None:
+    lines = [*placed(later, "0.35", "9000"), *placed(1.0, "0.35", "3000"), *placed(5.0, "0.35", "1000")]
+    lines += placed(3.0, "digits", "1000")
+    jittered = [{**line, "test_accuracy": str(float(line["test_accuracy"]) + 0.001 * (line["seed"] == "1"))}
+                if (line["length"], line["arm"]) == ("9000", "linear") else line for line in lines]  # fmt: skip
+    (claim,) = contrast.closing(jittered, EXPECTED[0], "command")
+    assert claim.verdict == verdict
+    assert claim.estimate.value == pytest.approx(5.0 - later - 0.1 / 3) and claim.estimate.n == 3
+
+
+@pytest.mark.parametrize(("wide", "verdict"), [(2.0, "holds"), (9.0, "fails")])
+def test_narrower_costs_more_where_the_narrowest_has_the_larger_gap(wide: float, verdict: str) -> None:
+    lines = [*placed(wide, "1", "1000"), *placed(3.0, "0.35", "1000"), *placed(99.0, "digits", "1000")]
+    lines += placed(5.0, "0.25", "1000")
+    (claim,) = contrast.narrowing(lines, EXPECTED[0], "command")
+    assert claim.verdict == verdict and claim.estimate.value == pytest.approx(5.0 - wide)
+    assert not contrast.narrowing(placed(3.0, "0.35", "1000"), EXPECTED[0], "command")
+
+
 def test_names_for_figures_are_no_part_of_a_trial() -> None:
     trial = Trial(DIGITS, PRESETS["smoke"], seed=1, arm="linear", group="0.35")
     assert spec.key(trial) == spec.key(dataclasses.replace(trial, arm="other", group=""))
@@ -68,21 +94,23 @@ STUDIES = [(fig6a, "bottleneck_activation"), (fig6b, "shortcut")]
 @pytest.mark.parametrize("smoke", [True, False])
 @pytest.mark.parametrize(("study", "word"), STUDIES, ids=["fig6a", "fig6b"])
 def test_every_arm_has_the_same_seeds_and_one_changed_word(study: Any, word: str, smoke: bool) -> None:
-    trials = study.GRID(smoke)
-    reference, *others = study.CONTRAST.looks
+    trials = study.STUDY.grid(smoke)
+    reference, *others = [arm for arm in study.CONTRAST.looks if arm in {trial.arm for trial in trials}]
     shared = {
         arm: [(t.group, t.data, t.recipe, t.seed, dataclasses.replace(t.network, **{word: reference}))
               for t in trials if t.arm == arm]
-        for arm in study.CONTRAST.looks
+        for arm in (reference, *others)
     }  # fmt: skip
     assert len({spec.key(trial) for trial in trials}) == len(trials) == sum(map(len, shared.values()))
-    assert others and shared[reference] and all(shared[arm] == shared[reference] for arm in others)
+    places = shared[reference]
+    assert others and places and shared[others[0]] == places
+    assert all(shared[arm] == [place for place in places if place in shared[arm]] for arm in others)
     assert all(getattr(trial.network, word) == trial.arm for trial in trials)
 
 
 @pytest.mark.parametrize("smoke", [True, False])
 def test_figures_6a_and_6b_share_the_runs_of_the_papers_network(smoke: bool) -> None:
-    groups = {trial.group for trial in fig6b.GRID(smoke)}
-    first = {spec.key(trial) for trial in fig6a.GRID(smoke) if trial.arm == "linear" and trial.group in groups}
-    second = {spec.key(trial) for trial in fig6b.GRID(smoke) if trial.arm == "bottleneck"}
+    groups = {trial.group for trial in fig6b.STUDY.grid(smoke)}
+    first = {spec.key(trial) for trial in fig6a.STUDY.grid(smoke) if trial.arm == "linear" and trial.group in groups}
+    second = {spec.key(trial) for trial in fig6b.STUDY.grid(smoke) if trial.arm == "bottleneck"}
     assert first == second and first

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2 import functional
 
 from manifold_lab import ManifoldSpec, stream
 from manifold_lab.data import NAMES, Augmentation, Data, DataOptions, InMemory, ManifoldTask, cache, load
@@ -126,7 +127,6 @@ def test_windows_and_flips_are_uniform(agrees) -> None:
 
 
 def test_a_flip_is_torchvisions_where_told_and_undone_by_another() -> None:
-    functional = pytest.importorskip("torchvision.transforms.v2.functional")
     x, told = torch.rand(8, 3, 4, 4, generator=stream(0, "x")), torch.arange(8) % 3 == 0
     assert torch.equal(flip(x, told)[told], functional.horizontal_flip(x[told]))
     assert torch.equal(flip(x, told)[~told], x[~told])

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torchvision import datasets
 
 from manifold_lab.data import DataOptions, cache, load
 from manifold_lab.errors import InputError
-
-datasets = pytest.importorskip("torchvision.datasets")
 
 
 def arrays() -> dict[str, np.ndarray]:

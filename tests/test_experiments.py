@@ -1,5 +1,7 @@
 import importlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +61,7 @@ def test_table_2_fails_on_a_row_that_is_not_met_as_printed() -> None:
 
 def test_the_published_grid_fails_where_a_count_is_off_by_one_digit() -> None:
     cells = tab4_cost.grid()
-    wrong = [{**cells[0], "madds": str(int(cells[0]["madds"]) + 10**6)}, *cells[1:]]
+    wrong = [{**cells[0], "madds": "12000000"}, *cells[1:]]  # 11.93 million, printed as 11
     lines = [{**line, "ratio": "1", "low": "", "high": "", "n": "1"} for line in tab4_cost.table_4(1)]
     verdicts = [{claim.place: claim.verdict for claim in tab4_cost.claims(lines, one)} for one in (cells, wrong)]
     assert [found["The authors' list"] for found in verdicts] == ["holds", "fails"]
@@ -89,3 +91,10 @@ def test_a_split_that_costs_more_work_is_seen() -> None:
 def test_as_many_shortcuts_between_expansions_as_between_bottlenecks() -> None:
     claim = fig6_wirings.claims(fig6_wirings.wirings())[0]
     assert (claim.verdict, claim.estimate.value) == ("holds", 10)
+
+
+@pytest.mark.parametrize("name", ["tab3_memory", "tab4_cost"])
+def test_an_experiment_that_measures_says_nothing_on_stderr(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-m", f"experiments.{name}", "--smoke", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=FOLDER.parent)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from experiments import fig1_spiral, fig6a_nonlinearity
 from manifold_lab.data import Augmentation, DataOptions, Folder, load
@@ -13,9 +14,6 @@ from manifold_lab.errors import InputError
 from manifold_lab.study import Plan
 from manifold_lab.train import PRESETS
 from manifold_lab.trial import measure
-
-pytest.importorskip("torchvision")
-from PIL import Image
 
 CROPPED = Augmentation(flip=True, smallest_area=0.2)
 

@@ -12,6 +12,7 @@ from PIL import Image
 from experiments import ext_lesions
 from manifold_lab import lesions, stats, weights
 from manifold_lab import pictures as samples
+from manifold_lab.doors import enter
 from manifold_lab.errors import InputError
 from manifold_lab.lesions import Lesion
 from manifold_lab.mobilenet import Network
@@ -22,6 +23,7 @@ from tests.networks import SMALL, pictures, small
 SAME = {
     "relu6_bottleneck": {"bottleneck_activation": "relu6"},
     "no_shortcut": {"shortcut": "none"},
+    "linear_expansion": {"expansion_activation": "linear"},
 }
 
 
@@ -107,12 +109,25 @@ def test_pictures_come_back_from_their_file(tmp_path: Path) -> None:
     assert unit.shape == (1, 3, 16, 16) and unit.abs().max() < 0.02
 
 
-def test_a_file_of_other_things_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_other_things_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    encoded(tmp_path / "whole.npz", np.zeros((3, 16, 16, 3), np.uint8))
+    content, parts = (tmp_path / "whole.npz").read_bytes(), dict(np.load(tmp_path / "whole.npz"))
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    np.savez(tmp_path / "labels.npz", **parts | {"labels": np.arange(2)})
+    np.savez(tmp_path / "none_in_it.npz", **parts | {"offsets": np.arange(1), "labels": np.arange(0)})
+    np.savez(tmp_path / "words.npz", **parts | {"offsets": np.array(["a", "b", "c", "d"])})
     (tmp_path / "broken.npz").write_bytes(b"PK nothing")
-    for name in ("other.npz", "broken.npz", "none.npz"):
-        with pytest.raises(InputError, match="cannot be read"):
-            samples.load(tmp_path / name)
+    (tmp_path / "empty.npz").write_bytes(b"")
+    (tmp_path / "cut.npz").write_bytes(content[: len(content) // 2])
+    (tmp_path / "changed.npz").write_bytes(content[:300] + b"?" * 40 + content[340:])
+    paths = {path.name: path for path in tmp_path.iterdir() if path.name != "whole.npz"}
+    assert len(samples.load(tmp_path / "whole.npz")) == 3 and len(paths) == 9
+    for path in (*paths.values(), tmp_path / "none.npz", tmp_path):
+        words = ["--pictures", str(path), "--out", str(tmp_path / "out")]
+        assert enter(ext_lesions.Run, ext_lesions.run, "experiments.ext_lesions", words) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"error: pictures: {path} cannot be read") and len(told.splitlines()) == 1
 
 
 def test_without_pictures_the_experiment_says_what_it_needs() -> None:

@@ -26,7 +26,7 @@ def test_the_spiral_is_archimedean_and_ends_at_its_radius():
     assert r.max().item() == pytest.approx(2, abs=2e-3)
 
 
-@pytest.mark.parametrize(("name", "turns"), [("spiral", 3.0), ("spiral", 0.4), ("circle", 1.0), ("line", 1.0)])
+@pytest.mark.parametrize(("name", "turns"), [("spiral", 3.0), ("spiral", 0.4), ("circle", 3.0), ("line", 3.0)])
 def test_curves_are_sampled_at_equal_steps_of_arc_length(name, turns):
     fine = points(name, 20_000, turns=turns).x
     step = (fine[1:] - fine[:-1]).norm(dim=1)[200:]  # a chord is its arc but at the centre, where it bends most

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from manifold_lab import matching, probes, stream
 from manifold_lab.errors import InputError
 from manifold_lab.mobilenet import Activate, build
 from manifold_lab.netspec import CIFAR, DIGITS, PRESETS, TABLE_2, V1, V2, NetworkSpec, rounded, stages
+from manifold_lab.spec import key
 from tests.networks import SMALL, pictures, small
 
 PICTURE = (3, 224, 224)
@@ -34,12 +36,42 @@ def test_an_expansion_in_the_first_block_would_cost_what_the_erratum_says() -> N
     assert matching.madds(expanded) == 313_619_328
 
 
-@pytest.mark.parametrize("block", ["classic", "separable"])
-def test_a_block_of_another_kind_comes_at_matched_madds(block: str) -> None:
-    target = matching.madds(CIFAR)
-    found = matching.at_madds(dataclasses.replace(CIFAR, block=block), target)
-    assert abs(matching.madds(found) / target - 1) < 0.02
-    assert dataclasses.replace(found, rows=CIFAR.rows, stem_channels=32, block="inverted") == CIFAR
+COARSE: list[tuple[NetworkSpec, dict[str, object]]] = [
+    (CIFAR, {"block": "classic"}),
+    (CIFAR, {"block": "separable"}),
+    (dataclasses.replace(V2, width=0.35), {"block": "classic"}),
+    (dataclasses.replace(V2, width=0.35), {"block": "classic", "shortcut": "projected"}),
+    (dataclasses.replace(V2, width=0.1), {"block": "separable"}),
+    (dataclasses.replace(V2, width=1.4), {"block": "classic", "shortcut": "projected"}),
+    (DIGITS, {"block": "classic"}),
+    (DIGITS, {"block": "separable"}),
+    (dataclasses.replace(DIGITS, width=0.1), {"block": "classic"}),
+]
+
+
+@pytest.mark.parametrize(("base", "changes"), COARSE, ids=lambda value: str(getattr(value, "width", value)))
+def test_a_block_of_another_kind_comes_at_matched_madds(base: NetworkSpec, changes: dict[str, object]) -> None:
+    target = matching.madds(base)
+    found = matching.at_madds(dataclasses.replace(base, **changes), target)
+    assert abs(matching.cost(found).madds / target - 1) <= matching.TOLERANCE == 0.01
+    assert found.round_to in (1, base.round_to)
+    unscaled = {"rows": base.rows, "stem_channels": base.stem_channels, "round_to": base.round_to}
+    assert dataclasses.replace(found, block="inverted", shortcut=base.shortcut, **unscaled) == base
+
+
+def test_a_match_that_whole_channels_do_not_allow_is_refused_with_how_near_it_comes() -> None:
+    tiny = dataclasses.replace(
+        DIGITS,
+        rows=((1, 1, 1, 1),),
+        stem_channels=1,
+        width=1,
+        last_channels=0,
+        shortcut="none",
+        num_classes=1,
+        round_to=1,
+    )
+    with pytest.raises(InputError, match=r"madds: 1,510 is not met; .* allow is 1,542, 2\.1% off, and 1% is allowed"):
+        matching.at_madds(tiny, 1510)
 
 
 def test_a_target_out_of_reach_is_refused() -> None:
@@ -98,13 +130,24 @@ def test_the_shortcut_between_expansions_adds_the_depthwise_output_before() -> N
     assert torch.equal(seen["entered"], seen["depthwise"] + seen["expanded"])
 
 
-@pytest.mark.parametrize("name", ["bottleneck_activation", "expansion_activation", "depthwise_activation"])
+PLACES = {
+    "bottleneck_activation": {"project"},
+    "expansion_activation": {"expand"},
+    "depthwise_activation": {"depthwise"},
+    "outer_activation": {"stem", "last"},
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
 def test_an_activation_changes_its_own_place_and_nothing_else(name: str) -> None:
-    place = {"bottleneck_activation": "project", "expansion_activation": "expand", "depthwise_activation": "depthwise"}
     network = small(**{name: "tanh"})
-    found = {key.split(".")[-2] for key, module in network.named_modules()
-             if isinstance(module, Activate) and module.name == "tanh" and key.startswith("blocks.")}  # fmt: skip
-    assert found == {place[name]}
+    changed = {key.split(".")[-2] for key, module in network.named_modules()
+               if isinstance(module, Activate) and module.name == "tanh"}  # fmt: skip
+    assert changed == PLACES[name]
+
+
+def test_the_word_for_the_outside_renames_no_run() -> None:
+    assert [key(spec) for spec in (V2, V1, CIFAR)] == ["7902f976360b3fc4", "90f27d9b02143d3b", "4475e30eaef7c443"]
 
 
 def test_relu6_in_the_bottleneck_acts_before_the_sum() -> None:
@@ -130,14 +173,22 @@ def test_what_a_hook_saw_stays_what_it_was() -> None:
 
 
 UNBUILDABLE: list[tuple[dict[str, object], str]] = [
-    ({"rows": ((6, 24, 2, 3),)}, "stride 3"),
+    ({"rows": ((6, 24, 2, 3),)}, "stride in .*: 3 is not allowed; it must be from 1 to 2"),
     ({"rows": ((0.01, 16, 2, 1),)}, "expansion 0.01 leaves no channel"),
     ({"rows": ((6, 24, 0, 1),)}, "repeats"),
     ({"rows": ()}, "rows: none given"),
     ({"rows": ((6, 24, 1, 2),)}, "joins nothing"),
     ({"width": 0.01}, "leaves no channel"),
     ({"dropout": 1.0}, "dropout"),
-    ({"stem_stride": 4}, "allowed: 1, 2"),
+    ({"stem_stride": 4}, "stem_stride: 4 .* from 1 to 2"),
+    ({"width": 1e9}, r"width: 1000000000\.0 is not allowed; it must be from 0\.001 to 10"),
+    ({"width": float("nan")}, "width: nan"),
+    ({"resolution": 99999999999999}, "resolution: 99999999999999 .* to 4,096"),
+    ({"num_classes": 10**20}, "num_classes: 1.* from 1 to 1,000,000"),
+    ({"rows": ((6, 24, 9999999, 1),)}, "repeats in .*: 9999999 .* from 1 to 100"),
+    ({"rows": ((6, 24, 60, 1),) * 2}, "blocks in all: 120 .* from 1 to 100"),
+    ({"rows": ((100, 100_000, 2, 1),)}, "middle of a block: 10000000 .* to 1,000,000"),
+    ({"block": "separable", "expansion_activation": "linear"}, "expansion_activation: linear has no place"),
     ({"shortcut": "expnsion"}, "did you mean 'expansion'"),
     ({"bottleneck_activation": "relu66"}, "did you mean 'relu6'"),
     ({"block": "classic", "shortcut": "expansion"}, "needs block inverted"),
@@ -195,3 +246,13 @@ def test_the_door_prints_the_integers_of_any_spec() -> None:
     assert (
         wrong.returncode == 2 and wrong.stderr.startswith("error: stem_stride: 3") and "Traceback" not in wrong.stderr
     )
+
+
+def test_a_door_that_cannot_print_says_so_in_one_line() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "manifold_lab.network", "digits"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: output: cannot be written (No space left on device)\n"

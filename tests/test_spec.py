@@ -1,17 +1,24 @@
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manifold_lab import Survey
+from manifold_lab.data import Augmentation, DataOptions, ManifoldTask
 from manifold_lab.errors import InputError, at_least, one_of
+from manifold_lab.manifolds import ManifoldSpec
 from manifold_lab.netspec import CIFAR, V2, NetworkSpec
 from manifold_lab.spec import canonical_json, disagreement, key, stream
+from manifold_lab.train import Recipe
+from manifold_lab.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -109,3 +116,64 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_the_whole_list() -> No
 def test_a_number_out_of_range_is_named_with_its_bound(value: float) -> None:
     with pytest.raises(InputError, match=rf"draws: {value} is not allowed; .*at least 1"):
         at_least("draws", value, 1)
+
+
+@pytest.fixture
+def unhooked() -> Iterator[None]:
+    """As users have it: without the test suite's own check of every call, which would come first."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("unhooked")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_classes": 10.5}, "num_classes: 10.5 is not allowed; it must be a whole number"),
+        ({"num_classes": True}, "num_classes: True is not allowed; it must be a whole number"),
+        ({"num_classes": "10"}, "num_classes: '10' is not allowed; it must be a whole number"),
+        ({"width": "1"}, "width: '1' is not allowed; it must be a number"),
+        ({"width": True}, "width: True is not allowed; it must be a number"),
+        ({"resolution": 224.5}, "resolution: 224.5 is not allowed; it must be a whole number"),
+        ({"expansion_activation": None}, "expansion_activation: None is not allowed; it must be a word"),
+        ({"rows": 5}, "rows: 5 is not allowed; it must be a tuple of any length, each a tuple of (a number, "),
+        ({"rows": [(6, 24, 2, 1)]}, "rows: [(6, 24, 2, 1)] is not allowed; it must be a tuple of any length"),
+        ({"rows": ([6, 24, 2, 1],)}, "rows: [6, 24, 2, 1] is not allowed; it must be a tuple of (a number, "),
+        ({"rows": ((1, 16, 1, 1), (6, 24, 2))}, "rows: (6, 24, 2) is not allowed; it must be a tuple of (a number, "),
+        ({"rows": ((6, 24, 1.5, 1),)}, "rows: 1.5 is not allowed; it must be a whole number"),
+        ({"rows": ((6, 16.5, 2, 1),)}, "rows: 16.5 is not allowed; it must be a whole number"),
+        ({"rows": ((True, 16, 2, 1),)}, "rows: True is not allowed; it must be a number"),
+    ],
+)
+def test_a_part_of_another_type_is_refused_with_its_field_and_what_is_allowed(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        dataclasses.replace(V2, **changes)
+    assert str(refused.value).startswith(message) and "\n" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("unhooked")
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (Recipe, {"decay_norms_and_biases": 1}, "decay_norms_and_biases: 1 .* True or False"),
+        (Recipe, {"clip_norm": "1"}, "clip_norm: '1' .* a number or None"),
+        (Recipe, {"augmentation": None}, "augmentation: None .* be Augmentation"),
+        (Augmentation, {"flip": "yes"}, "flip: 'yes' .* True or False"),
+        (DataOptions, {"workers": 1.5}, r"workers: 1\.5 .* a whole number"),
+        (ManifoldTask, {"classes": 2.5}, r"classes: 2\.5 .* a whole number"),
+        (ManifoldSpec, {"radius": None}, "radius: None .* a number"),
+        (Survey, {"dims": [2, 3]}, r"dims: \[2, 3\] .* a tuple of any length, each a whole number"),
+        (Trial, {"network": CIFAR, "recipe": Recipe(), "seed": "0"}, "seed: '0' .* a whole number"),
+    ],
+)
+def test_every_spec_refuses_what_its_annotations_do_not_allow(kind: Any, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        kind(**changes)
+
+
+@pytest.mark.usefixtures("unhooked")
+def test_a_whole_number_is_a_number() -> None:
+    assert Survey(sigma=1) == Survey(sigma=1.0) and dataclasses.replace(V2, width=1) == V2

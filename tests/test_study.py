@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from tiny import GRIDS, Tiny, ran
 
-from manifold_lab import claims, report, stats, store, study
+from manifold_lab import claims, overview, report, stats, store, study
 from manifold_lab.spec import key
 from manifold_lab.store import Cell
 from manifold_lab.study import Study, main
@@ -53,14 +53,16 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 def test_plan_runs_nothing_and_tells_the_cost_once_it_is_known(typed, tmp_path: Path) -> None:
     status, told = typed("plan")
-    assert status == 0 and "12 queued" in told and "not known" in told and "Paper  none" in told
+    assert status == 0 and "12 absent" in told and "Cost     not known" in told and "Paper  none" in told
     assert key(Tiny(3, "better")) in told and "seed=3 arm=better" in told
     assert not list((tmp_path / "runs").rglob("ran"))
     for seed in range(3):
         folder = tmp_path / "runs" / "tiny" / key(Tiny(seed))
-        store.finish(Tiny(seed), folder, store.Result({"value": 1}), {"seconds": 600.0, "attempt": 1, "commit": None})
+        made = {"seconds": 600.0, "attempt": 1, "commit": None, "device": "abacus"}
+        store.finish(Tiny(seed), folder, store.Result({"value": 1}), made)
     _, told = typed("plan --workers 3")
-    assert "3 done, 9 queued" in told and "0:10:00" in told
+    assert "Cost     0:30:00 for 3 of 12 cells, on abacus" in told
+    assert "9 absent, 3 done" in told and "0:10:00" in told
     assert "about 0:30:00 with 3 at a time, from finished runs that differ in 1 fields" in told
 
 
@@ -92,7 +94,7 @@ def test_status_says_how_far_a_running_cell_is(typed) -> None:
     (folder / "progress.json").write_text(json.dumps(progress))
     told = typed("status")[1]
     assert "running" in told and "step 120 of 1000, 851 images/s, 0:12:03 left, process" in told
-    assert "11 queued, 1 running" in told
+    assert "11 absent, 1 running" in told
 
 
 def test_a_live_status_ends_when_nothing_runs_any_more(typed, monkeypatch) -> None:
@@ -108,7 +110,7 @@ def test_a_live_status_ends_when_nothing_runs_any_more(typed, monkeypatch) -> No
 def test_a_long_list_is_cut_and_says_so(typed, monkeypatch) -> None:
     monkeypatch.setitem(GRIDS, "good", tuple(Tiny(seed) for seed in range(100)))
     told = typed("plan")[1]
-    assert told.count("seed=") == study.SHOWN and f"and {100 - study.SHOWN} more" in told
+    assert told.count("seed=") == overview.SHOWN and f"and {100 - overview.SHOWN} more" in told
 
 
 def test_publish_writes_what_the_runs_say_and_fills_the_texts(typed, tmp_path: Path) -> None:
@@ -157,7 +159,7 @@ def test_what_cannot_be_done_is_said_in_one_line(words: str, complaint: str, typ
 
 
 def test_durations_are_read_at_a_glance() -> None:
-    assert [study._span(seconds) for seconds in (0.0123, 9.4, 61, 90061)] == [
+    assert [overview.span(seconds) for seconds in (0.0123, 9.4, 61, 90061)] == [
         "0.012 s",
         "9.4 s",
         "0:01:01",

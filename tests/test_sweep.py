@@ -15,7 +15,9 @@ import tiny
 import torch
 from tiny import GRIDS, Tiny, ran
 
-from manifold_lab import claims, store, sweep
+from manifold_lab import claims, launchers, store, sweep
+from manifold_lab.errors import InputError
+from manifold_lab.launchers import here, pool
 from manifold_lab.spec import key
 from manifold_lab.store import ABSENT, DIVERGED, DONE, FAILED, RUNNING, Cell
 from manifold_lab.sweep import Work
@@ -82,7 +84,7 @@ def test_a_driver_killed_at_work_blocks_nobody_and_what_it_left_is_found(tmp_pat
     assert states(cells) == [DONE, ABSENT, ABSENT, ABSENT]
     assert "ended without a result" in cells[1].note
     (tmp_path / "tiny" / "go").touch()
-    ended = list(sweep.here(WORK, sweep.missing(cells)))  # at once, without waiting for the claim to grow old
+    ended = list(here.launch(WORK, sweep.missing(cells)))  # at once, without waiting for the claim to grow old
     assert states(ended) == [DONE] * 3
     assert ran(late) == [killed.pid, os.getpid()]  # the second attempt found what the first one wrote
     assert ended[0].provenance["attempt"] == 2
@@ -118,31 +120,31 @@ def test_workers_do_not_hear_the_keyboard_and_the_driver_always_does() -> None:
     def started() -> str:
         return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
-    with sweep._deaf():
+    with pool._deaf():
         worker = started()
     assert (worker, started()) == ("True", "False")
-    with pytest.raises(KeyboardInterrupt), sweep._deaf():
+    with pytest.raises(KeyboardInterrupt), pool._deaf():
         os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_pool_goes_on_past_every_way_to_fail_and_does_not_repeat_itself(tmp_path: Path) -> None:
     cells = look(tmp_path, "mixed")
-    ended = {cell.spec: cell for cell in sweep.pool(Work(tiny.measure, 2), sweep.missing(cells))}
+    ended = {cell.spec: cell for cell in pool.launch(Work(tiny.measure, 2), sweep.missing(cells))}
     wanted = {"error": FAILED, "divergence": DIVERGED, "death": ABSENT, "well": DONE}
     assert {spec: cell.state for spec, cell in ended.items()} == {spec: wanted[spec.ends] for spec in GRIDS["mixed"]}
     assert "SIGKILL" in ended[Tiny(ends="death")].note
-    threads = max(1, sweep.cores() // 2)
+    threads = max(1, pool.cores() // 2)
     assert {cell.numbers["threads"] for cell in ended.values() if cell.state == DONE} == {threads}
     assert os.getpid() not in {pid for cell in cells for pid in ran(cell.folder)}
     again = look(tmp_path, "mixed")
     assert {spec.ends for spec in (cell.spec for cell in sweep.missing(again))} == {"death"}
-    assert {cell.spec.ends for cell in sweep.missing(again, retry_failed=True)} == {"death", "error"}
+    assert {cell.spec.ends for cell in sweep.missing(again, retry_failed=True)} == {"error"}
     assert multiprocessing.active_children() == []
 
 
 def test_a_failed_cell_is_tried_again_only_when_asked_and_only_by_one(tmp_path: Path) -> None:
     spec = Tiny(ends="error")
-    (cell,) = sweep.here(WORK, store.look(tmp_path, [spec]))
+    (cell,) = here.launch(WORK, store.look(tmp_path, [spec]))
     assert cell.state == FAILED
     (planned,) = store.look(tmp_path, [spec])
     assert sweep.missing([planned]) == []
@@ -194,6 +196,13 @@ def test_numbers_that_are_not_finite_fail_their_cell(tmp_path: Path) -> None:
     (planned,) = store.look(tmp_path, [Tiny()])
     cell = sweep.run_cell(Work(lambda *_: store.Result({"loss": torch.tensor(torch.nan)})), planned)
     assert (cell.state, "numbers must be finite" in cell.note) == (FAILED, True)
+
+
+def test_a_launcher_is_a_module_of_their_folder() -> None:
+    assert launchers.names() == ["here", "pool", "print", "slurm"]
+    assert launchers.find("pool") is pool.launch
+    with pytest.raises(InputError, match="launcher: 'slurn' is unknown; did you mean 'slurm'"):
+        launchers.find("slurn")
 
 
 def test_costs_come_from_the_nearest_finished_runs() -> None:

@@ -1,6 +1,7 @@
 """Weights: there and back, strictly, against torchvision's own network and on real pictures."""
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import http.server
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torchvision import models
 
 from manifold_lab import pictures as samples
 from manifold_lab import stream, weights
@@ -46,14 +48,60 @@ def test_a_network_is_saved_and_loaded_and_foreign_files_are_refused(tmp_path: P
 
 def test_a_file_that_would_run_code_or_has_another_hash_is_refused(tmp_path: Path) -> None:
     torch.save({"weight": Path.cwd}, tmp_path / "code.pth")
-    torch.save({}, tmp_path / "net-01234567.pth")
-    for name, reason in (("code.pth", "cannot be read"), ("net-01234567.pth", "SHA-256")):
+    torch.save({}, tmp_path / "net-0123456f.pth")
+    for name, reason in (("code.pth", "cannot be read"), ("net-0123456f.pth", "SHA-256")):
         with pytest.raises(InputError, match=reason):
             weights.load_weights(SMALL, tmp_path / name)
 
 
+def test_a_date_at_a_names_end_is_no_hash_and_the_message_says_what_was_taken_for_one(tmp_path: Path) -> None:
+    for name in ("net-20240101.pth", "net-abcdef0.pth", "net.pth"):
+        torch.save(weights.to_pytorch_layout(small()), tmp_path / name)
+        assert torch.equal(weights.load_weights(SMALL, str(tmp_path / name))(pictures()), small()(pictures()))
+    torch.save(weights.to_pytorch_layout(small()), tmp_path / "net-2024beef.pth")
+    with pytest.raises(InputError, match=r"not the 2024beef at its name's end; .*rename it if that is no hash"):
+        weights.load_weights(SMALL, tmp_path / "net-2024beef.pth")
+
+
+def test_a_loaded_network_shares_nothing_with_the_callers_tensors() -> None:
+    state = weights.to_pytorch_layout(small())
+    network = weights.from_pytorch_layout(SMALL, state)
+    before = network(pictures()).clone()
+    for value in state.values():
+        value.zero_()
+    assert torch.equal(network(pictures()), before) and before.abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.float64])
+def test_numbers_of_another_type_are_refused(kind: torch.dtype, tmp_path: Path) -> None:
+    state = {key: value.to(kind) if value.is_floating_point() else value
+             for key, value in weights.to_pytorch_layout(small()).items()}  # fmt: skip
+    torch.save(state, tmp_path / "net.pth")
+    told = str(kind).removeprefix("torch.")
+    with pytest.raises(InputError, match=rf"of another type: .* {told}, not float32"):
+        weights.load_weights(SMALL, tmp_path / "net.pth")
+
+
+def test_saving_makes_the_folder_and_leaves_the_old_file_where_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new" / "net.safetensors"
+    weights.save_weights(small(), str(path))
+
+    def full(scratch: Path, content: bytes) -> None:
+        scratch.write_bytes(content[:100])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(weights, "_write", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        weights.save_weights(build(SMALL, stream(1, "weights")), path)
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+    assert torch.equal(weights.open_weights(path)(pictures()), small()(pictures()))
+    with pytest.raises(InputError, match="cannot write into /dev/null"):
+        weights.save_weights(small(), "/dev/null/net.safetensors")
+
+
 def test_logits_are_those_of_torchvisions_own_network() -> None:
-    models = pytest.importorskip("torchvision.models")
     theirs = models.mobilenet_v2(weights=None).eval()
     for module in theirs.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -73,7 +73,8 @@ def main() -> int:
             tables.Claim("here", "better is better", "difference", both.difference, verdict, "python tests/tiny.py")
         ]
 
-    whole = study.Study("tiny", "A card", grid, measure, rows, lambda _: Figure(figsize=(1, 1)), claims)
+    whole = study.Study("tiny", "A card", grid, measure, rows, lambda _: Figure(figsize=(1, 1)), claims,
+                        program=(__file__,))  # fmt: skip
     return study.main(whole)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from manifold_lab.errors import InputError, at_least
-from manifold_lab.spec import stream
+from manifold_lab.spec import check_types, stream
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done."""
+        check_types(self)
         at_least("pad", self.pad, 0)
         at_least("cutout", self.cutout, 0)
         if self.smallest_area is not None and not 0 < self.smallest_area <= 1:

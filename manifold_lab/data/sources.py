@@ -11,7 +11,7 @@ from manifold_lab.data.in_memory import InMemory, Split, hold_out, in_memory, on
 from manifold_lab.data.interface import Data, Facts
 from manifold_lab.data.synthetic import ManifoldTask
 from manifold_lab.errors import InputError, at_least, one_of
-from manifold_lab.spec import stream
+from manifold_lab.spec import check_types, stream
 
 IMAGEFOLDER = "imagefolder:"
 NAMES = ("digits", *cache.SOURCES, "manifold", f"{IMAGEFOLDER}PATH")
@@ -32,6 +32,7 @@ class DataOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done."""
+        check_types(self)
         if not 0 < self.validation < 1:
             raise InputError(f"validation: {self.validation} is not allowed; it must be above 0 and below 1")
         at_least("resolution", self.resolution, 1)

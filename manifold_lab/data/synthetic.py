@@ -12,7 +12,7 @@ from manifold_lab.data.in_memory import InMemory, Split, hold_out, in_memory
 from manifold_lab.data.interface import Facts
 from manifold_lab.errors import at_least, one_of
 from manifold_lab.manifolds import ManifoldSpec
-from manifold_lab.spec import stream
+from manifold_lab.spec import check_types, stream
 
 TEST_SHARE = 0.2
 
@@ -36,6 +36,7 @@ class ManifoldTask:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled."""
+        check_types(self)
         one_of("embedding", self.embedding, embeddings.LAWS)
         at_least("classes", self.classes, 2)
         at_least("ambient", self.ambient, manifolds.dimensions(self.manifold)[0])

@@ -57,6 +57,16 @@ def maximum_likelihood(found: Neighbours, k: int) -> float:
     return float(1 / inverse.mean())
 
 
+def likelihood_error(found: Neighbours, k: int) -> float:
+    """Standard error of `maximum_likelihood` (for k = 2, of TwoNN's slope, nearly), as if the points were independent.
+
+    By the delta method from the spread over points. Does not see the estimators' bias, which is larger.
+    """
+    distance = found.distance[:, :k]
+    inverse = np.log(distance[:, -1:] / distance[:, :-1]).sum(1) / (k - 1)
+    return float(inverse.std(ddof=1) / np.sqrt(len(inverse)) / inverse.mean() ** 2)
+
+
 def scale_scan(found: Neighbours) -> dict[int, float]:
     """Dimension against scale: for n1 = 1, 2, 4, ... the likelihood of r_{2 n1} / r_{n1}, as long as they reach.
 

@@ -28,7 +28,7 @@ from manifold_lab.survey import Survey, draw, layers
 __all__ = ["NAME", "TEXTS", "build", "serve", "server"]
 
 NAME = "index.html"
-TEXTS = ("README.md", "paper_repro.md")
+TEXTS = ("README.md", "docs/speed.md", "paper_repro.md")
 DIMS, SEEDS = range(2, 31), range(16)
 """Of the matrices that the explorer can show: the first draw of each."""
 EXPLORED = ("pinv", "affine", "exact")

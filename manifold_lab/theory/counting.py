@@ -78,6 +78,29 @@ def information_dimension_loss(ambient: int, intrinsic: int, p: float | np.ndarr
     return np.asarray((np.exp(log_mass) * (intrinsic - count)).sum(-1) / intrinsic)
 
 
+def poisson_binomial(p: Float[np.ndarray, " ambient"]) -> Float[np.ndarray, " counts"]:
+    """P(c of the rows are active) for c = 0 .. m, rows independent and each with its own chance.
+
+    >>> poisson_binomial(np.array([0.5, 0.5])).tolist()
+    [0.25, 0.5, 0.25]
+    """
+    mass = np.ones(1)
+    for chance in p:
+        mass = np.append(mass * (1 - chance), 0) + np.append(0, mass * chance)
+    return mass
+
+
+def preserved_of(mass: Float[np.ndarray, " counts"], needed: int) -> float:
+    """P(c >= needed) for a law of counts, such as `poisson_binomial` gives: `preserved_fraction` for unequal rows."""
+    return float(mass[max(needed, 0) :].sum())
+
+
+def dimension_loss_of(mass: Float[np.ndarray, " counts"], intrinsic: int) -> float:
+    """E[(k - c)_+] / k for a law of counts: `information_dimension_loss` for unequal rows."""
+    count = np.arange(min(intrinsic, len(mass)))
+    return float((mass[: len(count)] * (intrinsic - count)).sum() / intrinsic)
+
+
 PAIR_LIMIT = 4096
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from manifold_lab.data import Augmentation
 from manifold_lab.errors import InputError, above, at_least, one_of
+from manifold_lab.spec import check_types
 
 OPTIMIZERS = ("sgd", "rmsprop")
 SCHEDULES = ("constant", "cosine", "exponential")
@@ -47,6 +48,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with, naming the field and what is allowed."""
+        check_types(self)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("precision", self.precision, PRECISIONS)

@@ -1,0 +1,65 @@
+"""Several processes that train one network: which of them this one is, and its part of what they share."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed
+
+PATIENCE = timedelta(hours=1)
+"""How long processes wait for one another; one that died is noticed at once."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among so many."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that keeps the books: checkpoints, results, claims."""
+        return self.rank == 0
+
+    def part(self, count: int) -> slice:
+        """Its part of so many things, in a row; the parts differ by one at most."""
+        return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
+
+
+ALONE = Ranks()
+
+
+def current() -> Ranks:
+    """This process's place; alone where no others were joined."""
+    if not distributed.is_available() or not distributed.is_initialized():
+        return ALONE
+    return Ranks(distributed.get_rank(), distributed.get_world_size())
+
+
+@contextlib.contextmanager
+def together() -> Iterator[Ranks]:
+    """Join the processes that were started together, by torchrun or as tasks of a job, as the environment says."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    try:
+        yield current()
+    finally:
+        distributed.destroy_process_group()
+
+
+def told(value: Any) -> Any:
+    """What the first process says, in every process."""
+    if current().size == 1:
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]

@@ -255,7 +255,7 @@ def test_looks_and_accessibility(page: Page, scheme: str, size: dict[str, int], 
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(253, 253, 251)"
     assert dark == (scheme == "dark")
     page.locator("details.claim[data-stem='tab3_memory'] > summary").first.click()
-    assert page.locator("table").count() == 1
+    page.locator("table").wait_for()  # exactly one, made once the claim has opened
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
     found = Axe().run(page).response["violations"]
     grave = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]

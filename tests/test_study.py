@@ -117,7 +117,9 @@ def test_publish_writes_what_the_runs_say_and_fills_the_texts(typed, tmp_path: P
     assert typed("publish") == (2, "error: tiny: no cell is done yet; run python -m experiments.tiny run\n")
     typed("run")
     (tmp_path / "paper_repro.md").write_text("<!-- begin beyond -->\n<!-- end beyond -->\n")
-    (tmp_path / "README.md").write_text("")
+    for other in set(report.TEXTS) - {"paper_repro.md"}:
+        (tmp_path / other).parent.mkdir(exist_ok=True)
+        (tmp_path / other).write_text("")
     status, told = typed("publish")
     assert status == 0 and "holds: values are high" in told and "12 done" in told
     assert {path.name for path in Path("figures").iterdir()} == {

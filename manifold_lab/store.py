@@ -178,8 +178,14 @@ def fail(cell: Path, error: BaseException, provenance: Mapping[str, Any]) -> Non
 
 
 def give_up(cell: Path, reason: str, log: Sequence[str]) -> None:
-    """Write why an attempt failed whose process could not say so itself: one line, and the tail of its log."""
+    """Write why an attempt failed whose process could not say so, one line and the tail of its log; free the cell.
+
+    Its claim, touched not long ago, would else keep others from the cell for a while.
+    """
     publish(cell, {FAILURE: text(_json({"state": FAILED, "reason": reason, "log": list(log[-TAIL:])}))})
+    claim = claims.latest(cell)
+    if claim is not None:
+        claims.release(claim)
 
 
 def history(cell: Cell) -> list[dict[str, str]]:

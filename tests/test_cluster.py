@@ -123,8 +123,9 @@ def test_a_job_that_starts_too_often_fails_its_cell(queue: Queue, monkeypatch: p
 
 
 def test_one_submits_at_a_time(queue: Queue) -> None:
-    with jobs.only_submitter(queue.runs), pytest.raises(InputError, match="another process submits"):
-        with jobs.only_submitter(queue.runs):
+    with jobs.only_submitter(queue.runs):
+        second = jobs.only_submitter(queue.runs)
+        with pytest.raises(InputError, match="another process submits"), second:
             pass
 
 

@@ -134,7 +134,7 @@ def claims(lines: Lines) -> list[Claim]:
 def half(initial: Sequence[Lines]) -> Claim:
     """The mean at step 0, over seeds."""
     found = stats.mean(np.array([column(one, "fraction_mean").mean() for one in initial]))
-    verdict = None if np.isnan(found.low) else 0.45 < found.low and found.high < 0.55
+    verdict = None if np.isnan(found.low) else found.low > 0.45 and found.high < 0.55
     return Claim("Figure 7a", "at step 0 half of the channels are active (within 0.05)",
                  "fraction active, mean over the 17 sites, over seeds", found, stats.verdict(verdict), COMMAND)  # fmt: skip
 
@@ -152,7 +152,7 @@ def unchanged(initial: Sequence[Lines], trained: Lines) -> Claim:
     """The mean, trained less step 0, over sites."""
     before = np.mean([column(one, "fraction_mean") for one in initial], axis=0)
     found = stats.mean(column(trained, "fraction_mean") - before)
-    inside = -0.05 < found.low and found.high < 0.05
+    inside = found.low > -0.05 and found.high < 0.05
     verdict = None if found.covers(0) and not inside else inside
     return Claim("Figure 7b", "trained, the mean is unchanged (within 0.05)", "change of the fraction active, mean over sites",
                  found, stats.verdict(verdict), COMMAND)  # fmt: skip

@@ -88,7 +88,7 @@ def _none(weight: str, why: str) -> None:
 def _timm(name: str, weight: str, seed: int) -> Subject:
     timm = _module("timm", "pip install timm")
     if not timm.is_model(name):
-        near = ", ".join(timm.list_models(f"*{name.split('.')[0][:6]}*")[:8]) or "see timm.list_models()"
+        near = ", ".join(timm.list_models(f"*{name.split('.', maxsplit=1)[0][:6]}*")[:8]) or "see timm.list_models()"
         raise InputError(f"model: timm has no {name!r}; it has {near}")
     with _drawn(seed):
         model = _tried(lambda: timm.create_model(name, pretrained=weight == PUBLISHED), f"timm:{name}")

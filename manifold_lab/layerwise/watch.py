@@ -12,9 +12,17 @@ from torch.utils.hooks import RemovableHandle
 from manifold_lab.errors import InputError, one_of
 from manifold_lab.layerwise.layer import SAMPLE, Layer, Sampling
 from manifold_lab.layerwise.measures import MEASURES, Row, describe
-from manifold_lab.layerwise.sites import BATCH_NORMS, BOTTLENECK, NONLINEARITY, NORM, OPERATORS, choose, first_tensor
+from manifold_lab.layerwise.sites import (
+    BATCH_NORMS,
+    BOTTLENECK,
+    NONLINEARITY,
+    NORM,
+    OPERATORS,
+    choose,
+    first_tensor,
+    window,
+)
 from manifold_lab.layerwise.sites import kinds as kinds_of
-from manifold_lab.layerwise.sites import window
 from manifold_lab.layerwise.tracing import Chain, Tracer
 
 DEFAULT_SAMPLING = Sampling()

@@ -21,6 +21,7 @@ from manifold_lab.netspec import DIGITS
 from manifold_lab.tables import read_csv
 from tests.networks import pictures, small
 
+FEW = Sampling(positions=100, pictures=30)
 EVERY = ("active", "rank", "spectrum", "dimension", "preservation", "recovery")
 
 
@@ -51,7 +52,7 @@ def test_output_state_mode_and_chance_are_the_same_with_and_without(training: bo
         torch.manual_seed(1)  # dropout draws
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             if model is watched:
-                with Probe(model, KINDS, EVERY) as found:
+                with Probe(model, KINDS, EVERY, FEW) as found:
                     outputs.append(model(x))
             else:
                 outputs.append(model(x))
@@ -67,7 +68,7 @@ def test_output_state_mode_and_chance_are_the_same_with_and_without(training: bo
 
 def test_hooks_go_away_when_the_forward_fails() -> None:
     model = small()
-    with pytest.raises(RuntimeError, match="channels"), Probe(model, measures=EVERY) as found:
+    with pytest.raises(RuntimeError, match="channels"), Probe(model, measures=EVERY, sampling=FEW) as found:
         model(torch.zeros(1, 5, 32, 32))
     assert hooks(model) == 0
     with torch.no_grad(), found:
@@ -116,7 +117,7 @@ def test_one_module_called_twice_is_two_layers_and_a_sum_in_place_is_no_norm(mod
 
 def test_passes_under_inference_mode_and_without_add_up() -> None:
     model, x = small(), pictures(4)
-    with Probe(model, measures=("active", "spectrum", "recovery")) as found:
+    with Probe(model, measures=("active", "spectrum", "recovery"), sampling=FEW) as found:
         with torch.inference_mode():
             model(x[:2])
         model(x[2:])
@@ -230,7 +231,7 @@ def door(*words: str, out: Path) -> int:
 
 def test_the_door_writes_table_figure_and_origin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--model", "digits", "--data", "digits", "--pictures", "60", "--measures", "active", "rank", "spectrum",
-             "dimension", "preservation", "recovery", "information", "--points", "30")  # fmt: skip
+             "dimension", "preservation", "recovery", "information", "--points", "30", "--positions", "100")  # fmt: skip
     assert door(*words, out=tmp_path) == 0
     lines = read_csv((tmp_path / "probe.csv").read_text(encoding="utf-8"))
     assert len(lines) == 13 and all(line["active_mean"] for line in lines)

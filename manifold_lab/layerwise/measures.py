@@ -21,7 +21,7 @@ SCALES = (1, 2, 4, 8)
 CUTS = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 CONSTANT = 1e-10
 """Variance of a channel below which it says nothing."""
-PAIRS = 2000
+PAIRS = 1000
 """Points of an information imbalance, which takes the square of them in memory."""
 SIGMA, QUERIES = 0.03, 2000
 

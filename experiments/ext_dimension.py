@@ -220,8 +220,8 @@ def draw(lines: Lines) -> Figure:
             ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=5.5, handlelength=1.4,
                       columnspacing=0.8)  # fmt: skip
         count = pick(lines, network=TRAINED)[0]["pictures"]
-        figure.supxlabel(f"{count} pictures; 4,000 positions of them all; bands: 95 %, trained over points, untrained over "
-                         f"{SEEDS} seeds; both estimators read high dimensions low", size="small")  # fmt: skip
+        figure.supxlabel(f"{count} pictures; 4,000 positions of them all; bands: 95 % over points, one untrained "
+                         "network; both estimators read high dimensions low", size="small")  # fmt: skip
         return plots.laid_out(figure)
 
 

@@ -1,8 +1,8 @@
 """Claim: looking at every ReLU6 of MobileNetV2 costs little more than a forward pass, and little memory.
 
 Run      python -m benchmarks.probe
-Peers    a hook that stores every activation as numpy and counts afterwards, as notebooks do; delve's saturation (pip install
-         delve==0.1.50 tensorboardX, into the benchmark's own environment; left out where it is missing)
+Peers    a hook that stores every activation as numpy and counts afterwards, as notebooks do; delve's saturation
+         (pip install delve==0.1.50 into the benchmark's own environment; left out where it is missing)
 Ours     active channels on all 35 sites; the same with the covariance
 Work     logits of 16 pictures at 224, MobileNetV2 1.0. All take turns, each in a process of its own (see `turns`)
 """
@@ -119,9 +119,9 @@ def run(options: Run) -> None:
                     rates.setdefault(name, []).append(found)
         peaks = {name: take(0) for name, take in turn.items()}
     lines = []
-    for name, found in rates.items():
-        ratio = turns.ratio(rates[PLAIN], found)  # of times
-        told = {"milliseconds": f"{1000 / float(np.median(found)):.4g}", "peak_mib": f"{peaks[name]:.0f}"}
+    for name, mine in rates.items():
+        ratio = turns.ratio(rates[PLAIN], mine)  # of times
+        told = {"milliseconds": f"{1000 / float(np.median(mine)):.4g}", "peak_mib": f"{peaks[name]:.0f}"}
         lines.append({"contestant": name, **told, **ratio})
         print("  ".join(f"{key} {value}" for key, value in lines[-1].items()), flush=True)
     publish(options.out, {"probe.csv": text(tables.to_csv(lines, COLUMNS))})

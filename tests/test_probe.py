@@ -231,7 +231,7 @@ def door(*words: str, out: Path) -> int:
 
 def test_the_door_writes_table_figure_and_origin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--model", "digits", "--data", "digits", "--pictures", "60", "--measures", "active", "rank", "spectrum",
-             "dimension", "preservation", "recovery", "information", "--points", "30", "--positions", "100")  # fmt: skip
+             "dimension", "preservation", "recovery", "information", "--points", "30", "--positions", "100")  # fmt: skip  # noqa: E501
     assert door(*words, out=tmp_path) == 0
     lines = read_csv((tmp_path / "probe.csv").read_text(encoding="utf-8"))
     assert len(lines) == 13 and all(line["active_mean"] for line in lines)

@@ -112,7 +112,7 @@ def dimension(layer: Layer) -> Row:
 
     Sees the dimension of the cloud at the scale of its nearest neighbours; the scan (GRIDE at 1, 2, 4, 8) says at which
     scale. Reads high dimensions low (2,000 points of a 50-dimensional Gaussian: about 31), and does not see folding or
-    partial collapse. The errors are standard errors as if points were independent. Exact duplicates, which collapse makes, are set apart and told as a share. Of a whole map it sees
+    partial collapse. The errors are standard errors as if points were independent. Exact duplicates, which collapse makes, are set apart and told as a share. Of a whole map it sees  # noqa: E501
     the coordinates that the sampling allows.
     """
     found: Row = {}
@@ -203,7 +203,7 @@ MEASURES: dict[str, Measure] = {
     ), spectrum),
     "dimension": Measure((SAMPLE, PICTURES), tuple(
         f"{name}{kind}" for kind in ("", "_pictures")
-        for name in ("two_nn", "two_nn_error", "mle", "mle_error", *(f"scale_{n1}" for n1 in SCALES), "duplicates", "points")
+        for name in ("two_nn", "two_nn_error", "mle", "mle_error", *(f"scale_{n1}" for n1 in SCALES), "duplicates", "points")  # noqa: E501
     ), dimension),
     "preservation": Measure((COUNTS, SAMPLE), (
         "input_dimension", "kept_predicted", "kept", "lost_predicted", "lost",

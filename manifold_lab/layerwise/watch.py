@@ -114,7 +114,7 @@ class Probe:
 
     def _may_be_wanted(self, name: str, module: nn.Module) -> bool:
         found = kinds_of(module)
-        return self.chosen.name(name) or self.chosen.kind(found) or (NORM in found and self.chosen.kind((BOTTLENECK,))) \
+        return self.chosen.name(name) or self.chosen.kind(found) or (NORM in found and self.chosen.kind((BOTTLENECK,))) \  # noqa: E501
             or any(word.startswith(f"{name}#") for word in self.chosen.words)  # fmt: skip
 
     def _begin(self, *_: object) -> None:

@@ -6,9 +6,11 @@ Claims   The paper assumes it and measures nothing. If it is so, the dimension k
 Run      python -m experiments.ext_dimension --pictures imagenet_samples.npz --weights mobilenet_v2-b0353104.pth
 Differs  k is that of single positions (what a 1x1 convolution sees) and, apart, of whole maps, in 8,192 coordinates
          drawn once where a map has more. TwoNN and MLE of 20 neighbours read high dimensions low (2,000 points of 50
-         dimensions read about 31), see the scale of the nearest neighbours only (the scan says how much that matters), and cannot  # noqa: E501
+         dimensions read about 31), see the scale of the nearest neighbours only (the scan says how much that
+         matters), and cannot
          tell a manifold from noise around one; intervals take points as independent and leave the bias out. The
-         published curves (Ansuini et al. 2019, arXiv:1905.12784, read off its plots) are TwoNN on whole maps of other networks,  # noqa: E501
+         published curves (Ansuini et al. 2019, arXiv:1905.12784, read off its plots) are TwoNN on whole maps of
+         other networks,
          about 2,000 pictures, with the input near 31: an orientation
 """
 

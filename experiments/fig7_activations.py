@@ -5,7 +5,8 @@ Claims   at step 0 half of the channels are active, tightly; trained, the mean i
          larger; all but two layers stay above the threshold. Ours: channels that never varied are found from outside
 Run      python -m experiments.fig7_activations --pictures imagenet_samples.npz --weights mobilenet_v2-b0353104.pth
 Differs  The paper does not say which 17 sites it draws, on which pictures, or with how many seeds. All 35 ReLU6 sites
-         are here; 17 are marked: one per block, its expansion (in the t = 1 block, which has none, the depthwise), as there  # noqa: E501
+         are here; 17 are marked: one per block, its expansion (in the t = 1 block, which has none, the depthwise),
+         as there
          are 17 blocks and the line that the paper draws, 1/6, is an expansion's. Active is 0 < y < 6. Lemma 2's own
          threshold is the input channels of the 1x1 convolution before: none for stem and depthwise outputs, 1/4 for the
          last convolution. At step 0 norms use their batch's statistics, as they do in training. The trainings on

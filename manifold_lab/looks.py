@@ -58,7 +58,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Look:
-    """A network of a spec at step 0, by seed, or trained; the pictures it is looked into with; and what is looked at."""
+    """A network of a spec at step 0, by seed, or trained; the pictures it is shown; and what is looked at."""
 
     kind: str
     seed: int

@@ -94,7 +94,7 @@ def _timm(name: str, weight: str, seed: int) -> Subject:
         model = _tried(lambda: timm.create_model(name, pretrained=weight == PUBLISHED), f"timm:{name}")
     known: dict[str, Any] = {"input_size": (3, 224, 224), "mean": IMAGENET[0], "std": IMAGENET[1]} | dict(
         getattr(model, "pretrained_cfg", None) or {}
-    )  # noqa: E501
+    )
     scale = (tuple(known["mean"]), tuple(known["std"]))
     return Subject(_loaded(model, weight), tuple(known["input_size"]), scale, _words(f"timm {name}", weight, seed))
 

@@ -56,7 +56,7 @@ def information_along(
     model: nn.Module,
     picture: Float[Tensor, "channels height width"],
     curve: Curve,
-    layers: str | Sequence[str] = NONLINEARITY,  # noqa: E501
+    layers: str | Sequence[str] = NONLINEARITY,
 ) -> list[Row]:
     """The table of `information` (see `measures.information`) at every layer that comes at or after the curve.
 

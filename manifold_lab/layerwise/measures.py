@@ -67,7 +67,7 @@ def active(layer: Layer) -> Row:
 
 
 def constant_inputs(layer: Layer) -> Tensor | None:
-    """Channels whose input varied by less than CONSTANT, as the norm before the activation would see it, if there is one.
+    """Channels whose input varied by less than CONSTANT, as the norm before the activation, if any, would see it.
 
     The same quantity as a batch norm's running variance, of the data that were shown.
     """
@@ -112,8 +112,9 @@ def dimension(layer: Layer) -> Row:
 
     Sees the dimension of the cloud at the scale of its nearest neighbours; the scan (GRIDE at 1, 2, 4, 8) says at which
     scale. Reads high dimensions low (2,000 points of a 50-dimensional Gaussian: about 31), and does not see folding or
-    partial collapse. The errors are standard errors as if points were independent. Exact duplicates, which collapse makes, are set apart and told as a share. Of a whole map it sees  # noqa: E501
-    the coordinates that the sampling allows.
+    partial collapse. The errors are standard errors as if points were independent. Exact duplicates,
+    which collapse makes, are set apart and told as a share. Of a whole map it sees the coordinates that the sampling
+    allows.
     """
     found: Row = {}
     for kind, reservoir in (("", layer.sample), ("_pictures", layer.pictures)):

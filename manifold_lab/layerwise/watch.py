@@ -114,8 +114,9 @@ class Probe:
 
     def _may_be_wanted(self, name: str, module: nn.Module) -> bool:
         found = kinds_of(module)
-        return self.chosen.name(name) or self.chosen.kind(found) or (NORM in found and self.chosen.kind((BOTTLENECK,))) \  # noqa: E501
-            or any(word.startswith(f"{name}#") for word in self.chosen.words)  # fmt: skip
+        narrow = NORM in found and self.chosen.kind((BOTTLENECK,))
+        later = any(word.startswith(f"{name}#") for word in self.chosen.words)
+        return self.chosen.name(name) or self.chosen.kind(found) or narrow or later
 
     def _begin(self, *_: object) -> None:
         self._state = _Pass(running=True, tracing=self.passes == 0)

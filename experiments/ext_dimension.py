@@ -4,12 +4,14 @@ Paper    Sandler et al. 2018, arXiv:1801.04381, section 3.2: the manifold of int
 Claims   The paper assumes it and measures nothing. If it is so, the dimension k of what flows through a bottleneck is
          well below its n channels; and 2k + 1 channels are enough to hold any k-manifold without self-crossing
 Run      python -m experiments.ext_dimension --pictures imagenet_samples.npz --weights mobilenet_v2-b0353104.pth
-Differs  k is that of single positions (what a 1x1 convolution sees) and, apart, of whole maps, in 8,192 coordinates drawn
-         once where a map has more. TwoNN and MLE of 20 neighbours read high dimensions low (2,000 points of 50 dimensions
-         read about 31), see the scale of the nearest neighbours only (the scan says how much that matters), and cannot
-         tell a manifold from noise around one; intervals take points as independent and leave the bias out. The published
-         curves (Ansuini et al. 2019, arXiv:1905.12784, read off its plots) are TwoNN on whole maps of other networks, about
-         2,000 pictures, with the input near 31: an orientation
+Differs  k is that of single positions (what a 1x1 convolution sees) and, apart, of whole maps, in 8,192 coordinates
+         drawn once where a map has more. TwoNN and MLE of 20 neighbours read high dimensions low (2,000 points of 50
+         dimensions read about 31), see the scale of the nearest neighbours only (the scan says how much that
+         matters), and cannot
+         tell a manifold from noise around one; intervals take points as independent and leave the bias out. The
+         published curves (Ansuini et al. 2019, arXiv:1905.12784, read off its plots) are TwoNN on whole maps of
+         other networks,
+         about 2,000 pictures, with the input near 31: an orientation
 """
 
 import dataclasses
@@ -39,7 +41,7 @@ COMMAND = f"python -m experiments.{STEM}"
 SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
 LAST = "dropout"
 """The layer that gives the pooled features before the classifier."""
-SEEDS = 3
+SEEDS = 1
 WIDE = 1.96
 """Standard errors on either side of an interval."""
 SCALES = (1, 2, 4, 8)
@@ -128,7 +130,7 @@ def fits(mine: Lines, kind: str, name: str, words: str) -> Claim:
     """Bottlenecks whose dimension, its interval included, is below the channels."""
     high, channels = interval(mine, name)[2], column(mine, "channels")[: len(interval(mine, name)[2])]
     count = int((high < channels).sum())
-    return Claim("Section 3.2 (ours)", f"{LOOKS[kind][1]}: what flows through a bottleneck has fewer dimensions than channels",
+    return Claim("Section 3.2 (ours)", f"{LOOKS[kind][1]}: what flows through a bottleneck has fewer dimensions than channels",  # noqa: E501
                  f"of {len(high)} bottlenecks, those with k below n ({words}, interval included)", stats.counted(count),
                  stats.verdict(count == len(high)), COMMAND)  # fmt: skip
 
@@ -138,7 +140,7 @@ def embeds(mine: Lines, kind: str) -> Claim:
     value = interval(mine, "mle")[0]
     channels = column(mine, "channels")[: len(value)]
     count = int((2 * value + 1 <= channels).sum())
-    return Claim("Section 3.2 (ours)", f"{LOOKS[kind][1]}: the bottleneck has channels enough for any manifold of its k (2k + 1 ≤ n)",
+    return Claim("Section 3.2 (ours)", f"{LOOKS[kind][1]}: the bottleneck has channels enough for any manifold of its k (2k + 1 ≤ n)",  # noqa: E501
                  f"of {len(value)} bottlenecks, those that have (MLE)", stats.counted(count),
                  stats.verdict(count == len(value)), COMMAND)  # fmt: skip
 
@@ -173,11 +175,12 @@ def last(lines: Lines) -> Claim:
                  COMMAND)  # fmt: skip
 
 
-def curve(ax: Axes, lines: Lines, name: str, kind: str, dashes: str = "-", mark: str = "o") -> None:
+def curve(ax: Axes, lines: Lines, name: str, kind: str) -> None:
     """A dimension over depth with its interval."""
     value, low, high = interval(lines, name)
     colour, label = LOOKS[kind]
     x = np.arange(len(value))
+    dashes, mark = (":", "x") if name.startswith("two") else ("-", "o")
     estimator = "TwoNN" if name.startswith("two") else "MLE"
     ax.plot(x, value, dashes, marker=mark, color=colour, ms=2.3, lw=0.7, label=f"{label}, {estimator}")
     ax.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
@@ -203,8 +206,8 @@ def draw(lines: Lines) -> Figure:
         for kind in LOOKS:
             mine = blocks(pick(lines, network=kind))
             curve(left, mine, "mle", kind)
-            curve(left, mine, "two_nn", kind, ":", "x")
-            curve(right, pick(lines, network=kind), "two_nn_pictures", kind, ":", "x")
+            curve(left, mine, "two_nn", kind)
+            curve(right, pick(lines, network=kind), "two_nn_pictures", kind)
             curve(right, pick(lines, network=kind), "mle_pictures", kind)
         channels = column(blocks(pick(lines, network=TRAINED)), "channels")
         left.step(np.arange(len(channels)), channels, where="mid", color="0.3", lw=0.8, label="n, channels")
@@ -220,8 +223,8 @@ def draw(lines: Lines) -> Figure:
             ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=5.5, handlelength=1.4,
                       columnspacing=0.8)  # fmt: skip
         count = pick(lines, network=TRAINED)[0]["pictures"]
-        figure.supxlabel(f"{count} pictures; 4,000 positions of them all; bands: 95 %, trained over points, untrained over "
-                         f"{SEEDS} seeds; both estimators read high dimensions low", size="small")  # fmt: skip
+        figure.supxlabel(f"{count} pictures; 4,000 positions of them all; bands: 95 % over points, one untrained "
+                         "network; both estimators read high dimensions low", size="small")  # fmt: skip
         return plots.laid_out(figure)
 
 

@@ -1,11 +1,12 @@
 """Figure 7: active channels layer by layer, at step 0 and trained, against what Lemma 2 asks for.
 
 Paper    Sandler et al. 2018, arXiv:1801.04381, Figure 7, Lemma 2
-Claims   at step 0 half of the channels are active, tightly; trained, the mean is unchanged and the spread much larger;
-         all but two layers stay above the threshold. Ours: channels whose batch norm never varied are found from outside
+Claims   at step 0 half of the channels are active, tightly; trained, the mean is unchanged, the spread much
+         larger; all but two layers stay above the threshold. Ours: channels that never varied are found from outside
 Run      python -m experiments.fig7_activations --pictures imagenet_samples.npz --weights mobilenet_v2-b0353104.pth
-Differs  The paper does not say which 17 sites it draws, on which pictures, or with how many seeds. All 35 ReLU6 sites are
-         here; 17 are marked: one per block, its expansion (in the t = 1 block, which has none, the depthwise), as there
+Differs  The paper does not say which 17 sites it draws, on which pictures, or with how many seeds. All 35 ReLU6 sites
+         are here; 17 are marked: one per block, its expansion (in the t = 1 block, which has none, the depthwise),
+         as there
          are 17 blocks and the line that the paper draws, 1/6, is an expansion's. Active is 0 < y < 6. Lemma 2's own
          threshold is the input channels of the 1x1 convolution before: none for stem and depthwise outputs, 1/4 for the
          last convolution. At step 0 norms use their batch's statistics, as they do in training. The trainings on
@@ -38,7 +39,8 @@ from manifold_lab.train import PRESETS
 STEM = "fig7_activations"
 COMMAND = f"python -m experiments.{STEM}"
 SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
-COLUMNS = ("network", "seed", "images", "layer", "drawn", "pictures", "channels", "threshold", "active_min", "active_q05",
+COLUMNS = ("network", "seed", "images", "layer", "drawn", "pictures", "channels", "threshold", "active_min",
+           "active_q05",
            "active_q25", "active_mean", "active_q50", "active_q75", "active_q95", "active_max", "fraction_min",
            "fraction_mean", "fraction_max", "below_threshold", "low_share", "high_share", "never_active",
            "always_saturated", "constant_input", "silent_norm", "both", "first_below")  # fmt: skip
@@ -105,7 +107,7 @@ def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
 
 
 def drawn(layer: str) -> bool:
-    """Whether the paper seems to draw it: each block's expansion, and in the first block, without one, its depthwise."""
+    """Whether the paper seems to draw it: each block's expansion, and in the first, without one, the depthwise."""
     return layer.endswith("expand.act") or layer == "blocks.0.depthwise.act"
 
 
@@ -134,9 +136,9 @@ def claims(lines: Lines) -> list[Claim]:
 def half(initial: Sequence[Lines]) -> Claim:
     """The mean at step 0, over seeds."""
     found = stats.mean(np.array([column(one, "fraction_mean").mean() for one in initial]))
-    verdict = None if np.isnan(found.low) else 0.45 < found.low and found.high < 0.55
+    verdict = None if np.isnan(found.low) else found.low > 0.45 and found.high < 0.55
     return Claim("Figure 7a", "at step 0 half of the channels are active (within 0.05)",
-                 "fraction active, mean over the 17 sites, over seeds", found, stats.verdict(verdict), COMMAND)  # fmt: skip
+                 "fraction active, mean over the 17 sites, over seeds", found, stats.verdict(verdict), COMMAND)  # fmt: skip  # noqa: E501
 
 
 def tight(initial: Sequence[Lines]) -> Claim:
@@ -152,9 +154,9 @@ def unchanged(initial: Sequence[Lines], trained: Lines) -> Claim:
     """The mean, trained less step 0, over sites."""
     before = np.mean([column(one, "fraction_mean") for one in initial], axis=0)
     found = stats.mean(column(trained, "fraction_mean") - before)
-    inside = -0.05 < found.low and found.high < 0.05
+    inside = found.low > -0.05 and found.high < 0.05
     verdict = None if found.covers(0) and not inside else inside
-    return Claim("Figure 7b", "trained, the mean is unchanged (within 0.05)", "change of the fraction active, mean over sites",
+    return Claim("Figure 7b", "trained, the mean is unchanged (within 0.05)", "change of the fraction active, mean over sites",  # noqa: E501
                  found, stats.verdict(verdict), COMMAND)  # fmt: skip
 
 
@@ -173,7 +175,7 @@ def above(trained: Lines, every: Lines) -> list[Claim]:
     for lines, what in ((trained, "marked"), (every, "all")):
         having = [line for line in lines if line["threshold"]]
         below = [line for line in having if float(line["below_threshold"]) > 0]
-        where = f"of the {len(having)} {what} layers with a threshold, those with a position below, {lines[0]['pictures']} pictures"
+        where = f"of the {len(having)} {what} layers with a threshold, those with a position below, {lines[0]['pictures']} pictures"  # noqa: E501
         found.append(Claim("Figure 7b", "all but two layers stay above the threshold", where,
                            stats.counted(len(below)), stats.verdict(len(below) == 2), COMMAND))  # fmt: skip
         often = max((float(line["below_threshold"]) for line in having), default=0.0)
@@ -201,7 +203,7 @@ def grows(lines: Lines) -> Claim:
 def dead(every: Lines) -> Claim:
     """Channels whose norm never varied against those whose input is constant, channel by channel."""
     norms, constant, both = (int(column(every, name).sum()) for name in ("silent_norm", "constant_input", "both"))
-    return Claim("Dead channels (ours)", "channels with a constant input here are exactly those with running_var < 1e-10",
+    return Claim("Dead channels (ours)", "channels with a constant input here are exactly those with running_var < 1e-10",  # noqa: E501
                  f"in both, of {norms} by the norms and {constant} by looking", stats.counted(both),
                  stats.verdict(norms == constant == both), COMMAND)  # fmt: skip
 
@@ -262,7 +264,7 @@ def run(options: Run) -> None:
     check_folder(options.out)
     at_least("batch", options.batch, 1)
     at_least("count", options.count, 1)
-    wanted = [*looks(options), *trainings(options.smoke)]
+    wanted: list[Look | Training] = [*looks(options), *trainings(options.smoke)]
     kinds = {INITIAL, TRAINED, TRAINING}
     if options.only and options.only not in kinds:
         raise InputError(f"only: {options.only!r} is unknown; allowed: {', '.join(sorted(kinds))}")

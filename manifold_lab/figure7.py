@@ -41,7 +41,7 @@ class Words:
 
 
 def draw_active(ax: Axes, lines: Lines, fraction: bool) -> None:
-    """Minimum to maximum and the 5 to 95 % band over positions, the mean, and Lemma 2's threshold where there is one."""
+    """Minimum to maximum and the 5 to 95 % band over positions, the mean, and Lemma 2's threshold if there is one."""
     x, width = np.arange(len(lines)), column(lines, "channels") if fraction else np.ones(len(lines))
     value = {name: column(lines, f"active_{name}") / width for name in ("min", "mean", "max", "q05", "q95")}
     ax.fill_between(x, value["min"], value["max"], color=MEASURED, alpha=0.15, lw=0, label="minimum to maximum")

@@ -15,6 +15,7 @@ from manifold_lab import data, pictures, store, sweep, weights
 from manifold_lab.data import DataOptions
 from manifold_lab.errors import InputError
 from manifold_lab.layerwise import Probe, Sampling
+from manifold_lab.layerwise.measures import CONSTANT, constant_inputs
 from manifold_lab.layerwise.sites import NONLINEARITY
 from manifold_lab.mobilenet import Network, build
 from manifold_lab.netspec import NetworkSpec
@@ -23,8 +24,6 @@ from manifold_lab.store import Cell, Result
 from manifold_lab.train import Bookkeeping, Recipe, train
 
 INITIAL, TRAINED, TRAINING = "initial", "trained", "training"
-SILENT = 1e-10
-"""A batch norm's running variance below which its channel never varied in training."""
 STAGES = (1, 10, 100)
 """Pictures after which the minimum of a trained network is looked at, besides the end."""
 RANDOM = "random"
@@ -59,7 +58,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Look:
-    """A network of a spec at step 0, by seed, or trained; the pictures it is looked into with; and what is looked at."""
+    """A network of a spec at step 0, by seed, or trained; the pictures it is shown; and what is looked at."""
 
     kind: str
     seed: int
@@ -124,9 +123,9 @@ def measure(look: Look, _folder: Path, source: Source) -> Result:
 
 def silent(model: nn.Module, probe: Probe, layer: str) -> dict[str, int]:
     """Channels whose norm never varied in training, and how many of them have an input that is constant here."""
-    norm, constant = model.get_submodule(layer.removesuffix("act") + "norm"), probe.layers[layer].constants.constant
+    norm, constant = model.get_submodule(layer.removesuffix("act") + "norm"), constant_inputs(probe.layers[layer])
     assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None and constant is not None
-    still = norm.running_var < SILENT
+    still = norm.running_var < CONSTANT
     return {"silent_norm": int(still.sum()), "both": int((still & constant).sum())}
 
 

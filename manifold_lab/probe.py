@@ -28,7 +28,7 @@ __all__ = ["KINDS", "MEASURES", "Curve", "Layer", "Probe", "Sampling", "informat
 STEM = "probe"
 INFORMATION = "information"
 SHOWN = ("layer", "channels", "threshold", "active_min", "active_mean", "below_threshold", "never_active", "full_rank",
-         "condition", "inversion_error", "mle", "two_nn", "participation_ratio", "saturation", "input_dimension", "kept",
+         "condition", "inversion_error", "mle", "two_nn", "participation_ratio", "saturation", "input_dimension", "kept",  # noqa: E501
          "ridge_r2", "imbalance_back", "information", "note")  # fmt: skip
 """Columns of the terminal's table, as far as they were measured; the csv has all."""
 
@@ -164,7 +164,7 @@ def told(found: tables.Lines) -> str:
 def caption(options: Options, found: tables.Lines) -> str:
     """On what the figure rests."""
     source = Path(options.data).name if Path(options.data).exists() else options.data
-    return f"{options.pictures} pictures at most of {source}; bands are over all positions of all pictures; {len(found)} layers"
+    return f"{options.pictures} pictures at most of {source}; bands are over all positions of all pictures; {len(found)} layers"  # noqa: E501
 
 
 def run(options: Options) -> None:

@@ -88,11 +88,13 @@ def _none(weight: str, why: str) -> None:
 def _timm(name: str, weight: str, seed: int) -> Subject:
     timm = _module("timm", "pip install timm")
     if not timm.is_model(name):
-        near = ", ".join(timm.list_models(f"*{name.split('.')[0][:6]}*")[:8]) or "see timm.list_models()"
+        near = ", ".join(timm.list_models(f"*{name.split('.', maxsplit=1)[0][:6]}*")[:8]) or "see timm.list_models()"
         raise InputError(f"model: timm has no {name!r}; it has {near}")
     with _drawn(seed):
         model = _tried(lambda: timm.create_model(name, pretrained=weight == PUBLISHED), f"timm:{name}")
-    known = {"input_size": (3, 224, 224), "mean": IMAGENET[0], "std": IMAGENET[1]} | (model.pretrained_cfg or {})
+    known: dict[str, Any] = {"input_size": (3, 224, 224), "mean": IMAGENET[0], "std": IMAGENET[1]} | dict(
+        getattr(model, "pretrained_cfg", None) or {}
+    )
     scale = (tuple(known["mean"]), tuple(known["std"]))
     return Subject(_loaded(model, weight), tuple(known["input_size"]), scale, _words(f"timm {name}", weight, seed))
 
@@ -163,8 +165,9 @@ def _loaded(model: nn.Module, weight: str) -> nn.Module:
 
 
 def batches(subject: Subject, name: str, count: int, batch: int, seed: int = 0) -> Iterator[Tensor]:
-    """At most `count` pictures as the network wants them: of a data set by name (its validation split), of an .npz of
-    `pictures`, of a folder of picture files, or random bytes.
+    """At most `count` pictures as the network wants them.
+
+    Of a data set by name (its validation split), an .npz of `pictures`, a folder of picture files, or random bytes.
 
     Raises:
         InputError: for data that are none of these, or cannot be read.

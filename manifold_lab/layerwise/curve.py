@@ -1,6 +1,6 @@
 """A curve of inputs through the real network: the spiral drawn in pixel space, or into what some layer gives."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Curve:
     `space`: pixel, or the name of a layer, into whose output it is drawn instead (radius times that output's norm).
     """
 
-    manifold: ManifoldSpec = ManifoldSpec()
+    manifold: ManifoldSpec = ManifoldSpec()  # noqa: RUF009  (frozen)
     points: int = 200
     radius: float = 0.5
     space: str = "pixel"
@@ -53,7 +53,10 @@ class Curve:
 
 
 def information_along(
-    model: nn.Module, picture: Float[Tensor, "channels height width"], curve: Curve, layers: str = NONLINEARITY
+    model: nn.Module,
+    picture: Float[Tensor, "channels height width"],
+    curve: Curve,
+    layers: str | Sequence[str] = NONLINEARITY,
 ) -> list[Row]:
     """The table of `information` (see `measures.information`) at every layer that comes at or after the curve.
 

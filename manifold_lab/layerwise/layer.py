@@ -9,12 +9,14 @@ from torch import Tensor, nn
 
 from manifold_lab.errors import at_least
 from manifold_lab.layerwise.sites import BOTTLENECK, NORM, Window, channels_at, kinds, narrows, window
-from manifold_lab.layerwise.streams import ActiveCounts, Constants, Covariance, Reservoir, distinct
+from manifold_lab.layerwise.streams import ActiveCounts, Covariance, Reservoir, Still, distinct
 from manifold_lab.layerwise.tracing import Chain
 from manifold_lab.spec import stream
 
 COUNTS, COVARIANCE, SAMPLE, PICTURES, PRODUCTS = NEEDS = ("counts", "covariance", "sample", "pictures", "products")
 """What measures are made of."""
+Row = dict[str, float | int | str | None]
+"""A line of a table of layers."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Layer:
     batches: list[int] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)
     counts: ActiveCounts | None = None
-    constants: Constants = field(default_factory=Constants)
+    still: Still = field(default_factory=Still)
     covariance: Covariance = field(default_factory=Covariance)
     products: Float[Tensor, "points points"] | None = None
     shape: tuple[int, ...] = ()
@@ -84,7 +86,7 @@ class Layer:
             return
         axis = channels_at(u, self.chain.operator)
         if COUNTS in self.needs and self.window is not None:
-            self.constants.add(u, axis)
+            self.still.add(u, axis)
         if SAMPLE in self.needs and self.paired:
             own = self.chain.operator is not None and fed is not None
             x = self._strided(fed) if own else u  # type: ignore[arg-type]

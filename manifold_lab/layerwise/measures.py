@@ -10,22 +10,19 @@ from torch import Tensor
 
 from manifold_lab import metrics, theory
 from manifold_lab.errors import InputError
-from manifold_lab.layerwise.layer import COUNTS, COVARIANCE, PICTURES, PRODUCTS, SAMPLE, Layer
-from manifold_lab.layerwise.sites import NONLINEARITY
-from manifold_lab.layerwise.tracing import effective
+from manifold_lab.layerwise.inverse import rank, ridge_r2
+from manifold_lab.layerwise.layer import COUNTS, COVARIANCE, PICTURES, PRODUCTS, SAMPLE, Layer, Row
+from manifold_lab.layerwise.sites import BATCH_NORMS
 from manifold_lab.metrics import Neighbours
 from manifold_lab.spec import stream
 
-Value = float | int | str | None
-Row = dict[str, Value]
 NEIGHBOURS = 20
 SCALES = (1, 2, 4, 8)
 CUTS = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
-DECOMPOSED, AT_ONCE = 128, 16
-"""Positions whose active rows are decomposed, and how many at a time."""
-PAIRS = 2000
+CONSTANT = 1e-10
+"""Variance of a channel below which it says nothing."""
+PAIRS = 1000
 """Points of an information imbalance, which takes the square of them in memory."""
-RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
 SIGMA, QUERIES = 0.03, 2000
 
 
@@ -42,7 +39,7 @@ def active(layer: Layer) -> Row:
     """Active channels per position, over every position of every picture: exact counts.
 
     Sees how many channels are strictly inside the window (between the clips of ReLU6) and which clip took the others;
-    channels that were never active, always at the high clip, or whose input was constant (exactly, everywhere).
+    channels that were never active, always at the high clip, or whose input was constant (`constant_inputs`).
     `threshold` is what Lemma 2 asks for: the input channels of the 1x1 convolution before, None where there is none (a
     depthwise output). Does not see whether the active rows are independent (`rank`), nor how active a channel is; a
     minimum over positions falls with their number.
@@ -60,7 +57,7 @@ def active(layer: Layer) -> Row:
     found |= {f"fraction_{name}": told[name] / width for name in ("min", "mean", "max")}
     high, inside = float(counts.high.sum()) / (total * width), float(counts.active.sum()) / (total * width)
     low = int((counts.active + counts.high == 0).sum())
-    constant = layer.constants.constant
+    constant = constant_inputs(layer)
     found |= {"low_share": 1 - high - inside, "high_share": high, "never_active": low,
               "always_saturated": int((counts.high == counts.positions).sum()),
               "constant_input": None if constant is None else int(constant.sum())}  # fmt: skip
@@ -69,53 +66,18 @@ def active(layer: Layer) -> Row:
     return found
 
 
-def rank(layer: Layer) -> Row:
-    """Lemma 2 proper, at sampled positions: do the active rows of the convolution, norm folded in, span its input?
+def constant_inputs(layer: Layer) -> Tensor | None:
+    """Channels whose input varied by less than CONSTANT, as the norm before the activation, if any, would see it.
 
-    Sees the rank, the smallest singular value there and the condition number (over the positions of full rank), and the
-    error of least squares from the active channels back to the real input, |x_hat - x|^2 over |x|^2: on positions of
-    full rank what rounding of float32 leaves, elsewhere what is lost. Does not see that real inputs fill a small part
-    of R^n (see `preservation`), nor shared information of neighbouring positions. For ReLU and its clipped kin only,
-    behind a 1x1 convolution with nothing, or a batch norm in evaluation mode, in between.
+    The same quantity as a batch norm's running variance, of the data that were shown.
     """
-    window, sample = layer.window, layer.sample.parts
-    if window is None or window[0] != 0 or layer.chain.inputs is None or len(sample) < 2:
-        return {}
-    if not layer.chain.fixed or NONLINEARITY not in layer.kinds or type(layer.module).__name__ in FOLDING:
-        layer.note("rank: the map before it is not fixed and piecewise linear")
-        return {}
-    matrix, offset = (part.cpu() for part in effective(layer.chain))
-    found = [_solved(matrix, offset, y, x, window[1]) for y, x in
-             zip(*(part[:DECOMPOSED].cpu().double().split(AT_ONCE) for part in sample), strict=True)]  # fmt: skip
-    spanned, smallest, condition, error, size = (torch.cat(part) for part in zip(*found, strict=True))
-    full = spanned.bool()
-    told: Row = {"full_rank": float(full.double().mean()), "rank_positions": len(full),
-                 "inversion_error": float(error.sum() / size.sum())}  # fmt: skip
-    if full.any():
-        told |= {"singular_value_min": float(smallest[full].min()), "singular_value": float(smallest[full].median()),
-                 "condition": float(condition[full].median()),
-                 "inversion_error_full_rank": float(error[full].sum() / size[full].sum())}  # fmt: skip
-    return told
-
-
-FOLDING = ("GELU", "SiLU", "Hardswish", "Mish", "Swish", "HardSwish", "HardMish", "GELUTanh", "QuickGELU")
-
-
-def _solved(matrix: Tensor, offset: Tensor, y: Tensor, x: Tensor, top: float) -> tuple[Tensor, ...]:
-    """Per position: full rank, smallest singular value, condition, squared error of the inverse, squared size.
-
-    By the eigenvalues of the active rows' Gram matrix, in float64: many times as fast as their singular values, and
-    exact enough, as float32 cannot tell singular values below max(m, n) * eps of the largest from zero.
-    """
-    inside = (y > 0) & (y < top)
-    rows = matrix * inside[..., None]
-    values, vectors = torch.linalg.eigh(rows.mT @ rows)
-    singular = values.clamp_min(0).sqrt()
-    kept = singular > max(matrix.shape) * torch.finfo(torch.float32).eps * singular[:, -1:]
-    right = (rows.mT @ torch.where(inside, y - offset, 0)[..., None]).squeeze(-1)
-    back = vectors @ (torch.where(kept, 1 / values, 0) * (vectors.mT @ right[..., None]).squeeze(-1))[..., None]
-    error = ((back.squeeze(-1) - x) ** 2).sum(1)
-    return kept.all(1), singular[:, 0], singular[:, -1] / singular[:, 0], error, (x**2).sum(1)
+    if layer.still.reference is None:
+        return None
+    variance, norm = layer.still.variance, layer.chain.norm
+    if isinstance(norm, BATCH_NORMS) and layer.chain.fixed and norm.running_var is not None:
+        scale = (norm.running_var + norm.eps).double()
+        variance = variance * scale / (norm.weight.detach().double() ** 2 if norm.affine else 1)
+    return variance < CONSTANT
 
 
 def spectrum(layer: Layer) -> Row:
@@ -150,8 +112,9 @@ def dimension(layer: Layer) -> Row:
 
     Sees the dimension of the cloud at the scale of its nearest neighbours; the scan (GRIDE at 1, 2, 4, 8) says at which
     scale. Reads high dimensions low (2,000 points of a 50-dimensional Gaussian: about 31), and does not see folding or
-    partial collapse. The errors are standard errors as if points were independent. Exact duplicates, which collapse makes, are set apart and told as a share. Of a whole map it sees
-    the coordinates that the sampling allows.
+    partial collapse. The errors are standard errors as if points were independent. Exact duplicates,
+    which collapse makes, are set apart and told as a share. Of a whole map it sees the coordinates that the sampling
+    allows.
     """
     found: Row = {}
     for kind, reservoir in (("", layer.sample), ("_pictures", layer.pictures)):
@@ -209,25 +172,6 @@ def recovery(layer: Layer) -> Row:
     return {"ridge_r2": ridge_r2(x, y), "imbalance_out": out, "imbalance_back": back}
 
 
-def ridge_r2(x: Tensor, y: Tensor) -> float:
-    """R^2 of x from y on a quarter of the points, fitted on half; of RIDGES the one that does best on the last quarter.
-
-    A ridge is so many times the mean variance of y.
-    """
-    fit, choose, test = (torch.arange(len(x)) % 4 == place for place in (0, 1, 3))
-    fit |= torch.arange(len(x)) % 4 == 2
-    y0, x0 = y[fit].mean(0), x[fit].mean(0)
-    values, vectors = torch.linalg.eigh((y[fit] - y0).mT @ (y[fit] - y0) / fit.sum())
-    cross = vectors.mT @ ((y[fit] - y0).mT @ (x[fit] - x0)) / fit.sum()
-    scale = values.mean() + torch.finfo(values.dtype).tiny
-
-    def r2(ridge: float, held: Tensor) -> float:
-        error = (y[held] - y0) @ (vectors @ (cross / (values.clamp_min(0) + ridge * scale)[:, None])) + x0 - x[held]
-        return float(1 - (error**2).sum() / ((x[held] - x[held].mean(0)) ** 2).sum())
-
-    return r2(max(RIDGES, key=lambda ridge: r2(ridge, choose)), test)
-
-
 def information(layer: Layer) -> Row:
     """Mutual information, in nats, of a point on a curve of inputs and the layer's whole map with noise.
 
@@ -260,7 +204,7 @@ MEASURES: dict[str, Measure] = {
     ), spectrum),
     "dimension": Measure((SAMPLE, PICTURES), tuple(
         f"{name}{kind}" for kind in ("", "_pictures")
-        for name in ("two_nn", "two_nn_error", "mle", "mle_error", *(f"scale_{n1}" for n1 in SCALES), "duplicates", "points")
+        for name in ("two_nn", "two_nn_error", "mle", "mle_error", *(f"scale_{n1}" for n1 in SCALES), "duplicates", "points")  # noqa: E501
     ), dimension),
     "preservation": Measure((COUNTS, SAMPLE), (
         "input_dimension", "kept_predicted", "kept", "lost_predicted", "lost",
@@ -275,6 +219,7 @@ FACTS = ("layer", "type", "channels", "size", "threshold", "calls", "note")
 def describe(layer: Layer, measures: Sequence[str]) -> Row:
     """One line of the table; None where a measure has nothing to say of this layer."""
     columns = [name for measure in measures for name in MEASURES[measure].columns]
+    seen = dict(layer.notes)
     found: Row = dict.fromkeys(columns)
     bad = _not_finite(layer)
     if bad:
@@ -289,6 +234,7 @@ def describe(layer: Layer, measures: Sequence[str]) -> Row:
     size = "x".join(map(str, layer.shape[1:]))
     facts = (layer.name, type(layer.module).__name__, layer.shape[0] if layer.shape else None, size,
              layer.chain.inputs if layer.window is not None else None, layer.calls, "; ".join(layer.notes))  # fmt: skip
+    layer.notes = seen  # what is said of numbers so far may be otherwise later
     return dict(zip(FACTS, facts, strict=True)) | found
 
 

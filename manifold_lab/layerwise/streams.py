@@ -14,6 +14,8 @@ from manifold_lab.layerwise.sites import Window
 CHUNK = {"cpu": 1 << 18}
 """Numbers that are worked on at a time: on a CPU so many that they stay in its cache."""
 LARGE = 1 << 25
+MOVED = 0.05
+"""What an activation's input moves by when its channel is alive: a hundredth of ReLU6's range."""
 EXACT = 1 << 24
 """Whole numbers up to here are exact in float32, and so are their sums in any order."""
 
@@ -57,7 +59,8 @@ class ActiveCounts:
     def empty(cls, window: Window, channels: int, device: torch.device) -> "ActiveCounts":
         """Nothing seen yet."""
         counts = [torch.zeros(size, dtype=torch.int64, device=device) for size in (channels + 1, channels, channels)]
-        return cls(window, *counts, torch.zeros(channels, dtype=torch.bool, device=device))
+        histogram, active, high = counts
+        return cls(window, histogram, active, high, torch.zeros(channels, dtype=torch.bool, device=device))
 
     def add(self, y: Tensor, channels: int) -> None:
         """Count one batch."""
@@ -145,26 +148,43 @@ class Marks:
 
 
 @dataclass
-class Constants:
-    """Which channels have had one and the same value at every position so far."""
+class Still:
+    """Channels that hardly move: the variance of those that were never farther than MOVED from where they began.
+
+    On a CPU, after the first batch, only the channels that have not moved yet are looked at.
+    """
 
     reference: Float[Tensor, " channels"] | None = None
-    constant: Bool[Tensor, " channels"] | None = None
+    still: Bool[Tensor, " channels"] | None = None
+    total: Float[Tensor, " channels"] | None = None
+    square: Float[Tensor, " channels"] | None = None
+    positions: int = 0
 
     def add(self, u: Tensor, channels: int) -> None:
-        """Look at one batch; on a CPU, after the first, only at the channels that have not moved yet."""
-        if self.constant is None or self.reference is None:
-            self.reference = u.movedim(channels, -1).flatten(0, -2)[0].clone()
-            self.constant = torch.ones_like(self.reference, dtype=torch.bool)
+        """Look at one batch."""
+        last = u.movedim(channels, -1)
+        if self.reference is None:
+            self.reference = last.flatten(0, -2)[0].clone()
+            self.still = torch.ones_like(self.reference, dtype=torch.bool)
+            self.total = torch.zeros_like(self.reference, dtype=torch.float64)
+            self.square = self.total.clone()
             for block in blocks(u, channels):
-                self.constant &= (block == self.reference).all(0)
-        elif u.device.type == "cpu":
-            left = self.constant.nonzero().flatten()
-            if len(left):
-                still = u.index_select(channels, left).movedim(channels, -1) == self.reference[left]
-                self.constant[left] = still.flatten(0, -2).all(0)
-        else:
-            self.constant &= (u.movedim(channels, -1) == self.reference).flatten(0, -2).all(0)
+                self.still &= ((block - self.reference).abs_() <= MOVED).all(0)
+        assert self.still is not None and self.total is not None and self.square is not None
+        self.positions += u.numel() // u.shape[channels]
+        left = self.still.nonzero().flatten() if u.device.type == "cpu" else torch.arange(len(self.still)).to(u.device)
+        if len(left):
+            far = (last[..., left] - self.reference[left]).flatten(0, -2).double()
+            self.still[left] &= (far.abs() <= MOVED).all(0)
+            self.total[left] += far.sum(0)
+            self.square[left] += (far**2).sum(0)
+
+    @property
+    def variance(self) -> Float[Tensor, " channels"]:
+        """Of each channel that never moved; infinite for the others."""
+        assert self.still is not None and self.total is not None and self.square is not None
+        found = (self.square - self.total**2 / self.positions) / max(1, self.positions - 1)
+        return torch.where(self.still, found.clamp_min(0), torch.inf)
 
 
 @dataclass

@@ -12,9 +12,17 @@ from torch.utils.hooks import RemovableHandle
 from manifold_lab.errors import InputError, one_of
 from manifold_lab.layerwise.layer import SAMPLE, Layer, Sampling
 from manifold_lab.layerwise.measures import MEASURES, Row, describe
-from manifold_lab.layerwise.sites import BATCH_NORMS, BOTTLENECK, NONLINEARITY, NORM, OPERATORS, choose, first_tensor
+from manifold_lab.layerwise.sites import (
+    BATCH_NORMS,
+    BOTTLENECK,
+    NONLINEARITY,
+    NORM,
+    OPERATORS,
+    choose,
+    first_tensor,
+    window,
+)
 from manifold_lab.layerwise.sites import kinds as kinds_of
-from manifold_lab.layerwise.sites import window
 from manifold_lab.layerwise.tracing import Chain, Tracer
 
 DEFAULT_SAMPLING = Sampling()
@@ -106,8 +114,9 @@ class Probe:
 
     def _may_be_wanted(self, name: str, module: nn.Module) -> bool:
         found = kinds_of(module)
-        return self.chosen.name(name) or self.chosen.kind(found) or (NORM in found and self.chosen.kind((BOTTLENECK,))) \
-            or any(word.startswith(f"{name}#") for word in self.chosen.words)  # fmt: skip
+        narrow = NORM in found and self.chosen.kind((BOTTLENECK,))
+        later = any(word.startswith(f"{name}#") for word in self.chosen.words)
+        return self.chosen.name(name) or self.chosen.kind(found) or narrow or later
 
     def _begin(self, *_: object) -> None:
         self._state = _Pass(running=True, tracing=self.passes == 0)

@@ -10,7 +10,14 @@ from manifold_lab.metrics.activity import (
     preserved,
     preserved_on_manifold,
 )
-from manifold_lab.metrics.dimension import Neighbours, likelihood_error, maximum_likelihood, neighbours, scale_scan, two_nn
+from manifold_lab.metrics.dimension import (
+    Neighbours,
+    likelihood_error,
+    maximum_likelihood,
+    neighbours,
+    scale_scan,
+    two_nn,
+)
 from manifold_lab.metrics.information import known_channel_information
 from manifold_lab.metrics.neighbourhood import (
     continuity,

@@ -32,7 +32,7 @@ def effective_rank_of(shares: Float[Tensor, "*draws values"]) -> Float[Tensor, "
 
 
 def directions_for(shares: Float[Tensor, " values"], share: float = 0.99) -> int:
-    """The fewest principal directions that hold this share of the variance: what delve, over channels, calls saturation.
+    """The fewest principal directions that hold this share of the variance; over channels, delve's saturation.
 
     Richter et al. 2020, arXiv:2006.08679.
     """

@@ -228,7 +228,7 @@ def draw(lines: Lines) -> Figure:
         known = dict(zip(labels, handles, strict=True))
         figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=6, frameon=False)
         count = pick(lines, network=TRAINED)[0]["pictures"]
-        figure.supxlabel(f"{count} ImageNet pictures at 224; bands are over all positions; bold: the 17 sites that the "
+        figure.supxlabel(f"{count} ImageNet pictures at 224; bands are over all positions; dots: the 17 sites that the "
                          "paper seems to draw", size="small")  # fmt: skip
         return plots.laid_out(figure)
 

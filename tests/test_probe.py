@@ -234,7 +234,7 @@ def test_the_door_writes_table_figure_and_origin(tmp_path: Path, capsys: pytest.
              "dimension", "preservation", "recovery", "information", "--points", "30", "--positions", "100")  # fmt: skip  # noqa: E501
     assert door(*words, out=tmp_path) == 0
     lines = read_csv((tmp_path / "probe.csv").read_text(encoding="utf-8"))
-    assert len(lines) == 13 and all(line["active_mean"] for line in lines)
+    assert len(lines) == 11 and all(line["active_mean"] for line in lines)
     counts = read_csv((tmp_path / "probe_histogram.csv").read_text(encoding="utf-8"))
     assert sum(int(line["positions"]) for line in counts if line["layer"] == "stem.act") == 60 * 64
     assert json.loads((tmp_path / "probe.json").read_text())["options"]["model"] == "digits"

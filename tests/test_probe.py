@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skdim
+import timm
 import torch
 from PIL import Image
 from torch import nn
+from torchvision import models
 
 from manifold_lab import metrics, probe, stream, subjects
 from manifold_lab.errors import InputError
@@ -180,7 +183,6 @@ def test_inside_distributed_data_parallel(tmp_path: Path) -> None:
 
 
 def test_dimension_is_scikit_dimensions_on_the_same_points() -> None:
-    skdim = pytest.importorskip("skdim")
     model = nn.Sequential(nn.Conv2d(3, 20, 1, bias=False), nn.LeakyReLU())
     x = torch.randn((20, 3, 12, 12), generator=stream(0, "x"))
     with torch.no_grad(), Probe(model, measures=["dimension"], sampling=Sampling(positions=800)) as found:
@@ -213,14 +215,12 @@ def test_information_along_a_curve_is_all_there_through_an_isometry_and_less_beh
 
 
 def test_torchvisions_and_timms_networks_have_their_thresholds() -> None:
-    models = pytest.importorskip("torchvision.models")
     x = torch.randn((2, 3, 64, 64), generator=stream(0, "x"))
     rows = table(models.mobilenet_v2().eval(), x, measures=("active", "rank"), sampling=Sampling(positions=50))
     assert len(rows) == 35 and sum(row["threshold"] is not None for row in rows.values()) == 17
     assert all((row["full_rank"] is None) == (row["threshold"] is None) for row in rows.values())
     bottlenecks = table(models.resnet50().eval(), x)
     assert [row["threshold"] for row in list(bottlenecks.values())[1:4]] == [64, None, None]
-    timm = pytest.importorskip("timm")
     fused = table(timm.create_model("mobilenetv2_100").eval(), x)
     assert [row["threshold"] for row in fused.values()] == [row["threshold"] for row in rows.values()]
 

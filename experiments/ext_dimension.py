@@ -24,7 +24,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from manifold_lab import plots, stats, store, tables
+from manifold_lab import plots, provenance, stats, store, tables
 from manifold_lab.doors import enter
 from manifold_lab.errors import InputError, at_least
 from manifold_lab.files import check_folder, csv_text, publish, text
@@ -234,11 +234,19 @@ def run(options: Run) -> None:
     at_least("batch", options.batch, 1)
     at_least("count", options.count, 1)
     source = Source(None if options.smoke else options.pictures, options.weights, options.batch, options.runs)
-    found = rows([looked(look, source, STEM) for look in looks(options, source)])
+    cells = [looked(look, source, STEM) for look in looks(options, source)]
+    found = rows(cells)
     content = csv_text(found, COLUMNS)
     read = tables.read_csv(content)
-    publish(options.out, {f"{STEM}.csv": text(content), **tables.claims_file(STEM, claims(read)),
-                          **plots.figure_files(draw(read), STEM)})  # fmt: skip
+    told = provenance.joined(cell.provenance for cell in cells)
+    publish(
+        options.out,
+        {
+            f"{STEM}.csv": text(content),
+            **tables.claims_file(STEM, claims(read), told),
+            **plots.figure_files(draw(read), STEM),
+        },
+    )
 
 
 if __name__ == "__main__":

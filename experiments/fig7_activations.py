@@ -24,7 +24,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from manifold_lab import figure7, plots, stats, store, tables
+from manifold_lab import figure7, plots, provenance, stats, store, tables
 from manifold_lab.doors import enter
 from manifold_lab.errors import InputError, at_least
 from manifold_lab.files import check_folder, csv_text, publish, text
@@ -275,8 +275,15 @@ def run(options: Run) -> None:
     found = rows(cells)
     content = csv_text(found, COLUMNS)
     read = tables.read_csv(content)
-    publish(options.out, {f"{STEM}.csv": text(content), **tables.claims_file(STEM, claims(read)),
-                          **plots.figure_files(draw(read), STEM)})  # fmt: skip
+    told = provenance.joined(cell.provenance for cell in cells)
+    publish(
+        options.out,
+        {
+            f"{STEM}.csv": text(content),
+            **tables.claims_file(STEM, claims(read), told),
+            **plots.figure_files(draw(read), STEM),
+        },
+    )
 
 
 if __name__ == "__main__":

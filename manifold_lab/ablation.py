@@ -15,7 +15,7 @@ SHORT, LONG = 120_000, 480_000
 """Pictures seen, on CIFAR-10."""
 SEEDS = {SHORT: 5, LONG: 3}
 DIGITS_SEEDS = {20_000: 10}
-SMOKE_SEEDS = {5_000: 4}
+SMOKE_SEEDS = {2_500: 4}
 SCALE_SEEDS = 3
 EVALUATE_EVERY = 15_000
 """Pictures seen between two points of a curve."""

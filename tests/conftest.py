@@ -1,5 +1,6 @@
 """Helpers that the tests share: named normal samples, and agreement of a mean with its law in standard errors."""
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 import torch
 
 from manifold_lab import stream
+
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 
 
 @pytest.fixture(scope="session", autouse=True)

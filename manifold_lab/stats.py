@@ -26,7 +26,7 @@ class Estimate:
     high: float
     n: int
 
-    def covers(self, other: float) -> bool:
+    def covers(self, other: int | float) -> bool:
         """Whether the interval holds `other`."""
         return self.low <= other <= self.high
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from manifold_lab import stream
 from manifold_lab.data import Augmentation, Batch, InMemory, load
+from manifold_lab.data.interface import ALL, Share
 from manifold_lab.errors import InputError
 from manifold_lab.mobilenet import build
 from manifold_lab.netspec import DIGITS
@@ -192,9 +193,9 @@ def test_test_is_looked_at_once_at_the_end(data: InMemory) -> None:
     looks: list[str] = []
 
     class Watched(InMemory):
-        def evaluation(self, split: str, batch_size: int) -> Iterator[Batch]:
+        def evaluation(self, split: str, batch_size: int, share: Share = ALL) -> Iterator[Batch]:
             looks.append(split)
-            return super().evaluation(split, batch_size)
+            return super().evaluation(split, batch_size, share)
 
     run(Watched(data.facts, data.splits), small(), evaluate_every=640)
     assert looks == ["validation"] * 4 + ["test"]

@@ -9,7 +9,6 @@ import torch
 
 from manifold_lab import stream
 
-
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 
 

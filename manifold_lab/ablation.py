@@ -62,15 +62,17 @@ def grid(arms: Mapping[str, Arm], settings: Mapping[str, Setting], smoke: bool) 
 
 
 def trials(arms: Mapping[str, Arm], settings: Mapping[str, Setting]) -> tuple[Trial, ...]:
-    """Every arm in every setting, which is its group, short trainings first.
+    """Every arm in every setting, which is its group: the shortest training of each setting first, then the longer ones.
 
     Within a setting and a length the seeds are outermost, so that whatever is finished is paired.
     """
+    most = max(len(setting.seeds) for setting in settings.values())
     return tuple(
         trial
-        for length in sorted({length for setting in settings.values() for length in setting.seeds})
+        for place in range(most)
         for group, setting in settings.items()
-        for trial in _paired(arms, group, _trial(setting, length), setting.seeds.get(length, 0))
+        for length in sorted(setting.seeds)[place : place + 1]
+        for trial in _paired(arms, group, _trial(setting, length), setting.seeds[length])
     )
 
 

@@ -62,7 +62,7 @@ def grid(arms: Mapping[str, Arm], settings: Mapping[str, Setting], smoke: bool) 
 
 
 def trials(arms: Mapping[str, Arm], settings: Mapping[str, Setting]) -> tuple[Trial, ...]:
-    """Every arm in every setting, which is its group: the shortest training of each setting first, then the longer ones.
+    """Every arm in every setting, its group: the shortest training of each setting first, then the longer ones.
 
     Within a setting and a length the seeds are outermost, so that whatever is finished is paired.
     """

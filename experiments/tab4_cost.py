@@ -213,7 +213,8 @@ def _time_claim(lines: tables.Lines, name: str) -> Claim:
     says = (
         f"{name} is {'faster' if faster else 'slower'} than MobileNetV1 ({line['paper_ratio']} of its time on a phone)"
     )
-    holds = (measured.high < 1 if faster else measured.low > 1) if measured.low == measured.low else None
+    undecided = np.isnan(measured.low) or measured.covers(1)
+    holds = None if undecided else (measured.value < 1) == faster
     return Claim("Table 4", says, "time / MobileNetV1's, here", measured, stats.verdict(holds), COMMAND)
 
 

@@ -98,3 +98,13 @@ def test_an_experiment_that_measures_says_nothing_on_stderr(name: str, tmp_path:
     command = [sys.executable, "-W", "error", "-m", f"experiments.{name}", "--smoke", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=FOLDER.parent)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [("0.8", "0.9", "holds"), ("1.1", "1.2", "fails"), ("0.9", "1.1", "lacks runs"), ("", "", "lacks runs")],
+)
+def test_a_ratio_of_times_is_decided_only_away_from_one(low: str, high: str, verdict: str) -> None:
+    value = str((float(low) + float(high)) / 2) if low else "0.8"
+    line = {"network": "V2", "ratio": value, "low": low, "high": high, "n": "5", "paper_ratio": "0.66"}
+    assert tab4_cost._time_claim([line], "V2").verdict == verdict

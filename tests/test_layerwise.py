@@ -9,7 +9,7 @@ from manifold_lab import active_rows, metrics, stream, theory
 from manifold_lab.errors import InputError
 from manifold_lab.layerwise import KINDS, MEASURES, Layer, Probe, Sampling
 from manifold_lab.layerwise.measures import ridge_r2
-from manifold_lab.layerwise.streams import ActiveCounts, Covariance, Marks, Reservoir
+from manifold_lab.layerwise.streams import ActiveCounts, Covariance, Reservoir
 from manifold_lab.layerwise.tracing import effective
 from manifold_lab.mobilenet import Network
 from tests.networks import pictures, small
@@ -77,7 +77,7 @@ def test_counts_are_those_of_a_forward_that_keeps_everything(network: Network, l
 @pytest.mark.parametrize("window", [(0.0, 6.0), (0.0, 1.0), (0.0, np.inf), (-1.0, 1.0), (-np.inf, np.inf)])
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("width", [3, 40, 1280])
-def test_fast_counts_are_plain_counts(window: tuple[float, float], kind: torch.dtype, width: int) -> None:
+def test_counts_of_a_batch_are_plain_counts(window: tuple[float, float], kind: torch.dtype, width: int) -> None:
     low, high = window
     y = 4 * torch.randn((2, width, 9, 11), generator=stream(0, "y"))
     y = y.clamp(max(low, -50), min(high, 50)).to(kind)
@@ -88,7 +88,10 @@ def test_fast_counts_are_plain_counts(window: tuple[float, float], kind: torch.d
     active = (flat > low) & (flat < high)
     assert torch.equal(counts.active, 2 * active.sum(0)) and torch.equal(counts.high, 2 * (flat >= high).sum(0))
     assert torch.equal(counts.histogram, 2 * torch.bincount(active.sum(1), minlength=width + 1))
-    assert (Marks.of(window, width) is None) == (low != 0) and not counts.bad.any()
+    assert not counts.bad.any()
+    y[1, width // 2, 3, 4] = np.nan
+    counts.add(y, 1)
+    assert counts.bad.nonzero().flatten().tolist() == [width // 2]
 
 
 def test_two_half_passes_are_one_and_order_does_not_matter(network: Network) -> None:

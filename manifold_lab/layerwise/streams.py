@@ -1,43 +1,37 @@
 """What a pass over any amount of data leaves behind: counts, a covariance, a bounded sample. No activation is kept."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from manifold_lab.layerwise.sites import Window
+from manifold_lab.layerwise.tally import tally
 
 CHUNK = {"cpu": 1 << 18}
 """Numbers that are worked on at a time: on a CPU so many that they stay in its cache."""
 LARGE = 1 << 25
 MOVED = 0.05
 """What an activation's input moves by when its channel is alive: a hundredth of ReLU6's range."""
-EXACT = 1 << 24
-"""Whole numbers up to here are exact in float32, and so are their sums in any order."""
 
 
-def blocks(
-    x: Tensor, channels: int, most: int = 1 << 62, fewest: int = 1
-) -> Iterator[Float[Tensor, "positions channels"]]:
-    """Views of positions x channels, in order, each laid out as `x` is and small enough for the cache."""
-    width = x.shape[channels]
-    step = min(most, max(fewest, CHUNK.get(x.device.type, LARGE) // width))
+def matrices(x: Tensor, channels: int) -> Iterator[Float[Tensor, "positions channels"]]:
+    """Views of positions x channels, in order, each laid out as `x` is: of the whole batch, or of a picture each."""
     last = x.movedim(channels, -1)
     if last.is_contiguous() or x.dim() < 3:
-        yield from last.reshape(-1, width).split(step)
+        yield last.reshape(-1, x.shape[channels])
         return
     for picture in last:
-        yield from picture.reshape(-1, width).split(step)
+        yield picture.reshape(-1, x.shape[channels])
 
 
-def like(block: Tensor) -> Tensor:
-    """Room for a block in its own layout, in the precision that marks need."""
-    kind = torch.float64 if block.dtype == torch.float64 else torch.float32
-    return torch.empty_like(block, dtype=kind, memory_format=torch.preserve_format)
+def blocks(x: Tensor, channels: int, fewest: int = 1) -> Iterator[Float[Tensor, "positions channels"]]:
+    """The same in parts of at least `fewest` positions, each small enough for the cache."""
+    step = max(fewest, CHUNK.get(x.device.type, LARGE) // x.shape[channels])
+    for matrix in matrices(x, channels):
+        yield from matrix.split(step)
 
 
 @dataclass
@@ -64,94 +58,20 @@ class ActiveCounts:
 
     def add(self, y: Tensor, channels: int) -> None:
         """Count one batch."""
-        marks = Marks.of(self.window, y.shape[channels])
-        found = [self._marked(y, channels, marks)] if marks else map(self._compared, blocks(y, channels))
-        for per_position in found:
-            counts = per_position.clamp_(0, len(self.active))
-            self.histogram += torch.bincount(counts, minlength=len(self.histogram))
-            self.positions += len(counts)
-
-    def _compared(self, block: Tensor) -> Tensor:
-        """The plain way, for every window: active channels of each position."""
-        active, high = (block > self.window[0]) & (block < self.window[1]), block >= self.window[1]
-        self._channels(active.sum(0), high.sum(0), ~torch.isfinite(block).all(0))
-        return active.sum(1)
-
-    def _marked(self, y: Tensor, channels: int, marks: "Marks") -> Tensor:
-        """The fast way: two products per block, of its marks with ones; the sums are split up at the end."""
-        down, across, room = [], [], None
-        for block in blocks(y, channels, marks.positions):
-            if room is None or room.shape != block.shape:
-                room = like(block)
-                wide, long = room.new_ones(block.shape[1]), room.new_ones(len(block))
-            marked = marks.mark(block, room)
-            down.append(torch.mv(marked, wide))
-            across.append(torch.mv(marked.t(), long))
-        sums = torch.stack(across)
-        bad = ~torch.isfinite(sums).all(0)
-        active, high = marks.split(sums)
-        self._channels(active.sum(0), high.sum(0), bad)
-        return marks.split(torch.cat(down))[0]
-
-    def _channels(self, active: Tensor, high: Tensor, bad: Tensor) -> None:
-        self.active += active
-        self.high += high
-        self.bad |= bad
-
-
-@dataclass(frozen=True)
-class Marks:
-    """Outputs of ReLU or a clipped ReLU made into marks whose sums tell two counts at once, exactly, in float32.
-
-    An active output becomes `unit`, one at the high clip stays `clip` units, all else is 0: two passes of vector
-    arithmetic, where comparisons into bytes and their sums take several times as long.
-    """
-
-    unit: float
-    clip: int | None
-    below: float
-    """The largest float32 below the clip; without a clip the largest of all."""
-
-    @classmethod
-    def of(cls, window: Window, width: int) -> "Marks | None":
-        """Marks for a window and so many channels; None where their sums would not be exact."""
-        low, high = window
-        below = float(np.nextafter(np.float32(high), np.float32(0)))
-        if low != 0:
-            return None
-        if math.isinf(high):
-            return cls(1.0, None, below) if width < EXACT else None
-        unit = 2.0 ** (math.floor(math.log2(high)) - 11)
-        clip = high / unit
-        fits = clip.is_integer() and width < clip and width * clip < EXACT
-        return cls(unit, int(clip), below) if fits else None
-
-    @property
-    def positions(self) -> int:
-        """The most positions that may be summed."""
-        return EXACT - 1 if self.clip is None else min(self.clip - 1, EXACT // self.clip)
-
-    def mark(self, block: Tensor, room: Tensor) -> Tensor:
-        """Write the marks of a block into `room`; NaN and infinity stay what they are."""
-        x = block.to(room.dtype)
-        torch.ops.aten.threshold.out(x, self.below, self.unit, out=room)
-        torch.ops.aten.threshold_backward.grad_input(room, x, 0, grad_input=room)
-        return room
-
-    def split(self, sums: Tensor) -> tuple[Tensor, Tensor]:
-        """Counts of active and of clipped outputs, of sums that are finite."""
-        whole = sums.nan_to_num_(0, 0, 0) if self.unit == 1 else sums.nan_to_num_(0, 0, 0).div_(self.unit)
-        if self.clip is None:
-            return whole.long(), torch.zeros_like(whole, dtype=torch.int64)
-        high = (whole / self.clip).floor_()  # exact: the quotient of whole numbers below EXACT
-        return whole.sub_(high, alpha=self.clip).long(), high.long()
+        for matrix in matrices(y, channels):
+            found = tally(matrix, self.window)
+            self.histogram += torch.bincount(found.active_positions, minlength=len(self.histogram))
+            self.positions += len(matrix)
+            self.active += found.active
+            self.high += found.high
+            self.bad |= found.bad
 
 
 @dataclass
 class Still:
     """Channels that hardly move: the variance of those that were never farther than MOVED from where they began.
 
-    On a CPU, after the first batch, only the channels that have not moved yet are looked at.
+    On a CPU only the channels that have not moved yet are looked at.
     """
 
     reference: Float[Tensor, " channels"] | None = None
@@ -162,22 +82,22 @@ class Still:
 
     def add(self, u: Tensor, channels: int) -> None:
         """Look at one batch."""
-        last = u.movedim(channels, -1)
         if self.reference is None:
-            self.reference = last.flatten(0, -2)[0].clone()
+            self.reference = u.movedim(channels, -1)[(0,) * (u.dim() - 1)].clone()
             self.still = torch.ones_like(self.reference, dtype=torch.bool)
             self.total = torch.zeros_like(self.reference, dtype=torch.float64)
             self.square = self.total.clone()
-            for block in blocks(u, channels):
-                self.still &= ((block - self.reference).abs_() <= MOVED).all(0)
         assert self.still is not None and self.total is not None and self.square is not None
         self.positions += u.numel() // u.shape[channels]
-        left = self.still.nonzero().flatten() if u.device.type == "cpu" else torch.arange(len(self.still)).to(u.device)
-        if len(left):
-            far = (last[..., left] - self.reference[left]).flatten(0, -2).double()
+        everyone = torch.arange(len(self.still), device=u.device)
+        for block in blocks(u, channels):
+            left = self.still.nonzero().flatten() if u.device.type == "cpu" else everyone
+            if not len(left):
+                return
+            far = block[:, left] - self.reference[left]
             self.still[left] &= (far.abs() <= MOVED).all(0)
-            self.total[left] += far.sum(0)
-            self.square[left] += (far**2).sum(0)
+            self.total[left] += far.sum(0, dtype=torch.float64)
+            self.square[left] += far.square_().sum(0, dtype=torch.float64)
 
     @property
     def variance(self) -> Float[Tensor, " channels"]:

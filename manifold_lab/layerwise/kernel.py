@@ -1,0 +1,54 @@
+"""The loop that counts, compiled at its first use; the code is kept for later processes wherever there is room."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+
+def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """numba.njit of a function, without the checks of types that the tests put around it."""
+
+    def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            return numba.njit(cache=True, **options)(inspect.unwrap(function))
+        except RuntimeError:  # neither this folder nor the user's can be written into
+            return numba.njit(**options)(inspect.unwrap(function))
+
+    return compile_
+
+
+@_compiled(parallel=True)
+def count(x: Any, low: Any, high: Any, of_rows: Any, of_columns: Any, odd: Any) -> None:
+    """Of a matrix, how many numbers of every row and every column are inside the window, and how many at `high`.
+
+    Written into `of_rows` (2, rows), `of_columns` (parts, 2, columns) and, how many are not finite, `odd` (parts);
+    every part is a share of the rows, and has its thread.
+    """
+    step = -(-len(x) // len(odd))
+    for part in numba.prange(len(odd)):
+        start, end = min(part * step, len(x)), min((part + 1) * step, len(x))
+        odd[part] = _count(x[start:end], low, high, of_rows[:, start:end], of_columns[part])
+
+
+@_compiled(nogil=True)
+def _count(x: Any, low: Any, high: Any, of_rows: Any, of_columns: Any) -> int:
+    odd: Any = 0
+    active, above = np.zeros(x.shape[1], np.int32), np.zeros(x.shape[1], np.int32)
+    for i in range(x.shape[0]):
+        active_row, above_row, odd_row = np.int32(0), np.int32(0), np.int32(0)
+        for j in range(x.shape[1]):
+            value = x[i, j]
+            is_above = np.int32(value >= high)
+            is_active = np.int32(value > low) - is_above
+            active[j] += is_active
+            above[j] += is_above
+            active_row += is_active
+            above_row += is_above
+            odd_row += np.int32(value - value != 0)
+        of_rows[0, i], of_rows[1, i] = active_row, above_row
+        odd += odd_row
+    of_columns[0], of_columns[1] = active, above
+    return odd

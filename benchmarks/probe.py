@@ -10,6 +10,7 @@ Work     logits of 16 pictures at 224, MobileNetV2 1.0, its batch norms calibrat
 """
 
 import functools
+import logging
 import resource
 import sys
 import tempfile
@@ -108,6 +109,7 @@ def _delve(model: nn.Module) -> None:
         from delve import SaturationTracker  # type: ignore[import-not-found]  # noqa: PLC0415
     except ImportError as error:
         raise InputError(f"delve is missing ({error})") from None
+    logging.getLogger("delve").setLevel(logging.WARNING)
     SaturationTracker(tempfile.mkdtemp(), save_to="csv", modules=model, stats=["lsat"], device="cpu")
 
 

@@ -11,30 +11,22 @@ import numpy as np
 def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """numba.njit of a function, without the checks of types that the tests put around it."""
 
-    def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
+    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+        plain = inspect.unwrap(function)
         try:
-            return numba.njit(cache=True, **options)(inspect.unwrap(function))
+            return numba.njit(cache=True, **options)(plain)
         except RuntimeError:  # neither this folder nor the user's can be written into
-            return numba.njit(**options)(inspect.unwrap(function))
+            return numba.njit(**options)(plain)
 
-    return compile_
+    return compiled
 
 
-@_compiled(parallel=True)
-def count(x: Any, low: Any, high: Any, of_rows: Any, of_columns: Any, odd: Any) -> None:
+@_compiled()
+def count(x: Any, low: Any, high: Any, of_rows: Any, of_columns: Any) -> int:
     """Of a matrix, how many numbers of every row and every column are inside the window, and how many at `high`.
 
-    Written into `of_rows` (2, rows), `of_columns` (parts, 2, columns) and, how many are not finite, `odd` (parts);
-    every part is a share of the rows, and has its thread.
+    Written into `of_rows` (2, rows) and `of_columns` (2, columns); returns how many are not finite.
     """
-    step = -(-len(x) // len(odd))
-    for part in numba.prange(len(odd)):
-        start, end = min(part * step, len(x)), min((part + 1) * step, len(x))
-        odd[part] = _count(x[start:end], low, high, of_rows[:, start:end], of_columns[part])
-
-
-@_compiled(nogil=True)
-def _count(x: Any, low: Any, high: Any, of_rows: Any, of_columns: Any) -> int:
     odd: Any = 0
     active, above = np.zeros(x.shape[1], np.int32), np.zeros(x.shape[1], np.int32)
     for i in range(x.shape[0]):
@@ -52,3 +44,12 @@ def _count(x: Any, low: Any, high: Any, of_rows: Any, of_columns: Any) -> int:
         odd += odd_row
     of_columns[0], of_columns[1] = active, above
     return odd
+
+
+@_compiled(parallel=True)
+def count_in_parts(x: Any, low: Any, high: Any, of_rows: Any, of_columns: Any, odd: Any) -> None:
+    """The same with shares of the rows in threads of their own, as many as `of_columns` (parts, 2, columns) has."""
+    parts = len(of_columns)
+    for part in numba.prange(parts):
+        start, end = len(x) * part // parts, len(x) * (part + 1) // parts
+        odd[part] = count(x[start:end], low, high, of_rows[:, start:end], of_columns[part])

@@ -2,10 +2,13 @@
 
 import fnmatch
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from manifold_lab.activations import named
 from manifold_lab.errors import InputError
@@ -14,6 +17,8 @@ from manifold_lab.mobilenet import LINEAR, Activate
 Window = tuple[float, float]
 """The open interval of outputs that are active: read back from the output, as in `activations.Activation.outputs`."""
 ALL: Window = (-math.inf, math.inf)
+CALLED = "()"
+"""What the names of activations called as functions end in: "features.relu()"."""
 POSITIVE: Window = (0.0, math.inf)
 NONLINEARITY, BOTTLENECK, CONVOLUTION, LINEAR_LAYER, NORM, BLOCK = KINDS = (
     "nonlinearity", "bottleneck", "convolution", "linear", "norm", "block",
@@ -34,6 +39,23 @@ WINDOWS: dict[str, Window] = {
 }  # fmt: skip
 """Activation modules of torch and timm by the names of their classes. GELU and its kin fold: what lies in the window is
 active for certain, and some of the rest could be read back too."""
+
+FUNCTIONS: dict[Callable[..., Any], type[nn.Module]] = {
+    **dict.fromkeys((functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_), nn.ReLU),
+    **dict.fromkeys((functional.sigmoid, torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_), nn.Sigmoid),
+    **dict.fromkeys((functional.tanh, torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_), nn.Tanh),
+    **dict.fromkeys((functional.leaky_relu, functional.leaky_relu_), nn.LeakyReLU),
+    functional.relu6: nn.ReLU6,
+    functional.gelu: nn.GELU,
+    functional.silu: nn.SiLU,
+    functional.mish: nn.Mish,
+    functional.hardswish: nn.Hardswish,
+    functional.hardsigmoid: nn.Hardsigmoid,
+    functional.elu: nn.ELU,
+    functional.selu: nn.SELU,
+    functional.softplus: nn.Softplus,
+}
+"""Activations that networks call as functions, and the modules that do the same."""
 
 
 def window(module: nn.Module) -> Window | None:
@@ -90,7 +112,7 @@ def choose(model: nn.Module, layers: str | Sequence[str]) -> Chosen:
     words = (layers,) if isinstance(layers, str) else tuple(layers)
     names = [name for name, _ in model.named_modules() if name]
     for word in words:
-        if word not in KINDS and not fnmatch.filter(names, word.partition("#")[0]):
+        if word not in KINDS and CALLED not in word and not fnmatch.filter(names, word.partition("#")[0]):
             raise InputError(
                 f"layers: {word!r} is no layer of this model; allowed: {', '.join(KINDS)}, or names with * and ?, "
                 f"such as {names[-1] if names else 'none'}"

@@ -79,9 +79,13 @@ class Still:
     total: Float[Tensor, " channels"] | None = None
     square: Float[Tensor, " channels"] | None = None
     positions: int = 0
+    over: bool = False
+    """Known on a CPU only: that every channel has moved."""
 
     def add(self, u: Tensor, channels: int) -> None:
         """Look at one batch."""
+        if self.over:
+            return
         if self.reference is None:
             self.reference = u.movedim(channels, -1)[(0,) * (u.dim() - 1)].clone()
             self.still = torch.ones_like(self.reference, dtype=torch.bool)
@@ -93,6 +97,7 @@ class Still:
         for block in blocks(u, channels):
             left = self.still.nonzero().flatten() if u.device.type == "cpu" else everyone
             if not len(left):
+                self.over = True
                 return
             far = block[:, left] - self.reference[left]
             self.still[left] &= (far.abs() <= MOVED).all(0)

@@ -48,12 +48,18 @@ def _compared(x: Tensor, window: Window) -> Tally:
 
 def _shared(x: np.ndarray, window: Window, parts: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
     """Active in rows and columns, high in rows and columns, and how many are not finite; each part has its thread."""
+    from manifold_lab.layerwise import kernel  # noqa: PLC0415  its compiler is needed by few and large
+
     rows, columns = x.shape
     of_rows, of_columns = np.empty((2, rows), np.int64), np.empty((parts, 2, columns), np.int64)
-    odd = np.zeros(parts, np.int64)
     low, high = (x.dtype.type(end) for end in window)
-    from manifold_lab.layerwise.kernel import count  # noqa: PLC0415  its compiler is needed by few and large
-
-    count(x, low, high, of_rows, of_columns, odd)
+    if parts == 1:
+        odd = kernel.count(x, low, high, of_rows, of_columns[0])
+    else:
+        each, threads = np.zeros(parts, np.int64), torch.get_num_threads()
+        kernel.count_in_parts(x, low, high, of_rows, of_columns, each)
+        odd = each.sum()
+        if torch.get_num_threads() != threads:  # numba's threads are torch's here, and it has set their number
+            torch.set_num_threads(threads)
     active, high_ones = of_columns.sum(0)
-    return of_rows[0], active, of_rows[1], high_ones, int(odd.sum())
+    return of_rows[0], active, of_rows[1], high_ones, int(odd)

@@ -1,12 +1,14 @@
 """The hooks: attached on entering, gone on leaving whatever happens, seeing everything and touching nothing."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from manifold_lab.errors import InputError, one_of
@@ -15,6 +17,8 @@ from manifold_lab.layerwise.measures import MEASURES, Row, describe
 from manifold_lab.layerwise.sites import (
     BATCH_NORMS,
     BOTTLENECK,
+    CALLED,
+    FUNCTIONS,
     NONLINEARITY,
     NORM,
     OPERATORS,
@@ -43,8 +47,10 @@ class Probe:
     would be. What is taken is taken at once: of an activation's input before it runs, of its output right after, so
     that activations that work in place change nothing.
 
-    What it cannot see: activations called as functions (torch.relu, F.relu6) instead of as modules; anything inside a
-    compiled model, which is refused, or replayed by CUDA graphs; a module called outside of the model's own forward.
+    Activations called as functions are layers too, named after the module that calls them: "features.relu()".
+
+    What it cannot see: activations made of other operations, such as x.clamp(0, 6); anything inside a compiled model,
+    which is refused, or replayed by CUDA graphs; a module called outside of the model's own forward.
 
     Raises:
         InputError: for layers or measures that do not exist, or a compiled model.
@@ -62,6 +68,7 @@ class Probe:
         self.measures = tuple(one_of("measures", name, MEASURES) for name in measures)
         self.needs = frozenset(need for name in self.measures for need in MEASURES[name].needs)
         self.layers: dict[str, Layer] = {}
+        self._functions: dict[str, _Watcher] = {}
         self.passes = 0
         self._state = _Pass()
         self._stack = ExitStack()
@@ -71,6 +78,7 @@ class Probe:
         with ExitStack() as attaching:
             for handle in self._attach():
                 attaching.callback(handle.remove)
+            attaching.enter_context(Functions(self._called))
             self._stack = attaching.pop_all()
         return self
 
@@ -82,12 +90,15 @@ class Probe:
         """One line per layer in the order of execution, then those that were chosen and never reached.
 
         Raises:
-            InputError: where the model never ran inside the context.
+            InputError: where the model never ran inside the context, or nothing that was asked for.
         """
         if not self.passes:
             raise InputError("probe: the model never ran inside the context (compiled code does not run its hooks)")
         missed = [Layer(name, module, self.needs, self.sampling) for name, module in self._missed()]
-        return [describe(layer, self.measures) for layer in [*filter(self.wants, self.layers.values()), *missed]]
+        found = [*filter(self.wants, self.layers.values()), *missed]
+        if not found:
+            raise InputError(f"layers: nothing of {', '.join(self.chosen.words)} ran in this model")
+        return [describe(layer, self.measures) for layer in found]
 
     def _missed(self) -> list[tuple[str, nn.Module]]:
         """Chosen modules without a single call."""
@@ -105,11 +116,13 @@ class Probe:
     def _attach(self) -> Iterator[RemovableHandle]:
         yield self.model.register_forward_pre_hook(self._begin)
         for name, module in self.model.named_modules():
+            yield module.register_forward_pre_hook(functools.partial(self._open, (name, window(module) is not None)))
             looked_at = self._may_be_wanted(name, module)
             if name and (looked_at or isinstance(module, (*OPERATORS, *BATCH_NORMS)) or window(module) is not None):
                 watcher = _Watcher(self, name, module, looked_at)
                 yield module.register_forward_pre_hook(watcher.before, with_kwargs=True)
                 yield module.register_forward_hook(watcher.after)
+            yield module.register_forward_hook(self._close)
         yield self.model.register_forward_hook(self._end)
 
     def _may_be_wanted(self, name: str, module: nn.Module) -> bool:
@@ -125,6 +138,23 @@ class Probe:
         self.passes += 1
         self._state = _Pass()
 
+    def _open(self, what: tuple[str, bool], *_: object) -> None:
+        self._state.inside.append(what)
+
+    def _close(self, *_: object) -> None:
+        if self._state.inside:
+            self._state.inside.pop()
+
+    def _called(self, function: Callable[..., Any]) -> "_Watcher | None":
+        """Who watches an activation called as a function; nobody where a module that is one calls it."""
+        if not self._state.running or function not in FUNCTIONS or self._state.inside[-1][1]:
+            return None
+        name = ".".join(filter(None, (self._state.inside[-1][0], function.__name__.strip("_") + CALLED)))
+        if name not in self._functions:
+            like = FUNCTIONS[function]()
+            self._functions[name] = _Watcher(self, name, like, self._may_be_wanted(name, like))
+        return self._functions[name]
+
 
 class _Pass:
     """What is known within one forward pass only."""
@@ -134,6 +164,8 @@ class _Pass:
         self.tracer = Tracer() if tracing else None
         self.calls: dict[str, int] = {}
         self.fed: tuple[str, Tensor] | None = None
+        self.inside: list[tuple[str, bool]] = []
+        """The modules that are running, by name, innermost last, and whether each is an activation."""
 
 
 @dataclass
@@ -149,13 +181,14 @@ class _Watcher:
 
     def before(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         state = self.probe._state
-        if not state.running:
+        feeds = isinstance(self.module, OPERATORS) and SAMPLE in self.probe.needs
+        if not state.running or not (self.looked_at or feeds or state.tracer):
             return
         x = first_tensor(args)
         x = first_tensor(kwargs) if x is None else x
         with untouched(x):
             chain = state.tracer.enter(self.module, x) if state.tracer else None
-            if x is not None and isinstance(self.module, OPERATORS) and SAMPLE in self.probe.needs:
+            if x is not None and feeds:
                 state.fed = (self.name, x.detach())
             self.open = self._layer(chain) if self.looked_at else None
             if self.open is not None:
@@ -180,7 +213,7 @@ class _Watcher:
 
     def after(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
         state = self.probe._state
-        if not state.running:
+        if not state.running or (self.open is None and state.tracer is None):
             return
         y = first_tensor(output)
         with untouched(y):
@@ -191,9 +224,29 @@ class _Watcher:
                 layer.after(None if y is None else y.detach())
 
 
+class Functions(TorchFunctionMode):
+    """Every function of torch on its way: those that somebody watches are shown to their watcher."""
+
+    def __init__(self, watcher: "Callable[[Callable[..., Any]], _Watcher | None]"):
+        super().__init__()
+        self.watcher = watcher
+
+    def __torch_function__(
+        self, function: Any, _types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        watcher, named = self.watcher(function), kwargs or {}
+        if watcher is None:
+            return function(*args, **named)
+        watcher.before(watcher.module, args, named)
+        output = function(*args, **named)
+        watcher.after(watcher.module, args, output)
+        return output
+
+
 def untouched(x: Tensor | None) -> ExitStack:
     """Work that leaves no trace in gradients, and in full precision whatever the model runs under."""
     stack = ExitStack()
+    stack.enter_context(torch._C.DisableTorchFunction())  # the probe's own work is not shown to `Functions`
     stack.enter_context(torch.inference_mode(False))
     stack.enter_context(torch.no_grad())
     stack.enter_context(torch.autocast(x.device.type if x is not None else "cpu", enabled=False))

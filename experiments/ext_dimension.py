@@ -41,7 +41,7 @@ COMMAND = f"python -m experiments.{STEM}"
 SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
 LAST = "dropout"
 """The layer that gives the pooled features before the classifier."""
-SEEDS = 1
+SEEDS = 3
 WIDE = 1.96
 """Standard errors on either side of an interval."""
 SCALES = (1, 2, 4, 8)

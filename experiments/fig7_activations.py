@@ -6,11 +6,11 @@ Claims   at step 0 half of the channels are active, tightly; trained, the mean i
 Run      python -m experiments.fig7_activations --pictures imagenet_samples.npz --weights mobilenet_v2-b0353104.pth
 Differs  The paper does not say which 17 sites it draws, on which pictures, or with how many seeds. All 35 ReLU6 sites
          are here; 17 are marked: one per block, its expansion (in the t = 1 block, which has none, the depthwise),
-         as there
-         are 17 blocks and the line that the paper draws, 1/6, is an expansion's. Active is 0 < y < 6. Lemma 2's own
+         as there are 17 blocks and the line that the paper draws, 1/6, is an expansion's. Active is 0 < y < 6. Lemma 2's own
          threshold is the input channels of the 1x1 convolution before: none for stem and depthwise outputs, 1/4 for the
          last convolution. At step 0 norms use their batch's statistics, as they do in training. The trainings on
-         CIFAR-10 are short, at width 0.35, and looked into whenever they are evaluated. `--smoke` needs no data
+         CIFAR-10 are the short ones of Figure 6a's linear arm, looked into at step 0 and whenever they are evaluated.
+         `--smoke` needs no data
 """
 
 import dataclasses
@@ -24,12 +24,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from manifold_lab import figure7, plots, provenance, stats, store, tables
+from manifold_lab import ablation, figure7, plots, provenance, stats, store, tables
 from manifold_lab.doors import enter
 from manifold_lab.errors import InputError, at_least
 from manifold_lab.files import check_folder, csv_text, publish, text
 from manifold_lab.looks import INITIAL, TRAINED, TRAINING, Look, Source, Training, looked
-from manifold_lab.netspec import CIFAR, DIGITS, V2
+from manifold_lab.netspec import DIGITS, V2
 from manifold_lab.plots import LOST, MEASURED, column, pick
 from manifold_lab.stats import Estimate
 from manifold_lab.store import Cell
@@ -40,15 +40,14 @@ STEM = "fig7_activations"
 COMMAND = f"python -m experiments.{STEM}"
 SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
 COLUMNS = ("network", "seed", "images", "layer", "drawn", "pictures", "channels", "threshold", "active_min",
-           "active_q05",
-           "active_q25", "active_mean", "active_q50", "active_q75", "active_q95", "active_max", "fraction_min",
+           "active_q05", "active_q25", "active_mean", "active_q50", "active_q75", "active_q95", "active_max", "fraction_min",
            "fraction_mean", "fraction_max", "below_threshold", "low_share", "high_share", "never_active",
            "always_saturated", "constant_input", "silent_norm", "both", "first_below")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Run:
-    """Figure 7 for MobileNetV2: at step 0, with published weights, and along short trainings on CIFAR-10."""
+    """Figure 7 for MobileNetV2: at step 0, with published weights, and along trainings on CIFAR-10."""
 
     pictures: Path | None = None
     """Labelled pictures: an .npz of jpeg, offsets and labels; needed but for --smoke."""
@@ -87,12 +86,13 @@ def source(options: Run) -> Source:
 
 
 def trainings(smoke: bool) -> list[Training]:
-    """Three seeds."""
+    """Three seeds: those of Figure 6a's linear arm at width 0.35, step for step, with looks in between."""
     if smoke:
         recipe = dataclasses.replace(PRESETS["smoke"], images=1_000, evaluate_every=500)
         return [Training(DIGITS, recipe, "digits", seed, 50) for seed in range(3)]
-    recipe = dataclasses.replace(PRESETS["cifar"], images=20_000, evaluate_every=2_500, warmup_epochs=0.1)
-    return [Training(dataclasses.replace(CIFAR, width=0.35), recipe, "cifar10", seed) for seed in range(3)]
+    setting = ablation.cifar(0.35)
+    recipe = dataclasses.replace(setting.recipe, images=ablation.SHORT)
+    return [Training(setting.network, recipe, setting.data, seed) for seed in range(3)]
 
 
 def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:

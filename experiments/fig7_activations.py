@@ -6,11 +6,11 @@ Claims   at step 0 half of the channels are active, tightly; trained, the mean i
 Run      python -m experiments.fig7_activations --pictures imagenet_samples.npz --weights mobilenet_v2-b0353104.pth
 Differs  The paper does not say which 17 sites it draws, on which pictures, or with how many seeds. All 35 ReLU6 sites
          are here; 17 are marked: one per block, its expansion (in the t = 1 block, which has none, the depthwise),
-         as there are 17 blocks and the line that the paper draws, 1/6, is an expansion's. Active is 0 < y < 6. Lemma 2's own
-         threshold is the input channels of the 1x1 convolution before: none for stem and depthwise outputs, 1/4 for the
-         last convolution. At step 0 norms use their batch's statistics, as they do in training. The trainings on
-         CIFAR-10 are the short ones of Figure 6a's linear arm, looked into at step 0 and whenever they are evaluated.
-         `--smoke` needs no data
+         as there are 17 blocks and the line that the paper draws, 1/6, is an expansion's. Active is 0 < y < 6.
+         Lemma 2's own threshold is the input channels of the 1x1 convolution before: none for stem and depthwise
+         outputs, 1/4 for the last convolution. At step 0 norms use their batch's statistics, as they do in training.
+         The trainings on CIFAR-10 are the short ones of Figure 6a's linear arm, looked into at step 0 and whenever
+         they are evaluated. `--smoke` needs no data
 """
 
 import dataclasses
@@ -40,9 +40,9 @@ STEM = "fig7_activations"
 COMMAND = f"python -m experiments.{STEM}"
 SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
 COLUMNS = ("network", "seed", "images", "layer", "drawn", "pictures", "channels", "threshold", "active_min",
-           "active_q05", "active_q25", "active_mean", "active_q50", "active_q75", "active_q95", "active_max", "fraction_min",
-           "fraction_mean", "fraction_max", "below_threshold", "low_share", "high_share", "never_active",
-           "always_saturated", "constant_input", "silent_norm", "both", "first_below")  # fmt: skip
+           "active_q05", "active_q25", "active_mean", "active_q50", "active_q75", "active_q95", "active_max",
+           "fraction_min", "fraction_mean", "fraction_max", "below_threshold", "low_share", "high_share",
+           "never_active", "always_saturated", "constant_input", "silent_norm", "both", "first_below")  # fmt: skip
 
 
 @dataclass(frozen=True)

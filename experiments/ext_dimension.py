@@ -8,7 +8,8 @@ Differs  k is that of single positions (what a 1x1 convolution sees) and, apart,
          drawn once where a map has more. TwoNN and MLE of 20 neighbours read high dimensions low (2,000 points of 50
          dimensions read about 31), see the scale of the nearest neighbours only (the scan says how much that
          matters), and cannot
-         tell a manifold from noise around one; intervals take points as independent and leave the bias out. The
+         tell a manifold from noise around one. The trained network's intervals take points as independent, those of
+         untrained ones are over their seeds; both leave the bias out. The
          published curves (Ansuini et al. 2019, arXiv:1905.12784, read off its plots) are TwoNN on whole maps of
          other networks,
          about 2,000 pictures, with the input near 31: an orientation
@@ -223,8 +224,9 @@ def draw(lines: Lines) -> Figure:
             ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=5.5, handlelength=1.4,
                       columnspacing=0.8)  # fmt: skip
         count = pick(lines, network=TRAINED)[0]["pictures"]
-        figure.supxlabel(f"{count} pictures; 4,000 positions of them all; bands: 95 % over points, one untrained "
-                         "network; both estimators read high dimensions low", size="small")  # fmt: skip
+        networks = len({line["seed"] for line in pick(lines, network=INITIAL)})
+        figure.supxlabel(f"{count} pictures; 4,000 positions of them all; bands: 95 %, trained over points, untrained "
+                         f"over {networks} networks; both estimators read high dimensions low", size="small")  # fmt: skip
         return plots.laid_out(figure)
 
 

@@ -225,8 +225,9 @@ def draw(lines: Lines) -> Figure:
                       columnspacing=0.8)  # fmt: skip
         count = pick(lines, network=TRAINED)[0]["pictures"]
         networks = len({line["seed"] for line in pick(lines, network=INITIAL)})
-        figure.supxlabel(f"{count} pictures; 4,000 positions of them all; bands: 95 %, trained over points, untrained "
-                         f"over {networks} networks; both estimators read high dimensions low", size="small")  # fmt: skip
+        words = f"bands: 95 %, trained over points, untrained over {networks} networks"
+        figure.supxlabel(f"{count} pictures; 4,000 positions of them all; {words}; both estimators read high "
+                         "dimensions low", size="small")  # fmt: skip
         return plots.laid_out(figure)
 
 

@@ -45,17 +45,26 @@ CONTRAST = Contrast({arm: (plots.MEASURED, "o") for arm in ARMS}, "width")
 
 
 def figure(lines: Lines) -> Figure:
-    """Test accuracy, and its paired difference to the paper's factor, against the factor; one colour per length."""
+    """Test accuracy, and its paired difference to the paper's factor, against the factor; a column per data set."""
+    sets = [plots.pick(lines, data=data) for data in contrast.unique(lines, "data")]
     with plots.style("cvpr2024"):
-        shape = (mpl.rcParams["figure.figsize"][0], 2.2)
+        shape = (mpl.rcParams["figure.figsize"][0], 3.4)
         found = Figure(figsize=shape, layout="constrained")
-        left, right = found.subplots(1, 2)
-        for place, length in enumerate(contrast.lengths(lines, lines[0]["group"])):
-            draw(left, right, lines, (lines[0]["group"], length), f"C{place}")
-        left.set(xlabel="expansion factor t", ylabel="test accuracy, %")
-        right.set(xlabel="expansion factor t", ylabel=f"difference to t = {PAPER}, points")
-        right.axhspan(-NEAR, NEAR, color=plots.GHOST, alpha=0.4, lw=0)
-        left.legend(frameon=False, title="pictures seen", loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+        axes = found.subplots(2, len(sets), squeeze=False, sharex=True)
+        for (above, below), mine in zip(axes.T, sets, strict=True):
+            group, data = mine[0]["group"], mine[0]["data"]
+            lengths = contrast.lengths(mine, group)
+            for place, length in enumerate(lengths):
+                draw(above, below, mine, (group, length), f"C{place}")
+            below.axhspan(-NEAR, NEAR, color=plots.GHOST, alpha=0.4, lw=0)
+            below.set(xlabel="expansion factor t", xlim=(0, max(FACTORS) + 1))
+            above.set_title(f"{data}; {', '.join(f'{int(one):,}' for one in lengths)} pictures seen", loc="left")
+            if len(lengths) > 1:
+                above.legend(frameon=False, title="pictures seen", loc="best")
+            if not below.containers:
+                below.text(0.5, 0.5, "no runs", ha="center", color="0.5", transform=below.transAxes)
+        axes[0, 0].set(ylabel="test accuracy, %")
+        axes[1, 0].set(ylabel=f"difference to t = {PAPER}, points")
         return plots.laid_out(found)
 
 
@@ -88,7 +97,7 @@ def near(lines: Lines, place: tuple[str, str], arm: str) -> Claim:
     paired = contrast.difference(lines, (arm, str(PAPER)), *place)
     gap = paired.difference if paired else contrast.NO_RUNS
     inside, outside = gap.low > -NEAR and gap.high < NEAR, gap.low > NEAR or gap.high < -NEAR
-    data = lines[0]["data"]
+    data, *_ = contrast.unique(plots.pick(lines, group=place[0]), "data")
     measure = f"points of test accuracy at t = {arm} minus t = {PAPER}, {data}, {int(place[1]):,} pictures seen"
     says = "expansion factors between 5 and 10 give nearly the same accuracy (within a point)"
     return Claim("Section 4", says, measure, gap, stats.verdict(inside if inside or outside else None), COMMAND)

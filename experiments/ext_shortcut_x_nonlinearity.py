@@ -49,7 +49,9 @@ def softened(lines: Lines, groups: tuple[str, str], length: str) -> Claim:
     says = f"a shortcut (between {groups[0].removeprefix(DIGITS)}s) makes the loss by ReLU6 smaller than without one"
     claim = Expected("Footnote 3", says, "linear", "relu6")
     less = contrast.change(lines, claim.pair, (groups[1], length), (groups[0], length))
-    where = f"{groups[1]} minus {groups[0]}, {int(length):,} pictures seen"
+    data, *_ = contrast.unique(plots.pick(lines, group=groups[0]), "data")
+    with_none, with_one = (contrast.label(lines, group) for group in groups[::-1])
+    where = f"{data}, {with_none} minus {with_one}, {int(length):,} pictures seen"
     measure = f"points of test accuracy lost, {where}, paired by seed"
     return contrast.judged(claim, measure, less, COMMAND)
 

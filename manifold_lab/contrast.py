@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -128,32 +129,38 @@ def _ends(found: Estimate, sign: str = "") -> str:
 
 
 def draw_curves(ax: Axes, lines: Lines, contrast: Contrast, place: tuple[str, str]) -> None:
-    """Validation accuracy against pictures seen: mean over seeds, Student's interval behind."""
-    group, length = place
-    for arm, (colour, _mark) in contrast.looks.items():
-        mine = pick(lines, kind=CURVE, arm=arm, group=group, length=length)
+    """Validation accuracy against pictures seen: mean over seeds, Student's interval behind; arms without runs not."""
+    curves = pick(lines, kind=CURVE, group=place[0], length=place[1])
+    runs = set()
+    for arm in unique(curves, "arm"):
+        mine, (colour, _mark) = pick(curves, arm=arm), contrast.looks[arm]
         seen = sorted({int(line["images"]) for line in mine})
         found = [stats.mean(POINTS * column(pick(mine, images=str(images)), "validation_accuracy")) for images in seen]
+        runs |= {one.n for one in found}
         x = np.array(seen) / 1000
-        ax.plot(x, [one.value for one in found], color=colour, label=f"{arm} ({_most(found)})")
+        ax.plot(x, [one.value for one in found], color=colour, label=arm)
         low, high = ([getattr(one, end) for one in found] for end in ("low", "high"))
         ax.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
     ax.set(xlabel="pictures seen, thousands", ylabel="validation accuracy, %")
     bottom, top = map(float, ax.get_ylim())
     ax.set_ylim(max(bottom, 0), min(top, 100))
-    ax.set_title(f"{contrast.group} {group}", loc="left")
-    ax.legend(frameon=False, title="arm (runs)")
+    many = f"{min(runs)} runs" if len(runs) == 1 else f"{min(runs, default=0)} to {max(runs, default=0)} runs"
+    named = label(lines, place[0])
+    ax.set_title(", ".join(filter(None, (*unique(curves, "data"), named and f"{contrast.group} {named}", many))),
+                 loc="left")  # fmt: skip
 
 
-def _most(found: Sequence[Estimate]) -> int:
-    return max((one.n for one in found), default=0)
+def label(lines: Lines, group: str) -> str:
+    """A group without the name of its data."""
+    data = unique(pick(lines, group=group), "data")[0]
+    return "" if group == data else group.removeprefix(f"{data}, ")
 
 
 def draw_differences(ax: Axes, lines: Lines, contrast: Contrast) -> None:
     """Every seed's difference of final test accuracy, and mean and interval; groups along x, lengths side by side."""
     along = groups(lines)
     shown = {group: _shown(lines, contrast, group) for group in along}
-    slots = max(map(len, shown.values()))
+    slots = max(1, *map(len, shown.values()))
     ax.axhline(0, color="0.5", lw=0.6)
     for place, (group, drawn) in enumerate(shown.items()):
         shortest, *longer = lengths(lines, group)
@@ -161,13 +168,18 @@ def draw_differences(ax: Axes, lines: Lines, contrast: Contrast) -> None:
             each = np.array(list(gaps(lines, (arm, contrast.reference), group, length).values()))
             x = place + (slot - (len(drawn) - 1) / 2) * 0.8 / slots
             whole = length != shortest or not longer
-            plots.draw_point(ax, (x, stats.mean(each)), contrast.looks[arm], filled=whole)
+            plots.draw_point(ax, (x, stats.mean(each)), contrast.looks[arm], label=arm, filled=whole)
             ax.plot([x] * len(each), each, ".", color="0.6", ms=2.5, zorder=1)
-    ax.set_xticks(range(len(along)), along)
+        if not drawn:
+            ax.text(place, 0, "no runs", rotation=90, ha="center", va="top", color="0.5")
+    if not any(shown.values()):
+        ax.set(ylim=(-1, 1), yticks=[])
+    named = [label(lines, group) for group in along]
+    ax.set_xticks(range(len(along)), named)
     ax.set_xlim(-0.6, len(along) - 0.4)
-    ax.set(xlabel=contrast.group, ylabel=f"test accuracy − {contrast.reference}, points")
-    if any(len(lengths(lines, group)) > 1 for group in along):
-        ax.set_title("open: shortest training", loc="left")
+    ax.set(xlabel=contrast.group if any(named) else "", ylabel=f"test accuracy − {contrast.reference}, points")
+    several = any(len(lengths(lines, group)) > 1 for group in along)
+    ax.set_title(unique(lines, "data")[0] + several * "; open: shortest training", loc="left")
 
 
 def _shown(lines: Lines, contrast: Contrast, group: str) -> list[tuple[str, str]]:
@@ -177,14 +189,23 @@ def _shown(lines: Lines, contrast: Contrast, group: str) -> list[tuple[str, str]
 
 
 def draw(lines: Lines, contrast: Contrast) -> Figure:
-    """Curves of the grid's first group at the greatest length that is there, and the differences of all."""
+    """Curves of the grid's first group at the greatest length that is there, and the differences, a panel per data."""
     curves = pick(lines, kind=CURVE) or lines
     place = (curves[0]["group"], lengths(curves, curves[0]["group"])[-1])
+    sets = [pick(lines, data=data) for data in unique(lines, "data")]
     with plots.style("cvpr2024"):
         figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.5), layout="constrained")
-        left, right = figure.subplots(1, 2)
+        left, *right = figure.subplots(
+            1, 1 + len(sets), width_ratios=(1.2, *(0.5 + len(groups(one)) / 4 for one in sets))
+        )
         draw_curves(left, lines, contrast, place)
-        draw_differences(right, lines, contrast)
+        for ax, one in zip(right, sets, strict=True):
+            draw_differences(ax, one, contrast)
+        handles: dict[str, Artist] = {}
+        for ax in (*right[::-1], left):  # a curve's colour where there is one, else the point's
+            handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
+        arms = [arm for arm in contrast.looks if arm in handles]
+        figure.legend([handles[arm] for arm in arms], arms, loc="outside upper center", ncols=6, frameon=False)
         return plots.laid_out(figure)
 
 
@@ -243,5 +264,5 @@ def judged(claim: Expected, measure: str, paired: Difference, command: str) -> C
 
 def _measure(lines: Lines, place: tuple[str, str]) -> str:
     group, length = place
-    data = unique(pick(lines, group=group), "data")[0]
-    return f"points of test accuracy, {data}, {group}, {int(length):,} pictures seen, paired by seed"
+    where = ", ".join(filter(None, (*unique(pick(lines, group=group), "data"), label(lines, group))))
+    return f"points of test accuracy, {where}, {int(length):,} pictures seen, paired by seed"

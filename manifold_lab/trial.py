@@ -21,6 +21,7 @@ from manifold_lab.netspec import NetworkSpec
 from manifold_lab.spec import check_types, stream
 from manifold_lab.store import PROGRESS, Cell, Result, history
 from manifold_lab.train import Bookkeeping, Outcome, Recipe, train
+from manifold_lab.train.outcome import EVALUATION
 from manifold_lab.train.ranks import current
 from manifold_lab.weights import open_weights, save_weights
 
@@ -118,7 +119,9 @@ def lines(cells: Sequence[Cell]) -> list[dict[str, str]]:
         facts = {"arm": trial.arm, "group": trial.group, "length": str(trial.recipe.images), "data": trial.data}
         facts |= {"seed": str(trial.seed), "state": cell.state}
         facts |= {"madds": str(price.madds), "parameters": str(price.parameters)}
-        found += [_line(facts | {"kind": CURVE}, row) for row in history(cell)]
+        looks = history(cell)
+        regular = [row for row in looks if row["kind"] == EVALUATION] or looks  # ends of epochs only where all there is
+        found += [_line(facts | {"kind": CURVE}, row) for row in regular]
         if cell.numbers or cell.state in ("diverged", "failed"):
             last = {name: f"{value:.6g}" for name, value in cell.numbers.items()}
             found.append(_line(facts | {"kind": FINAL, "images": facts["length"]}, last))

@@ -57,9 +57,9 @@ def test_every_published_row_stands_somewhere() -> None:
     ("verdicts", "expected", "value"),
     [
         (("holds",), "holds", "2 (1 to 3; n = 1,000)"),
-        (("holds", "holds"), "holds", "of 2, 2 hold"),
-        (("holds", "lacks runs"), "lacks runs", "of 2, 1 holds, 1 lacks runs"),
-        (("holds", "lacks runs", "fails"), "fails", "of 3, 1 holds, 1 fails, 1 lacks runs"),
+        (("holds",) * 7, "holds", "of 7, 7 hold"),
+        (("holds",) * 6 + ("lacks runs",), "lacks runs", "of 7, 6 hold, 1 lacks runs"),
+        (("holds",) * 5 + ("lacks runs", "fails"), "fails", "of 7, 5 hold, 1 fails, 1 lacks runs"),
         ((), "lacks runs", "–"),
     ],
 )
@@ -68,6 +68,15 @@ def test_a_claim_of_several_rows_holds_where_all_do(verdicts: tuple[str, ...], e
     assert found.verdict == expected
     assert re.sub(r"\s", " ", found.value) == value
     assert found.command == "python -m experiments.some"
+
+
+def test_a_few_rows_are_told_one_by_one_by_what_sets_them_apart() -> None:
+    found = finding("holds", "fails")
+    for line, width in zip(found.lines, ("0.25", "0.5"), strict=True):
+        line["measure"] = f"points, cifar10, {width}, paired"
+    number = "2 (1 to 3; n = 1,000)"
+    assert re.sub(r"\s", " ", found.value) == f"0.25: {number} holds; 0.5: {number} fails"
+    assert found.measured == "points, cifar10, paired"
 
 
 def test_what_cannot_be_tested_says_why_and_names_no_command() -> None:

@@ -96,10 +96,10 @@ def test_a_trial_that_diverges_tells_the_step_and_leaves_no_network(tmp_path: Pa
         trained(runs, lost.key)
 
 
-def test_a_finished_trial_has_a_line_per_row_of_history_and_a_final_one(done: Cell) -> None:
+def test_a_finished_trial_has_a_line_per_evaluation_and_a_final_one(done: Cell) -> None:
     *curves, final = trial.lines([done])
-    rows = history(done)
-    assert len(curves) == len(rows) == 4
+    rows = [row for row in history(done) if row["kind"] == "evaluation"]
+    assert len(curves) == len(rows) == 3 and len(history(done)) == 4
     for line, row in zip(curves, rows, strict=True):
         shared = ("images", "train_loss", "validation_accuracy")
         assert (line["kind"], line["test_accuracy"]) == (CURVE, "")

@@ -25,6 +25,8 @@ NOT_TESTABLE = "not testable here"
 VERDICTS = (HOLDS, FAILS, LACKS_RUNS, NOT_TESTABLE)
 MANY = dict(zip(VERDICTS, ("hold", "fail", "lack runs", "are not testable here"), strict=True))
 """A verdict of several claims."""
+FEW = 6
+"""So many rows are told one by one."""
 SHORT = 7
 """Digits of a commit that readers see."""
 
@@ -94,17 +96,25 @@ class Finding:
 
     @property
     def measured(self) -> str:
-        """What was measured, or why nothing was."""
-        if len(self.lines) == 1:
-            return self.lines[0]["measure"]
-        return f"rows of figures/{self.stem}_claims.csv" if self.lines else self.claim.why or MISSING
+        """What was measured, or why nothing was; of several rows what they share."""
+        if not self.lines:
+            return self.claim.why or MISSING
+        return (", ".join(_shared(self.lines)) if len(self.lines) <= FEW else "") or f"rows of {self.stem}_claims.csv"
 
     @property
     def value(self) -> str:
-        """The number with interval and n; of several rows, how many hold."""
+        """The number with interval and n; of a few rows each, by what sets it apart; of many how many hold."""
+        if not self.lines:
+            return MISSING
+        if len(self.lines) > FEW or not any(line["estimate"] for line in self.lines):
+            return f"of {len(self.lines)}, {counts(line['verdict'] for line in self.lines)}"
         if len(self.lines) == 1:
             return number(self.lines[0])
-        return f"of {len(self.lines)}, {counts(line['verdict'] for line in self.lines)}" if self.lines else MISSING
+        shared = _shared(self.lines)
+        apart = [", ".join(part for part in _parts(line) if part not in shared) for line in self.lines]
+        told = [f"{what or line['says']}: {number(line)} {line['verdict']}"
+                for what, line in zip(apart, self.lines, strict=True)]  # fmt: skip
+        return "; ".join(told)
 
     @property
     def command(self) -> str:
@@ -120,6 +130,15 @@ class Finding:
     def cost(self) -> str:
         """What it took."""
         return span(self.made["seconds"]) if "seconds" in self.made else MISSING
+
+
+def _parts(line: dict[str, str]) -> list[str]:
+    return line["measure"].split(", ")
+
+
+def _shared(lines: Lines) -> list[str]:
+    """The parts of their measures that all rows have."""
+    return [part for part in _parts(lines[0]) if all(part in _parts(line) for line in lines)]
 
 
 def _command(stem: str) -> str:

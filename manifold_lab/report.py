@@ -183,6 +183,20 @@ def training_speed(root: Path) -> str:
     return markdown(head, body) + f"\n\n{note} {told}"
 
 
+def probe_speed(root: Path) -> str:
+    """Time and memory of looking at every activation, against the forward pass alone."""
+    lines = _read(root / "benchmarks" / "probe.csv")
+    head = ("contestant", "ms", "time / plain", summary.HEAD[3], "peak MiB", "peak / plain")
+    body = [
+        [line["contestant"], line["milliseconds"], line["ratio"], f"{line['low']} to {line['high']}", line["peak_mib"],
+         line["peak_ratio"]]
+        for line in lines
+    ]  # fmt: skip
+    first = lines[0]
+    note = f"Medians of {first['n']} rounds in turns, {first['threads']} threads, torch {first['torch']}."
+    return markdown(head, body) + f"\n\n{note}"
+
+
 def network_door(_root: Path) -> str:
     """The beginning and the end of what the network's door prints."""
     made = mobilenet.build(dataclasses.replace(netspec.V2, width=0.5))
@@ -208,11 +222,16 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "speed": speed,
     "network-speed": network_speed,
     "training-speed": training_speed,
+    "probe-speed": probe_speed,
     "table-2": document("tab2_network"),
     "table-3": document("tab3_memory"),
     "table-3-peaks": document("tab3_memory_peaks"),
     "table-4": document("tab4_cost"),
     "figure-6a": document("fig6a_nonlinearity"),
+    "figure-6b": document("fig6b_shortcut"),
+    "two-switches": document("ext_shortcut_x_nonlinearity"),
+    "blocks": document("tab_block"),
+    "expansions": document("ext_expansion"),
     "lesions": lesions,
 }
 

@@ -109,7 +109,7 @@ def _delve(model: nn.Module) -> None:
         from delve import SaturationTracker  # type: ignore[import-not-found]  # noqa: PLC0415
     except ImportError as error:
         raise InputError(f"delve is missing ({error})") from None
-    logging.getLogger("delve").setLevel(logging.WARNING)
+    logging.getLogger("delve.logger").setLevel(logging.WARNING)
     SaturationTracker(tempfile.mkdtemp(), save_to="csv", modules=model, stats=["lsat"], device="cpu")
 
 

@@ -4,6 +4,9 @@ import difflib
 import math
 from collections.abc import Iterable
 
+MANY, NEAREST = 40, 5
+"""So many names are all listed; of more, the nearest."""
+
 
 class InputError(Exception):
     """An input that cannot be used; its text is the one line that the user sees."""
@@ -21,14 +24,17 @@ def one_of(field: str, name: str, allowed: Iterable[str]) -> str:
     """Return `name` when it is allowed.
 
     Raises:
-        InputError: with the nearest allowed name and the whole list.
+        InputError: with the nearest allowed name and the whole list, or the nearest of a long one.
     """
     names = list(allowed)
     if name in names:
         return name
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name, names, n=NEAREST)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise InputError(f"{field}: {name!r} is unknown; {hint}allowed: {', '.join(names)}")
+    told = (
+        ", ".join(names) if len(names) <= MANY else f"{len(names)} names, such as {', '.join(near or names[:NEAREST])}"
+    )
+    raise InputError(f"{field}: {name!r} is unknown; {hint}allowed: {told}")
 
 
 def at_least(field: str, value: int | float, low: int | float) -> None:

@@ -48,6 +48,10 @@ def test_the_door_lists_layers_and_measures(tmp_path: Path, capsys: pytest.Captu
     [
         (("--model", "mobilenet_v9"), "model: 'mobilenet_v9' is unknown; did you mean"),
         (("--model", "0123456789abcdef"), "tells no network of ours|there is no"),
+        (
+            ("--model", "torchvision:resnet999"),
+            r"did you mean 'resnet50'\? allowed: \d+ names, such as resnet50, [^,]+(, \w+){3}$",
+        ),
         (("--model", "no.such.module:make"), "cannot import no.such.module"),
         (("--model", "digits", "--measures", "ranks"), "did you mean 'rank'"),
         (("--model", "digits", "--layers", "nothing"), "is no layer of this model"),

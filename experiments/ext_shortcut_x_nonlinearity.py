@@ -46,12 +46,11 @@ def claims(lines: Lines) -> list[Claim]:
 
 def softened(lines: Lines, groups: tuple[str, str], length: str) -> Claim:
     """What ReLU6 costs without a shortcut, the second group, minus what it costs with one, the first."""
-    says = f"a shortcut (between {groups[0].removeprefix(DIGITS)}s) makes the loss by ReLU6 smaller than without one"
+    with_one, with_none = (contrast.label(lines, group) for group in groups)
+    says = f"a shortcut (between {with_one}s) makes the loss by ReLU6 smaller than without one"
     claim = Expected("Footnote 3", says, "linear", "relu6")
     less = contrast.change(lines, claim.pair, (groups[1], length), (groups[0], length))
-    data, *_ = contrast.unique(plots.pick(lines, group=groups[0]), "data")
-    with_none, with_one = (contrast.label(lines, group) for group in groups[::-1])
-    where = f"{data}, {with_none} minus {with_one}, {int(length):,} pictures seen"
+    where = f"{contrast.data_of(lines, groups[0])}, {with_none} minus {with_one}, {int(length):,} pictures seen"
     measure = f"points of test accuracy lost, {where}, paired by seed"
     return contrast.judged(claim, measure, less, COMMAND)
 

@@ -150,9 +150,14 @@ def draw_curves(ax: Axes, lines: Lines, contrast: Contrast, place: tuple[str, st
                  loc="left")  # fmt: skip
 
 
+def data_of(lines: Lines, group: str) -> str:
+    """The data set that a group is trained on."""
+    return unique(pick(lines, group=group), "data")[0]
+
+
 def label(lines: Lines, group: str) -> str:
     """A group without the name of its data."""
-    data = unique(pick(lines, group=group), "data")[0]
+    data = data_of(lines, group)
     return "" if group == data else group.removeprefix(f"{data}, ")
 
 
@@ -264,5 +269,5 @@ def judged(claim: Expected, measure: str, paired: Difference, command: str) -> C
 
 def _measure(lines: Lines, place: tuple[str, str]) -> str:
     group, length = place
-    where = ", ".join(filter(None, (*unique(pick(lines, group=group), "data"), label(lines, group))))
+    where = ", ".join(filter(None, (data_of(lines, group), label(lines, group))))
     return f"points of test accuracy, {where}, {int(length):,} pictures seen, paired by seed"

@@ -163,8 +163,12 @@ def network_speed(root: Path) -> str:
     keys = ("work", "resolution", "batch", "width", "contestant", "images_per_second", "peer", "ratio")
     body = [[line[key] for key in keys] + [f"{line['low']} to {line['high']}"] for line in lines]
     first = lines[0]
-    note = f"Medians of {first['n']} rounds in turns, {first['threads']} threads, torch {first['torch']}."
+    note = _rounds(first)
     return markdown(head, body) + "\n\n" + note
+
+
+def _rounds(line: dict[str, str]) -> str:
+    return f"Medians of {line['n']} rounds in turns, {line['threads']} threads, torch {line['torch']}."
 
 
 def training_speed(root: Path) -> str:
@@ -174,7 +178,7 @@ def training_speed(root: Path) -> str:
     keys = ("contestant", "images_per_second", "peer", "ratio")
     ends = MISSING if first["low"] == "nan" else f"{first['low']} to {first['high']}"
     body = [[first[key] for key in keys] + [ends]]
-    note = f"Medians of {first['n']} rounds in turns, {first['threads']} threads, torch {first['torch']}."
+    note = _rounds(first)
     spent = ", ".join(f"{line['work']} {line['seconds']} s" for line in around)
     whole = percent(sum(float(line["share"]) for line in around))
     told = (
@@ -193,7 +197,7 @@ def probe_speed(root: Path) -> str:
         for line in lines
     ]  # fmt: skip
     first = lines[0]
-    note = f"Medians of {first['n']} rounds in turns, {first['threads']} threads, torch {first['torch']}."
+    note = _rounds(first)
     return markdown(head, body) + f"\n\n{note}"
 
 

@@ -79,6 +79,12 @@ def test_a_few_rows_are_told_one_by_one_by_what_sets_them_apart() -> None:
     assert found.measured == "points, cifar10, paired"
 
 
+def test_one_row_without_runs_is_missing_and_not_counted() -> None:
+    found = finding("lacks runs")
+    found.lines[0]["estimate"] = ""
+    assert (found.value, found.measured) == ("–", found.lines[0]["measure"])
+
+
 def test_what_cannot_be_tested_says_why_and_names_no_command() -> None:
     found = Finding(Claim("there", "it flies", why="no wings here"), [])
     assert (found.verdict, found.measured, found.command) == ("not testable here", "no wings here", "")

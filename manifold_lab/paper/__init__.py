@@ -99,17 +99,16 @@ class Finding:
         """What was measured, or why nothing was; of several rows what they share."""
         if not self.lines:
             return self.claim.why or MISSING
-        return (", ".join(_shared(self.lines)) if len(self.lines) <= FEW else "") or f"rows of {self.stem}_claims.csv"
+        shared = ", ".join(_shared(self.lines)) if len(self.lines) <= FEW else ""
+        return shared or f"rows of figures/{self.stem}_claims.csv"
 
     @property
     def value(self) -> str:
         """The number with interval and n; of a few rows each, by what sets it apart; of many how many hold."""
-        if not self.lines:
-            return MISSING
+        if len(self.lines) <= 1:
+            return number(self.lines[0]) if self.lines else MISSING
         if len(self.lines) > FEW or not any(line["estimate"] for line in self.lines):
             return f"of {len(self.lines)}, {counts(line['verdict'] for line in self.lines)}"
-        if len(self.lines) == 1:
-            return number(self.lines[0])
         shared = _shared(self.lines)
         apart = [", ".join(part for part in _parts(line) if part not in shared) for line in self.lines]
         told = [f"{what or line['says']}: {number(line)} {line['verdict']}"

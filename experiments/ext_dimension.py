@@ -151,8 +151,9 @@ def lower(lines: Lines) -> Claim:
     before, after = (interval(blocks(pick(lines, network=kind)), "mle")[0] for kind in (INITIAL, TRAINED))
     gap = stats.mean(after - before)
     verdict = None if np.isnan(gap.low) or gap.covers(0) else gap.high < 0
-    return Claim("Section 3.2 (ours)", "training lowers the dimension of what flows through bottlenecks",
-                 "MLE, trained − untrained, mean over bottlenecks", gap, stats.verdict(verdict), COMMAND)  # fmt: skip
+    says = "training lowers the dimension of what flows through bottlenecks, in this network"
+    measure = "MLE, trained − untrained, mean over its bottlenecks"
+    return Claim("Section 3.2 (ours)", says, measure, gap, stats.verdict(verdict), COMMAND)
 
 
 def hunched(lines: Lines) -> Claim:
@@ -184,7 +185,10 @@ def curve(ax: Axes, lines: Lines, name: str, kind: str) -> None:
     dashes, mark = (":", "x") if name.startswith("two") else ("-", "o")
     estimator = "TwoNN" if name.startswith("two") else "MLE"
     ax.plot(x, value, dashes, marker=mark, color=colour, ms=2.3, lw=0.7, label=f"{label}, {estimator}")
-    ax.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
+    if kind == TRAINED:
+        ax.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
+    else:
+        ax.errorbar(x, value, (value - low, high - value), fmt="none", ecolor=colour, elinewidth=0.5, alpha=0.6)
 
 
 def scan(ax: Axes, lines: Lines) -> None:
@@ -225,7 +229,7 @@ def draw(lines: Lines) -> Figure:
                       columnspacing=0.8)  # fmt: skip
         count = pick(lines, network=TRAINED)[0]["pictures"]
         networks = len({line["seed"] for line in pick(lines, network=INITIAL)})
-        words = f"bands: 95 %, trained over points, untrained over {networks} networks"
+        words = f"bands and bars: 95 %, trained over points, untrained over {networks} networks"
         figure.supxlabel(f"{count} pictures; 4,000 positions of them all; {words}; both estimators read high "
                          "dimensions low", size="small")  # fmt: skip
         return plots.laid_out(figure)

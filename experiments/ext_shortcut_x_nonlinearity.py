@@ -33,7 +33,7 @@ def grid(smoke: bool) -> tuple[trial.Trial, ...]:
 def claims(lines: Lines) -> list[Claim]:
     """The loss under each wiring, and whether a shortcut makes it smaller."""
     says = "a linear bottleneck is better than one with ReLU6, whatever the shortcut"
-    found = contrast.claims(lines, [Expected("Figure 6 (ours)", says, "linear", "relu6")], COMMAND)
+    found = contrast.claims(lines, CONTRAST, [Expected("Figure 6 (ours)", says, "linear", "relu6")], COMMAND)
     present = contrast.groups(lines)
     return found + [
         softened(lines, (data + wiring, data + "none"), length)

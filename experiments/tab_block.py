@@ -40,7 +40,9 @@ EXPECTED = [
 ]
 
 FIGURE = functools.partial(contrast.draw, contrast=CONTRAST)
-CLAIMS = functools.partial(contrast.claims, expected=EXPECTED, command=f"python -m experiments.{NAME}")
+CLAIMS = functools.partial(
+    contrast.claims, contrast=CONTRAST, expected=EXPECTED, command=f"python -m experiments.{NAME}"
+)
 DOCUMENT = functools.partial(
     contrast.document, contrast=CONTRAST, caption="Three kinds of block at matched multiply-adds."
 )

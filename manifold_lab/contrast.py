@@ -21,6 +21,9 @@ from manifold_lab.trial import CURVE, FINAL
 POINTS = 100
 """Accuracies are shares; differences are told in percentage points."""
 NUMBER = re.compile(r"\d+(\.\d+)?")
+CAPTION = (
+    f"Left: mean and {stats.LEVEL:.0%} interval over runs; right: dots are pairs of runs, marks their mean and interval"
+)
 NO_RUNS = Estimate(math.nan, math.nan, math.nan, 0)
 Difference = stats.Paired | None
 """Of two arms over the seeds that they share; None where they share no finished run."""
@@ -102,7 +105,10 @@ def document(lines: Lines, contrast: Contrast, caption: str) -> Document:
     places = [(group, length) for group in groups(lines) for length in lengths(lines, group)]
     shown = [row(lines, contrast, arm, place) for place in places for arm in contrast.looks]
     head = {**HEAD, "group": contrast.group}
-    note = f"Differences are to {contrast.reference}, over shared seeds; interval and two-sided p-value are Student's."
+    note = (
+        f"Differences are to {contrast.reference}, over shared seeds; interval and two-sided p-value are Student's, "
+        "not corrected for the number of rows."
+    )
     return Document(f"{caption} Data: {', '.join(unique(lines, 'data'))}. {note}", head, shown)
 
 
@@ -176,11 +182,11 @@ def draw_differences(ax: Axes, lines: Lines, contrast: Contrast) -> None:
             plots.draw_point(ax, (x, stats.mean(each)), contrast.looks[arm], label=arm, filled=whole)
             ax.plot([x] * len(each), each, ".", color="0.6", ms=2.5, zorder=1)
         if not drawn:
-            ax.text(place, 0, "no runs", rotation=90, ha="center", va="top", color="0.5")
+            ax.text(place, 0, "no runs ", rotation=90, ha="center", va="top", color="0.5")
     if not any(shown.values()):
         ax.set(ylim=(-1, 1), yticks=[])
     named = [label(lines, group) for group in along]
-    ax.set_xticks(range(len(along)), named)
+    ax.set_xticks(range(len(along)) if any(named) else [], named if any(named) else [])
     ax.set_xlim(-0.6, len(along) - 0.4)
     ax.set(xlabel=contrast.group if any(named) else "", ylabel=f"test accuracy − {contrast.reference}, points")
     several = any(len(lengths(lines, group)) > 1 for group in along)
@@ -211,6 +217,7 @@ def draw(lines: Lines, contrast: Contrast) -> Figure:
             handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
         arms = [arm for arm in contrast.looks if arm in handles]
         figure.legend([handles[arm] for arm in arms], arms, loc="outside upper center", ncols=6, frameon=False)
+        figure.supxlabel(CAPTION, size="small")
         return plots.laid_out(figure)
 
 
@@ -229,34 +236,34 @@ class Expected:
         return self.better, self.worse
 
 
-def claims(lines: Lines, expected: Sequence[Expected], command: str) -> list[Claim]:
+def claims(lines: Lines, contrast: Contrast, expected: Sequence[Expected], command: str) -> list[Claim]:
     """Every claim in every group and length, by the paired difference over seeds."""
     return [
-        judged(claim, _measure(lines, (group, length)), difference(lines, claim.pair, group, length), command)
+        judged(claim, _measure(lines, contrast, (group, length)), difference(lines, claim.pair, group, length), command)
         for claim in expected
         for group in groups(lines)
         for length in lengths(lines, group)
     ]
 
 
-def closing(lines: Lines, claim: Expected, command: str) -> list[Claim]:
+def closing(lines: Lines, contrast: Contrast, claim: Expected, command: str) -> list[Claim]:
     """Whether the gap between two arms is smaller after the longest training than after the shortest, by group."""
     found = []
     for group in groups(lines):
         shortest, *longer = lengths(lines, group)
         if longer:
             less = change(lines, claim.pair, (group, shortest), (group, longer[-1]))
-            measure = f"{_measure(lines, (group, shortest))}: gap there minus gap at {int(longer[-1]):,}"
+            measure = f"{_measure(lines, contrast, (group, shortest))}: gap there minus gap at {int(longer[-1]):,}"
             found.append(judged(claim, measure, less, command))
     return found
 
 
-def narrowing(lines: Lines, claim: Expected, command: str) -> list[Claim]:
+def narrowing(lines: Lines, contrast: Contrast, claim: Expected, command: str) -> list[Claim]:
     """Whether the gap is larger in the narrowest group than in the widest, of groups that are numbers, by length."""
     found, widths = [], numbers(groups(lines))
     for length in lengths(lines, widths[0]) if len(widths) > 1 else []:
         more = change(lines, claim.pair, (widths[0], length), (widths[-1], length))
-        measure = f"{_measure(lines, (widths[0], length))}: gap there minus gap at {widths[-1]}"
+        measure = f"{_measure(lines, contrast, (widths[0], length))}: gap there minus gap at {widths[-1]}"
         found.append(judged(claim, measure, more, command))
     return found
 
@@ -267,7 +274,8 @@ def judged(claim: Expected, measure: str, paired: Difference, command: str) -> C
     return Claim(claim.place, claim.says, measure, paired.difference if paired else NO_RUNS, verdict, command)
 
 
-def _measure(lines: Lines, place: tuple[str, str]) -> str:
+def _measure(lines: Lines, contrast: Contrast, place: tuple[str, str]) -> str:
     group, length = place
-    where = ", ".join(filter(None, (data_of(lines, group), label(lines, group))))
+    named = label(lines, group)
+    where = ", ".join(filter(None, (data_of(lines, group), named and f"{contrast.group} {named}")))
     return f"points of test accuracy, {where}, {int(length):,} pictures seen, paired by seed"

@@ -21,7 +21,7 @@ from manifold_lab.mobilenet import Network, build
 from manifold_lab.netspec import NetworkSpec
 from manifold_lab.spec import key, stream
 from manifold_lab.store import Cell, Result
-from manifold_lab.train import Bookkeeping, Recipe, train
+from manifold_lab.train import Bookkeeping, Recipe, evaluates, train
 
 INITIAL, TRAINED, TRAINING = "initial", "trained", "training"
 STAGES = (1, 10, 100)
@@ -150,11 +150,22 @@ def along(training: Training, _folder: Path) -> Result:
         model.train()
         rows.extend({**row, "images": step * size, "pictures": seen} for row in probe.table())
 
+    def told(step: int, steps: int, _speed: float) -> None:
+        if step == steps or evaluates(training.recipe, step):
+            look(step)
+
     look(0)
-    every = max(1, training.recipe.evaluate_every // size)
-    keeping = Bookkeeping(None, look_every=every, bar=False, tell=lambda step, _steps, _speed: look(step))
+    keeping = Bookkeeping(None, bar=False, tell=told)
     train(model, found, training.recipe, seed=training.seed, bookkeeping=keeping)
     return Result({"layers": len(rows)}, rows)
+
+
+def regular(spec: Look | Training, rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows of a cell; of a training those at step 0, at evaluations and at the end: some were kept with more."""
+    if isinstance(spec, Look):
+        return rows
+    size, ends = spec.recipe.batch_size, (0, max(int(row["images"]) for row in rows))
+    return [row for row in rows if (seen := int(row["images"])) in ends or evaluates(spec.recipe, seen // size)]
 
 
 def looked(spec: Look | Training, source: Source, shelf: str) -> Cell:

@@ -210,8 +210,9 @@ def network_door(_root: Path) -> str:
 
 
 def study_door(root: Path) -> str:
-    """What publishing Figure 6a says."""
-    return "\n".join(f"- {sentence(line)}" for line in _read(root / "figures" / "fig6a_nonlinearity_claims.csv"))
+    """What publishing Figure 6a says, with its numbers."""
+    lines = _read(root / "figures" / "fig6a_nonlinearity_claims.csv")
+    return "\n".join(f"- {sentence(line)}: {paper.number(line)}" for line in lines)
 
 
 BLOCKS: dict[str, Callable[[Path], str]] = {

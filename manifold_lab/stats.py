@@ -30,6 +30,12 @@ class Estimate:
         """Whether the interval holds `other`."""
         return self.low <= other <= self.high
 
+    def within(self, margin: int | float) -> bool | None:
+        """Whether it is nearer to zero than a margin; None, for lack of runs, where its interval does not tell."""
+        if math.isnan(self.low) or self.covers(margin) or self.covers(-margin):
+            return None
+        return -margin < self.value < margin
+
 
 def counted(value: int | float) -> Estimate:
     """A number that was counted or computed once, not sampled: its interval is the number itself."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import rankdata
+from sklearn.linear_model import LinearRegression
 from test_contrast import final
 
 from experiments import ext_expansion, ext_information, ext_shortcut_x_nonlinearity, ext_width_resolution, tab_block
@@ -122,7 +123,8 @@ def looked(cost: Callable[[int, np.random.Generator], float]) -> Lines:
 @pytest.mark.parametrize(("sign", "verdict"), [(1, "holds"), (-1, "fails")])
 def test_a_rank_correlation_follows_the_order(sign: int, verdict: str) -> None:
     found = looked(lambda block, chance: -sign * block + chance.normal())
-    ordered = [claim for claim in ext_information.claims(found) if "depth" not in claim.measure][:-1]
+    plain = [f", {where}, mean" for where in (ext_information.ALL, ext_information.AROUND)]
+    ordered = [claim for claim in ext_information.claims(found) if any(where in claim.measure for where in plain)]
     assert [claim.verdict for claim in ordered] == [verdict] * 6
     assert all(-1 <= claim.estimate.low <= claim.estimate.high <= 1 for claim in ordered)
     assert ext_information.correlations([{**line, "cost": "1"} for line in found], "measured_lost") == {}
@@ -142,3 +144,16 @@ def test_a_partial_correlation_is_that_of_the_residuals_of_the_ranks() -> None:
     one, two, three = (rankdata(values) for values in (x, y, z))
     left = [values - np.polyval(np.polyfit(three, values, 1), three) for values in (one, two)]
     assert ext_information.partial(x, y, z) == pytest.approx(np.corrcoef(left)[0, 1])
+    half = np.arange(60) % 2 == 0
+    given = np.stack([three, half], axis=1)
+    left = [values - LinearRegression().fit(given, values).predict(given) for values in (one, two)]
+    assert ext_information.partial(x, y, z, half) == pytest.approx(np.corrcoef(left)[0, 1])
+
+
+def test_prediction_and_count_agree_where_they_are_near() -> None:
+    def found(apart: float) -> str:
+        lines = [{**line, "predicted_lost": "0.5", "measured_lost": str(0.5 + apart * (1 + 0.1 * int(line["seed"])))}
+                 for line in looked(lambda block, _chance: block)]  # fmt: skip
+        return ext_information.agreeing(lines).verdict
+
+    assert [found(apart) for apart in (0.01, -0.01, 0.042, -0.2)] == ["holds", "holds", "lacks runs", "fails"]

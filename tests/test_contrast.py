@@ -15,6 +15,7 @@ from manifold_lab.train import PRESETS
 from manifold_lab.trial import COLUMNS, FINAL, Trial
 
 EXPECTED = [Expected("Figure 6a", "linear is better", "linear", "relu6")]
+PAIR = contrast.Contrast({arm: plots.ACTIVATIONS[arm] for arm in ("linear", "relu6")}, "width")
 
 
 def final(arm: str, seed: int, accuracy: float, state: str = "done") -> dict[str, str]:
@@ -46,7 +47,7 @@ def test_a_difference_is_paired_by_seed_in_points() -> None:
     ],
 )
 def test_a_claim_holds_fails_or_lacks_runs(lines: Lines, verdict: str) -> None:
-    assert [claim.verdict for claim in contrast.claims(lines, EXPECTED, "command")] == [verdict]
+    assert [claim.verdict for claim in contrast.claims(lines, PAIR, EXPECTED, "command")] == [verdict]
 
 
 def test_a_run_that_diverged_is_not_averaged_in() -> None:
@@ -68,7 +69,7 @@ def test_a_gap_closes_where_the_longest_training_has_less_of_it(later: float, ve
     lines += placed(3.0, "digits", "1000")
     jittered = [{**line, "test_accuracy": str(float(line["test_accuracy"]) + 0.001 * (line["seed"] == "1"))}
                 if (line["length"], line["arm"]) == ("9000", "linear") else line for line in lines]  # fmt: skip
-    (claim,) = contrast.closing(jittered, EXPECTED[0], "command")
+    (claim,) = contrast.closing(jittered, PAIR, EXPECTED[0], "command")
     assert claim.verdict == verdict
     assert claim.estimate.value == pytest.approx(5.0 - later - 0.1 / 3) and claim.estimate.n == 3
 
@@ -77,9 +78,9 @@ def test_a_gap_closes_where_the_longest_training_has_less_of_it(later: float, ve
 def test_narrower_costs_more_where_the_narrowest_has_the_larger_gap(wide: float, verdict: str) -> None:
     lines = [*placed(wide, "1", "1000"), *placed(3.0, "0.35", "1000"), *placed(99.0, "digits", "1000")]
     lines += placed(5.0, "0.25", "1000")
-    (claim,) = contrast.narrowing(lines, EXPECTED[0], "command")
+    (claim,) = contrast.narrowing(lines, PAIR, EXPECTED[0], "command")
     assert claim.verdict == verdict and claim.estimate.value == pytest.approx(5.0 - wide)
-    assert not contrast.narrowing(placed(3.0, "0.35", "1000"), EXPECTED[0], "command")
+    assert not contrast.narrowing(placed(3.0, "0.35", "1000"), PAIR, EXPECTED[0], "command")
 
 
 def test_names_for_figures_are_no_part_of_a_trial() -> None:

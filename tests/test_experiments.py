@@ -7,10 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import ext_split, fig1_spiral, fig6_wirings, tab2_network, tab3_memory, tab4_cost, thm1_preserved
+from experiments import (
+    ext_split,
+    fig1_spiral,
+    fig6_wirings,
+    fig7_activations,
+    tab2_network,
+    tab3_memory,
+    tab4_cost,
+    thm1_preserved,
+)
+from manifold_lab import looks
+from manifold_lab.mobilenet import ConvNormAct, build
+from manifold_lab.netspec import V2
 from manifold_lab.store import Cell
 from manifold_lab.study import main
-from manifold_lab.tables import read_csv
+from manifold_lab.tables import Claim, read_csv
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 CARD = ("Paper ", "Claims ", "Run ", "Differs ")
@@ -108,3 +120,26 @@ def test_a_ratio_of_times_is_decided_only_away_from_one(low: str, high: str, ver
     value = str((float(low) + float(high)) / 2) if low else "0.8"
     line = {"network": "V2", "ratio": value, "low": low, "high": high, "n": "5", "paper_ratio": "0.66"}
     assert tab4_cost._time_claim([line], "V2").verdict == verdict
+
+
+def test_the_papers_bound_is_judged_at_the_networks_own_expansions() -> None:
+    network = build(V2)
+    widths = {block.expand.conv.in_channels for block in network.blocks if isinstance(block.expand, ConvNormAct)}
+    assert widths == thm1_preserved.EXPANDED
+
+    def bound(verdict: str) -> Claim:
+        lines = [{**at_six(), "inputs": str(n), "bound": verdict} for n in sorted(widths)]
+        return thm1_preserved.claims([{**at_six(), "bound": "fails"}, *lines, tested])[1]
+
+    tested = {**line_of(thm1_preserved.Spec(2, 2.0, draws=100)), "bound": "fails"}
+    assert [bound(verdict).verdict for verdict in ("holds", "fails")] == ["holds", "fails"]
+    assert bound("holds").estimate.value == len(widths)
+
+
+def test_a_training_is_looked_into_at_step_0_and_at_evaluations(tmp_path: Path) -> None:
+    training = fig7_activations.trainings(smoke=True)[0]
+    rows = looks.along(training, tmp_path).history
+    assert sorted({row["images"] for row in rows}) == [0, 512, 1024]
+    crowded = [{"images": str(images)} for images in (0, 448, 512, 640, 1024)]
+    kept = looks.regular(training, crowded)
+    assert [row["images"] for row in kept] == ["0", "512", "1024"]

@@ -211,6 +211,13 @@ def test_another_runs_checkpoint_is_refused_and_its_own_used(tmp_path: Path, who
     assert same(go(own, network(), SHORT), whole)
 
 
+def test_a_field_that_is_added_with_a_default_renames_no_run(tmp_path: Path, whole: tuple[Result, Outcome]) -> None:
+    stopped(tmp_path)
+    grown = dataclasses.make_dataclass("Recipe", [("later", int, 0)], bases=(Recipe,), frozen=True)
+    kept = {field.name: getattr(SHORT, field.name) for field in dataclasses.fields(SHORT)}
+    assert same(go(tmp_path, network(), grown(**kept)), whole)
+
+
 @pytest.mark.parametrize("difference", ["recipe", "seed", "weights", "network"])
 def test_a_folder_of_another_run_is_refused_and_left_alone(tmp_path: Path, difference: str) -> None:
     stopped(tmp_path)

@@ -181,3 +181,14 @@ def test_covers_is_closed():
 
 def test_verdicts():
     assert [stats.verdict(v) for v in (True, False, None)] == ["holds", "fails", "lacks runs"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "holds"),
+    [((-0.01, 0.02), True), ((0.02, 0.04), True), ((0.04, 0.19), None), ((0.06, 0.2), False), ((-0.2, -0.06), False),
+     ((-0.06, 0.06), None), ((math.nan, math.nan), None)],
+)  # fmt: skip
+def test_an_estimate_is_within_a_margin_where_its_whole_interval_is(
+    ends: tuple[float, float], holds: bool | None
+) -> None:
+    assert Estimate(sum(ends) / 2, *ends, 3).within(0.05) is holds

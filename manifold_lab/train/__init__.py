@@ -2,7 +2,7 @@
 
 from manifold_lab.train.loop import Bookkeeping, train
 from manifold_lab.train.outcome import HistoryRow, Metrics, Outcome
-from manifold_lab.train.recipe import PRESETS, Plan, Recipe, learning_rate, plan
+from manifold_lab.train.recipe import PRESETS, Plan, Recipe, evaluates, learning_rate, plan
 
 __all__ = [
     "PRESETS",
@@ -12,6 +12,7 @@ __all__ = [
     "Outcome",
     "Plan",
     "Recipe",
+    "evaluates",
     "learning_rate",
     "plan",
     "train",

@@ -15,14 +15,14 @@ from torch.nn import functional
 from manifold_lab.allocator import keep_memory
 from manifold_lab.data import Batch, Data
 from manifold_lab.errors import InputError, at_least
-from manifold_lab.spec import canonical_json, stream_seed
+from manifold_lab.spec import key, stream_seed
 from manifold_lab.train.checkpoint import Checkpoints, State
 from manifold_lab.train.evaluate import autocast, evaluate, laid_out
 from manifold_lab.train.optimise import MovingAverage, arithmetic, make_optimizer
 from manifold_lab.train.outcome import DIVERGED, EPOCH, EVALUATION, FINISHED, HistoryRow, Metrics, Outcome
 from manifold_lab.train.progress import Losses, Progress, from_state, to_state
 from manifold_lab.train.ranks import current, told
-from manifold_lab.train.recipe import Plan, Recipe, learning_rate, plan
+from manifold_lab.train.recipe import Plan, Recipe, evaluates, learning_rate, plan
 from manifold_lab.train.together import spread
 from manifold_lab.train.watch import Watch
 
@@ -93,9 +93,12 @@ def train(
 
 
 def _name(model: nn.Module, data: Data, recipe: Recipe, seed: int) -> str:
-    """What tells a run from every other: recipe, seed, data, the network's form and its initial weights."""
+    """What tells a run from every other: recipe, seed, data, the network's form and its initial weights.
+
+    A field that is added to recipe or facts with a default renames no run that is under way.
+    """
     digest = hashlib.sha256()
-    for part in (canonical_json(recipe), seed, canonical_json(data.facts), data.size("train"), model):
+    for part in (key(recipe), seed, key(data.facts), data.size("train"), model):
         digest.update(re.sub(ADDRESS, "", repr(part)).encode())
     for name, value in model.state_dict().items():
         digest.update(name.encode())
@@ -198,9 +201,8 @@ class _Run:
 
     def due(self) -> list[str]:
         """Kinds of rows that are to be written now; the last step always has one."""
-        every, before = self.recipe.evaluate_every, self.images - self.recipe.batch_size
         kinds = [EPOCH] if self.every(self.length.epoch) else []
-        if every and self.images // every > before // every:
+        if evaluates(self.recipe, self.progress.step):
             kinds.append(EVALUATION)
         return kinds or ([EVALUATION] if self.over else [])
 

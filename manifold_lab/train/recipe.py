@@ -103,6 +103,16 @@ def plan(recipe: Recipe, pictures: int) -> Plan:
     return Plan(pictures // recipe.batch_size, max(1, round(recipe.images / recipe.batch_size)))
 
 
+def evaluates(recipe: Recipe, step: int) -> bool:
+    """Whether the step, the last of `step` finished ones, is where a recipe looks at validation within an epoch.
+
+    >>> [step for step in range(8) if evaluates(Recipe(batch_size=100, evaluate_every=250), step)]
+    [3, 5]
+    """
+    every, seen = recipe.evaluate_every, step * recipe.batch_size
+    return bool(every) and step > 0 and seen // every > (seen - recipe.batch_size) // every
+
+
 def learning_rate(recipe: Recipe, length: Plan, step: int) -> float:
     """The rate of the step after `step` finished ones: the linear rise times the schedule.
 

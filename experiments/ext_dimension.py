@@ -26,7 +26,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab import plots, provenance, stats, store, tables
-from manifold_lab.doors import enter
+from manifold_lab.doors import destination, enter
 from manifold_lab.errors import InputError, at_least
 from manifold_lab.files import check_folder, csv_text, publish, text
 from manifold_lab.layerwise import Sampling
@@ -73,8 +73,8 @@ class Run:
     """A small network on random pictures, to see that it runs."""
     runs: Path = Path("runs")
     """Folder of what has been measured."""
-    out: Path = Path("figures")
-    """Folder for the csv files and the figure."""
+    out: Path | None = None
+    """Folder for the csv files and the figure; by default figures, with --smoke out."""
 
 
 def looks(options: Run, source: Source) -> list[Look]:
@@ -237,7 +237,7 @@ def draw(lines: Lines) -> Figure:
 
 def run(options: Run) -> None:
     """Measure what is missing, judge, publish."""
-    check_folder(options.out)
+    check_folder(destination(options.out, options.smoke))
     at_least("batch", options.batch, 1)
     at_least("count", options.count, 1)
     source = Source(None if options.smoke else options.pictures, options.weights, options.batch, options.runs)
@@ -247,7 +247,7 @@ def run(options: Run) -> None:
     read = tables.read_csv(content)
     told = provenance.joined(cell.provenance for cell in cells)
     publish(
-        options.out,
+        destination(options.out, options.smoke),
         {
             f"{STEM}.csv": text(content),
             **tables.claims_file(STEM, claims(read), told),

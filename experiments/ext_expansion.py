@@ -95,7 +95,7 @@ def claims(lines: Lines) -> list[Claim]:
 def near(lines: Lines, place: tuple[str, str], arm: str) -> Claim:
     """Whether one factor is nearly as good as the paper's: decided where the interval lies inside, or outside."""
     paired = contrast.difference(lines, (arm, str(PAPER)), *place)
-    gap = paired.difference if paired else contrast.NO_RUNS
+    gap = paired.difference if paired else stats.NO_RUNS
     inside, outside = gap.low > -NEAR and gap.high < NEAR, gap.low > NEAR or gap.high < -NEAR
     data = contrast.data_of(lines, place[0])
     measure = f"points of test accuracy at t = {arm} minus t = {PAPER}, {data}, {int(place[1]):,} pictures seen"

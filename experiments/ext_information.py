@@ -12,6 +12,7 @@ Differs  The networks are those of fig6a_nonlinearity (trained first where they 
 
 import dataclasses
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from matplotlib.figure import Figure
 from scipy.stats import rankdata, spearmanr
 from torch import Tensor
 
-from manifold_lab import ablation, data, lesions, metrics, plots, stats, store, sweep, theory, trial
+from manifold_lab import ablation, activations, data, lesions, metrics, plots, stats, store, sweep, theory, trial
 from manifold_lab.data import Data, DataOptions
 from manifold_lab.errors import InputError
 from manifold_lab.lesions import Lesion
@@ -42,7 +43,8 @@ NAME = "ext_information"
 COMMAND = f"python -m experiments.{NAME}"
 ARMS = {name: ablation.change(bottleneck_activation=name) for name in ("linear", "relu6")}
 NEIGHBOURS, BATCH = 20, 100
-CLIP = 6.0
+WAIT = 5.0
+"""Seconds between two looks whether a trial that another process runs has ended."""
 COLUMNS = ("arm", "group", "seed", "block", "channels", "shortcut", "dimension", "two_nn", "active", "predicted_lost",
            "predicted_dimension_loss", "measured_lost", "cost")  # fmt: skip
 LOSSES = {
@@ -89,12 +91,14 @@ def measure(look: Look, folder: Path) -> Result:
 
 
 def network_of(wanted: Trial, shelf: Path) -> Network:
-    """The network that a trial ended with; it is trained first if it never was.
+    """The network that a trial ended with; it is trained first if it never was, and waited for where another does it.
 
     Raises:
         InputError: where that did not end well, or the network was not kept.
     """
-    cell = sweep.run_cell(sweep.Work(trial.measure), Cell(wanted, shelf / key(wanted)))
+    work, cell = sweep.Work(trial.measure), Cell(wanted, shelf / key(wanted))
+    while (cell := sweep.run_cell(work, cell)).state == store.RUNNING:
+        time.sleep(WAIT)
     if cell.state != store.DONE:
         raise InputError(f"trial {cell.key}: it is {cell.state}, so that there is no network to look into; {cell.note}")
     if not (cell.folder / trial.WEIGHTS).exists():
@@ -152,7 +156,7 @@ def describe(network: Network, place: int, cloud: Tensor) -> dict[str, float | i
     near = metrics.neighbours(cloud, NEIGHBOURS)
     dimension = metrics.maximum_likelihood(near, NEIGHBOURS)
     k = min(channels, max(1, round(dimension)))
-    active = ((cloud > 0) & (cloud < CLIP)).sum(1)
+    active = activations.named("relu6").is_active(cloud).sum(1)
     return {
         "block": place,
         "channels": channels,
@@ -223,19 +227,22 @@ def ranks(lines: Lines, loss: str, where: str) -> Claim:
     paired = stats.paired(found, dict.fromkeys(found, 0.0)) if found else None
     measure = f"Spearman's correlation with the cost of ReLU6 there, {where}, mean over networks"
     says = f"what ReLU6 costs at a bottleneck goes with the {LOSSES[loss]}"
-    gap = paired.difference if paired else stats.Estimate(np.nan, np.nan, np.nan, 0)
+    gap = paired.difference if paired else stats.NO_RUNS
     within = dataclasses.replace(gap, low=max(gap.low, -1.0), high=min(gap.high, 1.0)) if gap.n > 1 else gap
     verdict = stats.verdict(paired.exceeds(0) if paired else None)
     return Claim("Section 3.2 (ours)", says, measure, within, verdict, COMMAND)
 
 
+def networks(lines: Lines) -> list[Lines]:
+    """The lines of each network with linear bottlenecks."""
+    linear = pick(lines, arm="linear")
+    return [pick(linear, seed=seed) for seed in dict.fromkeys(line["seed"] for line in linear)]
+
+
 def agreeing(lines: Lines) -> Claim:
     """How far the loss that is predicted for random signs is from the one that is counted, bottleneck by bottleneck."""
-    gaps = {}
-    for seed in sorted({int(line["seed"]) for line in lines}):
-        mine = pick(lines, arm="linear", seed=str(seed))
-        gaps[seed] = float(np.abs(column(mine, "predicted_lost") - column(mine, "measured_lost")).mean())
-    gap = stats.mean(np.array(list(gaps.values())))
+    apart = [np.abs(column(mine, "predicted_lost") - column(mine, "measured_lost")).mean() for mine in networks(lines)]
+    gap = stats.mean(np.array(apart)) if apart else stats.NO_RUNS
     says = f"random signs predict the positions with at most k active channels (to {AGREE:g})"
     measure = "predicted − counted share, absolute, mean over bottlenecks and networks"
     return Claim("Section 3.2 (ours)", says, measure, gap, stats.verdict(gap.within(AGREE)), COMMAND)
@@ -243,12 +250,10 @@ def agreeing(lines: Lines) -> Claim:
 
 def threatened(lines: Lines) -> Claim:
     """Whether the argument predicts any loss to speak of, at these dimensions."""
-    seeds = sorted({int(line["seed"]) for line in lines})
-    shares = {seed: column(pick(lines, arm="linear", seed=str(seed)), "predicted_lost") for seed in seeds}
-    found = {seed: float((lost > 0.01).mean()) for seed, lost in shares.items() if len(lost)}
-    share = stats.paired(found, dict.fromkeys(found, 0.0)).difference
+    found = [(column(mine, "predicted_lost") > 0.01).mean() for mine in networks(lines)]
+    share = stats.mean(np.array(found)) if found else stats.NO_RUNS
     says = "the manifold argument predicts that ReLU6 would lose more than 1 % of positions in most bottlenecks"
-    undecided = np.isnan(share.low) or share.low <= 0.5 <= share.high
+    undecided = np.isnan(share.low) or share.covers(0.5)
     verdict = stats.verdict(None if undecided else share.low > 0.5)
     return Claim("Section 3.2 (ours)", says, "share of bottlenecks, mean over networks", share, verdict, COMMAND)
 

@@ -24,7 +24,7 @@ from rich.progress import track
 from scipy.stats import false_discovery_control, mannwhitneyu
 
 from manifold_lab import lesions, pictures, plots, stats, tables, weights
-from manifold_lab.doors import enter
+from manifold_lab.doors import destination, enter
 from manifold_lab.errors import InputError, at_least
 from manifold_lab.files import check_folder, publish
 from manifold_lab.inference import folded
@@ -67,8 +67,8 @@ class Run:
     """Pictures at a time."""
     smoke: bool = False
     """A small network of random weights on random pictures, to see that it runs."""
-    out: Path = Path("figures")
-    """Folder for the csv files, the table and the figure."""
+    out: Path | None = None
+    """Folder for the csv files, the table and the figure; by default figures, with --smoke out."""
 
 
 def subject(options: Run) -> tuple[Network, Pictures]:
@@ -242,14 +242,14 @@ def _claim(says: str, measure: str, estimate: stats.Estimate, holds: bool) -> Cl
 
 def run(options: Run) -> None:
     """Measure, judge, publish."""
-    check_folder(options.out)
+    check_folder(destination(options.out, options.smoke))
     at_least("batch", options.batch, 1)
     network, found = subject(options)
     lines = rows(network, found, options.batch)
     figure = draw(lines)
     documents = tables.documents(STEM, caption(lines), HEAD, lines, [shown_line(line) for line in lines])
     publish(
-        options.out,
+        destination(options.out, options.smoke),
         documents | tables.claims_file(STEM, claims(lines)) | plots.figure_files(figure, STEM),
     )
 

@@ -31,7 +31,7 @@ from manifold_lab.data import DataOptions, ManifoldTask
 from manifold_lab.manifolds import ManifoldSpec
 from manifold_lab.netspec import NetworkSpec
 from manifold_lab.plots import column, pick
-from manifold_lab.store import DONE, Cell
+from manifold_lab.store import DIVERGED, DONE, FAILED, Cell
 from manifold_lab.study import Study, main
 from manifold_lab.tables import Claim, Lines, number
 from manifold_lab.train import Recipe
@@ -86,7 +86,7 @@ def preserved(k: int, n: int) -> float:
 
 def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
     """One line per run that ended, whichever way."""
-    return [_row(cell) for cell in cells if cell.numbers or cell.state in ("diverged", "failed")]
+    return [_row(cell) for cell in cells if cell.numbers or cell.state in (DIVERGED, FAILED)]
 
 
 def _row(cell: Cell) -> dict[str, str]:
@@ -216,7 +216,7 @@ def _claim(says: str, found: stats.Paired | None, measure: str = "", below: floa
     """A claim that a mean difference is above zero, or below a bound."""
     above = found.exceeds(below or 0) if found else None
     verdict = stats.verdict(above if above is None or below is None else not above)
-    estimate = found.difference if found else stats.Estimate(math.nan, math.nan, math.nan, 0)
+    estimate = found.difference if found else stats.NO_RUNS
     measure = measure or "points of test accuracy, linear − ReLU6, mean over the cells, paired by seed"
     return Claim("Section 3.2 (ours)", says, measure, estimate, verdict, COMMAND)
 
@@ -273,7 +273,8 @@ def figure(lines: Lines) -> Figure:
         figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.3), layout="constrained")
         axes = figure.subplots(1, 3, sharey=True)
         for ax, (title, shown, looks) in zip(axes, panels, strict=True):
-            draw_heat(ax, shown, looks)
+            if shown:
+                draw_heat(ax, shown, looks)
             ax.set_title(title, loc="left", pad=3)
             ax.label_outer(remove_inner_ticks=True)
         handles, labels = axes[0].get_legend_handles_labels()

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from manifold_lab import memory, plots, stats, tables
-from manifold_lab.doors import enter
+from manifold_lab.doors import destination, enter
 from manifold_lab.files import publish, text
 from manifold_lab.inference import folded
 from manifold_lab.mobilenet import Network, build
@@ -48,8 +48,8 @@ class Run:
     """Passes per t, taken in turns."""
     smoke: bool = False
     """Three rounds."""
-    out: Path = Path("figures")
-    """Folder for the csv files and figures."""
+    out: Path | None = None
+    """Folder for the csv files and figures; by default figures, with --smoke out."""
 
 
 def way(network: Network, parts: int) -> Callable[[Tensor], Tensor]:
@@ -178,7 +178,7 @@ def run(options: Run) -> None:
     lines = measure(3 if options.smoke else options.rounds)
     figure = draw(lines)
     publish(
-        options.out,
+        destination(options.out, options.smoke),
         {f"{STEM}.csv": text(tables.to_csv(lines, list(lines[0])))}
         | tables.claims_file(STEM, claims(lines))
         | plots.figure_files(figure, STEM),

@@ -49,11 +49,11 @@ def points(lines: Lines, length: str) -> list[tuple[str, int, stats.Estimate]]:
 
 
 def figure(lines: Lines) -> Figure:
-    """Accuracy against multiply-adds; a line joins the widths of a resolution."""
+    """Accuracy against multiply-adds, at the length of which most is there; a line joins the widths of a resolution."""
     with plots.style("cvpr2024"):
         found = Figure(figsize=(mpl.rcParams["figure.figsize"][0] / 2, 2.4), layout="constrained")
         ax = found.subplots()
-        told = points(lines, contrast.lengths(lines, lines[0]["group"])[-1])
+        told = max((points(lines, length) for length in contrast.unique(lines, "length")), key=len)
         sizes = sorted({int(group.split("@")[1]) for group, _, _ in told}, reverse=True)
         for place, size in enumerate(sizes):
             mine = [(price / 1e6, score) for group, price, score in told if int(group.split("@")[1]) == size]

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from manifold_lab import plots, stats, tables
-from manifold_lab.doors import enter
+from manifold_lab.doors import destination, enter
 from manifold_lab.files import publish, text
 from manifold_lab.netspec import V2, stages
 from manifold_lab.plots import pick
@@ -46,8 +46,8 @@ class Run:
 
     smoke: bool = False
     """The same: it takes seconds."""
-    out: Path = Path("figures")
-    """Folder for the csv file and the drawing."""
+    out: Path | None = None
+    """Folder for the csv file and the drawing; by default figures, with --smoke out."""
 
 
 def wirings() -> list[dict[str, str]]:
@@ -165,7 +165,7 @@ def run(options: Run) -> None:
     lines = wirings()
     figure = draw(lines)
     publish(
-        options.out,
+        destination(options.out, options.smoke),
         {f"{STEM}.csv": text(tables.to_csv(lines, list(lines[0])))}
         | tables.claims_file(STEM, claims(lines))
         | plots.figure_files(figure, STEM),

@@ -25,7 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab import ablation, figure7, plots, provenance, stats, store, tables
-from manifold_lab.doors import enter
+from manifold_lab.doors import destination, enter
 from manifold_lab.errors import InputError, at_least
 from manifold_lab.files import check_folder, csv_text, publish, text
 from manifold_lab.looks import INITIAL, TRAINED, TRAINING, Look, Source, Training, looked, regular
@@ -65,8 +65,8 @@ class Run:
     """Small networks on random pictures and digits, to see that it runs."""
     runs: Path = Path("runs")
     """Folder of what has been measured."""
-    out: Path = Path("figures")
-    """Folder for the csv files and the figure."""
+    out: Path | None = None
+    """Folder for the csv files and the figure; by default figures, with --smoke out."""
 
 
 def looks(options: Run) -> list[Look]:
@@ -207,7 +207,7 @@ def change(lines: Lines, of: Callable[[Lines], np.ndarray]) -> Estimate:
         moments = sorted({int(line["images"]) for line in mine})
         begin, end = (of(pick(mine, images=str(moment))).mean() for moment in (moments[0], moments[-1]))
         found.append(float(end - begin))
-    return stats.mean(np.array(found)) if found else Estimate(np.nan, np.nan, np.nan, 0)
+    return stats.mean(np.array(found)) if found else stats.NO_RUNS
 
 
 def dead(every: Lines) -> Claim:
@@ -271,7 +271,7 @@ def draw_training(axes: Sequence[Axes], lines: Lines) -> None:
 
 def run(options: Run) -> None:
     """Measure what is missing, judge, publish."""
-    check_folder(options.out)
+    check_folder(destination(options.out, options.smoke))
     at_least("batch", options.batch, 1)
     at_least("count", options.count, 1)
     wanted: list[Look | Training] = [*looks(options), *trainings(options.smoke)]
@@ -287,7 +287,7 @@ def run(options: Run) -> None:
     read = tables.read_csv(content)
     told = provenance.joined(cell.provenance for cell in cells)
     publish(
-        options.out,
+        destination(options.out, options.smoke),
         {
             f"{STEM}.csv": text(content),
             **tables.claims_file(STEM, claims(read), told),

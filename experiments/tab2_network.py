@@ -16,7 +16,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from manifold_lab import matching, plots, probes, stats, tables
-from manifold_lab.doors import enter
+from manifold_lab.doors import destination, enter
 from manifold_lab.files import check_folder, publish
 from manifold_lab.mobilenet import Block, build
 from manifold_lab.netspec import TABLE_2, V2, NetworkSpec, stages
@@ -52,8 +52,8 @@ class Run:
 
     smoke: bool = False
     """The same: it takes seconds."""
-    out: Path = Path("figures")
-    """Folder for the tables and the figure."""
+    out: Path | None = None
+    """Folder for the tables and the figure; by default figures, with --smoke out."""
 
 
 def groups(spec: NetworkSpec) -> list[tuple[str, tuple[str, ...], list[Seen]]]:
@@ -175,10 +175,10 @@ def _first(parameters: int) -> bool:
 
 def run(options: Run) -> None:
     """Count, judge, publish."""
-    check_folder(options.out)
+    check_folder(destination(options.out, options.smoke))
     lines = rows()
     publish(
-        options.out,
+        destination(options.out, options.smoke),
         tables.documents(STEM, CAPTION, HEAD, lines)
         | tables.claims_file(STEM, claims(lines))
         | plots.figure_files(draw(lines), STEM),

@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from torch import nn
 
 from manifold_lab import memory, plots, probes, stats, tables
-from manifold_lab.doors import enter
+from manifold_lab.doors import destination, enter
 from manifold_lab.files import check_folder, publish, text
 from manifold_lab.mobilenet import Block, ConvNormAct, Network, build
 from manifold_lab.netspec import SHORTCUTS, V1, V2
@@ -68,8 +68,8 @@ class Run:
 
     smoke: bool = False
     """The same: it takes seconds."""
-    out: Path = Path("figures")
-    """Folder for the tables and the figure."""
+    out: Path | None = None
+    """Folder for the tables and the figure; by default figures, with --smoke out."""
 
 
 def kib(numbers: float) -> str:
@@ -242,13 +242,13 @@ def _peak(blocks: tables.Lines, shortcut: str, rule: str, touched: set[str]) -> 
 
 def run(options: Run) -> None:
     """Count, measure, judge, publish."""
-    check_folder(options.out)
+    check_folder(destination(options.out, options.smoke))
     lines = [line for name in PRINTED for line in tensors(name)]
     found = peaks()
     blocks = shortcuts()
     figure = draw(blocks)
     publish(
-        options.out,
+        destination(options.out, options.smoke),
         tables.documents(STEM, CAPTION, HEAD, lines)
         | tables.documents(f"{STEM}_peaks", PEAK_CAPTION, PEAK_HEAD, found)
         | {f"{STEM}_shortcuts.csv": text(tables.to_csv(blocks, list(blocks[0])))}

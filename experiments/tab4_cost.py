@@ -20,7 +20,7 @@ import torch
 from matplotlib.figure import Figure
 
 from manifold_lab import matching, plots, probes, stats, tables
-from manifold_lab.doors import enter
+from manifold_lab.doors import destination, enter
 from manifold_lab.errors import at_least
 from manifold_lab.files import check_folder, publish
 from manifold_lab.inference import folded
@@ -82,8 +82,8 @@ class Run:
     """Timed passes of each network, taken in turns."""
     smoke: bool = False
     """Three passes."""
-    out: Path = Path("figures")
-    """Folder for the tables and the figure."""
+    out: Path | None = None
+    """Folder for the tables and the figure; by default figures, with --smoke out."""
 
 
 def counts(spec: NetworkSpec) -> dict[str, str]:
@@ -220,12 +220,12 @@ def _time_claim(lines: tables.Lines, name: str) -> Claim:
 
 def run(options: Run) -> None:
     """Count, time, judge, publish."""
-    check_folder(options.out)
+    check_folder(destination(options.out, options.smoke))
     at_least("rounds", options.rounds, 1)
     lines, cells = table_4(3 if options.smoke else options.rounds), grid()
     figure = draw(cells)
     publish(
-        options.out,
+        destination(options.out, options.smoke),
         tables.documents(STEM, CAPTION, HEAD, lines)
         | tables.documents(f"{STEM}_grid", GRID_CAPTION, GRID_HEAD, cells)
         | tables.claims_file(STEM, claims(lines, cells))

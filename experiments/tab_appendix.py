@@ -22,7 +22,7 @@ from torch import Tensor
 
 from manifold_lab import activations, decoders, embeddings, metrics, plots, stats, tables, theory
 from manifold_lab.active_rows import active_rows
-from manifold_lab.doors import enter
+from manifold_lab.doors import destination, enter
 from manifold_lab.errors import at_least
 from manifold_lab.files import check_folder, publish, text
 from manifold_lab.plots import column, pick
@@ -58,8 +58,8 @@ class Run:
     """Random matrices per row, each with a point of its own."""
     smoke: bool = False
     """A hundred draws."""
-    out: Path = Path("figures")
-    """Folder for the tables and the figure."""
+    out: Path | None = None
+    """Folder for the tables and the figure; by default figures, with --smoke out."""
 
 
 def sample(draws: int, ambient: int, inputs: int) -> tuple[Tensor, Tensor]:
@@ -246,14 +246,14 @@ def line(claim: Claim) -> dict[str, str]:
 
 def run(options: Run) -> None:
     """Compute, judge, publish."""
-    check_folder(options.out)
+    check_folder(destination(options.out, options.smoke))
     at_least("draws", options.draws, 100)
     draws = 100 if options.smoke else options.draws
     found = [claim for part in (lemma_1, lemma_2, theorem_1, decoder, texts) for claim in part(draws)]
     lines = [line(claim) for claim in found]
     shown = points(draws)
     publish(
-        options.out,
+        destination(options.out, options.smoke),
         tables.documents(STEM, CAPTION, HEAD, lines)
         | {f"{STEM}_points.csv": text(tables.to_csv(shown, list(shown[0])))}
         | tables.claims_file(STEM, found)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from manifold_lab import data
 from manifold_lab.netspec import CIFAR, DIGITS, V2, NetworkSpec
@@ -86,7 +87,7 @@ def at_scale(arms: Mapping[str, Arm], pictures: str) -> tuple[Trial, ...]:
     Raises:
         InputError: for a folder that holds no train/CLASS and val/CLASS or test/CLASS.
     """
-    name = f"imagefolder:{pictures}"
+    name = f"imagefolder:{Path(pictures).resolve()}"  # the folder is a part of the key, however it is spelled
     base = dataclasses.replace(V2, num_classes=len(data.load(name).facts.classes))
     return _paired(arms, f"{base.width:g}", Trial(base, PRESETS["paper"], name), SCALE_SEEDS)
 

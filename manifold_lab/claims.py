@@ -12,6 +12,7 @@ import os
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ class Owner:
     """The batch job that it is a part of, as the job's script says in the environment."""
     restart: int = 0
     """How often the queue had started that job before: never are two starts of one job alive together."""
+    began: float = 0.0
+    """When it made the claim, by its own clock; 0 where an older release did not say."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def take(folder: Path) -> Claim | None:
     except FileExistsError:
         return None
     with os.fdopen(file, "w", encoding="utf-8") as text:
-        text.write(json.dumps(dataclasses.asdict(_this_process())) + "\n")
+        text.write(json.dumps(dataclasses.asdict(_this_process()) | {"began": time.time()}) + "\n")
         text.flush()
         os.fsync(text.fileno())
     return Claim(path, number, _this_process(), False)
@@ -99,6 +102,17 @@ def holds(claim: Claim) -> bool:
     """Whether this claim is still the last one: a holder taken for dead must not write."""
     last = latest(claim.path.parent)
     return last is not None and last.number == claim.number
+
+
+def spent(folder: Path, before: int) -> float | None:
+    """Seconds for which the claims before one were held, each to its last touch; None where one does not tell."""
+    held = []
+    for number in range(1, before):
+        claim = _read(folder, number)
+        if claim.owner is None or not claim.owner.began:
+            return None
+        held.append(max(0.0, claim.path.stat().st_mtime - claim.owner.began))
+    return sum(held, 0.0)
 
 
 def release(claim: Claim) -> None:

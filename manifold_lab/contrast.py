@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -24,7 +25,6 @@ NUMBER = re.compile(r"\d+(\.\d+)?")
 CAPTION = (
     f"Left: mean and {stats.LEVEL:.0%} interval over runs; right: dots are pairs of runs, marks their mean and interval"
 )
-NO_RUNS = Estimate(math.nan, math.nan, math.nan, 0)
 Difference = stats.Paired | None
 """Of two arms over the seeds that they share; None where they share no finished run."""
 
@@ -116,9 +116,9 @@ def row(lines: Lines, contrast: Contrast, arm: str, place: tuple[str, str]) -> d
     """One line of the table; empty where there are no runs, or too few."""
     group, length = place
     mine = scores(lines, arm, *place)
-    level = stats.mean(np.array(list(mine.values()))) if mine else NO_RUNS
+    level = stats.mean(np.array(list(mine.values()))) if mine else stats.NO_RUNS
     other = None if arm == contrast.reference else difference(lines, (arm, contrast.reference), *place)
-    gap = other.difference if other else NO_RUNS
+    gap = other.difference if other else stats.NO_RUNS
     prices = unique(pick(lines, arm=arm, group=group), "madds")
     known = {"group": group, "arm": arm, "madds": prices[0] if prices else "", "length": length, "n": str(len(mine))}
     known |= {"accuracy": _told(level.value), "interval": _ends(level)}
@@ -134,26 +134,32 @@ def _ends(found: Estimate, sign: str = "") -> str:
     return "" if math.isnan(found.low) else f"{found.low:{sign}.2f} to {found.high:{sign}.2f}"
 
 
-def draw_curves(ax: Axes, lines: Lines, contrast: Contrast, place: tuple[str, str]) -> None:
-    """Validation accuracy against pictures seen: mean over seeds, Student's interval behind; arms without runs not."""
-    curves = pick(lines, kind=CURVE, group=place[0], length=place[1])
-    runs = set()
-    for arm in unique(curves, "arm"):
-        mine, (colour, _mark) = pick(curves, arm=arm), contrast.looks[arm]
-        seen = sorted({int(line["images"]) for line in mine})
-        found = [stats.mean(POINTS * column(pick(mine, images=str(images)), "validation_accuracy")) for images in seen]
-        runs |= {one.n for one in found}
-        x = np.array(seen) / 1000
-        ax.plot(x, [one.value for one in found], color=colour, label=arm)
-        low, high = ([getattr(one, end) for one in found] for end in ("low", "high"))
-        ax.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+def draw_curves(ax: Axes, lines: Lines, contrast: Contrast, group: str) -> None:
+    """Validation accuracy against pictures seen, of trainings of every length; arms without runs not."""
+    curves, runs = pick(lines, kind=CURVE, group=group), set[int]()
+    *shorter, longest = lengths(curves, group)
+    for length in (*shorter, longest):
+        for arm in unique(pick(curves, length=length), "arm"):
+            look = {"color": contrast.looks[arm][0], "ls": "-" if length == longest else "--"}
+            runs |= draw_curve(ax, pick(curves, arm=arm, length=length), {**look, "label": arm})
     ax.set(xlabel="pictures seen, thousands", ylabel="validation accuracy, %")
     bottom, top = map(float, ax.get_ylim())
     ax.set_ylim(max(bottom, 0), min(top, 100))
-    many = f"{min(runs)} runs" if len(runs) == 1 else f"{min(runs, default=0)} to {max(runs, default=0)} runs"
-    named = label(lines, place[0])
-    ax.set_title(", ".join(filter(None, (*unique(curves, "data"), named and f"{contrast.group} {named}", many))),
-                 loc="left")  # fmt: skip
+    many = f"{min(runs)} runs" if len(runs) == 1 else f"{min(runs)} to {max(runs)} runs"
+    named = label(lines, group)
+    told = (*unique(curves, "data"), named and f"{contrast.group} {named}", many)
+    ax.set_title(", ".join(filter(None, told)) + bool(shorter) * "; dashed: shorter trainings", loc="left")
+
+
+def draw_curve(ax: Axes, mine: Lines, look: Mapping[str, Any]) -> set[int]:
+    """Mean over seeds, Student's interval behind; over how many seeds."""
+    seen = sorted({int(line["images"]) for line in mine})
+    found = [stats.mean(POINTS * column(pick(mine, images=str(images)), "validation_accuracy")) for images in seen]
+    x = np.array(seen) / 1000
+    ax.plot(x, [one.value for one in found], **look)
+    low, high = ([getattr(one, end) for one in found] for end in ("low", "high"))
+    ax.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
+    return {one.n for one in found}
 
 
 def data_of(lines: Lines, group: str) -> str:
@@ -200,16 +206,16 @@ def _shown(lines: Lines, contrast: Contrast, group: str) -> list[tuple[str, str]
 
 
 def draw(lines: Lines, contrast: Contrast) -> Figure:
-    """Curves of the grid's first group at the greatest length that is there, and the differences, a panel per data."""
-    curves = pick(lines, kind=CURVE) or lines
-    place = (curves[0]["group"], lengths(curves, curves[0]["group"])[-1])
+    """Curves of the grid's first group, and the differences, a panel per data."""
+    curves = pick(lines, kind=CURVE)
     sets = [pick(lines, data=data) for data in unique(lines, "data")]
     with plots.style("cvpr2024"):
         figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.5), layout="constrained")
         left, *right = figure.subplots(
             1, 1 + len(sets), width_ratios=(1.2, *(0.5 + len(groups(one)) / 4 for one in sets))
         )
-        draw_curves(left, lines, contrast, place)
+        if curves:
+            draw_curves(left, lines, contrast, curves[0]["group"])
         for ax, one in zip(right, sets, strict=True):
             draw_differences(ax, one, contrast)
         handles: dict[str, Artist] = {}
@@ -271,7 +277,7 @@ def narrowing(lines: Lines, contrast: Contrast, claim: Expected, command: str) -
 def judged(claim: Expected, measure: str, paired: Difference, command: str) -> Claim:
     """A claim that holds where the paired difference is above zero."""
     verdict = stats.verdict(paired.exceeds(0) if paired else None)
-    return Claim(claim.place, claim.says, measure, paired.difference if paired else NO_RUNS, verdict, command)
+    return Claim(claim.place, claim.says, measure, paired.difference if paired else stats.NO_RUNS, verdict, command)
 
 
 def _measure(lines: Lines, contrast: Contrast, place: tuple[str, str]) -> str:

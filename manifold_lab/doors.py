@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import tyro
@@ -16,7 +17,15 @@ Options = TypeVar("Options")
 UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
 """What a full disk, a file at its limit, a terminal that is gone or a closed pipe answers."""
 
+FIGURES, TRIED = Path("figures"), Path("out")
+"""Where results are published, and where those of a smoke run go, which must not replace them."""
+
 Presets = dict[str, tuple[str, Options]]
+
+
+def destination(out: Path | None, smoke: bool) -> Path:
+    """The folder for results where one was asked for, or none."""
+    return out or (TRIED if smoke else FIGURES)
 
 
 def parse(kind: type[Options] | Presets[Options], program: str, arguments: list[str] | None = None) -> Options:

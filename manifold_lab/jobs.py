@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,8 @@ class Submission:
     tasks: tuple[Task, ...]
     requeues: int
     """How often each of its jobs may start again."""
+    since: float
+    """When it was written down, in seconds since 1970."""
 
     @property
     def name(self) -> str:
@@ -52,17 +55,18 @@ def announce(runs: Path, study: str, tasks: Sequence[Task], requeues: int) -> Su
     """Write down what is about to be handed to the queue, under a new name."""
     folder = runs / FOLDER / f"{study}-{uuid.uuid4().hex[:8]}"
     publish(folder, {OPEN: text(json.dumps({"requeues": requeues, "tasks": tasks}))})
-    return Submission(folder, tuple(tasks), requeues)
+    return Submission(folder, tuple(tasks), requeues, time.time())
 
 
 def load(folder: Path) -> Submission | None:
     """The submission of a folder; None where it is closed, or is none."""
     try:
         told = json.loads((folder / OPEN).read_text(encoding="utf-8"))
+        since = (folder / OPEN).stat().st_mtime
     except (OSError, ValueError):
         return None
     tasks = tuple(tuple((key, attempts) for key, attempts in task) for task in told["tasks"])
-    return Submission(folder, tasks, told["requeues"])
+    return Submission(folder, tasks, told["requeues"], since)
 
 
 def submissions(runs: Path) -> list[Submission]:
@@ -104,11 +108,17 @@ def view(runs: Path, cells: Sequence[Cell]) -> list[Cell]:
     live = {(job.name, job.task): job for job in cluster.queue(submission.name for submission in found)}
     places = {
         key: (submission, number, attempts)
-        for submission in found
-        for number, task in enumerate(submission.tasks)
+        for submission, number, task in sorted(_tasks(found), key=lambda one: (one[0].name, one[1]) in live)
         for key, attempts in task
     }
     return [_seen(cell, *places[cell.key], live) if cell.key in places else cell for cell in cells]
+
+
+def _tasks(found: Sequence[Submission]) -> Iterator[tuple[Submission, int, Task]]:
+    """Every task, those that were handed over first first."""
+    for submission in sorted(found, key=lambda one: one.since):
+        for number, task in enumerate(submission.tasks):
+            yield submission, number, task
 
 
 def _seen(cell: Cell, of: Submission, number: int, attempts: int, live: Mapping[tuple[str, int], Queued]) -> Cell:

@@ -170,9 +170,9 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
     """The reference's initial weights: Kaiming normal by fan-out for convolutions, N(0, 0.01) for the classifier.
 
     The standard deviation of the classifier is 0.01; biases are 0, norms 1 and 0. Draws come from `generator`, in the
-    order of the modules, so that equal shapes in equal places start equal.
+    order of the modules but for bridges, which are last: networks of equal plans start equal, whatever their shortcuts.
     """
-    for module in model.modules():
+    for _, module in sorted(model.named_modules(), key=lambda named: "bridge" in named[0].split(".")):
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=generator)
         elif isinstance(module, nn.Linear):

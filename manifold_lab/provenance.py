@@ -26,11 +26,13 @@ def versions(*packages: str) -> dict[str, str]:
 
 @functools.cache
 def commit() -> str | None:
-    """The commit of the checkout that this code runs from, marked where its files are changed; None outside of one.
+    """The commit of the checkout that this code runs from, marked where its code is changed; None outside of one.
 
-    Asked once in a process: the code that runs is the one that was there at its start.
+    Asked once in a process: the code that runs is the one that was there at its start. Code is the package, and the
+    experiments and benchmarks beside it.
     """
     here = Path(__file__)
+    code = (here.parent, *(here.parent.parent / name for name in ("experiments", "benchmarks")))
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", here.parent, *words], capture_output=True, text=True, check=True)
@@ -38,7 +40,9 @@ def commit() -> str | None:
 
     try:
         git("ls-files", "--error-unmatch", here.name)
-        return git("rev-parse", "HEAD") + (" with changes" if git("status", "--porcelain", "--", ".") else "")
+        return git("rev-parse", "HEAD") + (
+            " with changes" if git("status", "--porcelain", "--", *map(str, code)) else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -63,6 +67,8 @@ class Made:
     seconds: int | float
     """Of all processes together."""
     devices: tuple[str, ...]
+    least: bool = False
+    """Whether of some runs that were cut short only the last attempt is known, so that it took more."""
 
     def text(self) -> str:
         """As JSON, to be published beside the result."""
@@ -79,4 +85,5 @@ def joined(runs: Iterable[Mapping[str, Any]]) -> Made:
     """For a result of many stored runs: all their commits and devices, and the sum of what they took."""
     told = list(runs)
     names = {key: tuple(dict.fromkeys(run[key] for run in told if run.get(key))) for key in ("commit", "device")}
-    return Made(names["commit"], sum(run["seconds"] for run in told), names["device"])
+    least = any(run.get("attempt", 1) > 1 and "earlier" not in run for run in told)
+    return Made(names["commit"], sum(run["seconds"] for run in told), names["device"], least)

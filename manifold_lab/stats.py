@@ -37,6 +37,10 @@ class Estimate:
         return -margin < self.value < margin
 
 
+NO_RUNS = Estimate(math.nan, math.nan, math.nan, 0)
+"""Where there is nothing to estimate from."""
+
+
 def counted(value: int | float) -> Estimate:
     """A number that was counted or computed once, not sampled: its interval is the number itself."""
     return Estimate(float(value), float(value), float(value), 1)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from manifold_lab import jobs, launchers, plots, provenance, report, store, sweep, tables, task
-from manifold_lab.doors import Presets, enter
+from manifold_lab.doors import FIGURES, Presets, destination, enter
 from manifold_lab.errors import InputError, at_least
 from manifold_lab.files import csv_text, publish, text
 from manifold_lab.overview import SHOWN, counts, how, labels, overview, span, table
@@ -25,6 +25,7 @@ from manifold_lab.spec import key
 from manifold_lab.store import DONE, QUEUED, RUNNING, Cell
 from manifold_lab.tables import Claim, Document, Lines
 from manifold_lab.train import ranks
+from manifold_lab.trial import LENGTH
 from manifold_lab.verbs import Cells, Everything, Grid, Plan, Publish, Run, Status
 
 REFRESH = 2.0
@@ -96,7 +97,7 @@ def plan(study: Study, options: Plan) -> None:
     at_least("workers", options.workers, 1)
     cells = study.cells(options)
     wanted = sweep.missing(cells)
-    told = sweep.costs([cell.spec for cell in wanted], store.stored(study.folder(options)).values())
+    told = sweep.costs([cell.spec for cell in wanted], store.stored(study.folder(options)).values(), LENGTH)
     console = Console()
     console.print(card(study, cells), highlight=False, markup=False, soft_wrap=True)
     rows = [[cell.key, label, span(cost[0]) if cost else "–"]
@@ -107,7 +108,7 @@ def plan(study: Study, options: Plan) -> None:
     if wanted and known:
         apart = max(fields for _, fields in known)
         total = sum(seconds for seconds, _ in known) / min(options.workers, len(wanted))
-        from_what = f"from finished runs that differ in {apart} fields besides the seed at most"
+        from_what = f"from finished runs that differ in {apart} fields besides seed and length at most"
         console.print(f"about {span(total)} with {options.workers} at a time, {from_what}", highlight=False)
     elif wanted:
         console.print("what it takes is not known before a first run is finished")
@@ -117,7 +118,8 @@ def card(study: Study, cells: Sequence[Cell]) -> str:
     """The lab card, and on its last line what the finished cells of the grid took."""
     done = [cell.provenance for cell in cells if cell.state == DONE]
     made = provenance.joined(done)
-    known = f"{span(made.seconds)} for {len(done)} of {len(cells)} cells, on {', '.join(made.devices)}"
+    took = "at least " * made.least + span(made.seconds)
+    known = f"{took} for {len(done)} of {len(cells)} cells, on {', '.join(made.devices)}"
     return f"{study.card.strip()}\nCost     {known if done else 'not known before a first run is finished'}"
 
 
@@ -198,7 +200,7 @@ def publish_study(study: Study, options: Publish) -> None:
     Raises:
         InputError: before any cell is done.
     """
-    cells = study.cells(options)
+    cells, out = study.cells(options), destination(options.out, options.smoke)
     rows = list(study.rows(cells))
     if not rows:
         raise InputError(f"{study.name}: no cell is done yet; run python -m experiments.{study.name} run")
@@ -207,7 +209,7 @@ def publish_study(study: Study, options: Publish) -> None:
     figure, judged = study.figure(lines), study.claims(lines)
     done = [cell.provenance for cell in cells if cell.state == DONE]
     written = publish(
-        options.out,
+        out,
         {
             f"{study.name}.csv": text(content),
             **tables.claims_file(study.name, judged, provenance.joined(done)),
@@ -222,8 +224,8 @@ def publish_study(study: Study, options: Publish) -> None:
     console.print(
         f"{counts(cells)}, of {len(commits)} commits; written: {', '.join(map(str, written))}", soft_wrap=True
     )
-    if options.out.name == "figures" and (options.out.parent / report.TEXTS[-1]).exists() and not options.smoke:
-        report.run(report.Options(root=options.out.parent))
+    if out.name == FIGURES.name and (out.parent / report.TEXTS[-1]).exists() and not options.smoke:
+        report.run(report.Options(root=out.parent))
 
 
 def main(study: Study, arguments: list[str] | None = None) -> int:
@@ -246,6 +248,8 @@ def _act(study: Study, options: Grid) -> int:
     failed = run(study, options) if isinstance(options, Run) else 0
     if isinstance(options, Publish):
         publish_study(study, options)
+    elif isinstance(options, Run) and options.smoke and all(cell.state == DONE for cell in study.cells(options)):
+        publish_study(study, Publish(smoke=True, runs=options.runs))  # to see that it runs is to see what comes out
     elif isinstance(options, Status):
         status(study, options)
     elif isinstance(options, Cells):

@@ -87,29 +87,34 @@ def missing(cells: Sequence[Cell], retry_failed: bool = False) -> list[Cell]:
     return [cell for cell in cells if cell.state == (FAILED if retry_failed else ABSENT)]
 
 
-def costs(specs: Sequence[Any], records: Iterable[store.Record]) -> list[tuple[float, int] | None]:
+def costs(specs: Sequence[Any], records: Iterable[store.Record], length: str = "") -> list[tuple[float, int] | None]:
     """For each spec the seconds that it may take, and in how many fields the runs that say so differ from it.
 
-    The median of the finished runs that are nearest in fields, seed apart; None before any is finished. Runs that went
-    on from an earlier attempt tell only their last part and count where there is nothing else.
+    The median of the finished runs that are nearest in fields, seed apart; None before any is finished. The field
+    `length`, by its dotted name, is what a run's time is in proportion to. Runs of which only the last attempt is known
+    count where there is nothing else.
     """
-    finished: dict[frozenset[tuple[str, str]], list[tuple[int, float]]] = {}
+    finished: dict[frozenset[tuple[str, str]], list[tuple[bool, float]]] = {}
     for record in records:
-        told = record["provenance"]
-        finished.setdefault(_facts(record["spec"]), []).append((told["attempt"], told["seconds"]))
+        told, (size, known) = record["provenance"], _apart(record["spec"], length)
+        whole = told["attempt"] == 1 or "earlier" in told
+        finished.setdefault(known, []).append((whole, told["seconds"] / size))
     if not finished:
         return [None] * len(specs)
-    wanted = [_facts(dataclasses.asdict(spec)) for spec in specs]
-    nearest = {facts: min(finished, key=lambda known: len(known ^ facts)) for facts in set(wanted)}
-    return [(_typical(finished[nearest[facts]]), len(facts - nearest[facts])) for facts in wanted]
+    wanted = [_apart(dataclasses.asdict(spec), length) for spec in specs]
+    nearest = {facts: min(finished, key=lambda known: len(known ^ facts)) for _, facts in set(wanted)}
+    return [(size * _typical(finished[nearest[facts]]), len(facts - nearest[facts])) for size, facts in wanted]
 
 
-def _typical(seconds: list[tuple[int, float]]) -> float:
-    return statistics.median([time for attempt, time in seconds if attempt == 1] or [time for _, time in seconds])
+def _typical(seconds: list[tuple[bool, float]]) -> float:
+    return statistics.median([time for whole, time in seconds if whole] or [time for _, time in seconds])
 
 
-def _facts(spec: dict[str, Any]) -> frozenset[tuple[str, str]]:
-    return frozenset((name, value) for name, value in facts(spec).items() if name != "seed")
+def _apart(spec: dict[str, Any], length: str) -> tuple[float, frozenset[tuple[str, str]]]:
+    """A spec's length, 1 where it has none, and its other facts but for the seed."""
+    told = facts(spec)
+    size = float(told.pop(length, 1))
+    return size, frozenset((name, value) for name, value in told.items() if name != "seed")
 
 
 def facts(spec: dict[str, Any], within: str = "") -> dict[str, str]:
@@ -170,10 +175,12 @@ def _claim(folder: Path) -> claims.Claim | None:
 def _attempt(work: Work, cell: Cell, claim: claims.Claim) -> None:
     """One attempt: its result or its failure is in the folder afterwards, if the claim has held."""
     made = {**_origin(), "attempt": claim.number}
-    began = time.monotonic()
+    began, earlier = time.monotonic(), claims.spent(cell.folder, claim.number)
+    if claim.number > 1 and earlier is not None:
+        made["earlier"] = round(earlier, 3)
 
     def told() -> dict[str, Any]:
-        seconds = round(time.monotonic() - began, 3)
+        seconds = round(time.monotonic() - began + (earlier or 0.0), 3)
         return {**made, "device": provenance.device(), "seconds": seconds, "finished": _now()}
 
     try:

@@ -1,7 +1,7 @@
 """One training run of an ablation as a spec, and the measure that runs it.
 
-Trials that are compared share seeds: the same validation split, data order, augmentation and, where shapes agree, the
-same initial weights. Where they run (device, folder of data, threads) is not part of them.
+Trials that are compared share seeds: the same validation split, data order, augmentation and, where activations
+or wirings differ alone, the same initial weights. Where they run (device, folder of data, threads) is not part of them.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from manifold_lab.files import publish, text
 from manifold_lab.mobilenet import Network, build
 from manifold_lab.netspec import NetworkSpec
 from manifold_lab.spec import check_types, stream
-from manifold_lab.store import PROGRESS, Cell, Result, history
+from manifold_lab.store import DIVERGED, FAILED, PROGRESS, Cell, Result, history
 from manifold_lab.train import Bookkeeping, Outcome, Recipe, train
 from manifold_lab.train.outcome import EVALUATION
 from manifold_lab.train.ranks import current
@@ -30,6 +30,8 @@ CHECKPOINTS = 200
 SHELF = "trials"
 """The folder of the trials that studies share."""
 WEIGHTS = "network.safetensors"
+LENGTH = "recipe.images"
+"""The field of a trial that its time is in proportion to."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,10 @@ def lines(cells: Sequence[Cell]) -> list[dict[str, str]]:
         facts |= {"seed": str(trial.seed), "state": cell.state}
         facts |= {"madds": str(price.madds), "parameters": str(price.parameters)}
         looks = history(cell)
-        regular = [row for row in looks if row["kind"] == EVALUATION] or looks  # ends of epochs only where all there is
-        found += [_line(facts | {"kind": CURVE}, row) for row in regular]
-        if cell.numbers or cell.state in ("diverged", "failed"):
+        if trial.recipe.evaluate_every:  # then an epoch's end is no second point a step beside one of these
+            looks = [row for row in looks if row["kind"] == EVALUATION]
+        found += [_line(facts | {"kind": CURVE}, row) for row in looks]
+        if cell.numbers or cell.state in (DIVERGED, FAILED):
             last = {name: f"{value:.6g}" for name, value in cell.numbers.items()}
             found.append(_line(facts | {"kind": FINAL, "images": facts["length"]}, last))
     return found

@@ -71,8 +71,8 @@ class Status(Grid):
 class Publish(Grid):
     """Make csv, figure, claims."""
 
-    out: Path = Path("figures")
-    """Folder for the csv files and figures."""
+    out: Path | None = None
+    """Folder for the csv files and figures; by default figures, with --smoke out."""
 
 
 @dataclass(frozen=True)

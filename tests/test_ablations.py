@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from test_contrast import final
 
 from experiments import ext_expansion, ext_information, ext_shortcut_x_nonlinearity, ext_width_resolution, tab_block
 from experiments.ext_information import LOSSES, Look
-from manifold_lab import ablation, data, matching, theory
+from manifold_lab import ablation, data, matching, store, sweep, theory
 from manifold_lab.mobilenet import Activate, build
 from manifold_lab.netspec import DIGITS
 from manifold_lab.spec import stream
+from manifold_lab.store import Cell
 from manifold_lab.tables import Lines
 from manifold_lab.train import PRESETS
 from manifold_lab.trial import Trial
@@ -157,3 +159,23 @@ def test_prediction_and_count_agree_where_they_are_near() -> None:
         return ext_information.agreeing(lines).verdict
 
     assert [found(apart) for apart in (0.01, -0.01, 0.042, -0.2)] == ["holds", "holds", "lacks runs", "fails"]
+
+
+def test_no_linear_network_is_told_as_no_runs() -> None:
+    lines = [{**line, "arm": "relu6"} for line in looked(lambda block, _chance: block)]
+    assert {claim.verdict for claim in ext_information.claims(lines)} == {"lacks runs"}
+    ext_information.figure(lines)
+
+
+def test_a_look_waits_for_a_training_that_runs_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = Trial(DIGITS, dataclasses.replace(PRESETS["smoke"], images=64))
+    asked, really = [], sweep.run_cell
+
+    def busy(work: sweep.Work, cell: Cell) -> Cell:
+        asked.append(cell.key)
+        return really(work, cell) if len(asked) > 2 else dataclasses.replace(cell, state=store.RUNNING)
+
+    monkeypatch.setattr(sweep, "run_cell", busy)
+    monkeypatch.setattr(ext_information, "WAIT", 0.0)
+    assert ext_information.network_of(wanted, tmp_path).spec == DIGITS
+    assert len(asked) == 3

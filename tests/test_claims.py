@@ -147,3 +147,15 @@ def test_claims_are_counted_beyond_four_digits(tmp_path: Path) -> None:
         (tmp_path / f"claim-{number}").write_text("{}\nreleased\n")
     taken = claims.take(tmp_path)
     assert taken is not None and taken.number == 10001
+
+
+def test_what_earlier_claims_took_is_from_their_making_to_their_last_touch(tmp_path: Path) -> None:
+    for held in (30.0, 12.0):
+        claim = claims.take(tmp_path)
+        began = json.loads(claim.path.read_text())["began"]
+        claims.release(claim)
+        os.utime(claim.path, (began + held, began + held))
+    assert claims.spent(tmp_path, 1) == 0
+    assert claims.spent(tmp_path, 3) == pytest.approx(42.0, abs=0.01)
+    left_by(tmp_path, began=0.0)
+    assert claims.spent(tmp_path, 4) is None

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -74,6 +75,19 @@ def test_what_waits_and_what_runs_is_queued_and_not_missing(queue: Queue) -> Non
     assert [cell.state for cell in found] == [RUNNING, QUEUED, QUEUED, QUEUED]
     assert "on node7" in found[0].note and found[2].note == "job 12_1 waits (Priority)"
     assert sweep.missing(found) == []
+
+
+@pytest.mark.parametrize("again", ["a", "z"])
+def test_a_cell_that_was_handed_over_again_stands_as_its_living_job(
+    again: str, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the new submission is called: its place among the others is no matter of chance."""
+    store.begin(SPECS[0], queue.runs / key(SPECS[0]))
+    store.fail(queue.runs / key(SPECS[0]), ValueError("no"), {})
+    monkeypatch.setattr(jobs.uuid, "uuid4", lambda: SimpleNamespace(hex=again * 32))
+    second = jobs.announce(queue.runs, "tiny", [((key(SPECS[0]), 1),)], 3)
+    queue.told.write_text(f"{queue.of.name}|1|{WAITS}\n{second.name}|0|{WAITS}\n")
+    assert queue.states() == [QUEUED, ABSENT, QUEUED, QUEUED]
 
 
 def test_a_job_that_left_the_queue_without_a_word_has_failed_at_the_cell_it_was_at(queue: Queue) -> None:

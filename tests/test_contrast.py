@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from experiments import fig6a_nonlinearity as fig6a
 from experiments import fig6b_shortcut as fig6b
@@ -115,3 +116,18 @@ def test_figures_6a_and_6b_share_the_runs_of_the_papers_network(smoke: bool) -> 
     first = {spec.key(trial) for trial in fig6a.STUDY.grid(smoke) if trial.arm == "linear" and trial.group in groups}
     second = {spec.key(trial) for trial in fig6b.STUDY.grid(smoke) if trial.arm == "bottleneck"}
     assert first == second and first
+
+
+def curve(arm: str, seed: int, length: str) -> Lines:
+    known = {"kind": contrast.CURVE, "length": length, "test_accuracy": ""}
+    points = [(str(part * int(length) // 4), str(0.1 * part + 0.01 * seed)) for part in (1, 2, 4)]
+    return [final(arm, seed, 0) | known | {"images": images, "validation_accuracy": value} for images, value in points]
+
+
+def test_a_first_long_run_hides_no_short_one() -> None:
+    short = [line for arm in ("linear", "relu6") for seed in range(3) for line in curve(arm, seed, "1000")]
+    ax = Figure().subplots()
+    contrast.draw_curves(ax, short + curve("linear", 0, "4000"), PAIR, "0.35")
+    drawn = [(line.get_label(), line.get_linestyle(), float(line.get_xdata()[-1])) for line in ax.lines]
+    assert drawn == [("linear", "--", 1.0), ("relu6", "--", 1.0), ("linear", "-", 4.0)]
+    assert ax.get_title(loc="left") == "digits, width 0.35, 1 to 3 runs; dashed: shorter trainings"

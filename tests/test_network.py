@@ -256,3 +256,12 @@ def test_a_door_that_cannot_print_says_so_in_one_line() -> None:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "error: output: cannot be written (No space left on device)\n"
+
+
+@pytest.mark.parametrize("changes", [{"shortcut": "projected"}, {"shortcut": "none"}, {"shortcut": "expansion"},
+                                     {"bottleneck_activation": "relu6"}])  # fmt: skip
+def test_arms_of_an_ablation_start_from_the_same_weights(changes: dict[str, str]) -> None:
+    base = dict(build(DIGITS, stream(0, "weights")).named_parameters())
+    arm = dict(build(dataclasses.replace(DIGITS, **changes), stream(0, "weights")).named_parameters())
+    assert base.keys() <= arm.keys()
+    assert all(torch.equal(arm[name], value) for name, value in base.items())

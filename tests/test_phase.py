@@ -168,3 +168,9 @@ def test_a_seed_that_lacks_an_arm_or_diverged_is_left_out() -> None:
     pair = ext_phase.paired(broken)[1, 2]
     assert list(pair["linear"]) == list(pair["relu6"]) == [1, 2, 3, 4]
     assert pair["linear"][3] - pair["relu6"][3] == pytest.approx(5.1)
+
+
+def test_one_arm_alone_is_drawn_as_nothing() -> None:
+    alone = [line for line in lines({(1, 2): 1.0}) if line["arm"] == "linear"]
+    ext_phase.figure(alone)
+    assert {claim.verdict for claim in ext_phase.claims(alone)} == {"lacks runs"}

@@ -138,6 +138,16 @@ def test_unfinished_and_failed_cells_reach_the_rows_as_what_they_are(typed, monk
     assert [line["state"] for line in read_csv(Path("figures/tiny.csv").read_text())] == ["done", "failed", "done"]
 
 
+def test_a_smoke_run_shows_what_comes_out_and_replaces_nothing_that_is_published(typed) -> None:
+    typed("")
+    before = Path("figures/tiny.csv").read_bytes()
+    for words in ("run --smoke", "publish --smoke", "--smoke"):
+        assert typed(words)[0] == 0
+        assert len(read_csv(Path("out/tiny.csv").read_text())) == SMOKE
+        Path("out/tiny.csv").unlink()
+    assert Path("figures/tiny.csv").read_bytes() == before
+
+
 def test_without_a_verb_a_study_runs_and_publishes(typed) -> None:
     status, told = typed("--smoke --out made")
     assert status == 0 and told.count("done in") == SMOKE and "lacks runs" in told

@@ -18,9 +18,12 @@ from tiny import GRIDS, Tiny, ran
 from manifold_lab import claims, launchers, store, sweep
 from manifold_lab.errors import InputError
 from manifold_lab.launchers import here, pool
+from manifold_lab.netspec import DIGITS
 from manifold_lab.spec import key
 from manifold_lab.store import ABSENT, DIVERGED, DONE, FAILED, RUNNING, Cell
 from manifold_lab.sweep import Work
+from manifold_lab.train import PRESETS
+from manifold_lab.trial import LENGTH, Trial
 
 ROOT = Path(__file__).parent.parent
 WORK = Work(tiny.measure)
@@ -84,10 +87,13 @@ def test_a_driver_killed_at_work_blocks_nobody_and_what_it_left_is_found(tmp_pat
     assert states(cells) == [DONE, ABSENT, ABSENT, ABSENT]
     assert "ended without a result" in cells[1].note
     (tmp_path / "tiny" / "go").touch()
+    touched = claims.latest(late).path.stat().st_mtime + 7
+    os.utime(claims.latest(late).path, (touched, touched))  # as if it had worked for so long
     ended = list(here.launch(WORK, sweep.missing(cells)))  # at once, without waiting for the claim to grow old
     assert states(ended) == [DONE] * 3
     assert ran(late) == [killed.pid, os.getpid()]  # the second attempt found what the first one wrote
-    assert ended[0].provenance["attempt"] == 2
+    made = ended[0].provenance
+    assert made["attempt"] == 2 and made["earlier"] == pytest.approx(7, abs=1) and made["seconds"] >= made["earlier"]
 
 
 def test_workers_of_a_killed_driver_stop_and_their_cells_are_free(tmp_path: Path) -> None:
@@ -216,3 +222,13 @@ def test_costs_come_from_the_nearest_finished_runs() -> None:
     assert (plain, better) == ((14.0, 0), (70.0, 0))
     assert best in ((14.0, 1), (70.0, 1))
     assert sweep.costs(asked, []) == [None] * 3
+    gone_on = record(Tiny(4), 100.0, attempt=2)
+    gone_on["provenance"]["earlier"] = 60.0
+    assert sweep.costs(asked[:1], [record(Tiny(3), 1.0, attempt=2), gone_on]) == [(100.0, 0)]
+
+
+def test_costs_are_in_proportion_to_the_length() -> None:
+    short, long = (Trial(DIGITS, dataclasses.replace(PRESETS["smoke"], images=images)) for images in (100, 400))
+    wide = dataclasses.replace(long, network=dataclasses.replace(DIGITS, width=2))
+    records = [{"spec": dataclasses.asdict(short), "provenance": {"seconds": 5.0, "attempt": 1}}]
+    assert sweep.costs([short, long, wide], records, LENGTH) == [(5.0, 0), (20.0, 0), (20.0, 1)]

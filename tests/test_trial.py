@@ -177,3 +177,10 @@ def test_what_is_no_file_of_ours_is_refused_in_one_line(tmp_path: Path, kind: st
 def test_a_key_that_never_ran_is_refused(runs: Path) -> None:
     with pytest.raises(InputError, match="0123456789abcdef"):
         trained(runs, "0123456789abcdef")
+
+
+def test_without_evaluations_in_between_the_ends_of_epochs_are_the_curve(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(TRIAL.recipe, images=BATCH * 100, evaluate_every=0)
+    cell = ended(tmp_path, dataclasses.replace(TRIAL, recipe=recipe))
+    *curves, _final = trial.lines([cell])
+    assert [int(line["images"]) for line in curves] == [40 * BATCH, 80 * BATCH, 100 * BATCH]

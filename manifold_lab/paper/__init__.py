@@ -128,7 +128,8 @@ class Finding:
     @property
     def cost(self) -> str:
         """What it took."""
-        return span(self.made["seconds"]) if "seconds" in self.made else MISSING
+        least = "at least " if self.made.get("least") else ""
+        return least + span(self.made["seconds"]) if "seconds" in self.made else MISSING
 
 
 def _parts(line: dict[str, str]) -> list[str]:

@@ -34,7 +34,7 @@ def test_readmes_line_then_status_then_publish_give_the_figure(user: User) -> No
     published = user.starts(*words[:2], "publish", "--smoke")
     assert (published.returncode, published.stderr) == (0, "")
     name = words[1].removeprefix("experiments.")
-    assert {f"{name}.{kind}" for kind in ("csv", "png", "pdf")} <= {path.name for path in Path("figures").iterdir()}
+    assert {f"{name}.{kind}" for kind in ("csv", "png", "pdf")} <= {path.name for path in Path("out").iterdir()}
 
 
 @BOTH

@@ -204,7 +204,7 @@ def draw(lines: tables.Lines) -> Figure:
         handles, labels = axes[0].get_legend_handles_labels()
         handles.append(Patch(color="#0072B2", alpha=0.1, lw=0))
         labels.append("block with a shortcut")
-        figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
+        figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
         return plots.laid_out(figure)
 
 

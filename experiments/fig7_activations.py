@@ -41,7 +41,7 @@ SAME = 0.05
 """A mean that moves by less, in fractions of the channels, is told to be unchanged."""
 COMMAND = f"python -m experiments.{STEM}"
 SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
-COLUMNS = ("network", "seed", "images", "layer", "drawn", "pictures", "channels", "threshold", "active_min",
+COLUMNS = ("network", "data", "seed", "images", "layer", "drawn", "pictures", "channels", "threshold", "active_min",
            "active_q05", "active_q25", "active_mean", "active_q50", "active_q75", "active_q95", "active_max",
            "fraction_min", "fraction_mean", "fraction_max", "below_threshold", "low_share", "high_share",
            "never_active", "always_saturated", "constant_input", "silent_norm", "both", "first_below")  # fmt: skip
@@ -101,9 +101,15 @@ def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
     """One line per network, moment of its training, and site; sites in the order of execution."""
     found = []
     for cell in cells:
-        kind = cell.spec.kind if isinstance(cell.spec, Look) else TRAINING
+        kind, on = (cell.spec.kind, "") if isinstance(cell.spec, Look) else (TRAINING, cell.spec.data)
         for row in regular(cell.spec, store.history(cell)):
-            known = {"network": kind, "seed": str(cell.spec.seed), "drawn": str(int(drawn(row["layer"]))), "images": ""}
+            known = {
+                "network": kind,
+                "data": on,
+                "seed": str(cell.spec.seed),
+                "drawn": str(int(drawn(row["layer"]))),
+                "images": "",
+            }
             found.append({name: {**known, **row}.get(name, "") for name in COLUMNS})
     return found
 
@@ -263,9 +269,7 @@ def draw_training(axes: Sequence[Axes], lines: Lines) -> None:
         )
         axes[1].plot(np.array(moments) / 1000, [spread(one).mean() for one in at], color=LOST, lw=0.8)
     axes[0].set(ylabel="active, fraction, mean", ylim=(0, 1))
-    axes[0].set_title(
-        f"training on {'CIFAR-10' if len(lines) > 600 else 'digits'}, {len(seeds(lines))} seeds", loc="left"
-    )
+    axes[0].set_title(f"training on {lines[0]['data']}, {len(seeds(lines))} seeds", loc="left")
     axes[1].set(ylabel="5 to 95 % band, fraction", xlabel="pictures seen, thousands", ylim=(0, None))
 
 

@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,6 +112,33 @@ def test_missing_commit_and_cost_are_shown_as_missing(tmp_path: Path) -> None:
 def test_many_runs_are_told_as_one() -> None:
     runs = [{"commit": "a", "seconds": 2.5, "device": "x"}, {"commit": None, "seconds": 1.5, "device": "x"}]
     assert provenance.joined(runs) == provenance.Made(("a",), 4.0, ("x",))
+
+
+def test_the_commit_is_marked_where_package_or_experiments_differ_from_it(tmp_path: Path) -> None:
+    for name in ("package", "experiments", "figures"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "one.py").touch()
+    shutil.copy(provenance.__file__, tmp_path / "package")
+
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=n", "-c", "user.email=e")
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    def told() -> str:
+        asked = [sys.executable, "-c", "import provenance; print(provenance.commit())"]
+        quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(asked, cwd=tmp_path / "package", env=quiet, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    assert told() == "None"
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "one")
+    commit = git("rev-parse", "HEAD").strip()
+    (tmp_path / "figures" / "one.py").write_text("x = 1\n")
+    assert told() == commit
+    (tmp_path / "experiments" / "one.py").write_text("x = 1\n")
+    assert told() == f"{commit} with changes"
 
 
 def test_extents_of_preimages_that_are_known() -> None:

@@ -150,6 +150,7 @@ def test_tables_hold_the_csv_and_sort_by_numbers_and_by_words(page: Page) -> Non
     claim.locator("summary").first.click()
     table = claim.locator("table").first
     lines = list(csv.DictReader(io.StringIO((ROOT / "figures" / "tab4_cost.csv").read_text(encoding="utf-8"))))
+    table.wait_for()
     names = table.locator("th").all_text_contents()
     for column, how in (("paper_ms", int), ("network", str.lower)):
         expected = sorted((line[column] for line in lines if line[column]), key=how)

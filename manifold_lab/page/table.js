@@ -1,10 +1,14 @@
 "use strict";
 // Csv files of the page as sortable tables.
 
-const stored = new Map([...document.querySelectorAll('script[type="text/csv"]')].map((script) => {
-  const text = script.textContent.replaceAll("&lt;", "<");
-  return [script.dataset.name, text];
-}));
+const stored = new Map([...document.querySelectorAll('script[type="text/csv"]')].map((script) => [script.dataset.name, script.textContent]));
+
+// A csv file, which the page carries packed.
+function textOf(name) {
+  const bytes = Uint8Array.from(atob(stored.get(name)), (letter) => letter.charCodeAt(0));
+  const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(unpacked).text();
+}
 
 // Rows of cells; quotes as in RFC 4180.
 function parseCsv(text) {
@@ -45,8 +49,8 @@ function sortBy(table, column) {
 }
 
 // A csv file as a table without the columns that are empty all the way down.
-function tableOf(name) {
-  const [head, ...body] = parseCsv(stored.get(name));
+function tableOf(name, text) {
+  const [head, ...body] = parseCsv(text);
   const used = head.map((_, column) => column).filter((column) => body.some((row) => row[column] !== ""));
   const caption = element("caption", {}, `${name}, ${body.length} rows; a click on a column sorts`);
   const words = head.map((_, column) => body.some((row) => row[column] !== "" && !isNumber(row[column])));
@@ -58,14 +62,19 @@ function tableOf(name) {
   return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name }, table);
 }
 
-function downloadOf(name) {
-  const href = URL.createObjectURL(new Blob([stored.get(name)], { type: "text/csv" }));
+function downloadOf(name, text) {
+  const href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
   return element("a", { class: "download", download: name, href }, `Download ${name}`);
 }
 
 for (const details of document.querySelectorAll("details.table")) {
-  details.addEventListener("toggle", () => {
+  const fill = async () => {
     const { name } = details.dataset;
-    if (details.open && !details.querySelector("table")) details.append(tableOf(name), downloadOf(name));
+    const text = await textOf(name);
+    details.append(tableOf(name, text), downloadOf(name, text));
+  };
+  let filled;
+  details.addEventListener("toggle", () => {
+    if (details.open) filled ??= fill();
   });
 }

@@ -23,7 +23,8 @@ POINTS = 100
 """Accuracies are shares; differences are told in percentage points."""
 NUMBER = re.compile(r"\d+(\.\d+)?")
 CAPTION = (
-    f"Left: mean and {stats.LEVEL:.0%} interval over runs; right: dots are pairs of runs, marks their mean and interval"
+    f"Left: mean and {stats.LEVEL:.0%} interval over runs, dashed: shorter trainings; right: dots are pairs of runs, "
+    "marks their mean and interval"
 )
 Difference = stats.Paired | None
 """Of two arms over the seeds that they share; None where they share no finished run."""
@@ -148,7 +149,7 @@ def draw_curves(ax: Axes, lines: Lines, contrast: Contrast, group: str) -> None:
     many = f"{min(runs)} runs" if len(runs) == 1 else f"{min(runs)} to {max(runs)} runs"
     named = label(lines, group)
     told = (*unique(curves, "data"), named and f"{contrast.group} {named}", many)
-    ax.set_title(", ".join(filter(None, told)) + bool(shorter) * "; dashed: shorter trainings", loc="left")
+    ax.set_title(", ".join(filter(None, told)), loc="left")
 
 
 def draw_curve(ax: Axes, mine: Lines, look: Mapping[str, Any]) -> set[int]:

@@ -130,4 +130,4 @@ def test_a_first_long_run_hides_no_short_one() -> None:
     contrast.draw_curves(ax, short + curve("linear", 0, "4000"), PAIR, "0.35")
     drawn = [(line.get_label(), line.get_linestyle(), float(line.get_xdata()[-1])) for line in ax.lines]
     assert drawn == [("linear", "--", 1.0), ("relu6", "--", 1.0), ("linear", "-", 4.0)]
-    assert ax.get_title(loc="left") == "digits, width 0.35, 1 to 3 runs; dashed: shorter trainings"
+    assert ax.get_title(loc="left") == "digits, width 0.35, 1 to 3 runs"

@@ -237,7 +237,8 @@ def draw(lines: Lines) -> Figure:
 
 def run(options: Run) -> None:
     """Measure what is missing, judge, publish."""
-    check_folder(destination(options.out, options.smoke))
+    out = destination(options.out, options.smoke)
+    check_folder(out)
     at_least("batch", options.batch, 1)
     at_least("count", options.count, 1)
     source = Source(None if options.smoke else options.pictures, options.weights, options.batch, options.runs)
@@ -247,7 +248,7 @@ def run(options: Run) -> None:
     read = tables.read_csv(content)
     told = provenance.joined(cell.provenance for cell in cells)
     publish(
-        destination(options.out, options.smoke),
+        out,
         {
             f"{STEM}.csv": text(content),
             **tables.claims_file(STEM, claims(read), told),

@@ -96,11 +96,10 @@ def near(lines: Lines, place: tuple[str, str], arm: str) -> Claim:
     """Whether one factor is nearly as good as the paper's: decided where the interval lies inside, or outside."""
     paired = contrast.difference(lines, (arm, str(PAPER)), *place)
     gap = paired.difference if paired else stats.NO_RUNS
-    inside, outside = gap.low > -NEAR and gap.high < NEAR, gap.low > NEAR or gap.high < -NEAR
     data = contrast.data_of(lines, place[0])
     measure = f"points of test accuracy at t = {arm} minus t = {PAPER}, {data}, {int(place[1]):,} pictures seen"
     says = "expansion factors between 5 and 10 give nearly the same accuracy (within a point)"
-    return Claim("Section 4", says, measure, gap, stats.verdict(inside if inside or outside else None), COMMAND)
+    return Claim("Section 4", says, measure, gap, stats.verdict(gap.within(NEAR)), COMMAND)
 
 
 def document(lines: Lines) -> contrast.Document:

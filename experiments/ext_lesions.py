@@ -242,14 +242,15 @@ def _claim(says: str, measure: str, estimate: stats.Estimate, holds: bool) -> Cl
 
 def run(options: Run) -> None:
     """Measure, judge, publish."""
-    check_folder(destination(options.out, options.smoke))
+    out = destination(options.out, options.smoke)
+    check_folder(out)
     at_least("batch", options.batch, 1)
     network, found = subject(options)
     lines = rows(network, found, options.batch)
     figure = draw(lines)
     documents = tables.documents(STEM, caption(lines), HEAD, lines, [shown_line(line) for line in lines])
     publish(
-        destination(options.out, options.smoke),
+        out,
         documents | tables.claims_file(STEM, claims(lines)) | plots.figure_files(figure, STEM),
     )
 

@@ -175,10 +175,11 @@ def _first(parameters: int) -> bool:
 
 def run(options: Run) -> None:
     """Count, judge, publish."""
-    check_folder(destination(options.out, options.smoke))
+    out = destination(options.out, options.smoke)
+    check_folder(out)
     lines = rows()
     publish(
-        destination(options.out, options.smoke),
+        out,
         tables.documents(STEM, CAPTION, HEAD, lines)
         | tables.claims_file(STEM, claims(lines))
         | plots.figure_files(draw(lines), STEM),

@@ -242,13 +242,14 @@ def _peak(blocks: tables.Lines, shortcut: str, rule: str, touched: set[str]) -> 
 
 def run(options: Run) -> None:
     """Count, measure, judge, publish."""
-    check_folder(destination(options.out, options.smoke))
+    out = destination(options.out, options.smoke)
+    check_folder(out)
     lines = [line for name in PRINTED for line in tensors(name)]
     found = peaks()
     blocks = shortcuts()
     figure = draw(blocks)
     publish(
-        destination(options.out, options.smoke),
+        out,
         tables.documents(STEM, CAPTION, HEAD, lines)
         | tables.documents(f"{STEM}_peaks", PEAK_CAPTION, PEAK_HEAD, found)
         | {f"{STEM}_shortcuts.csv": text(tables.to_csv(blocks, list(blocks[0])))}

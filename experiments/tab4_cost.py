@@ -220,12 +220,13 @@ def _time_claim(lines: tables.Lines, name: str) -> Claim:
 
 def run(options: Run) -> None:
     """Count, time, judge, publish."""
-    check_folder(destination(options.out, options.smoke))
+    out = destination(options.out, options.smoke)
+    check_folder(out)
     at_least("rounds", options.rounds, 1)
     lines, cells = table_4(3 if options.smoke else options.rounds), grid()
     figure = draw(cells)
     publish(
-        destination(options.out, options.smoke),
+        out,
         tables.documents(STEM, CAPTION, HEAD, lines)
         | tables.documents(f"{STEM}_grid", GRID_CAPTION, GRID_HEAD, cells)
         | tables.claims_file(STEM, claims(lines, cells))

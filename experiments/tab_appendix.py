@@ -246,14 +246,15 @@ def line(claim: Claim) -> dict[str, str]:
 
 def run(options: Run) -> None:
     """Compute, judge, publish."""
-    check_folder(destination(options.out, options.smoke))
+    out = destination(options.out, options.smoke)
+    check_folder(out)
     at_least("draws", options.draws, 100)
     draws = 100 if options.smoke else options.draws
     found = [claim for part in (lemma_1, lemma_2, theorem_1, decoder, texts) for claim in part(draws)]
     lines = [line(claim) for claim in found]
     shown = points(draws)
     publish(
-        destination(options.out, options.smoke),
+        out,
         tables.documents(STEM, CAPTION, HEAD, lines)
         | {f"{STEM}_points.csv": text(tables.to_csv(shown, list(shown[0])))}
         | tables.claims_file(STEM, found)

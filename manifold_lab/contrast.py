@@ -117,7 +117,7 @@ def row(lines: Lines, contrast: Contrast, arm: str, place: tuple[str, str]) -> d
     """One line of the table; empty where there are no runs, or too few."""
     group, length = place
     mine = scores(lines, arm, *place)
-    level = stats.mean(np.array(list(mine.values()))) if mine else stats.NO_RUNS
+    level = stats.mean(np.array(list(mine.values())))
     other = None if arm == contrast.reference else difference(lines, (arm, contrast.reference), *place)
     gap = other.difference if other else stats.NO_RUNS
     prices = unique(pick(lines, arm=arm, group=group), "madds")
@@ -193,9 +193,10 @@ def draw_differences(ax: Axes, lines: Lines, contrast: Contrast) -> None:
     if not any(shown.values()):
         ax.set(ylim=(-1, 1), yticks=[])
     named = [label(lines, group) for group in along]
-    ax.set_xticks(range(len(along)) if any(named) else [], named if any(named) else [])
+    named = named if any(named) else []
+    ax.set_xticks(range(len(named)), named)
     ax.set_xlim(-0.6, len(along) - 0.4)
-    ax.set(xlabel=contrast.group if any(named) else "", ylabel=f"test accuracy − {contrast.reference}, points")
+    ax.set(xlabel=contrast.group if named else "", ylabel=f"test accuracy − {contrast.reference}, points")
     several = any(len(lengths(lines, group)) > 1 for group in along)
     ax.set_title(unique(lines, "data")[0] + several * "; open: shortest training", loc="left")
 

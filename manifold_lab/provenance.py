@@ -81,9 +81,14 @@ def here() -> Made:
     return Made((code,) if code else (), time.time() - psutil.Process().create_time(), (device(),))
 
 
+def is_whole(run: Mapping[str, Any]) -> bool:
+    """Whether the seconds of a stored run are those of all its attempts: older releases told the last one's alone."""
+    return run.get("attempt", 1) == 1 or "earlier" in run
+
+
 def joined(runs: Iterable[Mapping[str, Any]]) -> Made:
     """For a result of many stored runs: all their commits and devices, and the sum of what they took."""
     told = list(runs)
     names = {key: tuple(dict.fromkeys(run[key] for run in told if run.get(key))) for key in ("commit", "device")}
-    least = any(run.get("attempt", 1) > 1 and "earlier" not in run for run in told)
-    return Made(names["commit"], sum(run["seconds"] for run in told), names["device"], least)
+    seconds, least = sum(run["seconds"] for run in told), not all(map(is_whole, told))
+    return Made(names["commit"], seconds, names["device"], least)

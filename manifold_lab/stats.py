@@ -30,6 +30,10 @@ class Estimate:
         """Whether the interval holds `other`."""
         return self.low <= other <= self.high
 
+    def exceeds(self, bound: int | float = 0) -> bool | None:
+        """Whether it is above `bound`; None, for lack of runs, where its interval holds that or is nan."""
+        return None if math.isnan(self.low) or self.covers(bound) else self.low > bound
+
     def within(self, margin: int | float) -> bool | None:
         """Whether it is nearer to zero than a margin; None, for lack of runs, where its interval does not tell."""
         if math.isnan(self.low) or self.covers(margin) or self.covers(-margin):
@@ -110,6 +114,8 @@ def bounded_means(values: Float[np.ndarray, "quantities n"], chance: np.random.G
 def mean(values: Float[np.ndarray, " n"]) -> Estimate:
     """Student's interval: right for finite variance and n large against the tails; nan for fewer than two values."""
     values = np.asarray(values, dtype=np.float64)
+    if not len(values):
+        return NO_RUNS
     n, centre = len(values), float(values.mean())
     if n < 2:
         return Estimate(centre, math.nan, math.nan, n)
@@ -126,8 +132,7 @@ class Paired:
 
     def exceeds(self, bound: int | float = 0) -> bool | None:
         """Whether the difference is above `bound`; None, for lack of runs, where its interval holds that or is nan."""
-        low, high = self.difference.low, self.difference.high
-        return None if math.isnan(low) or low <= bound <= high else low > bound
+        return self.difference.exceeds(bound)
 
 
 def paired(first: Mapping[int, int | float], second: Mapping[int, int | float]) -> Paired:

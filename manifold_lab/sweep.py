@@ -97,8 +97,7 @@ def costs(specs: Sequence[Any], records: Iterable[store.Record], length: str = "
     finished: dict[frozenset[tuple[str, str]], list[tuple[bool, float]]] = {}
     for record in records:
         told, (size, known) = record["provenance"], _apart(record["spec"], length)
-        whole = told["attempt"] == 1 or "earlier" in told
-        finished.setdefault(known, []).append((whole, told["seconds"] / size))
+        finished.setdefault(known, []).append((provenance.is_whole(told), told["seconds"] / size))
     if not finished:
         return [None] * len(specs)
     wanted = [_apart(dataclasses.asdict(spec), length) for spec in specs]

@@ -44,7 +44,7 @@ def claims(lines: Lines) -> list[Claim]:
     """Whether ReLU6 costs accuracy, everywhere; whether less after longer training; whether more at smaller widths."""
     return (
         contrast.claims(lines, CONTRAST, [EXPECTED], COMMAND)
-        + contrast.closing(lines, CONTRAST, CLOSING, COMMAND)
+        + contrast.closing(lines, CONTRAST, [CLOSING], COMMAND)
         + contrast.narrowing(lines, CONTRAST, NARROWING, COMMAND)
     )
 

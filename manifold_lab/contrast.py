@@ -254,10 +254,10 @@ def claims(lines: Lines, contrast: Contrast, expected: Sequence[Expected], comma
     ]
 
 
-def closing(lines: Lines, contrast: Contrast, claim: Expected, command: str) -> list[Claim]:
-    """Whether the gap between two arms is smaller after the longest training than after the shortest, by group."""
+def closing(lines: Lines, contrast: Contrast, expected: Sequence[Expected], command: str) -> list[Claim]:
+    """Whether a claim's gap is smaller after the longest training than after the shortest, by claim and group."""
     found = []
-    for group in groups(lines):
+    for claim, group in itertools.product(expected, groups(lines)):
         shortest, *longer = lengths(lines, group)
         if longer:
             less = change(lines, claim.pair, (group, shortest), (group, longer[-1]))

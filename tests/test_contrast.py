@@ -70,9 +70,17 @@ def test_a_gap_closes_where_the_longest_training_has_less_of_it(later: float, ve
     lines += placed(3.0, "digits", "1000")
     jittered = [{**line, "test_accuracy": str(float(line["test_accuracy"]) + 0.001 * (line["seed"] == "1"))}
                 if (line["length"], line["arm"]) == ("9000", "linear") else line for line in lines]  # fmt: skip
-    (claim,) = contrast.closing(jittered, PAIR, EXPECTED[0], "command")
+    (claim,) = contrast.closing(jittered, PAIR, EXPECTED[:1], "command")
     assert claim.verdict == verdict
     assert claim.estimate.value == pytest.approx(5.0 - later - 0.1 / 3) and claim.estimate.n == 3
+
+
+def test_figure_6b_asks_of_both_leads_whether_they_close() -> None:
+    wired = {"linear": "bottleneck", "relu6": "none"}
+    lines = [*placed(2.0, "0.35", "9000"), *placed(5.0, "0.35", "1000")]
+    expansion, none = fig6b.claims([{**line, "arm": wired[line["arm"]]} for line in lines])[-2:]
+    assert none.says.startswith("the lead over no shortcut") and none.estimate.value == pytest.approx(3.0)
+    assert expansion.verdict == "lacks runs" and expansion.estimate.n == 0
 
 
 @pytest.mark.parametrize(("wide", "verdict"), [(2.0, "holds"), (9.0, "fails")])

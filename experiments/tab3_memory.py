@@ -172,7 +172,7 @@ RULES = {"by_operator": "operator by operator", "as_one": "a block as one operat
 
 def draw_blocks(ax: Axes, lines: tables.Lines, rule: str) -> None:
     """Peak of every block over depth, one line per wiring; filled where a shortcut begins or ends."""
-    for (name, (colour, mark)), size in zip(plots.SHORTCUTS.items(), (4.5, 3.6, 3.0, 2.2), strict=True):
+    for (name, (colour, mark)), size in zip(plots.SHORTCUTS.items(), (5.4, 4.2, 3.4, 1.8), strict=True):
         mine = pick(lines, shortcut=name)
         memory_kib = column(mine, rule) * 2 / 1024
         joined = [line["joined"] == "true" for line in mine]
@@ -185,11 +185,9 @@ def draw_blocks(ax: Axes, lines: tables.Lines, rule: str) -> None:
             ms=size,
             mfc="white",
             mew=0.6,
-            zorder=4 if mark == "x" else 2,
         )
-        if mark != "x":
-            places = [place for place, is_joined in enumerate(joined) if is_joined]
-            ax.plot(places, memory_kib[places], mark, color=colour, ms=size, mew=0.6)
+        places = [place for place, is_joined in enumerate(joined) if is_joined]
+        ax.plot(places, memory_kib[places], mark, color=colour, ms=size, mew=0.6)
     ax.set_yscale("log")
     ax.set(xlabel="block", title=RULES[rule], xticks=range(0, 17, 4))
     ax.yaxis.set_major_formatter(lambda value, _position: f"{value:.0f}")

@@ -55,7 +55,7 @@ MARKS = {
 SHORTCUTS = {
     "bottleneck": ("#0072B2", "o"),
     "expansion": ("#D55E00", "s"),
-    "none": ("0.45", "x"),
+    "none": ("0.45", "^"),
     "projected": ("#009E73", "D"),
 }
 """Colour and marker of each wiring of the shortcut."""

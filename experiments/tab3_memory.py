@@ -175,7 +175,6 @@ def draw_blocks(ax: Axes, lines: tables.Lines, rule: str) -> None:
     for (name, (colour, mark)), size in zip(plots.SHORTCUTS.items(), (5.4, 4.2, 3.4, 1.8), strict=True):
         mine = pick(lines, shortcut=name)
         memory_kib = column(mine, rule) * 2 / 1024
-        joined = [line["joined"] == "true" for line in mine]
         ax.plot(
             memory_kib,
             color=colour,
@@ -186,7 +185,7 @@ def draw_blocks(ax: Axes, lines: tables.Lines, rule: str) -> None:
             mfc="white",
             mew=0.6,
         )
-        places = [place for place, is_joined in enumerate(joined) if is_joined]
+        places = [place for place, line in enumerate(mine) if line["joined"] == "true"]
         ax.plot(places, memory_kib[places], mark, color=colour, ms=size, mew=0.6)
     ax.set_yscale("log")
     ax.set(xlabel="block", title=RULES[rule], xticks=range(0, 17, 4))

@@ -96,19 +96,29 @@ EVERYWHERE = (-INFINITY, INFINITY)
 NOWHERE = (0.0, 0.0)
 LEAK = 0.01
 
+
+def leaky_relu(slope: float) -> Activation:
+    """U for u > 0, slope * u below; injective for every slope above zero.
+
+    Args:
+        slope: on the left, above 0.
+    """
+    return Activation(
+        "leaky_relu",
+        lambda u: functional.leaky_relu(u, slope),
+        EVERYWHERE,
+        inverse=lambda y: torch.where(y < 0, y / slope, y),
+        slopes=(slope, 1.0),
+    )
+
+
 ACTIVATIONS: dict[str, Activation] = {
     activation.name: activation
     for activation in (
         Activation("identity", _identity, EVERYWHERE, slopes=(1.0, 1.0)),
         Activation("relu", torch.relu, POSITIVE, slopes=(0.0, 1.0)),
         Activation("relu6", functional.relu6, (0.0, 6.0)),
-        Activation(
-            "leaky_relu",
-            lambda u: functional.leaky_relu(u, LEAK),
-            EVERYWHERE,
-            inverse=lambda y: torch.where(y < 0, y / LEAK, y),
-            slopes=(LEAK, 1.0),
-        ),
+        leaky_relu(LEAK),
         Activation("gelu", functional.gelu, POSITIVE, inverse=_bisect(functional.gelu), folds=True),
         Activation("silu", functional.silu, POSITIVE, inverse=_bisect(functional.silu), folds=True),
         Activation("hardswish", functional.hardswish, POSITIVE, inverse=_bisect(functional.hardswish), folds=True),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from manifold_lab.errors import one_of
 from manifold_lab.mobilenet import LINEAR, Activate, Block, Network
@@ -38,10 +38,15 @@ def _linear(block: Block) -> None:
     block.expand.act = Activate(LINEAR)
 
 
+def _name(activation: nn.Module) -> str | None:
+    """The name of a plain activation; None for one that is part of an intervention."""
+    return activation.name if isinstance(activation, Activate) else None
+
+
 KINDS: dict[str, tuple[Callable[[Block], None], Callable[[Block], bool]]] = {
-    "relu6_bottleneck": (_relu6, lambda block: block.project.act.name == LINEAR),
+    "relu6_bottleneck": (_relu6, lambda block: _name(block.bottleneck) == LINEAR),
     "no_shortcut": (_cut, lambda block: block.stage.shortcut != "none"),
-    "linear_expansion": (_linear, lambda block: block.expand is not None and block.expand.act.name != LINEAR),
+    "linear_expansion": (_linear, lambda block: block.expand is not None and _name(block.expand.act) != LINEAR),
 }
 """What a lesion does to a block, and the blocks it can be done to: ReLU6 behind the projection, before the sum; the
 shortcut between bottlenecks away; the expansion's activation away."""

@@ -4,6 +4,8 @@ Where the paper leaves a choice open:
 
 - The bottleneck's activation acts on the projection's output after its batch norm and *before* the shortcut's sum, as
   in any convolution, norm and activation: a block adds something rectified to its input.
+- A bottleneck's interventions (`NetworkSpec.intervention`) stand around its activation in this order: gain, activation,
+  norm of its own, noise. Placed at the sum all of them act on the sum, in blocks with a shortcut, and nowhere else.
 - The shortcut between expansions is the classical residual over the narrow part: from a block's depthwise output, after
   its activation, to the next block's expanded tensor, after its activation, wherever channels and resolution agree.
 """
@@ -16,8 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from manifold_lab.activations import named
+from manifold_lab.activations import Activation, leaky_relu, named
+from manifold_lab.interventions import ChannelGain, ChannelNoise
 from manifold_lab.netspec import NetworkSpec, Stage, stages
+from manifold_lab.spec import stream_seed
 
 LINEAR = "linear"
 
@@ -47,12 +51,18 @@ class Convolution(nn.Conv2d):
 
 
 class Activate(nn.Module):
-    """An activation by name, never in place: what a hook saw stays what it was."""
+    """An activation by name, never in place: what a hook saw stays what it was.
 
-    def __init__(self, name: str):
+    Args:
+        name: `linear`, or a name of `activations`.
+        activation: that activation, where its parameters are not the usual ones.
+    """
+
+    def __init__(self, name: str, activation: Activation | None = None):
         super().__init__()
         self.name = name
-        self.function = named("identity" if name == LINEAR else name).function
+        self.activation = activation or named("identity" if name == LINEAR else name)
+        self.function = self.activation.function
 
     def forward(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Apply it."""
@@ -66,11 +76,11 @@ class Activate(nn.Module):
 class ConvNormAct(nn.Module):
     """Convolution, norm, activation."""
 
-    def __init__(self, spec: NetworkSpec, conv: Convolution, activation: str):
+    def __init__(self, spec: NetworkSpec, conv: Convolution, activation: nn.Module):
         super().__init__()
         self.conv = conv
         self.norm = make_norm(spec, conv.out_channels)
-        self.act = Activate(activation)
+        self.act = activation
 
     def forward(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch outputs high wide"]:
         """All three in a row."""
@@ -86,6 +96,19 @@ def make_norm(spec: NetworkSpec, channels: int) -> nn.Module:
     return nn.Identity()
 
 
+def make_bottleneck(spec: NetworkSpec, channels: int) -> nn.Module:
+    """What acts on a bottleneck's output: its activation, and around it what the spec's intervention adds."""
+    made, name = spec.intervention, spec.bottleneck_activation
+    activate = Activate(name, leaky_relu(made.slope) if name == "leaky_relu" else None)
+    parts: list[nn.Module] = [ChannelGain(channels, made.gain)] if made.gain != 1 else []
+    parts.append(activate)
+    if made.renormed:
+        parts.append(make_norm(spec, channels))
+    if made.noise:
+        parts.append(ChannelNoise(channels, made.noise, made.noise_shared))
+    return nn.Sequential(*parts) if len(parts) > 1 else activate
+
+
 class Block(nn.Module):
     """One block of any kind: optional 1x1 in, 3x3 in the middle, 1x1 out, and whichever shortcuts the spec gives it.
 
@@ -95,20 +118,23 @@ class Block(nn.Module):
 
     def __init__(self, spec: NetworkSpec, stage: Stage):
         super().__init__()
-        self.stage = stage
+        self.stage, self.shift = stage, spec.intervention.shift
         same, hidden = spec.padding == "tensorflow", stage.hidden
         self.expand = None
         if stage.expands:
             conv = Convolution((stage.inputs, hidden), 1)
-            self.expand = ConvNormAct(spec, conv, spec.expansion_activation)
+            self.expand = ConvNormAct(spec, conv, Activate(spec.expansion_activation))
         groups = 1 if spec.block == "classic" else hidden
         middle = Convolution((hidden, hidden), 3, stage.stride, groups, same)
-        self.depthwise = ConvNormAct(spec, middle, spec.depthwise_activation)
-        self.project = ConvNormAct(spec, Convolution((hidden, stage.outputs), 1), spec.bottleneck_activation)
+        self.depthwise = ConvNormAct(spec, middle, Activate(spec.depthwise_activation))
+        at_sum = spec.intervention.placement == "sum"
+        behind = Activate(LINEAR) if at_sum else make_bottleneck(spec, stage.outputs)
+        self.project = ConvNormAct(spec, Convolution((hidden, stage.outputs), 1), behind)
+        self.sum_act = make_bottleneck(spec, stage.outputs) if at_sum and stage.shortcut != "none" else None
         self.bridge = None
         if stage.shortcut == "projected":
             bridge = Convolution((stage.inputs, stage.outputs), 1, stage.stride)
-            self.bridge = ConvNormAct(spec, bridge, LINEAR)
+            self.bridge = ConvNormAct(spec, bridge, Activate(LINEAR))
 
     def forward(
         self,
@@ -128,8 +154,15 @@ class Block(nn.Module):
     ) -> Float[Tensor, "batch outputs high low"]:
         """Add the shortcut between bottlenecks, if there is one."""
         if self.bridge is not None:
-            return self.bridge(x) + y
-        return x + y if self.stage.shortcut == "identity" else y
+            y = self.bridge(x) + y
+        elif self.stage.shortcut == "identity":
+            y = x + y
+        return y if self.sum_act is None else self.sum_act(y)
+
+    @property
+    def bottleneck(self) -> nn.Module:
+        """The module whose input and output are what the bottleneck's activation meets and what it leaves."""
+        return self.project.act if self.sum_act is None else self.sum_act
 
 
 class Network(nn.Module):
@@ -141,12 +174,12 @@ class Network(nn.Module):
         plan = stages(spec)
         same, first = spec.padding == "tensorflow", plan[0].inputs
         stem = Convolution((spec.in_channels, first), 3, spec.stem_stride, 1, same)
-        self.stem = ConvNormAct(spec, stem, spec.outer_activation)
+        self.stem = ConvNormAct(spec, stem, Activate(spec.outer_activation))
         self.blocks = nn.ModuleList(Block(spec, stage) for stage in plan)
         features, self.last = plan[-1].outputs, None
         if spec.last_channels:
             conv = Convolution((features, spec.last_width), 1)
-            self.last, features = ConvNormAct(spec, conv, spec.outer_activation), spec.last_width
+            self.last, features = ConvNormAct(spec, conv, Activate(spec.outer_activation)), spec.last_width
         self.dropout = nn.Dropout(spec.dropout)
         self.classifier = nn.Linear(features, spec.num_classes)
 
@@ -171,13 +204,18 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
 
     The standard deviation of the classifier is 0.01; biases are 0, norms 1 and 0. Draws come from `generator`, in the
     order of the modules but for bridges, which are last: networks of equal plans start equal, whatever their shortcuts.
+    Interventions draw nothing: the seed of their noise is derived from the generator's own.
     """
-    for _, module in sorted(model.named_modules(), key=lambda named: "bridge" in named[0].split(".")):
+    for name, module in sorted(model.named_modules(), key=lambda named: "bridge" in named[0].split(".")):
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=generator)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0, 0.01, generator=generator)
             nn.init.zeros_(module.bias)
+        elif isinstance(module, Block) and module.shift:
+            nn.init.constant_(module.project.norm.get_parameter("bias"), module.shift)
+        elif isinstance(module, ChannelNoise):
+            module.seed.fill_(stream_seed(generator.initial_seed(), "noise", name))
 
 
 def build(spec: NetworkSpec, generator: torch.Generator | None = None) -> Network:

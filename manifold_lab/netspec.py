@@ -5,9 +5,11 @@
 
 import dataclasses
 import itertools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from manifold_lab.activations import ACTIVATIONS
+from manifold_lab.activations import ACTIVATIONS, LEAK
 from manifold_lab.errors import InputError, above, one_of, within
 from manifold_lab.spec import check_types
 
@@ -27,6 +29,7 @@ SHORTCUTS = ("bottleneck", "expansion", "none", "projected")
 BLOCKS = ("inverted", "classic", "separable")
 NORMS = ("batch", "group", "none")
 PADDINGS = ("symmetric", "tensorflow")
+PLACEMENTS = ("branch", "sum")
 ACTIVATED = ("bottleneck_activation", "expansion_activation", "depthwise_activation", "outer_activation")
 LIMITS: dict[str, tuple[int | float, int | float]] = {
     "width": (0.001, 10),
@@ -43,6 +46,10 @@ LIMITS: dict[str, tuple[int | float, int | float]] = {
     "stride": (1, 2),
     "blocks": (1, 100),
     "channels of a block": (1, 10**6),
+    "slope": (1e-6, 1),
+    "noise": (0, 100),
+    "gain": (1e-6, 1),
+    "shift": (-100, 100),
 }
 """Least and most of every number of a spec: far beyond the paper's, and where counting it still takes seconds."""
 
@@ -63,6 +70,41 @@ class Stage:
     expands: bool
     shortcut: str
     gives_wide: bool = False
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """What else is done to the output of every bottleneck, to separate the causes of what its activation costs.
+
+    The default does nothing: the network is then the same, bit for bit, as without this class.
+
+    Args:
+        slope: left slope of a `leaky_relu` behind the bottleneck.
+        noise: variance of the Gaussian noise added behind the activation, in training and in evaluation, as a multiple
+            of the variance of each channel.
+        noise_shared: one draw per image and channel instead of one per position.
+        gain: factor on the first half of the channels.
+        shift: initial bias of the projection's norm.
+        renormed: whether a norm of its own follows the activation.
+        placement: `branch`, before the shortcut's addition, or `sum`, behind it, in blocks that have one.
+    """
+
+    slope: int | float = LEAK
+    noise: int | float = 0.0
+    noise_shared: bool = False
+    gain: int | float = 1.0
+    shift: int | float = 0.0
+    renormed: bool = False
+    placement: str = "branch"
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their domain."""
+        check_types(self)
+        for name in ("slope", "noise", "gain", "shift"):
+            within(name, getattr(self, name), *LIMITS[name])
+        one_of("placement", self.placement, PLACEMENTS)
+        if self.noise_shared and not self.noise:
+            raise InputError("noise_shared: there is no noise to share; give noise above 0")
 
 
 @dataclass(frozen=True)
@@ -89,6 +131,7 @@ class NetworkSpec:
     padding: str = "symmetric"
     outer_activation: str = "relu6"
     """Of the stem and the last convolution, which belong to no block."""
+    intervention: Intervention = field(default_factory=Intervention)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built, naming the field and what is allowed."""
@@ -101,6 +144,7 @@ class NetworkSpec:
             raise InputError(f"dropout: {self.dropout} is not allowed; it must be at least 0 and below 1")
         self._check_rows()
         self._check_plan(stages(self))
+        self._check_intervention(stages(self))
 
     def _check_words(self) -> None:
         words = ("linear", *ACTIVATIONS)
@@ -135,6 +179,18 @@ class NetworkSpec:
             )
         self._check_shortcut(plan)
 
+    def _check_intervention(self, plan: list[Stage]) -> None:
+        made = self.intervention
+        if made.slope != LEAK and self.bottleneck_activation != "leaky_relu":
+            raise InputError(
+                f"slope: {made.slope} is not used by bottleneck_activation {self.bottleneck_activation}; "
+                "allowed with leaky_relu only"
+            )
+        if (made.shift or made.renormed) and self.norm == "none":
+            raise InputError("intervention: shift and renormed need a norm; norm is none")
+        if made.placement == "sum" and all(stage.shortcut == "none" for stage in plan):
+            raise InputError("placement: sum needs a shortcut between bottlenecks; these blocks have none")
+
     def _check_shortcut(self, plan: list[Stage]) -> None:
         if self.shortcut == "expansion" and self.block != "inverted":
             raise InputError(f"shortcut: expansion needs block inverted; {self.block} has no expansion")
@@ -146,6 +202,18 @@ class NetworkSpec:
     def last_width(self) -> int:
         """Channels of the last convolution: widened above 1.0, never narrowed."""
         return rounded(self.last_channels * max(1.0, self.width), self.round_to)
+
+
+def from_fields(fields: Mapping[str, Any]) -> NetworkSpec:
+    """The spec whose `dataclasses.asdict` went through JSON.
+
+    Raises:
+        TypeError: for fields that no spec has.
+    """
+    made = {**fields, "rows": tuple(map(tuple, fields["rows"]))}
+    if "intervention" in fields:
+        made["intervention"] = Intervention(**fields["intervention"])
+    return NetworkSpec(**made)
 
 
 def rounded(channels: int | float, multiple: int) -> int:

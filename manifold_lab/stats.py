@@ -1,7 +1,7 @@
 """From values over draws to an estimate with n and an interval that is right for the quantity."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,6 +153,85 @@ def paired(first: Mapping[int, int | float], second: Mapping[int, int | float]) 
     error = float(values.std(ddof=1)) / math.sqrt(n)
     t = abs(difference.value) / error if error else math.inf if difference.value else 0.0
     return Paired(difference, 2 * float(special.stdtr(n - 1, -t)))
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A weighted sum of group means, its interval, and the p-value of the two-sided test that it is zero."""
+
+    estimate: Estimate
+    p_value: float
+    freedom: float
+
+    def exceeds(self, bound: int | float = 0) -> bool | None:
+        """Whether the sum is above `bound`; None where its interval holds that or is nan."""
+        return self.estimate.exceeds(bound)
+
+
+def contrast(groups: Sequence[tuple[Sequence[float] | np.ndarray, float]], level: float = LEVEL) -> Contrast:
+    """A weighted sum of the means of independent groups, by Welch's test with Satterthwaite's degrees of freedom.
+
+    The variances need not be equal (Welch 1947; Satterthwaite 1946). Interval and p-value are nan where a group has
+    fewer than two values or nothing varies, so that equal values never decide.
+
+    Args:
+        groups: the values of each group and the weight of its mean: two groups with 1 and -1 give Welch's t-test.
+        level: of the interval.
+    """
+    values = [np.asarray(group, dtype=np.float64) for group, _ in groups]
+    weights = [weight for _, weight in groups]
+    n = sum(map(len, values))
+    if not all(map(len, values)):
+        return Contrast(Estimate(math.nan, math.nan, math.nan, n), math.nan, math.nan)
+    centre = float(sum(weight * group.mean() for group, weight in zip(values, weights, strict=True)))
+    unknown = Contrast(Estimate(centre, math.nan, math.nan, n), math.nan, math.nan)
+    if any(len(group) < 2 for group in values):
+        return unknown
+    parts = [weight**2 * group.var(ddof=1) / len(group) for group, weight in zip(values, weights, strict=True)]
+    total = float(sum(parts))
+    if total == 0:
+        return unknown
+    freedom = total**2 / float(sum(part**2 / (len(group) - 1) for part, group in zip(parts, values, strict=True)))
+    error = math.sqrt(total)
+    half = float(special.stdtrit(freedom, (1 + level) / 2)) * error
+    p_value = 2 * float(special.stdtr(freedom, -abs(centre) / error))
+    return Contrast(Estimate(centre, centre - half, centre + half, n), p_value, freedom)
+
+
+def squared_error(values: Sequence[float] | np.ndarray) -> float:
+    """Variance of the mean of independent values."""
+    return float(np.var(np.asarray(values, dtype=np.float64), ddof=1)) / len(values)
+
+
+def ratio(
+    numerator: float, denominator: float, covariance: Sequence[Sequence[int | float]], freedom: int | float
+) -> Estimate:
+    """A ratio of two correlated estimates with Fieller's interval (1954); nan where that is not bounded.
+
+    Args:
+        numerator: the first estimate.
+        denominator: the second one.
+        covariance: theirs, 2 x 2.
+        freedom: degrees of freedom; `n` of the result is one more.
+    """
+    value, n = numerator / denominator, round(freedom) + 1
+    (aa, ab), (_, bb) = covariance
+    square = float(special.stdtrit(freedom, (1 + LEVEL) / 2)) ** 2
+    first, third = denominator**2 - square * bb, numerator**2 - square * aa
+    second = numerator * denominator - square * ab
+    root = second**2 - first * third
+    if first <= 0 or root < 0:
+        return Estimate(value, math.nan, math.nan, n)
+    return Estimate(value, (second - math.sqrt(root)) / first, (second + math.sqrt(root)) / first, n)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """P-values adjusted for their number by Holm's method (1979, statsmodels); those that are nan stay so."""
+    from statsmodels.stats.multitest import multipletests  # noqa: PLC0415  (half a second that few callers need)
+
+    known = {name: value for name, value in p_values.items() if not math.isnan(value)}
+    adjusted = multipletests(list(known.values()), method="holm")[1] if known else []
+    return dict(p_values) | dict(zip(known, map(float, adjusted), strict=True))
 
 
 def median(values: Float[np.ndarray, " n"]) -> Estimate:

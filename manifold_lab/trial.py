@@ -5,7 +5,9 @@ or wirings differ alone, the same initial weights. Where they run (device, folde
 """
 
 import dataclasses
+import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import torch
 
 from manifold_lab import data, matching
+from manifold_lab.bottlenecks import read_bottlenecks
 from manifold_lab.data import DataOptions, ManifoldTask
 from manifold_lab.errors import DivergedError, at_least
 from manifold_lab.files import publish, text
@@ -27,6 +30,8 @@ from manifold_lab.weights import open_weights, save_weights
 
 CHECKPOINTS = 200
 """Steps between two checkpoints: about half a minute on two cores."""
+HELD_OUT, HELD_OUT_BATCH = 250, 50
+"""Validation pictures on which what bottlenecks keep is fitted, and as many others on which it is measured."""
 SHELF = "trials"
 """The folder of the trials that studies share."""
 WEIGHTS = "network.safetensors"
@@ -70,7 +75,22 @@ def measure(trial: Trial, folder: Path) -> Result:
         raise DivergedError(outcome.diverged_at, "the loss is not finite")
     if current().first:
         save_weights(network, folder / WEIGHTS)
-    return Result(_numbers(outcome), [_flat(dataclasses.asdict(row)) for row in outcome.history])
+    norms = {str(step): dict(parts) for step, parts in outcome.gradients.items()}
+    numbers = _numbers(outcome) | {"gradient_norms": norms, "bottlenecks": _bottlenecks(network, pictures)}
+    return Result(numbers, [_flat(dataclasses.asdict(row)) for row in outcome.history])
+
+
+def _bottlenecks(network: Network, pictures: data.Data) -> list[dict[str, object]]:
+    """What every bottleneck keeps: fitted on the first validation pictures, measured on as many others."""
+    number = min(HELD_OUT, pictures.size("validation") // 2)
+    if not number:
+        return []
+    size = math.gcd(number, HELD_OUT_BATCH)
+    batches = (x for x, _ in pictures.evaluation("validation", size))
+    found = read_bottlenecks(
+        network, itertools.islice(batches, number // size), itertools.islice(batches, number // size)
+    )
+    return [dataclasses.asdict(one) for one in found]
 
 
 def trained(runs: Path, key: str) -> Network:
@@ -126,7 +146,7 @@ def lines(cells: Sequence[Cell]) -> list[dict[str, str]]:
             looks = [row for row in looks if row["kind"] == EVALUATION]
         found += [_line(facts | {"kind": CURVE}, row) for row in looks]
         if cell.numbers or cell.state in (DIVERGED, FAILED):
-            last = {name: f"{value:.6g}" for name, value in cell.numbers.items()}
+            last = {name: f"{value:.6g}" for name, value in cell.numbers.items() if isinstance(value, int | float)}
             found.append(_line(facts | {"kind": FINAL, "images": facts["length"]}, last))
     return found
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from manifold_lab.errors import InputError, one_of
 from manifold_lab.files import publish
 from manifold_lab.mobilenet import Network, build, channels_last
-from manifold_lab.netspec import NetworkSpec, stages
+from manifold_lab.netspec import NetworkSpec, from_fields, stages
 from manifold_lab.spec import canonical_json
 
 URLS = {"mobilenet_v2": "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"}
@@ -156,7 +156,7 @@ def open_weights(path: str | Path) -> Network:
     try:
         with safetensors.safe_open(path, "pt") as file:
             told = json.loads((file.metadata() or {})["spec"])
-            spec = NetworkSpec(**{**told, "rows": tuple(map(tuple, told["rows"]))})
+            spec = from_fields(told)
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         raise InputError(f"weights: {path} tells no network of ours ({type(error).__name__})") from None
     return load_weights(spec, path)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from manifold_lab.activations import named
 from manifold_lab.errors import InputError
 from manifold_lab.mobilenet import LINEAR, Activate
 
@@ -61,7 +60,7 @@ FUNCTIONS: dict[Callable[..., Any], type[nn.Module]] = {
 def window(module: nn.Module) -> Window | None:
     """Which outputs of an activation are active; None for a module that is no (known) activation."""
     if isinstance(module, Activate):
-        return None if module.name == LINEAR else named(module.name).outputs
+        return None if module.name == LINEAR else module.activation.outputs
     if type(module) is nn.Hardtanh:
         return float(module.min_val), float(module.max_val)
     return WINDOWS.get(type(module).__name__)

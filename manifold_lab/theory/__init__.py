@@ -32,6 +32,7 @@ from manifold_lab.theory.injectivity import (
     is_injective,
     tukey_depth,
 )
+from manifold_lab.theory.readability import channel_r2, noise_for
 from manifold_lab.theory.reconstruction import (
     affine_r2,
     best_scale,
@@ -48,6 +49,7 @@ __all__ = [
     "affine_r2",
     "arc_cosine_kernel",
     "best_scale",
+    "channel_r2",
     "collapsed_fraction",
     "collapsed_pairs",
     "dimension_loss_of",
@@ -61,6 +63,7 @@ __all__ = [
     "inverse_stability_bounds",
     "is_injective",
     "log2_collapsed_fraction",
+    "noise_for",
     "paper_bounds",
     "pinv_error",
     "pinv_variance",

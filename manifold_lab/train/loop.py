@@ -18,7 +18,7 @@ from manifold_lab.errors import InputError, at_least
 from manifold_lab.spec import key, stream_seed
 from manifold_lab.train.checkpoint import Checkpoints, State
 from manifold_lab.train.evaluate import autocast, evaluate, laid_out
-from manifold_lab.train.optimise import MovingAverage, arithmetic, make_optimizer
+from manifold_lab.train.optimise import MovingAverage, arithmetic, gradient_norms, make_optimizer
 from manifold_lab.train.outcome import DIVERGED, EPOCH, EVALUATION, FINISHED, HistoryRow, Metrics, Outcome
 from manifold_lab.train.progress import Losses, Progress, from_state, to_state
 from manifold_lab.train.ranks import current, told
@@ -188,6 +188,8 @@ class _Run:
         loss = loss * (len(y) * self.ranks.size / recipe.batch_size)  # of parts that differ in size, averaged
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if done == 0 or evaluates(recipe, done + 1):
+            self.progress.gradients[done + 1] = gradient_norms(self.model)
         if recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.weights, recipe.clip_norm)
         self.optimizer.step()
@@ -267,6 +269,6 @@ class _Run:
             self.model.load_state_dict(self.average.state)
         self.model.eval()
         if self.progress.diverged_at is not None:
-            return Outcome(DIVERGED, history, None, None, speed, self.progress.diverged_at)
+            return Outcome(DIVERGED, history, None, None, speed, self.progress.diverged_at, self.progress.gradients)
         test = evaluate(self.model, self.data, "test", self.recipe)
-        return Outcome(FINISHED, history, history[-1].validation, test, speed)
+        return Outcome(FINISHED, history, history[-1].validation, test, speed, gradients=self.progress.gradients)

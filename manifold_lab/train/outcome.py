@@ -1,7 +1,8 @@
 """What a run was: its history row by row, and how it ended."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 FINISHED, DIVERGED = "finished", "diverged"
 EPOCH, EVALUATION = "epoch", "evaluation"
@@ -43,7 +44,8 @@ class Outcome:
     """How a run ended.
 
     A diverged run has no final metrics; `diverged_at` counts the step, from one, whose loss was not finite (or after
-    which the validation loss was not).
+    which the validation loss was not). `gradients`: by step, the norm of the loss's gradient in the weights of every
+    part of the model (`optimise.gradient_norms`).
     """
 
     status: str
@@ -52,3 +54,4 @@ class Outcome:
     test: Metrics | None
     images_per_second: float
     diverged_at: int | None = None
+    gradients: Mapping[int, Mapping[str, float]] = field(default_factory=dict)

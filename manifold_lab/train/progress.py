@@ -22,6 +22,8 @@ class Progress:
     history: list[HistoryRow] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=lambda: {EPOCH: 0.0, EVALUATION: 0.0})
     counts: dict[str, int] = field(default_factory=lambda: {EPOCH: 0, EVALUATION: 0})
+    gradients: dict[int, dict[str, float]] = field(default_factory=dict)
+    """Norm of the gradient by step and part of the model."""
 
     def take(self, losses: list[float]) -> int | None:
         """Add losses one by one, so that sums do not depend on how often one looks; the place of the first bad one."""

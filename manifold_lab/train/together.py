@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from manifold_lab.data.interface import part
+from manifold_lab.errors import InputError
 from manifold_lab.train.ranks import Ranks
 
 
@@ -27,6 +28,9 @@ def spread(model: nn.Module, ranks: Ranks, batch_size: int) -> Iterator[nn.Modul
     if ranks.size == 1:
         yield model
         return
+    whole = next((type(layer).__name__ for layer in model.modules() if getattr(layer, "whole_batch", False)), None)
+    if whole is not None:
+        raise InputError(f"processes: {whole} needs the whole batch in one process; train this network in one")
     norms = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
     dropouts = [layer for layer in model.modules() if isinstance(layer, nn.Dropout)]
     for norm in norms:

@@ -1,0 +1,324 @@
+"""Why ReLU6 in a bottleneck costs accuracy: arms that lose information without a nonlinearity, and the other way round.
+
+Paper    Sandler et al. 2018, arXiv:1801.04381, section 3.2; its rival: Lin, Memisevic, Konda 2015, arXiv:1511.02580
+Claims   section 3.2: a nonlinearity in the bottleneck costs accuracy because it destroys information
+Run      python -m experiments.ext_cause run
+Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet; one data set, one optimiser, short of
+         convergence. The rule that reads the runs was written first, on 2026-11-25 (experiments/rules/ext_cause.py);
+         five short and three long seeds of linear and relu6 were known then. Arms: leaky_relu, injective, with slopes
+         .5 and .1; Gaussian noise, linear, that leaves a normal channel as readable as leaky .5, leaky .1 and relu do,
+         also drawn once per image and channel; |u|; half of the channels times .1; relu6 behind a norm whose bias
+         starts at 2; relu6 with a norm behind it; relu6 behind the addition in blocks that have one, linear elsewhere.
+         Straight-through gradients are left out: a gradient that is not its function's cannot tell blocking from error.
+         Kept of a run: its curve, per block the measured linear R² and the share of positions with one preimage at the
+         end, gradient norms over training; weights of seeds 0 and 1 of the new arms and 5 and 6 of linear and relu6.
+         `--smoke` runs the digits
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.rules import ext_cause as rule
+from manifold_lab import ablation, contrast, plots, stats, theory, trial
+from manifold_lab.ablation import Arm
+from manifold_lab.netspec import Intervention, NetworkSpec
+from manifold_lab.plots import pick
+from manifold_lab.store import Cell
+from manifold_lab.study import Study, main
+from manifold_lab.tables import Claim, Document, Lines
+
+NAME = "ext_cause"
+COMMAND = f"python -m experiments.{NAME}"
+WIDTH = 0.35
+RULE_COMMIT = ""
+"""The commit of the rule: every run of a new arm was made by a commit that descends from it."""
+
+
+def intervened(activation: str = "linear", **fields: Any) -> Arm:
+    """The arm with this activation in the bottleneck and this intervention."""
+
+    def of(base: NetworkSpec) -> NetworkSpec:
+        return dataclasses.replace(base, bottleneck_activation=activation, intervention=Intervention(**fields))
+
+    return of
+
+
+def noise(slope: float, **fields: Any) -> Arm:
+    """The linear arm with the noise that leaves a normal channel as readable as a leaky_relu of this slope does."""
+    return intervened(noise=round(theory.noise_for(theory.channel_r2(slope)), 6), **fields)
+
+
+ENDS = {"linear": intervened(), "relu6": intervened("relu6")}
+LEAKY = {
+    "leaky_0.5": intervened("leaky_relu", slope=0.5),
+    "leaky_0.1": intervened("leaky_relu", slope=0.1),
+}
+NOISE = {"noise_0.961": noise(0.5), "noise_0.804": noise(0.1), "noise_0.734": noise(0.0)}
+CONTROLS = {
+    "half_gain": intervened(gain=0.1),
+    "renormed": intervened("relu6", renormed=True),
+    "noise_0.734_shared": noise(0.0, noise_shared=True),
+    "abs": intervened("abs"),
+    "shift": intervened("relu6", shift=2.0),
+    "after_sum": intervened("relu6", placement="sum"),
+}
+ARMS = ENDS | LEAKY | NOISE | CONTROLS
+DECIDING = ("linear", "relu6", "leaky_0.1", "noise_0.734")
+FIRST = (*DECIDING, "half_gain", "renormed")
+SEEDS, MORE_SEEDS = 5, 8
+RATE, OTHER_RATES, RATE_SEEDS = 0.1, (0.05, 0.025, 0.2), 3
+BEST_RATES: Mapping[str, float] = MappingProxyType({})
+"""The learning rate of each deciding arm that was best on validation; empty until those runs are finished."""
+FRESH = range(100, 105)
+"""Seeds of the runs at the best rates, none of which chose them."""
+BEST = "best"
+LOOKS = {
+    "linear": ("#0072B2", "o"), "relu6": ("#D55E00", "s"),
+    "leaky_0.5": ("#CC79A7", "v"), "leaky_0.1": ("#CC79A7", "D"),
+    "noise_0.961": ("#009E73", "v"), "noise_0.804": ("#009E73", "D"), "noise_0.734": ("#009E73", "s"),
+    "noise_0.734_shared": ("#009E73", "P"), "half_gain": ("0.45", "^"), "renormed": ("#E69F00", "s"),
+    "abs": ("0.45", "X"), "shift": ("#E69F00", "<"), "after_sum": ("#E69F00", ">"),
+}  # fmt: skip
+FAMILIES = {
+    "no information lost: leaky": ("linear", "leaky_0.5", "leaky_0.1"),
+    "linear: noise": ("linear", *NOISE),
+}
+CONTRAST = contrast.Contrast(LOOKS, "learning rate")
+
+
+def grid(smoke: bool) -> tuple[trial.Trial, ...]:
+    """In the order of what decides: five seeds of every arm, three more of both families, long runs, learning rates."""
+    if smoke:
+        return ablation.trials(ARMS, {f"{ablation.SMOKE.recipe.learning_rate:g}": ablation.SMOKE})
+    rest = [arm for arm in ARMS if arm not in FIRST]
+    found = runs(FIRST, range(SEEDS)) + runs(rest, range(SEEDS))
+    found += runs((*ENDS, *LEAKY, *NOISE), range(SEEDS, MORE_SEEDS))
+    found += runs(DECIDING, range(SEEDS), length=ablation.LONG)
+    found += [run for rate in OTHER_RATES for run in runs(DECIDING, range(RATE_SEEDS), rate=rate)]
+    for arm, best in BEST_RATES.items():
+        for rate in dict.fromkeys((best, BEST_RATES["relu6"])):
+            group = BEST if rate == best else f"{rate:g}"
+            found += runs((arm,), FRESH, rate=rate, group=group)
+    return tuple(found)
+
+
+def runs(
+    arms: Iterable[str], seeds: Iterable[int], length: int = ablation.SHORT, rate: float = RATE, group: str = ""
+) -> list[trial.Trial]:
+    """Some arms, seeds outermost; a group is a learning rate."""
+    base = ablation.cifar(WIDTH)
+    recipe = dataclasses.replace(base.recipe, images=length, learning_rate=rate)
+    return [
+        trial.Trial(ARMS[arm](base.network), recipe, base.data, seed, arm=arm, group=group or f"{rate:g}")
+        for seed in seeds
+        for arm in arms
+    ]
+
+
+KEPT, GRADIENT = "bottleneck", "gradient"
+EXTRA = ("block", "linear_r2", "one_preimage", "active", "gradient_norm")
+
+
+def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """The lines of every training, then one per run and block, and one per run, block and look at the gradients."""
+    found = [line | dict.fromkeys(EXTRA, "") for line in trial.lines(cells)]
+    blank = dict.fromkeys((*trial.COLUMNS, *EXTRA), "")
+    for cell in cells:
+        of = {"arm": cell.spec.arm, "group": cell.spec.group, "data": cell.spec.data, "seed": str(cell.spec.seed)}
+        line = blank | of | {"length": str(cell.spec.recipe.images), "state": cell.state}
+        for one in cell.numbers.get("bottlenecks", ()):
+            told = {name: "" if value is None else f"{value:.5g}" for name, value in one.items()}
+            found.append(line | {"kind": KEPT} | told)
+        norms = cell.numbers.get("gradient_norms", {})
+        steps = sorted(norms, key=int)
+        for step in dict.fromkeys(steps[place] for place in (0, len(steps) // 2, -1) if steps):
+            images = str(int(step) * cell.spec.recipe.batch_size)
+            look = line | {"kind": GRADIENT, "images": images}
+            blocks = {name.removeprefix("blocks."): norm for name, norm in norms[step].items() if "blocks." in name}
+            found += [look | {"block": block, "gradient_norm": f"{norm:.5g}"} for block, norm in blocks.items()]
+    return found
+
+
+def accuracies(lines: Lines, group: str, length: str) -> dict[str, list[float]]:
+    """Test accuracies in percent by arm; a diverged run counts as guessing."""
+    chosen = pick(lines, kind=trial.FINAL, group=group, length=length)
+    found: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    for line in chosen:
+        if line["state"] == "diverged":
+            found[line["arm"]].append(contrast.POINTS / 10)
+        elif line["state"] == "done":
+            found[line["arm"]].append(contrast.POINTS * float(line["test_accuracy"]))
+    return {arm: values for arm, values in found.items() if values}
+
+
+def readabilities(lines: Lines, arm: str, group: str, length: str) -> list[float]:
+    """The measured linear R² of every run, mean over its bottlenecks."""
+    mine = pick(lines, kind=KEPT, arm=arm, group=group, length=length)
+    by_seed: dict[str, list[float]] = {}
+    for line in mine:
+        if line["linear_r2"]:
+            by_seed.setdefault(line["seed"], []).append(float(line["linear_r2"]))
+    return [float(np.mean(values)) for values in by_seed.values()]
+
+
+def findings(lines: Lines, length: str, group: str = f"{RATE:g}") -> rule.Findings:
+    """What the rule reads."""
+    mine = accuracies(lines, group, length)
+    judged = rule.outcomes(mine)
+    told = {arm: judged[arm].verdict if arm in judged else rule.UNDECIDED for arm in ARMS}
+    return rule.Findings(
+        told["leaky_0.1"], told["noise_0.734"], told["half_gain"], told["renormed"], rule.one_curve(mine),
+        rule.tuning(accuracies(lines, BEST, length), mine),
+    )  # fmt: skip
+
+
+def answer(lines: Lines) -> str:
+    """The reading of the long trainings where they are all there, else of the short ones, which is said."""
+    *_, longest = contrast.lengths(lines, f"{RATE:g}") if pick(lines, group=f"{RATE:g}") else [""]
+    enough = all(len(accuracies(lines, f"{RATE:g}", longest).get(arm, ())) >= rule.FEWEST for arm in DECIDING)
+    length = longest if enough else (contrast.lengths(lines, contrast.groups(lines)[0]))[0]
+    many = f"{int(length):,} images"
+    return f"{rule.reading(findings(lines, length))} (trainings of {many})"
+
+
+EXPECTED = {
+    "leaky_0.1": ("a nonlinearity that loses no information costs little: leaky .1 is with linear", rule.WITH_LINEAR),
+    "noise_0.734": (
+        "information lost without a nonlinearity costs as ReLU6 does: noise is with relu6",
+        rule.WITH_RELU6,
+    ),
+    "half_gain": (
+        "attenuated gradients that lose nothing cost little: half of the channels times .1",
+        rule.WITH_LINEAR,
+    ),
+    "renormed": ("a norm behind ReLU6 does not bring back what was lost: it stays with relu6", rule.WITH_RELU6),
+}
+"""What the argument that information loss is the cause expects of an arm, in words and as an outcome of the rule."""
+
+
+def claims(lines: Lines) -> list[Claim]:
+    """What the paper's argument expects of each arm, at every length, by the rule."""
+    found = []
+    for length in contrast.lengths(lines, contrast.groups(lines)[0]):
+        judged = rule.outcomes(accuracies(lines, contrast.groups(lines)[0], length))
+        for arm, (says, like) in EXPECTED.items():
+            found.append(claim(says, like, judged.get(arm), f"{arm}, {contrast.unique(lines, 'data')[0]}, {length}"))
+    return found
+
+
+def claim(says: str, like: str, found: rule.ArmOutcome | None, where: str) -> Claim:
+    """One arm's verdict as a claim: below ReLU6 costs as much as ReLU6, and more."""
+    outcome = found.verdict if found else rule.UNDECIDED
+    outcome = rule.WITH_RELU6 if outcome == rule.BELOW_RELU6 else outcome
+    holds = None if outcome == rule.UNDECIDED else outcome == like
+    measure = f"points of test accuracy above the midpoint of linear and relu6; {where} images"
+    estimate = found.distance.estimate if found else stats.NO_RUNS
+    return Claim("Section 3.2 (cause)", says, measure, estimate, stats.verdict(holds), COMMAND)
+
+
+HEAD = {
+    "group": "learning rate", "length": "images seen", "arm": "arm", "n": "runs", "accuracy": "test accuracy, %",
+    "interval": "95 % interval", "r2": "linear R²", "verdict": "verdict", "p": "p (Holm)", "share": "share of the gap",
+}  # fmt: skip
+
+
+def document(lines: Lines) -> Document:
+    """Every arm at every learning rate and length: accuracy, measured R², verdict and share of the gap."""
+    shown = []
+    for group in contrast.groups(lines):
+        for length in contrast.lengths(lines, group):
+            mine = accuracies(lines, group, length)
+            judged = rule.outcomes(mine)
+            shown += [row(lines, arm, (group, length), (values, judged.get(arm))) for arm, values in mine.items()]
+    return Document("Why ReLU6 in a bottleneck costs accuracy: every arm of the intervention.", HEAD, shown)
+
+
+def row(
+    lines: Lines, arm: str, place: tuple[str, str], found: tuple[Sequence[float], rule.ArmOutcome | None]
+) -> dict[str, str]:
+    """One line of the table."""
+    values, judged = found
+    level, r2 = stats.mean(np.array(values)), readabilities(lines, arm, *place)
+    share = judged.share if judged else None
+    return {
+        "group": place[0], "length": place[1], "arm": arm, "n": str(len(values)), "accuracy": f"{level.value:.2f}",
+        "interval": "" if np.isnan(level.low) else f"{level.low:.2f} to {level.high:.2f}",
+        "r2": f"{np.mean(r2):.3f}" if r2 else "", "verdict": judged.verdict if judged else "",
+        "p": "" if judged is None or np.isnan(judged.p_value) else f"{judged.p_value:.2g}",
+        "share": f"{share.value:.2f} ({share.low:.2f} to {share.high:.2f})" if share else "",
+    }  # fmt: skip
+
+
+def figure(lines: Lines) -> Figure:
+    """Accuracy lost against measured linear R², curves, and learning rates; the reading is the title."""
+    group = contrast.groups(lines)[0] if pick(lines, group=f"{RATE:g}") == [] else f"{RATE:g}"
+    length = contrast.lengths(lines, group)[0]
+    with plots.style("cvpr2024"):
+        found = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.9), layout="constrained")
+        axes = found.subplots(1, 3, width_ratios=(1.3, 1, 0.9))
+        draw_dose(axes[0], lines, group, length)
+        draw_training(axes[1], lines, group)
+        draw_rates(axes[2], lines, length)
+        found.suptitle(answer(lines), size="small")
+        handles, labels = axes[0].get_legend_handles_labels()
+        found.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False)
+        return plots.laid_out(found)
+
+
+def draw_dose(ax: Axes, lines: Lines, group: str, length: str) -> None:
+    """Accuracy lost against what stays linearly readable: one line per family, controls as single marks."""
+    mine = accuracies(lines, group, length)
+    at: dict[str, tuple[float, float]] = {}
+    for arm, values in mine.items():
+        r2 = readabilities(lines, arm, group, length)
+        lost = stats.contrast([(mine.get("linear", ()), 1.0), (values, -1.0)]).estimate
+        if r2 and "linear" in mine:
+            at[arm] = (float(np.mean(r2)), lost.value)
+            plots.draw_point(ax, (at[arm][0], lost), LOOKS[arm], label=f"{arm} ({len(values)})")
+    for arms in FAMILIES.values():
+        line = [at[arm] for arm in arms if arm in at]
+        ax.plot(*zip(*line, strict=True), color=LOOKS[arms[-1]][0], lw=0.7) if line else None
+    ax.axhline(0, color="0.5", lw=0.6)
+    ax.set(xlabel="measured linear R² (mean over bottlenecks)", ylabel="test accuracy lost, points")
+    ax.set_title(f"a  {int(length):,} images (n)", loc="left")
+
+
+def draw_training(ax: Axes, lines: Lines, group: str) -> None:
+    """Validation accuracy over the longest training."""
+    curves = pick(lines, kind=trial.CURVE, group=group)
+    length = contrast.lengths(curves, group)[-1]
+    for arm in DECIDING:
+        one = pick(curves, arm=arm, length=length)
+        if one:
+            contrast.draw_curve(ax, one, {"color": LOOKS[arm][0], "label": arm, "ls": "-"})
+    ax.set(xlabel="images seen, thousands", ylabel="validation accuracy, %")
+    ax.set_title(f"b  {int(length):,} images", loc="left")
+
+
+def draw_rates(ax: Axes, lines: Lines, length: str) -> None:
+    """Test accuracy against the learning rate, of the arms that decide."""
+    rates = contrast.numbers(contrast.groups(lines))
+    for arm in DECIDING:
+        for rate in rates:
+            values = accuracies(lines, rate, length).get(arm)
+            if values:
+                plots.draw_point(ax, (float(rate), stats.mean(np.array(values))), LOOKS[arm])
+    ax.set(xscale="log", xlabel="learning rate", ylabel="test accuracy, %")
+    ax.set_xticks([float(rate) for rate in rates], rates)
+    ax.minorticks_off()
+    ax.set_title("c  learning rates", loc="left")
+
+
+STUDY = Study(NAME, __doc__, grid, trial.measure, rows, figure, claims, document, trial.SHELF)
+
+
+if __name__ == "__main__":
+    sys.exit(main(STUDY))

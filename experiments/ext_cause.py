@@ -38,7 +38,7 @@ from manifold_lab.tables import Claim, Document, Lines
 NAME = "ext_cause"
 COMMAND = f"python -m experiments.{NAME}"
 WIDTH = 0.35
-RULE_COMMIT = ""
+RULE_COMMIT = "437dd29a3ad6d5f121fcde36d9ce30187f94de3e"
 """The commit of the rule: every run of a new arm was made by a commit that descends from it."""
 
 

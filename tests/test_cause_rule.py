@@ -1,12 +1,20 @@
 import itertools
+import json
+import re
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
 
+from experiments import ext_cause
 from experiments.rules import ext_cause as rule
 from manifold_lab import stats
+from manifold_lab.spec import key
+
+ROOT = Path(__file__).parent.parent
 
 
 def runs(means: dict[str, float], n: int = 8, spread: float = 1.0, seed: int = 0) -> dict[str, list[float]]:
@@ -122,3 +130,24 @@ def test_the_reading_is_total_and_says_what_the_issue_of_causes_is() -> None:
     low, high = rule.WITH_RELU6, rule.WITH_LINEAR
     assert rule.COLLAPSE in rule.reading(rule.Findings(high, rule.BELOW_RELU6))
     assert rule.NOT_INFORMATION in rule.reading(rule.Findings(low, high))
+
+
+def test_every_run_of_a_new_arm_was_made_after_the_rule() -> None:
+    seen = {key(spec) for arms in (ext_cause.ENDS,) for spec in ext_cause.grid(smoke=False) if spec.arm in arms}
+    new = {key(spec) for spec in ext_cause.grid(smoke=False)} - seen
+    records = [
+        json.loads(path.read_text()) for path in ROOT.glob("runs/trials/*/result.json") if path.parent.name in new
+    ]
+    for commit in {record["provenance"]["commit"] for record in records}:
+        command = ["git", "merge-base", "--is-ancestor", ext_cause.RULE_COMMIT, commit]
+        assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0, commit
+
+
+def test_the_rule_has_not_changed_since() -> None:
+    command = ["git", "show", f"{ext_cause.RULE_COMMIT}:experiments/rules/ext_cause.py"]
+    then = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert without_imports(then) == without_imports(Path(rule.__file__).read_text())
+
+
+def without_imports(source: str) -> str:
+    return "\n".join(line for line in source.splitlines() if not re.match(r"(from|import) ", line))

@@ -22,14 +22,15 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from manifold_lab import ablation, jobs, matching, store, study, sweep
-from manifold_lab.doors import enter
-from manifold_lab.files import publish, text
-from manifold_lab.matching import at_madds, madds
-from manifold_lab.mobilenet import build
-from manifold_lab.netspec import V2, NetworkSpec
-from manifold_lab.spec import key
-from manifold_lab.store import Cell, Result
+from manifold_lab.core.cli import enter
+from manifold_lab.core.config import key
+from manifold_lab.core.files import publish, text
+from manifold_lab.models import matching
+from manifold_lab.models.matching import at_madds, madds
+from manifold_lab.models.mobilenet import build
+from manifold_lab.models.specs import V2, NetworkSpec
+from manifold_lab.sweeps import ablation, runner, store, study, submissions
+from manifold_lab.sweeps.store import Cell, Result
 
 PAGE = Path("docs/cluster.md")
 PICTURES, EPOCHS, SEEDS, GPUS = 1_281_167, 300, 5, 8
@@ -109,7 +110,7 @@ def simulation(cells: int) -> list[dict[str, str]]:
         found = [_timed(made, "plan", "all absent")]
         began = time.perf_counter()
         tasks = [((key(spec), 0),) for spec in grid]
-        arrays = [jobs.announce(runs, "simulated", part, 100) for part in sweep.batched(tasks, 1001)]
+        arrays = [submissions.announce(runs, "simulated", part, 100) for part in runner.batched(tasks, 1001)]
         found.append(_row(f"{len(arrays)} arrays written down", "submission", time.perf_counter() - began))
         with _fake_queue(arrays):
             found.append(_timed(made, "status", "all queued"))
@@ -120,7 +121,7 @@ def simulation(cells: int) -> list[dict[str, str]]:
         _finish(runs, grid[cells // 2 :])
         found.append(_row("half of the results written", "fake launcher", time.perf_counter() - began))
         for submission in arrays:
-            (submission.folder / jobs.OPEN).replace(submission.folder / jobs.ENDED)
+            (submission.folder / submissions.OPEN).replace(submission.folder / submissions.ENDED)
         found += [_timed(made, "status", "all done"), _timed(made, "publish", "all done")]
     return found
 
@@ -133,7 +134,7 @@ def _finish(runs: Path, specs: Iterable[Simulated]) -> None:
 
 
 @contextlib.contextmanager
-def _fake_queue(arrays: Sequence[jobs.Submission]) -> Iterator[None]:
+def _fake_queue(arrays: Sequence[submissions.Submission]) -> Iterator[None]:
     """A squeue that tells of every task as waiting."""
     lines = (f"{array.name}|{task}|PENDING||Priority|1_{task}" for array in arrays for task in range(len(array.tasks)))
     Path("queue").write_text("\n".join(lines) + "\n")

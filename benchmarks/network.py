@@ -25,15 +25,15 @@ from torch import Tensor, nn
 
 from benchmarks import turns
 from benchmarks.turns import Turn
-from manifold_lab import tables
-from manifold_lab.allocator import keep_memory
-from manifold_lab.doors import enter
-from manifold_lab.errors import InputError
-from manifold_lab.files import check_folder, publish, text
-from manifold_lab.inference import compiled, folded
-from manifold_lab.mobilenet import build, initialise
-from manifold_lab.netspec import V2, NetworkSpec
-from manifold_lab.spec import stream
+from manifold_lab.core.cli import enter
+from manifold_lab.core.config import stream
+from manifold_lab.core.errors import InputError
+from manifold_lab.core.files import check_folder, publish, text
+from manifold_lab.models.fold import compiled, folded
+from manifold_lab.models.mobilenet import build, initialise
+from manifold_lab.models.specs import V2, NetworkSpec
+from manifold_lab.report import tables
+from manifold_lab.training.allocator import keep_memory
 
 CASES = {(224, 8): (1.0, 0.35), (32, 128): (1.0, 0.35)}
 """(resolution, batch) -> widths. At 32 every stem has stride 1, as the common CIFAR code sets it."""

@@ -25,14 +25,14 @@ from torch import Tensor, nn
 
 from benchmarks import turns
 from benchmarks.turns import Turn
-from manifold_lab import tables
-from manifold_lab.doors import enter
-from manifold_lab.errors import InputError
-from manifold_lab.files import check_folder, publish, text
-from manifold_lab.layerwise import Probe
-from manifold_lab.mobilenet import Activate, build
-from manifold_lab.netspec import V2
-from manifold_lab.spec import stream
+from manifold_lab.core.cli import enter
+from manifold_lab.core.config import stream
+from manifold_lab.core.errors import InputError
+from manifold_lab.core.files import check_folder, publish, text
+from manifold_lab.models.mobilenet import Activate, build
+from manifold_lab.models.specs import V2
+from manifold_lab.probe import Probe
+from manifold_lab.report import tables
 
 PLAIN, COUNTS, BOTH, STORED, DELVE = "plain forward", "active", "active and covariance", "stored as numpy", "delve"
 MEASURES = {COUNTS: ("active",), BOTH: ("active", "spectrum")}

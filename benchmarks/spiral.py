@@ -19,14 +19,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from manifold_lab import embeddings, manifolds, tables
-from manifold_lab.cones import Cones, plane_curve, reconstruct
-from manifold_lab.doors import enter
-from manifold_lab.embeddings import Embedding
-from manifold_lab.files import publish, text
-from manifold_lab.manifolds import ManifoldSpec
-from manifold_lab.spec import stream
-from manifold_lab.survey import DTYPES, PAPER_DIMS
+from manifold_lab.core.cli import enter
+from manifold_lab.core.config import stream
+from manifold_lab.core.files import publish, text
+from manifold_lab.random_layer import embeddings, manifolds
+from manifold_lab.random_layer.embeddings import Embedding
+from manifold_lab.random_layer.manifolds import ManifoldSpec
+from manifold_lab.random_layer.monte_carlo import DTYPES, PAPER_DIMS
+from manifold_lab.random_layer.planar_exact import Cones, plane_curve, reconstruct
+from manifold_lab.report import tables
 
 COLUMNS = (
     "dim", "dtype", "work", "draws", "points", "rounds", "peer_seconds", "ours_seconds", "ratio", "share_of_bandwidth",

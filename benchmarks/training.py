@@ -29,16 +29,17 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from benchmarks import turns
 from benchmarks.turns import Turn
-from manifold_lab import ablation, sweep, tables, trial
-from manifold_lab.allocator import keep_memory
+from manifold_lab.core.cli import enter
+from manifold_lab.core.config import key, stream
+from manifold_lab.core.errors import InputError, at_least
+from manifold_lab.core.files import check_folder, publish, text
 from manifold_lab.data import InMemory, load
-from manifold_lab.doors import enter
-from manifold_lab.errors import InputError, at_least
-from manifold_lab.files import check_folder, publish, text
-from manifold_lab.mobilenet import build
-from manifold_lab.spec import key, stream
-from manifold_lab.store import DONE, Cell
-from manifold_lab.train import PRESETS, Bookkeeping, train
+from manifold_lab.models.mobilenet import build
+from manifold_lab.report import tables
+from manifold_lab.sweeps import ablation, runner, training_run
+from manifold_lab.sweeps.store import DONE, Cell
+from manifold_lab.training import PRESETS, Bookkeeping, train
+from manifold_lab.training.allocator import keep_memory
 
 WORKERS = 2
 SMALL = 8
@@ -172,11 +173,11 @@ def bookkeeping(folder: Path) -> float:
     load("digits")
     steps = round(ablation.SHORT / RECIPE.batch_size)
     small = dataclasses.replace(RECIPE, batch_size=SMALL, images=SMALL * steps, learning_rate=1e-3)
-    spec = trial.Trial(dataclasses.replace(NETWORK, resolution=8, in_channels=1), small, "digits")
+    spec = training_run.Trial(dataclasses.replace(NETWORK, resolution=8, in_channels=1), small, "digits")
     keep_memory()
     with tempfile.TemporaryDirectory(prefix=".cell-", dir=folder) as runs:
         began = time.perf_counter()
-        ended = sweep.run_cell(sweep.Work(trial.measure), Cell(spec, Path(runs) / key(spec)))
+        ended = runner.run_cell(runner.Work(training_run.measure), Cell(spec, Path(runs) / key(spec)))
         spent = time.perf_counter() - began
     if ended.state != DONE:
         raise InputError(f"the cell did not end: {ended.note}")

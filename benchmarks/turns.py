@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from manifold_lab import stats
-from manifold_lab.errors import InputError, at_least
+from manifold_lab.core import statistics
+from manifold_lab.core.errors import InputError, at_least
 
 Turn = Callable[[int | float], float]
 """From the length of a turn (seconds, or pictures) to what it measured, such as pictures per second."""
@@ -83,6 +83,6 @@ def rates(contestants: Mapping[str, Contestant], length: int | float, rounds: in
 
 def ratio(ours: Sequence[float], peer: Sequence[float]) -> dict[str, str]:
     """Ours over the peer, round by round, and under which torch on how many threads."""
-    found = stats.median(np.array(ours) / np.array(peer))
+    found = statistics.median(np.array(ours) / np.array(peer))
     numbers = (f"{value:.3g}" for value in (found.value, found.low, found.high))
     return dict(zip(RATIO, (*numbers, str(found.n), str(torch.get_num_threads()), torch.__version__), strict=True))

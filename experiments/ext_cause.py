@@ -21,19 +21,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.drawing import ext_cause as drawing
 from experiments.rules import ext_cause as rule
-from manifold_lab import ablation, contrast, plots, stats, theory, trial
-from manifold_lab.ablation import Arm
-from manifold_lab.netspec import Intervention, NetworkSpec
-from manifold_lab.plots import pick
-from manifold_lab.store import Cell
-from manifold_lab.study import Study, main
-from manifold_lab.tables import Claim, Document, Lines
+from manifold_lab import theory
+from manifold_lab.core import statistics
+from manifold_lab.models.specs import Intervention, NetworkSpec
+from manifold_lab.report import plots
+from manifold_lab.report.plots import pick
+from manifold_lab.report.tables import Claim, Document, Lines
+from manifold_lab.sweeps import ablation, comparison, training_run
+from manifold_lab.sweeps.ablation import Arm
+from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.study import Study, main
 
 NAME = "ext_cause"
 COMMAND = f"python -m experiments.{NAME}"
@@ -80,7 +82,7 @@ BEST_RATES: Mapping[str, float] = MappingProxyType({})
 FRESH = range(100, 105)
 """Seeds of the runs at the best rates, none of which chose them."""
 BEST = "best"
-LOOKS = {
+STYLES = {
     "linear": ("#0072B2", "o"), "relu6": ("#D55E00", "s"),
     "leaky_0.5": ("#CC79A7", "v"), "leaky_0.1": ("#CC79A7", "D"),
     "noise_0.961": ("#009E73", "v"), "noise_0.804": ("#009E73", "D"), "noise_0.734": ("#009E73", "s"),
@@ -91,10 +93,10 @@ FAMILIES = {
     "no information lost: leaky": ("linear", "leaky_0.5", "leaky_0.1"),
     "linear: noise": ("linear", *NOISE),
 }
-CONTRAST = contrast.Contrast(LOOKS, "learning rate")
+CONTRAST = comparison.Contrast(STYLES, "learning rate")
 
 
-def grid(smoke: bool) -> tuple[trial.Trial, ...]:
+def grid(smoke: bool) -> tuple[training_run.Trial, ...]:
     """In the order of what decides: five seeds of every arm, three more of both families, long runs, learning rates."""
     if smoke:
         return ablation.trials(ARMS, {f"{ablation.SMOKE.recipe.learning_rate:g}": ablation.SMOKE})
@@ -112,12 +114,12 @@ def grid(smoke: bool) -> tuple[trial.Trial, ...]:
 
 def runs(
     arms: Iterable[str], seeds: Iterable[int], length: int = ablation.SHORT, rate: float = RATE, group: str = ""
-) -> list[trial.Trial]:
+) -> list[training_run.Trial]:
     """Some arms, seeds outermost; a group is a learning rate."""
     base = ablation.cifar(WIDTH)
     recipe = dataclasses.replace(base.recipe, images=length, learning_rate=rate)
     return [
-        trial.Trial(ARMS[arm](base.network), recipe, base.data, seed, arm=arm, group=group or f"{rate:g}")
+        training_run.Trial(ARMS[arm](base.network), recipe, base.data, seed, arm=arm, group=group or f"{rate:g}")
         for seed in seeds
         for arm in arms
     ]
@@ -129,8 +131,8 @@ EXTRA = ("block", "linear_r2", "one_preimage", "active", "gradient_norm")
 
 def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
     """The lines of every training, then one per run and block, and one per run, block and look at the gradients."""
-    found = [line | dict.fromkeys(EXTRA, "") for line in trial.lines(cells)]
-    blank = dict.fromkeys((*trial.COLUMNS, *EXTRA), "")
+    found = [line | dict.fromkeys(EXTRA, "") for line in training_run.lines(cells)]
+    blank = dict.fromkeys((*training_run.COLUMNS, *EXTRA), "")
     for cell in cells:
         of = {"arm": cell.spec.arm, "group": cell.spec.group, "data": cell.spec.data, "seed": str(cell.spec.seed)}
         line = blank | of | {"length": str(cell.spec.recipe.images), "state": cell.state}
@@ -149,13 +151,13 @@ def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
 
 def accuracies(lines: Lines, group: str, length: str) -> dict[str, list[float]]:
     """Test accuracies in percent by arm; a diverged run counts as guessing."""
-    chosen = pick(lines, kind=trial.FINAL, group=group, length=length)
+    chosen = pick(lines, kind=training_run.FINAL, group=group, length=length)
     found: dict[str, list[float]] = {arm: [] for arm in ARMS}
     for line in chosen:
         if line["state"] == "diverged":
-            found[line["arm"]].append(contrast.POINTS / 10)
+            found[line["arm"]].append(comparison.POINTS / 10)
         elif line["state"] == "done":
-            found[line["arm"]].append(contrast.POINTS * float(line["test_accuracy"]))
+            found[line["arm"]].append(comparison.POINTS * float(line["test_accuracy"]))
     return {arm: values for arm, values in found.items() if values}
 
 
@@ -182,11 +184,11 @@ def findings(lines: Lines, length: str, group: str = f"{RATE:g}") -> rule.Findin
 
 def answer(lines: Lines) -> str:
     """The reading of the long trainings where they are all there, else of the short ones, which is said."""
-    *_, longest = contrast.lengths(lines, f"{RATE:g}") if pick(lines, group=f"{RATE:g}") else [""]
-    enough = all(len(accuracies(lines, f"{RATE:g}", longest).get(arm, ())) >= rule.FEWEST for arm in DECIDING)
-    length = longest if enough else (contrast.lengths(lines, contrast.groups(lines)[0]))[0]
-    many = f"{int(length):,} images"
-    return f"{rule.reading(findings(lines, length))} (trainings of {many})"
+    shortest, *longer = comparison.lengths(lines, f"{RATE:g}")
+    runs_of = [accuracies(lines, f"{RATE:g}", length) for length in longer]
+    enough = [all(len(runs.get(arm, ())) >= rule.FEWEST for arm in DECIDING) for runs in runs_of]
+    length = longer[-1] if enough and enough[-1] else shortest
+    return f"{rule.reading(findings(lines, length))} (trainings of {int(length):,} images)"
 
 
 EXPECTED = {
@@ -207,10 +209,10 @@ EXPECTED = {
 def claims(lines: Lines) -> list[Claim]:
     """What the paper's argument expects of each arm, at every length, by the rule."""
     found = []
-    for length in contrast.lengths(lines, contrast.groups(lines)[0]):
-        judged = rule.outcomes(accuracies(lines, contrast.groups(lines)[0], length))
+    for length in comparison.lengths(lines, f"{RATE:g}"):
+        judged = rule.outcomes(accuracies(lines, f"{RATE:g}", length))
         for arm, (says, like) in EXPECTED.items():
-            found.append(claim(says, like, judged.get(arm), f"{arm}, {contrast.unique(lines, 'data')[0]}, {length}"))
+            found.append(claim(says, like, judged.get(arm), f"{arm}, {comparison.unique(lines, 'data')[0]}, {length}"))
     return found
 
 
@@ -220,8 +222,8 @@ def claim(says: str, like: str, found: rule.ArmOutcome | None, where: str) -> Cl
     outcome = rule.WITH_RELU6 if outcome == rule.BELOW_RELU6 else outcome
     holds = None if outcome == rule.UNDECIDED else outcome == like
     measure = f"points of test accuracy above the midpoint of linear and relu6; {where} images"
-    estimate = found.distance.estimate if found else stats.NO_RUNS
-    return Claim("Section 3.2 (cause)", says, measure, estimate, stats.verdict(holds), COMMAND)
+    estimate = found.distance.estimate if found else statistics.NO_RUNS
+    return Claim("Section 3.2 (cause)", says, measure, estimate, statistics.verdict(holds), COMMAND)
 
 
 HEAD = {
@@ -233,8 +235,8 @@ HEAD = {
 def document(lines: Lines) -> Document:
     """Every arm at every learning rate and length: accuracy, measured R², verdict and share of the gap."""
     shown = []
-    for group in contrast.groups(lines):
-        for length in contrast.lengths(lines, group):
+    for group in comparison.groups(lines):
+        for length in comparison.lengths(lines, group):
             mine = accuracies(lines, group, length)
             judged = rule.outcomes(mine)
             shown += [row(lines, arm, (group, length), (values, judged.get(arm))) for arm, values in mine.items()]
@@ -246,7 +248,7 @@ def row(
 ) -> dict[str, str]:
     """One line of the table."""
     values, judged = found
-    level, r2 = stats.mean(np.array(values)), readabilities(lines, arm, *place)
+    level, r2 = statistics.mean(np.array(values)), readabilities(lines, arm, *place)
     share = judged.share if judged else None
     return {
         "group": place[0], "length": place[1], "arm": arm, "n": str(len(values)), "accuracy": f"{level.value:.2f}",
@@ -259,65 +261,19 @@ def row(
 
 def figure(lines: Lines) -> Figure:
     """Accuracy lost against measured linear R², curves, and learning rates; the reading is the title."""
-    group = contrast.groups(lines)[0] if pick(lines, group=f"{RATE:g}") == [] else f"{RATE:g}"
-    length = contrast.lengths(lines, group)[0]
-    with plots.style("cvpr2024"):
-        found = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.9), layout="constrained")
-        axes = found.subplots(1, 3, width_ratios=(1.3, 1, 0.9))
-        draw_dose(axes[0], lines, group, length)
-        draw_training(axes[1], lines, group)
-        draw_rates(axes[2], lines, length)
-        found.suptitle(answer(lines), size="small")
-        handles, labels = axes[0].get_legend_handles_labels()
-        found.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False)
-        return plots.laid_out(found)
+    group = f"{RATE:g}"
+    length, rates = comparison.lengths(lines, group)[0], comparison.numbers(comparison.groups(lines))
+    dose = {
+        arm: drawing.Dose(values, readabilities(lines, arm, group, length))
+        for arm, values in accuracies(lines, group, length).items()
+    }
+    by_rate = {arm: {rate: accuracies(lines, rate, length).get(arm, []) for rate in rates} for arm in DECIDING}
+    curves = plots.pick(lines, kind=training_run.CURVE, group=group)
+    panels = drawing.Panels(dose, FAMILIES, curves, by_rate, STYLES)
+    return drawing.draw(panels, answer(lines), length)
 
 
-def draw_dose(ax: Axes, lines: Lines, group: str, length: str) -> None:
-    """Accuracy lost against what stays linearly readable: one line per family, controls as single marks."""
-    mine = accuracies(lines, group, length)
-    at: dict[str, tuple[float, float]] = {}
-    for arm, values in mine.items():
-        r2 = readabilities(lines, arm, group, length)
-        lost = stats.contrast([(mine.get("linear", ()), 1.0), (values, -1.0)]).estimate
-        if r2 and "linear" in mine:
-            at[arm] = (float(np.mean(r2)), lost.value)
-            plots.draw_point(ax, (at[arm][0], lost), LOOKS[arm], label=f"{arm} ({len(values)})")
-    for arms in FAMILIES.values():
-        line = [at[arm] for arm in arms if arm in at]
-        ax.plot(*zip(*line, strict=True), color=LOOKS[arms[-1]][0], lw=0.7) if line else None
-    ax.axhline(0, color="0.5", lw=0.6)
-    ax.set(xlabel="measured linear R² (mean over bottlenecks)", ylabel="test accuracy lost, points")
-    ax.set_title(f"a  {int(length):,} images (n)", loc="left")
-
-
-def draw_training(ax: Axes, lines: Lines, group: str) -> None:
-    """Validation accuracy over the longest training."""
-    curves = pick(lines, kind=trial.CURVE, group=group)
-    length = contrast.lengths(curves, group)[-1]
-    for arm in DECIDING:
-        one = pick(curves, arm=arm, length=length)
-        if one:
-            contrast.draw_curve(ax, one, {"color": LOOKS[arm][0], "label": arm, "ls": "-"})
-    ax.set(xlabel="images seen, thousands", ylabel="validation accuracy, %")
-    ax.set_title(f"b  {int(length):,} images", loc="left")
-
-
-def draw_rates(ax: Axes, lines: Lines, length: str) -> None:
-    """Test accuracy against the learning rate, of the arms that decide."""
-    rates = contrast.numbers(contrast.groups(lines))
-    for arm in DECIDING:
-        for rate in rates:
-            values = accuracies(lines, rate, length).get(arm)
-            if values:
-                plots.draw_point(ax, (float(rate), stats.mean(np.array(values))), LOOKS[arm])
-    ax.set(xscale="log", xlabel="learning rate", ylabel="test accuracy, %")
-    ax.set_xticks([float(rate) for rate in rates], rates)
-    ax.minorticks_off()
-    ax.set_title("c  learning rates", loc="left")
-
-
-STUDY = Study(NAME, __doc__, grid, trial.measure, rows, figure, claims, document, trial.SHELF)
+STUDY = Study(NAME, __doc__, grid, training_run.measure, rows, figure, claims, document, training_run.SHELF)
 
 
 if __name__ == "__main__":

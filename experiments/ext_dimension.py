@@ -25,17 +25,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from manifold_lab import plots, provenance, stats, store, tables
-from manifold_lab.doors import destination, enter
-from manifold_lab.errors import InputError, at_least
-from manifold_lab.files import check_folder, csv_text, publish, text
-from manifold_lab.layerwise import Sampling
-from manifold_lab.layerwise.sites import BOTTLENECK
-from manifold_lab.looks import INITIAL, TRAINED, Look, Source, looked
-from manifold_lab.netspec import DIGITS, V2
-from manifold_lab.plots import LOST, MEASURED, column, pick
-from manifold_lab.stats import Estimate
-from manifold_lab.tables import Claim, Lines
+from manifold_lab.core import provenance, statistics
+from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.errors import InputError, at_least
+from manifold_lab.core.files import check_folder, csv_text, publish, text
+from manifold_lab.core.statistics import Estimate
+from manifold_lab.models.specs import DIGITS, V2
+from manifold_lab.probe import Sampling
+from manifold_lab.probe.layer_types import BOTTLENECK
+from manifold_lab.report import plots, tables
+from manifold_lab.report.plots import LOST, MEASURED, column, pick
+from manifold_lab.report.tables import Claim, Lines
+from manifold_lab.sweeps import store
+from manifold_lab.sweeps.probe_run import INITIAL, TRAINED, Look, Source, looked
 
 STEM = "ext_dimension"
 COMMAND = f"python -m experiments.{STEM}"
@@ -110,7 +112,7 @@ def interval(lines: Lines, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarra
     each = [pick(lines, seed=seed) for seed in seeds]
     values = np.stack([column(one, name) for one in each])
     if len(seeds) > 1:
-        ends = [stats.mean(row) for row in values.T]
+        ends = [statistics.mean(row) for row in values.T]
         return values.mean(0), np.array([one.low for one in ends]), np.array([one.high for one in ends])
     base, _, kind = name.partition("_pictures")
     error = column(each[0], f"{base}_error{'_pictures' if '_pictures' in name else kind}")
@@ -132,8 +134,8 @@ def fits(mine: Lines, kind: str, name: str, words: str) -> Claim:
     high, channels = interval(mine, name)[2], column(mine, "channels")[: len(interval(mine, name)[2])]
     count = int((high < channels).sum())
     return Claim("Section 3.2 (ours)", f"{LOOKS[kind][1]}: what flows through a bottleneck has fewer dimensions than channels",  # noqa: E501
-                 f"of {len(high)} bottlenecks, those with k below n ({words}, interval included)", stats.counted(count),
-                 stats.verdict(count == len(high)), COMMAND)  # fmt: skip
+                 f"of {len(high)} bottlenecks, those with k below n ({words}, interval included)",
+                 statistics.counted(count), statistics.verdict(count == len(high)), COMMAND)  # fmt: skip
 
 
 def embeds(mine: Lines, kind: str) -> Claim:
@@ -142,18 +144,18 @@ def embeds(mine: Lines, kind: str) -> Claim:
     channels = column(mine, "channels")[: len(value)]
     count = int((2 * value + 1 <= channels).sum())
     return Claim("Section 3.2 (ours)", f"{LOOKS[kind][1]}: the bottleneck has channels enough for any manifold of its k (2k + 1 ≤ n)",  # noqa: E501
-                 f"of {len(value)} bottlenecks, those that have (MLE)", stats.counted(count),
-                 stats.verdict(count == len(value)), COMMAND)  # fmt: skip
+                 f"of {len(value)} bottlenecks, those that have (MLE)", statistics.counted(count),
+                 statistics.verdict(count == len(value)), COMMAND)  # fmt: skip
 
 
 def lower(lines: Lines) -> Claim:
     """Trained less untrained, over bottlenecks."""
     before, after = (interval(blocks(pick(lines, network=kind)), "mle")[0] for kind in (INITIAL, TRAINED))
-    gap = stats.mean(after - before)
+    gap = statistics.mean(after - before)
     verdict = None if np.isnan(gap.low) or gap.covers(0) else gap.high < 0
     says = "training lowers the dimension of what flows through bottlenecks, in this network"
     measure = "MLE, trained − untrained, mean over its bottlenecks"
-    return Claim("Section 3.2 (ours)", says, measure, gap, stats.verdict(verdict), COMMAND)
+    return Claim("Section 3.2 (ours)", says, measure, gap, statistics.verdict(verdict), COMMAND)
 
 
 def hunched(lines: Lines) -> Claim:
@@ -164,7 +166,7 @@ def hunched(lines: Lines) -> Claim:
     return Claim("Ansuini et al. 2019", "along a trained network the dimension of whole maps rises, then falls",
                  f"peak (TwoNN), at layer {peak} of {len(value)}",
                  Estimate(float(value[peak]), float(low[peak]), float(high[peak]), int(float(lines[0]["pictures"]))),
-                 stats.verdict(inside), COMMAND)  # fmt: skip
+                 statistics.verdict(inside), COMMAND)  # fmt: skip
 
 
 def last(lines: Lines) -> Claim:
@@ -173,7 +175,7 @@ def last(lines: Lines) -> Claim:
     value, low, high = (float(part[0]) for part in interval(mine, "two_nn_pictures"))
     return Claim("Ansuini et al. 2019", f"the last hidden layer has {END[0]:g} to {END[1]:g} dimensions",
                  "TwoNN of the pooled features", Estimate(value, low, high, int(float(mine[0]["pictures"]))),
-                 stats.verdict(None if low < END[1] < high or low < END[0] < high else END[0] <= value <= END[1]),
+                 statistics.verdict(None if low < END[1] < high or low < END[0] < high else END[0] <= value <= END[1]),
                  COMMAND)  # fmt: skip
 
 

@@ -17,11 +17,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from manifold_lab import ablation, contrast, matching, plots, stats, trial
-from manifold_lab.contrast import Contrast
-from manifold_lab.netspec import NetworkSpec
-from manifold_lab.study import Study, main
-from manifold_lab.tables import Claim, Lines
+from manifold_lab.core import statistics
+from manifold_lab.models import matching
+from manifold_lab.models.specs import NetworkSpec
+from manifold_lab.report import plots
+from manifold_lab.report.tables import Claim, Lines
+from manifold_lab.sweeps import ablation, comparison, training_run
+from manifold_lab.sweeps.comparison import Contrast
+from manifold_lab.sweeps.study import Study, main
 
 NAME = "ext_expansion"
 COMMAND = f"python -m experiments.{NAME}"
@@ -46,14 +49,14 @@ CONTRAST = Contrast({arm: (plots.MEASURED, "o") for arm in ARMS}, "width")
 
 def figure(lines: Lines) -> Figure:
     """Test accuracy, and its paired difference to the paper's factor, against the factor; a column per data set."""
-    sets = [plots.pick(lines, data=data) for data in contrast.unique(lines, "data")]
+    sets = [plots.pick(lines, data=data) for data in comparison.unique(lines, "data")]
     with plots.style("cvpr2024"):
         shape = (mpl.rcParams["figure.figsize"][0], 3.4)
         found = Figure(figsize=shape, layout="constrained")
         axes = found.subplots(2, len(sets), squeeze=False, sharex=True)
         for (above, below), mine in zip(axes.T, sets, strict=True):
             group, data = mine[0]["group"], mine[0]["data"]
-            lengths = contrast.lengths(mine, group)
+            lengths = comparison.lengths(mine, group)
             for place, length in enumerate(lengths):
                 draw(above, below, mine, (group, length), f"C{place}")
             below.axhspan(-NEAR, NEAR, color=plots.GHOST, alpha=0.4, lw=0)
@@ -71,12 +74,12 @@ def figure(lines: Lines) -> Figure:
 def draw(left: Axes, right: Axes, lines: Lines, place: tuple[str, str], colour: str) -> None:
     """The points of one length."""
     for arm in sorted(ARMS, key=int):
-        mine = contrast.scores(lines, arm, *place)
+        mine = comparison.scores(lines, arm, *place)
         if mine:
             label = f"{int(place[1]):,}" if arm == str(PAPER) else None
-            level = stats.mean(np.array(list(mine.values())))
+            level = statistics.mean(np.array(list(mine.values())))
             plots.draw_point(left, (int(arm), level), (colour, "o"), label=label)
-        gap = contrast.difference(lines, (arm, str(PAPER)), *place)
+        gap = comparison.difference(lines, (arm, str(PAPER)), *place)
         if gap and arm != str(PAPER):
             plots.draw_point(right, (int(arm), gap.difference), (colour, "o"))
 
@@ -85,8 +88,8 @@ def claims(lines: Lines) -> list[Claim]:
     """Every factor from 5 to 10 within a point of the paper's."""
     return [
         near(lines, (group, length), arm)
-        for group in contrast.groups(lines)
-        for length in contrast.lengths(lines, group)
+        for group in comparison.groups(lines)
+        for length in comparison.lengths(lines, group)
         for arm in sorted(ARMS, key=int)
         if PAPER != int(arm) >= 5
     ]
@@ -94,26 +97,28 @@ def claims(lines: Lines) -> list[Claim]:
 
 def near(lines: Lines, place: tuple[str, str], arm: str) -> Claim:
     """Whether one factor is nearly as good as the paper's: decided where the interval lies inside, or outside."""
-    paired = contrast.difference(lines, (arm, str(PAPER)), *place)
-    gap = paired.difference if paired else stats.NO_RUNS
-    data = contrast.data_of(lines, place[0])
+    paired = comparison.difference(lines, (arm, str(PAPER)), *place)
+    gap = paired.difference if paired else statistics.NO_RUNS
+    data = comparison.data_of(lines, place[0])
     measure = f"points of test accuracy at t = {arm} minus t = {PAPER}, {data}, {int(place[1]):,} pictures seen"
     says = "expansion factors between 5 and 10 give nearly the same accuracy (within a point)"
-    return Claim("Section 4", says, measure, gap, stats.verdict(gap.within(NEAR)), COMMAND)
+    return Claim("Section 4", says, measure, gap, statistics.verdict(gap.within(NEAR)), COMMAND)
 
 
-def document(lines: Lines) -> contrast.Document:
+def document(lines: Lines) -> comparison.Document:
     """Every factor beside the paper's."""
-    return contrast.document(lines, CONTRAST, "Expansion factors t at matched multiply-adds; the arm is t.")
+    return comparison.document(lines, CONTRAST, "Expansion factors t at matched multiply-adds; the arm is t.")
 
 
-def grid(smoke: bool) -> tuple[trial.Trial, ...]:
+def grid(smoke: bool) -> tuple[training_run.Trial, ...]:
     """Every factor; for smoke a few."""
     arms = {arm: of for arm, of in ARMS.items() if not smoke or arm in ("6", "1", "8")}
     return ablation.grid(arms, SETTINGS, smoke)
 
 
-STUDY = Study(NAME, __doc__, grid, trial.measure, trial.lines, figure, claims, document, trial.SHELF)
+STUDY = Study(
+    NAME, __doc__, grid, training_run.measure, training_run.lines, figure, claims, document, training_run.SHELF
+)
 
 
 if __name__ == "__main__":

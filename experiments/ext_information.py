@@ -26,18 +26,22 @@ from matplotlib.figure import Figure
 from scipy.stats import rankdata, spearmanr
 from torch import Tensor
 
-from manifold_lab import ablation, activations, data, lesions, metrics, plots, stats, store, sweep, theory, trial
+from manifold_lab import activations, data, metrics, theory
+from manifold_lab.core import statistics
+from manifold_lab.core.config import key, stream
+from manifold_lab.core.errors import InputError
 from manifold_lab.data import Data, DataOptions
-from manifold_lab.errors import InputError
-from manifold_lab.lesions import Lesion
-from manifold_lab.mobilenet import Block, Network
-from manifold_lab.plots import column, pick
-from manifold_lab.spec import key, stream
-from manifold_lab.store import Cell, Result
-from manifold_lab.study import Study, main
-from manifold_lab.tables import Claim, Lines
-from manifold_lab.trial import Trial
-from manifold_lab.weights import open_weights
+from manifold_lab.models import lesions
+from manifold_lab.models.lesions import Lesion
+from manifold_lab.models.mobilenet import Block, Network
+from manifold_lab.models.weights import open_weights
+from manifold_lab.report import plots
+from manifold_lab.report.plots import column, pick
+from manifold_lab.report.tables import Claim, Lines
+from manifold_lab.sweeps import ablation, runner, store, training_run
+from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.study import Study, main
+from manifold_lab.sweeps.training_run import Trial
 
 NAME = "ext_information"
 COMMAND = f"python -m experiments.{NAME}"
@@ -81,7 +85,7 @@ def grid(smoke: bool) -> tuple[Look, ...]:
 
 def measure(look: Look, folder: Path) -> Result:
     """Every bottleneck: dimension, active channels, predicted and measured loss, and what ReLU6 there would cost."""
-    network = network_of(look.trial, folder.parent.parent / trial.SHELF)
+    network = network_of(look.trial, folder.parent.parent / training_run.SHELF)
     options = DataOptions(resolution=look.trial.network.resolution)
     pictures = data.load(look.trial.data, seed=look.trial.seed, options=options)
     points = bottlenecks(network, pictures, look)
@@ -96,14 +100,14 @@ def network_of(wanted: Trial, shelf: Path) -> Network:
     Raises:
         InputError: where that did not end well, or the network was not kept.
     """
-    work, cell = sweep.Work(trial.measure), Cell(wanted, shelf / key(wanted))
-    while (cell := sweep.run_cell(work, cell)).state == store.RUNNING:
+    work, cell = runner.Work(training_run.measure), Cell(wanted, shelf / key(wanted))
+    while (cell := runner.run_cell(work, cell)).state == store.RUNNING:
         time.sleep(WAIT)
     if cell.state != store.DONE:
         raise InputError(f"trial {cell.key}: it is {cell.state}, so that there is no network to look into; {cell.note}")
-    if not (cell.folder / trial.WEIGHTS).exists():
+    if not (cell.folder / training_run.WEIGHTS).exists():
         raise InputError(f"trial {cell.key}: its network was not kept; remove {cell.folder} to train it again")
-    return open_weights(cell.folder / trial.WEIGHTS)
+    return open_weights(cell.folder / training_run.WEIGHTS)
 
 
 def shown(pictures: Data, look: Look) -> Iterator[tuple[Tensor, Tensor]]:
@@ -226,9 +230,9 @@ def ranks(lines: Lines, loss: str, where: str) -> Claim:
     found = correlations(lines, loss, where)
     measure = f"Spearman's correlation with the cost of ReLU6 there, {where}, mean over networks"
     says = f"what ReLU6 costs at a bottleneck goes with the {LOSSES[loss]}"
-    gap = stats.mean(np.array(list(found.values())))
+    gap = statistics.mean(np.array(list(found.values())))
     within = dataclasses.replace(gap, low=max(gap.low, -1.0), high=min(gap.high, 1.0)) if gap.n > 1 else gap
-    return Claim("Section 3.2 (ours)", says, measure, within, stats.verdict(gap.exceeds(0)), COMMAND)
+    return Claim("Section 3.2 (ours)", says, measure, within, statistics.verdict(gap.exceeds(0)), COMMAND)
 
 
 def networks(lines: Lines) -> list[Lines]:
@@ -240,18 +244,18 @@ def networks(lines: Lines) -> list[Lines]:
 def agreeing(lines: Lines) -> Claim:
     """How far the loss that is predicted for random signs is from the one that is counted, bottleneck by bottleneck."""
     apart = [np.abs(column(mine, "predicted_lost") - column(mine, "measured_lost")).mean() for mine in networks(lines)]
-    gap = stats.mean(np.array(apart))
+    gap = statistics.mean(np.array(apart))
     says = f"random signs predict the positions with at most k active channels (to {AGREE:g})"
     measure = "predicted − counted share, absolute, mean over bottlenecks and networks"
-    return Claim("Section 3.2 (ours)", says, measure, gap, stats.verdict(gap.within(AGREE)), COMMAND)
+    return Claim("Section 3.2 (ours)", says, measure, gap, statistics.verdict(gap.within(AGREE)), COMMAND)
 
 
 def threatened(lines: Lines) -> Claim:
     """Whether the argument predicts any loss to speak of, at these dimensions."""
     found = [(column(mine, "predicted_lost") > 0.01).mean() for mine in networks(lines)]
-    share = stats.mean(np.array(found))
+    share = statistics.mean(np.array(found))
     says = "the manifold argument predicts that ReLU6 would lose more than 1 % of positions in most bottlenecks"
-    verdict = stats.verdict(share.exceeds(0.5))
+    verdict = statistics.verdict(share.exceeds(0.5))
     return Claim("Section 3.2 (ours)", says, "share of bottlenecks, mean over networks", share, verdict, COMMAND)
 
 

@@ -23,18 +23,21 @@ from matplotlib.patches import Patch
 from rich.progress import track
 from scipy.stats import false_discovery_control, mannwhitneyu
 
-from manifold_lab import lesions, pictures, plots, stats, tables, weights
-from manifold_lab.doors import destination, enter
-from manifold_lab.errors import InputError, at_least
-from manifold_lab.files import check_folder, publish
-from manifold_lab.inference import folded
-from manifold_lab.lesions import Lesion
-from manifold_lab.mobilenet import Network, build
-from manifold_lab.netspec import CIFAR, V2
-from manifold_lab.pictures import Pictures
-from manifold_lab.plots import column, pick
-from manifold_lab.spec import stream
-from manifold_lab.tables import Claim, number
+from manifold_lab.core import statistics
+from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.config import stream
+from manifold_lab.core.errors import InputError, at_least
+from manifold_lab.core.files import check_folder, publish
+from manifold_lab.data import image_files
+from manifold_lab.data.image_files import Pictures
+from manifold_lab.models import lesions, weights
+from manifold_lab.models.fold import folded
+from manifold_lab.models.lesions import Lesion
+from manifold_lab.models.mobilenet import Network, build
+from manifold_lab.models.specs import CIFAR, V2
+from manifold_lab.report import plots, tables
+from manifold_lab.report.plots import column, pick
+from manifold_lab.report.tables import Claim, number
 
 STEM = "ext_lesions"
 COMMAND = "python -m experiments.ext_lesions"
@@ -84,7 +87,7 @@ def subject(options: Run) -> tuple[Network, Pictures]:
         return folded(build(SMALL, stream(0, "weights")).eval()), Pictures(x, labels)
     if options.pictures is None:
         raise InputError("pictures: none given; name an .npz of jpeg, offsets and labels with --pictures, or --smoke")
-    found = pictures.load(options.pictures)
+    found = image_files.load(options.pictures)
     if options.weights is not None:
         return folded(weights.load_weights(V2, options.weights)), found
     return folded(weights.fetch_weights(V2, "mobilenet_v2")), found
@@ -95,7 +98,7 @@ def hits(network: Network, shown: Pictures, cuts: list[Lesion], batch: int) -> n
     twins = [lesions.lesioned(network, cut) for cut in cuts]
     found = []
     for start in track(range(0, len(shown), batch), "pictures"):
-        x = pictures.normalised(shown.x[start : start + batch], pictures.IMAGENET)
+        x = image_files.normalised(shown.x[start : start + batch], image_files.IMAGENET)
         labels = shown.labels[start : start + batch, None]
         best = [scores.topk(max(TOPS)).indices == labels for scores in lesions.logits(network, x, twins)]
         found.append(torch.stack([torch.stack([one[:, :top].any(1) for top in TOPS]) for one in best]))
@@ -107,17 +110,17 @@ def line(cut: Lesion, right: np.ndarray, intact: np.ndarray, q_value: float) -> 
     n, row = right.shape[1], {"kind": cut.kind, "block": str(cut.blocks[0]) if len(cut.blocks) == 1 else ""}
     row["blocks"] = str(len(cut.blocks))
     for top, mine in zip(TOPS, right, strict=True):
-        share = stats.proportion(int(mine.sum()), n)
+        share = statistics.proportion(int(mine.sum()), n)
         ends = {"": share.value, "_low": share.low, "_high": share.high}
         row |= {f"top{top}{end}": number(value) for end, value in ends.items()}
-    change = stats.paired_proportion(intact[0], right[0])
+    change = statistics.paired_proportion(intact[0], right[0])
     row |= {f"difference{end}": number(value) for end, value in zip(("", "_low", "_high"), _ends(change), strict=True)}
     counts = {"lost": change.lost, "gained": change.gained, "n": n}
     return row | {key: str(count) for key, count in counts.items()} | {"p_value": number(change.p_value),
                                                                       "q_value": number(q_value)}  # fmt: skip
 
 
-def _ends(change: stats.PairedProportion) -> tuple[float, float, float]:
+def _ends(change: statistics.PairedProportion) -> tuple[float, float, float]:
     return change.difference.value, change.difference.low, change.difference.high
 
 
@@ -125,7 +128,7 @@ def rows(network: Network, shown: Pictures, batch: int) -> list[dict[str, str]]:
     """The intact network and every lesion."""
     cuts = lesions.every(network)
     found = hits(network, shown, cuts, batch)
-    p_values = [stats.paired_proportion(found[0, 0], right[0]).p_value for right in found[1:]]
+    p_values = [statistics.paired_proportion(found[0, 0], right[0]).p_value for right in found[1:]]
     q_values = false_discovery_control(p_values)
     intact = line(Lesion("intact", ()), found[0], found[0], 1.0) | {"p_value": "", "q_value": ""}
     lines = [line(cut, right, found[0], q) for cut, right, q in zip(cuts, found[1:], q_values, strict=True)]
@@ -217,10 +220,10 @@ def claims(lines: tables.Lines) -> list[Claim]:
         losses = sum(called(line) == "loss" for line in single)
         says = f"{words}, one block at a time: each costs top-1"
         measure = f"blocks of {len(single)} with a loss"
-        found.append(_claim(says, measure, stats.counted(losses), losses == len(single)))
+        found.append(_claim(says, measure, statistics.counted(losses), losses == len(single)))
         change, low, high = (100 * float(together[f"difference{end}"]) for end in ("", "_low", "_high"))
         found.append(_claim(f"{words}, in all blocks: costs top-1", "change of top-1, points",
-                            stats.Estimate(change, low, high, int(together["n"])), high < 0))  # fmt: skip
+                            statistics.Estimate(change, low, high, int(together["n"])), high < 0))  # fmt: skip
     return [softened(lines), *found]
 
 
@@ -233,11 +236,13 @@ def softened(lines: tables.Lines) -> Claim:
     p_value = float(mannwhitneyu(within, without, alternative="greater").pvalue)
     says = "ReLU6 in a bottleneck of this network costs less where a shortcut goes around it: where no size changes"
     measure = f"of {len(within) * len(without)} pairs of a block with and one without, those where it does"
-    return Claim("Footnote 3 (ours)", says, measure, stats.counted(better), stats.verdict(p_value < FALSE), COMMAND)
+    return Claim(
+        "Footnote 3 (ours)", says, measure, statistics.counted(better), statistics.verdict(p_value < FALSE), COMMAND
+    )
 
 
-def _claim(says: str, measure: str, estimate: stats.Estimate, holds: bool) -> Claim:
-    return Claim("Lesions (ours)", says, measure, estimate, stats.verdict(holds), COMMAND)
+def _claim(says: str, measure: str, estimate: statistics.Estimate, holds: bool) -> Claim:
+    return Claim("Lesions (ours)", says, measure, estimate, statistics.verdict(holds), COMMAND)
 
 
 def run(options: Run) -> None:

@@ -25,18 +25,21 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from scipy import stats as scipy_stats
 
-from manifold_lab import ablation, activations, data, metrics, plots, stats, theory, trial
-from manifold_lab.contrast import POINTS
+from manifold_lab import activations, data, metrics, theory
+from manifold_lab.core import statistics
 from manifold_lab.data import DataOptions, ManifoldTask
-from manifold_lab.manifolds import ManifoldSpec
-from manifold_lab.netspec import NetworkSpec
-from manifold_lab.plots import column, pick
-from manifold_lab.store import DIVERGED, DONE, FAILED, Cell
-from manifold_lab.study import Study, main
-from manifold_lab.tables import Claim, Lines, number
-from manifold_lab.train import Recipe
-from manifold_lab.trial import Trial
-from manifold_lab.weights import open_weights
+from manifold_lab.models.specs import NetworkSpec
+from manifold_lab.models.weights import open_weights
+from manifold_lab.random_layer.manifolds import ManifoldSpec
+from manifold_lab.report import plots
+from manifold_lab.report.plots import column, pick
+from manifold_lab.report.tables import Claim, Lines, number
+from manifold_lab.sweeps import ablation, training_run
+from manifold_lab.sweeps.comparison import POINTS
+from manifold_lab.sweeps.store import DIVERGED, DONE, FAILED, Cell
+from manifold_lab.sweeps.study import Study, main
+from manifold_lab.sweeps.training_run import Trial
+from manifold_lab.training import Recipe
 
 NAME = "ext_phase"
 COMMAND = f"python -m experiments.{NAME}"
@@ -107,7 +110,7 @@ def activity(cell: Cell, k: int) -> dict[str, float | None]:
     """
     if cell.state != DONE or cell.spec.arm != "relu6":
         return {"active": None, "trained": None}
-    network = open_weights(cell.folder / trial.WEIGHTS)
+    network = open_weights(cell.folder / training_run.WEIGHTS)
     shown = data.load("manifold", seed=cell.spec.seed, options=DataOptions(resolution=1, task=cell.spec.task))
     y = torch.cat([network.blocks[0](network.stem(x))[0] for x, _ in shown.evaluation("test", 500)]).flatten(1)
     active = activations.named("relu6").is_active(y)
@@ -153,7 +156,7 @@ REGIONS: dict[str, Region] = {
 }
 
 
-def cost(pairs: Pairs, region: Region) -> stats.Paired | None:
+def cost(pairs: Pairs, region: Region) -> statistics.Paired | None:
     """Linear minus ReLU6, of accuracies averaged over a region's cells, over the seeds that all of them have."""
     cells = [pair for place, pair in pairs.items() if region(*place)]
     seeds = _shared(cells)
@@ -162,14 +165,14 @@ def cost(pairs: Pairs, region: Region) -> stats.Paired | None:
     first, second = (
         {seed: float(np.mean([cell[arm][seed] for cell in cells])) for seed in seeds} for arm in ("linear", "relu6")
     )
-    return stats.paired(first, second)
+    return statistics.paired(first, second)
 
 
 def _shared(cells: Sequence[Mapping[str, Mapping[int, float]]]) -> list[int]:
     return sorted(set.intersection(*(set(cell["linear"]) for cell in cells))) if cells else []
 
 
-def ranks(pairs: Pairs) -> stats.Paired | None:
+def ranks(pairs: Pairs) -> statistics.Paired | None:
     """Spearman's correlation over cells, in each seed, of theory's lost fraction and the cost, where n > k."""
     mine = {place: pair for place, pair in pairs.items() if place[1] > place[0]}
     lost = [1 - preserved(*place) for place in mine]
@@ -178,10 +181,10 @@ def ranks(pairs: Pairs) -> stats.Paired | None:
         costs = [pair["linear"][seed] - pair["relu6"][seed] for pair in mine.values()]
         if len(costs) > 2 and np.ptp(costs) > 0 and np.ptp(lost) > 0:
             found[seed] = float(scipy_stats.spearmanr(lost, costs).statistic)
-    return stats.paired(found, dict.fromkeys(found, 0.0)) if found else None
+    return statistics.paired(found, dict.fromkeys(found, 0.0)) if found else None
 
 
-def training(lines: Lines) -> stats.Paired | None:
+def training(lines: Lines) -> statistics.Paired | None:
     """Share of points kept, trained minus theory for random rows, over the cells where that sees most lost and n > k.
 
     Averaged over these cells, for the seeds that all of them have.
@@ -193,7 +196,7 @@ def training(lines: Lines) -> stats.Paired | None:
     first, second = (
         {seed: float(column(found, name).mean()) for seed, found in whole.items()} for name in ("trained", "preserved")
     )
-    return stats.paired(first, second) if whole else None
+    return statistics.paired(first, second) if whole else None
 
 
 def claims(lines: Lines) -> list[Claim]:
@@ -212,11 +215,11 @@ def claims(lines: Lines) -> list[Claim]:
     return [*found, _claim(says, training(lines), measure)]
 
 
-def _claim(says: str, found: stats.Paired | None, measure: str = "", below: float | None = None) -> Claim:
+def _claim(says: str, found: statistics.Paired | None, measure: str = "", below: float | None = None) -> Claim:
     """A claim that a mean difference is above zero, or below a bound."""
     above = found.exceeds(below or 0) if found else None
-    verdict = stats.verdict(above if above is None or below is None else not above)
-    estimate = found.difference if found else stats.NO_RUNS
+    verdict = statistics.verdict(above if above is None or below is None else not above)
+    estimate = found.difference if found else statistics.NO_RUNS
     measure = measure or "points of test accuracy, linear − ReLU6, mean over the cells, paired by seed"
     return Claim("Section 3.2 (ours)", says, measure, estimate, verdict, COMMAND)
 
@@ -261,7 +264,7 @@ def figure(lines: Lines) -> Figure:
     """Accuracy of the linear bottleneck, what ReLU6 costs, and the points that it loses."""
     pairs = {place: pair for place, pair in paired(lines).items() if pair["linear"]}
     level = {place: _told(float(np.mean(list(pair["linear"].values()))), ".0f") for place, pair in pairs.items()}
-    costs = {place: stats.paired(pair["linear"], pair["relu6"]) for place, pair in pairs.items()}
+    costs = {place: statistics.paired(pair["linear"], pair["relu6"]) for place, pair in pairs.items()}
     told = {place: _told(one.difference.value, ".1f", one.exceeds(0) is not None) for place, one in costs.items()}
     lost = {place: _lost(lines, *place) for place in pairs}
     panels = (
@@ -293,7 +296,7 @@ def _lost(lines: Lines, k: int, n: int) -> tuple[float, str]:
     return lost, f"{lost:.0f} ({POINTS * (1 - preserved(k, n)):.0f})"
 
 
-STUDY = Study(NAME, __doc__, grid, trial.measure, rows, figure, claims, shelf=trial.SHELF)
+STUDY = Study(NAME, __doc__, grid, training_run.measure, rows, figure, claims, shelf=training_run.SHELF)
 
 if __name__ == "__main__":
     sys.exit(main(STUDY))

@@ -10,10 +10,11 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet. The cla
 import functools
 import sys
 
-from manifold_lab import ablation, contrast, plots, trial
-from manifold_lab.contrast import Contrast, Expected
-from manifold_lab.study import Study, main
-from manifold_lab.tables import Claim, Lines
+from manifold_lab.report import plots
+from manifold_lab.report.tables import Claim, Lines
+from manifold_lab.sweeps import ablation, comparison, training_run
+from manifold_lab.sweeps.comparison import Contrast, Expected
+from manifold_lab.sweeps.study import Study, main
 
 NAME = "ext_shortcut_x_nonlinearity"
 COMMAND = f"python -m experiments.{NAME}"
@@ -23,7 +24,7 @@ SHORTCUTS = ("bottleneck", "none", "expansion")
 CONTRAST = Contrast({arm: plots.ACTIVATIONS[arm] for arm in ARMS}, "shortcut")
 
 
-def grid(smoke: bool) -> tuple[trial.Trial, ...]:
+def grid(smoke: bool) -> tuple[training_run.Trial, ...]:
     """Both arms under every wiring."""
     bases = {"": ablation.SMOKE} if smoke else {"": ablation.cifar(0.35), DIGITS: ablation.digits()}
     wired = {data + name: base.change(shortcut=name) for data, base in bases.items() for name in SHORTCUTS}
@@ -33,32 +34,34 @@ def grid(smoke: bool) -> tuple[trial.Trial, ...]:
 def claims(lines: Lines) -> list[Claim]:
     """The loss under each wiring, and whether a shortcut makes it smaller."""
     says = "a linear bottleneck is better than one with ReLU6, whatever the shortcut"
-    found = contrast.claims(lines, CONTRAST, [Expected("Figure 6 (ours)", says, "linear", "relu6")], COMMAND)
-    present = contrast.groups(lines)
+    found = comparison.claims(lines, CONTRAST, [Expected("Figure 6 (ours)", says, "linear", "relu6")], COMMAND)
+    present = comparison.groups(lines)
     return found + [
         softened(lines, (data + wiring, data + "none"), length)
         for data in ("", DIGITS)
         for wiring in ("bottleneck", "expansion")
         if {data + wiring, data + "none"} <= set(present)
-        for length in contrast.lengths(lines, data + wiring)
+        for length in comparison.lengths(lines, data + wiring)
     ]
 
 
 def softened(lines: Lines, groups: tuple[str, str], length: str) -> Claim:
     """What ReLU6 costs without a shortcut, the second group, minus what it costs with one, the first."""
-    with_one, with_none = (contrast.label(lines, group) for group in groups)
+    with_one, with_none = (comparison.label(lines, group) for group in groups)
     says = f"a shortcut (between {with_one}s) makes the loss by ReLU6 smaller than without one"
     claim = Expected("Footnote 3", says, "linear", "relu6")
-    less = contrast.change(lines, claim.pair, (groups[1], length), (groups[0], length))
-    where = f"{contrast.data_of(lines, groups[0])}, {with_none} minus {with_one}, {int(length):,} pictures seen"
+    less = comparison.change(lines, claim.pair, (groups[1], length), (groups[0], length))
+    where = f"{comparison.data_of(lines, groups[0])}, {with_none} minus {with_one}, {int(length):,} pictures seen"
     measure = f"points of test accuracy lost, {where}, paired by seed"
-    return contrast.judged(claim, measure, less, COMMAND)
+    return comparison.judged(claim, measure, less, COMMAND)
 
 
 CAPTION = "What ReLU6 behind the bottleneck costs under each wiring."
-FIGURE = functools.partial(contrast.draw, contrast=CONTRAST)
-DOCUMENT = functools.partial(contrast.document, contrast=CONTRAST, caption=CAPTION)
-STUDY = Study(NAME, __doc__, grid, trial.measure, trial.lines, FIGURE, claims, DOCUMENT, trial.SHELF)
+FIGURE = functools.partial(comparison.draw, contrast=CONTRAST)
+DOCUMENT = functools.partial(comparison.document, contrast=CONTRAST, caption=CAPTION)
+STUDY = Study(
+    NAME, __doc__, grid, training_run.measure, training_run.lines, FIGURE, claims, DOCUMENT, training_run.SHELF
+)
 
 
 if __name__ == "__main__":

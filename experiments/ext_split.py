@@ -6,12 +6,12 @@ Run      python -m experiments.ext_split
 Differs  the paper gives no numbers; ours are one picture at 224 through MobileNetV2 1.0 with norms folded, on this CPU
 """
 
-import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import matplotlib as mpl
 import numpy as np
@@ -21,16 +21,18 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from manifold_lab import memory, plots, stats, tables
-from manifold_lab.doors import destination, enter
-from manifold_lab.files import publish, text
-from manifold_lab.inference import folded
-from manifold_lab.mobilenet import Network, build
-from manifold_lab.netspec import V2
-from manifold_lab.plots import column
-from manifold_lab.spec import stream
-from manifold_lab.split import split_forward
-from manifold_lab.tables import Claim, number
+from manifold_lab.core import statistics
+from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.config import stream
+from manifold_lab.core.files import publish, text
+from manifold_lab.models import memory
+from manifold_lab.models.fold import folded
+from manifold_lab.models.mobilenet import Network, build
+from manifold_lab.models.specs import V2
+from manifold_lab.models.split import split_forward
+from manifold_lab.report import plots, tables
+from manifold_lab.report.plots import column
+from manifold_lab.report.tables import Claim, number
 
 STEM = "ext_split"
 COMMAND = "python -m experiments.ext_split"
@@ -91,7 +93,7 @@ def measure(rounds: int) -> list[dict[str, str]]:
         times = timings(network, x, rounds)
         for parts in PARTS:
             run = way(network, parts)
-            ratio = stats.median(np.array(times[parts]) / np.array(times[1]))
+            ratio = median(np.array(times[parts]) / np.array(times[1]))
             rule = memory.peak_split(network, parts) if parts > 1 else memory.peak_by_operator(network).elements
             lines.append(
                 {
@@ -100,7 +102,7 @@ def measure(rounds: int) -> list[dict[str, str]]:
                     "alive": str(max(memory.live_peaks(network, run).values())),
                     "allocated": str(memory.allocated_peak(lambda run=run: run(x)) // 4 + x.numel()),  # type: ignore[misc]
                     "madds": str(madds(network, x, parts)),
-                    "milliseconds": number(1000 * statistics.median(times[parts])),
+                    "milliseconds": number(1000 * median(times[parts])),
                     **dict(
                         zip(("ratio", "low", "high"), map(number, (ratio.value, ratio.low, ratio.high)), strict=True)
                     ),
@@ -158,17 +160,17 @@ def claims(lines: tables.Lines) -> list[Claim]:
     saved = (allocated[1] - allocated[HELPFUL]) / (allocated[1] - min(allocated.values()))
     slower = next(line for line in lines if line["parts"] == str(HELPFUL))
     low, high = (float(slower[name] or "nan") for name in ("low", "high"))
-    ratio = stats.Estimate(float(slower["ratio"]), low, high, int(slower["n"]))
+    ratio = statistics.Estimate(float(slower["ratio"]), low, high, int(slower["n"]))
     judged = [
-        ("a block in t chunks costs the same multiply-adds", "different counts over all t", stats.counted(len(work)),
-         len(work) == 1),
+        ("a block in t chunks costs the same multiply-adds", "different counts over all t",
+         statistics.counted(len(work)), len(work) == 1),
         ("t between 2 and 5 is most helpful", "share of the largest saving of memory that t = 5 brings, allocated",
-         stats.counted(saved), bool(saved >= 0.9)),
+         statistics.counted(saved), bool(saved >= 0.9)),
         ("the memory is saved at little cost (the paper says cache misses may cost)",
          "time at t = 5 / time of the whole pass", ratio, ratio.value < 1.5),
     ]  # fmt: skip
     return [
-        Claim("Section 5.1", says, measured, estimate, stats.verdict(holds), COMMAND)
+        Claim("Section 5.1", says, measured, estimate, statistics.verdict(holds), COMMAND)
         for says, measured, estimate, holds in judged
     ]
 

@@ -13,11 +13,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from manifold_lab import ablation, contrast, plots, stats, trial
-from manifold_lab.contrast import Contrast, Expected
-from manifold_lab.plots import pick
-from manifold_lab.study import Study, main
-from manifold_lab.tables import Claim, Lines
+from manifold_lab.core import statistics
+from manifold_lab.report import plots
+from manifold_lab.report.plots import pick
+from manifold_lab.report.tables import Claim, Lines
+from manifold_lab.sweeps import ablation, comparison, training_run
+from manifold_lab.sweeps.comparison import Contrast, Expected
+from manifold_lab.sweeps.study import Study, main
 
 NAME = "ext_width_resolution"
 COMMAND = f"python -m experiments.{NAME}"
@@ -29,7 +31,7 @@ EXPECTED = Expected("Figure 5", "accuracy rises with multiply-adds", ARM, ARM)
 CONTRAST = Contrast({ARM: plots.ACTIVATIONS[ARM]}, "width @ resolution")
 
 
-def grid(smoke: bool) -> tuple[trial.Trial, ...]:
+def grid(smoke: bool) -> tuple[training_run.Trial, ...]:
     """Every width at every resolution."""
     base = ablation.SMOKE if smoke else ablation.cifar(1)
     sizes, widths = (SMALL, (base.network.width,)) if smoke else (RESOLUTIONS, WIDTHS)
@@ -37,14 +39,14 @@ def grid(smoke: bool) -> tuple[trial.Trial, ...]:
     return ablation.trials({ARM: lambda base: base}, settings)
 
 
-def points(lines: Lines, length: str) -> list[tuple[str, int, stats.Estimate]]:
+def points(lines: Lines, length: str) -> list[tuple[str, int, statistics.Estimate]]:
     """Group, multiply-adds and mean test accuracy, the cheapest first."""
     found = []
-    for group in contrast.groups(lines):
-        mine = contrast.scores(lines, ARM, group, length)
+    for group in comparison.groups(lines):
+        mine = comparison.scores(lines, ARM, group, length)
         if mine:
             price = int(pick(lines, group=group)[0]["madds"])
-            found.append((group, price, stats.mean(np.array(list(mine.values())))))
+            found.append((group, price, statistics.mean(np.array(list(mine.values())))))
     return sorted(found, key=lambda point: point[1])
 
 
@@ -53,7 +55,7 @@ def figure(lines: Lines) -> Figure:
     with plots.style("cvpr2024"):
         found = Figure(figsize=(mpl.rcParams["figure.figsize"][0] / 2, 2.4), layout="constrained")
         ax = found.subplots()
-        told = max((points(lines, length) for length in contrast.unique(lines, "length")), key=len)
+        told = max((points(lines, length) for length in comparison.unique(lines, "length")), key=len)
         sizes = sorted({int(group.split("@")[1]) for group, _, _ in told}, reverse=True)
         for place, size in enumerate(sizes):
             mine = [(price / 1e6, score) for group, price, score in told if int(group.split("@")[1]) == size]
@@ -71,14 +73,14 @@ def figure(lines: Lines) -> Figure:
 def claims(lines: Lines) -> list[Claim]:
     """Every dearer network of the same width or the same resolution is better."""
     found = []
-    for length in contrast.lengths(lines, lines[0]["group"]):
+    for length in comparison.lengths(lines, lines[0]["group"]):
         told = points(lines, length)
         for cheap, dear in [(a, b) for a in told for b in told if steps(a[0], b[0])]:
-            first, second = (contrast.scores(lines, ARM, group, length) for group in (dear[0], cheap[0]))
+            first, second = (comparison.scores(lines, ARM, group, length) for group in (dear[0], cheap[0]))
             shared = first.keys() & second.keys()
-            paired = stats.paired(first, second) if shared else None
+            paired = statistics.paired(first, second) if shared else None
             measure = f"points of test accuracy, {dear[0]} minus {cheap[0]}, {int(length):,} pictures seen"
-            found.append(contrast.judged(EXPECTED, measure, paired, COMMAND))
+            found.append(comparison.judged(EXPECTED, measure, paired, COMMAND))
     return found
 
 
@@ -90,12 +92,14 @@ def steps(cheap: str, dear: str) -> bool:
     return width == more_width and more_size == min((one for one in (*RESOLUTIONS, *SMALL) if one > size), default=None)
 
 
-def document(lines: Lines) -> contrast.Document:
+def document(lines: Lines) -> comparison.Document:
     """Every network."""
-    return contrast.document(lines, CONTRAST, "Width and resolution multipliers.")
+    return comparison.document(lines, CONTRAST, "Width and resolution multipliers.")
 
 
-STUDY = Study(NAME, __doc__, grid, trial.measure, trial.lines, figure, claims, document, trial.SHELF)
+STUDY = Study(
+    NAME, __doc__, grid, training_run.measure, training_run.lines, figure, claims, document, training_run.SHELF
+)
 
 
 if __name__ == "__main__":

@@ -18,12 +18,15 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from manifold_lab import plots, stats, store, summary, survey, tables
-from manifold_lab.plots import pick
-from manifold_lab.store import Cell, Result
-from manifold_lab.study import Study, main
-from manifold_lab.survey import PAPER_DIMS, Survey, layers
-from manifold_lab.tables import Claim, number
+from manifold_lab.core import statistics
+from manifold_lab.random_layer import monte_carlo
+from manifold_lab.random_layer.monte_carlo import PAPER_DIMS, Survey, layers
+from manifold_lab.report import plots, results_table, tables
+from manifold_lab.report.plots import pick
+from manifold_lab.report.tables import Claim, number
+from manifold_lab.sweeps import store
+from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.study import Study, main
 
 COMMAND = "python -m experiments.fig1_spiral"
 QUANTITY = "preserved_fraction"
@@ -39,8 +42,8 @@ def grid(smoke: bool) -> tuple[Survey, ...]:
 def measure(spec: Survey, _folder: Path) -> Result:
     """The csv lines of a panel: every estimate, then the share of recoverable points over draws as quantiles."""
     (layer,) = layers(spec, torch.device("cpu"))
-    measured = survey.measure(layer)
-    lines = [tables.record(row) for row in summary.rows(layer, measured)]
+    measured = monte_carlo.measure(layer)
+    lines = [tables.record(row) for row in results_table.rows(layer, measured)]
     return Result({}, lines + distribution(layer.dim, measured["preserved_fraction"]))
 
 
@@ -95,9 +98,9 @@ def draw(lines: tables.Lines) -> Figure:
 def claims(lines: tables.Lines) -> list[Claim]:
     """The caption's claims, each against one number and its interval."""
 
-    def found(quantity: str, dim: int, statistic: str = "mean", decoder: str = "") -> stats.Estimate:
+    def found(quantity: str, dim: int, statistic: str = "mean", decoder: str = "") -> statistics.Estimate:
         (line,) = pick(lines, quantity=quantity, dim=str(dim), statistic=statistic, decoder=decoder)
-        return stats.Estimate(float(line["estimate"]), float(line["low"]), float(line["high"]), int(line["n"]))
+        return statistics.Estimate(float(line["estimate"]), float(line["low"]), float(line["high"]), int(line["n"]))
 
     pairs, kept, spoiled = found("collapsed_pairs", 3), found("preserved_fraction", 15), found("decoder_share", 15)
     affine = found("reconstruction_error", 15, "median", "affine")
@@ -117,7 +120,7 @@ def claims(lines: tables.Lines) -> list[Claim]:
             spoiled.high < 0.5,
         ),
     )
-    return [Claim("Figure 1", *claim[:3], stats.verdict(claim[3]), COMMAND) for claim in judged]
+    return [Claim("Figure 1", *claim[:3], statistics.verdict(claim[3]), COMMAND) for claim in judged]
 
 
 STUDY = Study("fig1_spiral", __doc__, grid, measure, rows, draw, claims)

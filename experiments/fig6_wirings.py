@@ -18,12 +18,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from manifold_lab import plots, stats, tables
-from manifold_lab.doors import destination, enter
-from manifold_lab.files import publish, text
-from manifold_lab.netspec import V2, stages
-from manifold_lab.plots import pick
-from manifold_lab.tables import Claim
+from manifold_lab.core import statistics
+from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.files import publish, text
+from manifold_lab.models.specs import V2, stages
+from manifold_lab.report import plots, tables
+from manifold_lab.report.plots import pick
+from manifold_lab.report.tables import Claim
 
 STEM = "fig6_wirings"
 COMMAND = "python -m experiments.fig6_wirings"
@@ -157,7 +158,9 @@ def claims(lines: tables.Lines) -> list[Claim]:
     says = "Figure 6b compares equally many shortcuts, between expansions and between bottlenecks"
     equal = count["expansion"] == count["bottleneck"]
     measure = f"between expansions, beside {count['bottleneck']} between bottlenecks"
-    return [Claim("Figure 6b", says, measure, stats.counted(count["expansion"]), stats.verdict(equal), COMMAND)]
+    return [
+        Claim("Figure 6b", says, measure, statistics.counted(count["expansion"]), statistics.verdict(equal), COMMAND)
+    ]
 
 
 def run(options: Run) -> None:

@@ -12,10 +12,11 @@ Differs  CIFAR-10 at small widths and short trainings instead of ImageNet: it te
 import functools
 import sys
 
-from manifold_lab import ablation, contrast, plots, trial
-from manifold_lab.contrast import Contrast, Expected
-from manifold_lab.study import Study, main
-from manifold_lab.tables import Claim, Lines
+from manifold_lab.report import plots
+from manifold_lab.report.tables import Claim, Lines
+from manifold_lab.sweeps import ablation, comparison, training_run
+from manifold_lab.sweeps.comparison import Contrast, Expected
+from manifold_lab.sweeps.study import Study, main
 
 NAME = "fig6a_nonlinearity"
 COMMAND = f"python -m experiments.{NAME}"
@@ -34,7 +35,7 @@ CLOSING = Expected("Figure 6a", "the gap gets smaller with training (in the pape
 NARROWING = Expected("Section 3.2", "the narrower the bottleneck, the more ReLU6 costs (as its argument says)", *PAIR)
 
 
-def grid(smoke: bool) -> tuple[trial.Trial, ...]:
+def grid(smoke: bool) -> tuple[training_run.Trial, ...]:
     """The paper's two arms in every setting, then the others in the first and on the digits."""
     beyond = {"0.35": ablation.cifar(0.35, SHORT), "digits": SETTINGS["digits"]}
     return ablation.grid(ARMS, SETTINGS, smoke) + (() if smoke else ablation.trials(BEYOND, beyond))
@@ -43,18 +44,29 @@ def grid(smoke: bool) -> tuple[trial.Trial, ...]:
 def claims(lines: Lines) -> list[Claim]:
     """Whether ReLU6 costs accuracy, everywhere; whether less after longer training; whether more at smaller widths."""
     return (
-        contrast.claims(lines, CONTRAST, [EXPECTED], COMMAND)
-        + contrast.closing(lines, CONTRAST, [CLOSING], COMMAND)
-        + contrast.narrowing(lines, CONTRAST, NARROWING, COMMAND)
+        comparison.claims(lines, CONTRAST, [EXPECTED], COMMAND)
+        + comparison.closing(lines, CONTRAST, [CLOSING], COMMAND)
+        + comparison.narrowing(lines, CONTRAST, NARROWING, COMMAND)
     )
 
 
-FIGURE = functools.partial(contrast.draw, contrast=CONTRAST)
+FIGURE = functools.partial(comparison.draw, contrast=CONTRAST)
 DOCUMENT = functools.partial(
-    contrast.document, contrast=CONTRAST, caption="Figure 6a: the activation behind the bottleneck."
+    comparison.document, contrast=CONTRAST, caption="Figure 6a: the activation behind the bottleneck."
 )
 AT_SCALE = functools.partial(ablation.at_scale, ARMS)
-STUDY = Study(NAME, __doc__, grid, trial.measure, trial.lines, FIGURE, claims, DOCUMENT, trial.SHELF, AT_SCALE)
+STUDY = Study(
+    NAME,
+    __doc__,
+    grid,
+    training_run.measure,
+    training_run.lines,
+    FIGURE,
+    claims,
+    DOCUMENT,
+    training_run.SHELF,
+    AT_SCALE,
+)
 
 
 if __name__ == "__main__":

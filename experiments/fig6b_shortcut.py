@@ -12,10 +12,11 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet: it test
 import functools
 import sys
 
-from manifold_lab import ablation, contrast, plots, trial
-from manifold_lab.contrast import Contrast, Expected
-from manifold_lab.study import Study, main
-from manifold_lab.tables import Claim, Lines
+from manifold_lab.report import plots
+from manifold_lab.report.tables import Claim, Lines
+from manifold_lab.sweeps import ablation, comparison, training_run
+from manifold_lab.sweeps.comparison import Contrast, Expected
+from manifold_lab.sweeps.study import Study, main
 
 NAME = "fig6b_shortcut"
 COMMAND = f"python -m experiments.{NAME}"
@@ -40,15 +41,26 @@ CLOSING = [
 
 def claims(lines: Lines) -> list[Claim]:
     """Whether the shortcut between bottlenecks is better, everywhere; whether by less after longer training."""
-    found = contrast.claims(lines, CONTRAST, EXPECTED, COMMAND)
-    return found + contrast.closing(lines, CONTRAST, CLOSING, COMMAND)
+    found = comparison.claims(lines, CONTRAST, EXPECTED, COMMAND)
+    return found + comparison.closing(lines, CONTRAST, CLOSING, COMMAND)
 
 
-FIGURE = functools.partial(contrast.draw, contrast=CONTRAST)
-DOCUMENT = functools.partial(contrast.document, contrast=CONTRAST, caption="Figure 6b: what the shortcut joins.")
+FIGURE = functools.partial(comparison.draw, contrast=CONTRAST)
+DOCUMENT = functools.partial(comparison.document, contrast=CONTRAST, caption="Figure 6b: what the shortcut joins.")
 GRID = functools.partial(ablation.grid, ARMS, SETTINGS)
 AT_SCALE = functools.partial(ablation.at_scale, ARMS)
-STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, FIGURE, claims, DOCUMENT, trial.SHELF, AT_SCALE)
+STUDY = Study(
+    NAME,
+    __doc__,
+    GRID,
+    training_run.measure,
+    training_run.lines,
+    FIGURE,
+    claims,
+    DOCUMENT,
+    training_run.SHELF,
+    AT_SCALE,
+)
 
 
 if __name__ == "__main__":

@@ -24,17 +24,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from manifold_lab import ablation, figure7, plots, provenance, stats, store, tables
-from manifold_lab.doors import destination, enter
-from manifold_lab.errors import InputError, at_least
-from manifold_lab.files import check_folder, csv_text, publish, text
-from manifold_lab.looks import INITIAL, TRAINED, TRAINING, Look, Source, Training, looked, regular
-from manifold_lab.netspec import DIGITS, V2
-from manifold_lab.plots import LOST, MEASURED, column, pick
-from manifold_lab.stats import Estimate
-from manifold_lab.store import Cell
-from manifold_lab.tables import Claim, Lines
-from manifold_lab.train import PRESETS
+from manifold_lab.core import provenance, statistics
+from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.errors import InputError, at_least
+from manifold_lab.core.files import check_folder, csv_text, publish, text
+from manifold_lab.core.statistics import Estimate
+from manifold_lab.models.specs import DIGITS, V2
+from manifold_lab.report import layer_figure, plots, tables
+from manifold_lab.report.plots import LOST, MEASURED, column, pick
+from manifold_lab.report.tables import Claim, Lines
+from manifold_lab.sweeps import ablation, store
+from manifold_lab.sweeps.probe_run import INITIAL, TRAINED, TRAINING, Look, Source, Training, looked, regular
+from manifold_lab.sweeps.store import Cell
+from manifold_lab.training import PRESETS
 
 STEM = "fig7_activations"
 SAME = 0.05
@@ -138,36 +140,36 @@ def claims(lines: Lines) -> list[Claim]:
 
 def half(initial: Sequence[Lines]) -> Claim:
     """The mean at step 0, over seeds."""
-    found = stats.mean(np.array([column(one, "fraction_mean").mean() for one in initial]))
+    found = statistics.mean(np.array([column(one, "fraction_mean").mean() for one in initial]))
     verdict = None if np.isnan(found.low) else found.low > 0.45 and found.high < 0.55
     return Claim("Figure 7a", "at step 0 half of the channels are active (within 0.05)",
-                 "fraction active, mean over the 17 sites, over seeds", found, stats.verdict(verdict), COMMAND)  # fmt: skip  # noqa: E501
+                 "fraction active, mean over the 17 sites, over seeds", found, statistics.verdict(verdict), COMMAND)  # fmt: skip  # noqa: E501
 
 
 def tight(initial: Sequence[Lines]) -> Claim:
     """The band at step 0, over seeds."""
-    found = stats.mean(np.array([spread(one).mean() for one in initial]))
+    found = statistics.mean(np.array([spread(one).mean() for one in initial]))
     verdict = None if np.isnan(found.low) else found.high < 0.25
     return Claim("Figure 7a", "at step 0 tightly around the mean (90 % of positions within a quarter of the channels)",
                  "5 to 95 % band over positions, fraction, mean over the 17 sites, over seeds", found,
-                 stats.verdict(verdict), COMMAND)  # fmt: skip
+                 statistics.verdict(verdict), COMMAND)  # fmt: skip
 
 
 def unchanged(initial: Sequence[Lines], trained: Lines) -> Claim:
     """The mean, trained less step 0, over sites."""
     before = np.mean([column(one, "fraction_mean") for one in initial], axis=0)
-    found = stats.mean(column(trained, "fraction_mean") - before)
+    found = statistics.mean(column(trained, "fraction_mean") - before)
     return Claim("Figure 7b", f"trained, the mean is unchanged (within {SAME:g})", "change of the fraction active, mean over sites",  # noqa: E501
-                 found, stats.verdict(found.within(SAME)), COMMAND)  # fmt: skip
+                 found, statistics.verdict(found.within(SAME)), COMMAND)  # fmt: skip
 
 
 def wider(initial: Sequence[Lines], trained: Lines) -> Claim:
     """The ratio of the bands, over sites."""
     before = np.mean([spread(one) for one in initial], axis=0)
-    found = stats.median(spread(trained) / np.where(before > 0, before, np.nan))
+    found = statistics.median(spread(trained) / np.where(before > 0, before, np.nan))
     return Claim("Figure 7b", "trained, the spread has grown dramatically (at least doubled)",
                  "5 to 95 % band, trained / step 0, median over sites", found,
-                 stats.verdict(found.exceeds(2)), COMMAND)  # fmt: skip
+                 statistics.verdict(found.exceeds(2)), COMMAND)  # fmt: skip
 
 
 def above(trained: Lines, every: Lines) -> list[Claim]:
@@ -179,11 +181,11 @@ def above(trained: Lines, every: Lines) -> list[Claim]:
         where = f"of {len(having)} {what} with a threshold, those with a position below"
         where += f", {lines[0]['pictures']} pictures"
         found.append(Claim("Figure 7b", "all but two layers stay above the threshold", where,
-                           stats.counted(len(below)), stats.verdict(len(below) == 2), COMMAND))  # fmt: skip
+                           statistics.counted(len(below)), statistics.verdict(len(below) == 2), COMMAND))  # fmt: skip
         often = max((float(line["below_threshold"]) for line in having), default=0.0)
         says = "where a layer falls below the threshold it is a rare position (below 1 %)"
         found.append(Claim("Figure 7b", says, f"largest share of a layer's positions below, {what}",
-                           stats.counted(often), stats.verdict(often < 0.01), COMMAND))  # fmt: skip
+                           statistics.counted(often), statistics.verdict(often < 0.01), COMMAND))  # fmt: skip
     return found
 
 
@@ -193,9 +195,9 @@ def along(lines: Lines) -> list[Claim]:
     where, on = "end − step 0, mean over the 17 sites, over seeds", "as a network is trained (CIFAR-10, width 0.35"
     return [
         Claim("Figure 7", f"the mean is unchanged {on}; within {SAME:g})", f"fraction active, {where}", mean,
-              stats.verdict(mean.within(SAME)), COMMAND),
+              statistics.verdict(mean.within(SAME)), COMMAND),
         Claim("Figure 7", f"the spread grows {on})", f"5 to 95 % band, fraction, {where}", band,
-              stats.verdict(band.exceeds(0)), COMMAND),
+              statistics.verdict(band.exceeds(0)), COMMAND),
     ]  # fmt: skip
 
 
@@ -207,15 +209,15 @@ def change(lines: Lines, of: Callable[[Lines], np.ndarray]) -> Estimate:
         moments = sorted({int(line["images"]) for line in mine})
         begin, end = (of(pick(mine, images=str(moment))).mean() for moment in (moments[0], moments[-1]))
         found.append(float(end - begin))
-    return stats.mean(np.array(found))
+    return statistics.mean(np.array(found))
 
 
 def dead(every: Lines) -> Claim:
     """Channels whose norm never varied against those whose input is constant, channel by channel."""
     norms, constant, both = (int(column(every, name).sum()) for name in ("silent_norm", "constant_input", "both"))
     return Claim("Dead channels (ours)", "channels with a constant input here are exactly those with running_var < 1e-10",  # noqa: E501
-                 f"in both, of {norms} by the norms and {constant} by looking", stats.counted(both),
-                 stats.verdict(norms == constant == both), COMMAND)  # fmt: skip
+                 f"in both, of {norms} by the norms and {constant} by looking", statistics.counted(both),
+                 statistics.verdict(norms == constant == both), COMMAND)  # fmt: skip
 
 
 def draw(lines: Lines) -> Figure:
@@ -229,10 +231,10 @@ def draw(lines: Lines) -> Figure:
             mine = pick(lines, network=kind)
             one = pick(mine, seed=seeds(mine)[0])
             for ax, fraction in zip(axes[:, place], (False, True), strict=True):
-                figure7.draw_active(ax, one, fraction)
+                layer_figure.draw_active(ax, one, fraction)
                 mark(ax, one)
             axes[0, place].set_title(title.format(n=len(seeds(mine))), loc="left")
-            figure7.name_layers(axes[1, place], one)
+            layer_figure.name_layers(axes[1, place], one)
         draw_training(axes[:, 2], pick(lines, network=TRAINING, drawn="1"))
         handles, labels = axes[0, 0].get_legend_handles_labels()
         known = dict(zip(labels, handles, strict=True))

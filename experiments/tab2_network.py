@@ -15,13 +15,15 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from manifold_lab import matching, plots, probes, stats, tables
-from manifold_lab.doors import destination, enter
-from manifold_lab.files import check_folder, publish
-from manifold_lab.mobilenet import Block, build
-from manifold_lab.netspec import TABLE_2, V2, NetworkSpec, stages
-from manifold_lab.probes import Seen
-from manifold_lab.tables import Claim
+from manifold_lab.core import statistics
+from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.files import check_folder, publish
+from manifold_lab.models import matching, profiler
+from manifold_lab.models.mobilenet import Block, build
+from manifold_lab.models.profiler import Seen
+from manifold_lab.models.specs import TABLE_2, V2, NetworkSpec, stages
+from manifold_lab.report import plots, tables
+from manifold_lab.report.tables import Claim
 
 STEM = "tab2_network"
 COMMAND = "python -m experiments.tab2_network"
@@ -41,7 +43,7 @@ HEAD = {
 }  # fmt: skip
 CAPTION = (
     "MobileNetV2 1.0 at 224, row by row: the input as Table 2 of arXiv:1801.04381 prints it, and everything else as a "
-    f"forward pass met it. {probes.CONVENTION} Parameters include norms. in + out: the row's largest operator by "
+    f"forward pass met it. {profiler.CONVENTION} Parameters include norms. in + out: the row's largest operator by "
     "Equation 2, in numbers."
 )
 
@@ -60,8 +62,8 @@ def groups(spec: NetworkSpec) -> list[tuple[str, tuple[str, ...], list[Seen]]]:
     """Operator, (t, c, n, s) and modules of each row of the table, in the order of the forward pass."""
     network = build(spec)
     shape = (spec.in_channels, spec.resolution, spec.resolution)
-    kinds = (*probes.OPERATORS, *probes.NORMS, Block)
-    seen = probes.watch(network, shape, kinds)
+    kinds = (*profiler.OPERATORS, *profiler.NORMS, Block)
+    seen = profiler.watch(network, shape, kinds)
     place = [row for row, (_, _, repeats, _) in enumerate(spec.rows) for _ in range(repeats)]
     rows: dict[str, list[Seen]] = {}
     for one in seen:
@@ -87,8 +89,8 @@ def size(shape: Sequence[int]) -> str:
 
 def line(operator: str, words: tuple[str, ...], seen: list[Seen]) -> dict[str, str]:
     """One row as met."""
-    cost = probes.cost([one for one in seen if not isinstance(one.module, Block)])
-    operators = [one for one in seen if isinstance(one.module, probes.OPERATORS)]
+    cost = profiler.cost([one for one in seen if not isinstance(one.module, Block)])
+    operators = [one for one in seen if isinstance(one.module, profiler.OPERATORS)]
     blocks = [one for one in seen if isinstance(one.module, Block)]
     ends = blocks or operators
     return {
@@ -129,13 +131,13 @@ def draw(lines: tables.Lines) -> Figure:
 
 def by_formula() -> tuple[int, int]:
     """Of the blocks with stride 1 and an expansion, how many cost h·w·n·t·(n + k² + n'), and how many there are."""
-    seen = probes.watch(build(V2), (V2.in_channels, V2.resolution, V2.resolution), (*probes.OPERATORS, Block))
+    seen = profiler.watch(build(V2), (V2.in_channels, V2.resolution, V2.resolution), (*profiler.OPERATORS, Block))
     agree, blocks = 0, [one for one in seen if isinstance(one.module, Block)]
     even = [(one, stage) for one, stage in zip(blocks, stages(V2), strict=True) if stage.stride == 1 and stage.expands]
     for one, stage in even:
         parts = [part for part in seen if part.name.startswith(f"{one.name}.")]
         height, width = one.inputs[1:]
-        agree += probes.cost(parts).madds == height * width * stage.hidden * (stage.inputs + 9 + stage.outputs)
+        agree += profiler.cost(parts).madds == height * width * stage.hidden * (stage.inputs + 9 + stage.outputs)
     return agree, len(even)
 
 
@@ -144,7 +146,7 @@ def claims(lines: tables.Lines) -> list[Claim]:
     agree = sum(one["printed"] == one["input"] for one in lines)
     blocks = sum(int(one["blocks"]) for one in lines if one["blocks"])
     madds = sum(int(one["madds"]) for one in lines if one["madds"])
-    cost = probes.cost(probes.watch(build(V2), (3, 224, 224)))
+    cost = profiler.cost(profiler.watch(build(V2), (3, 224, 224)))
     plain = cost.parameters - cost.norm_parameters
     first = dataclasses.replace(V2, rows=((EXPANDED, *FIRST_VERSION[0][1:]), *FIRST_VERSION[1:]))
     expanded = dataclasses.replace(V2, rows=((EXPANDED, *TABLE_2[0][1:]), *TABLE_2[1:]))
@@ -163,7 +165,7 @@ def claims(lines: tables.Lines) -> list[Claim]:
          "block", matching.madds(first), matching.madds(first) // 10**6 == 429),
     ]  # fmt: skip
     return [
-        Claim(place, says, measure, stats.counted(value), stats.verdict(holds), COMMAND)
+        Claim(place, says, measure, statistics.counted(value), statistics.verdict(holds), COMMAND)
         for place, says, measure, value, holds in found
     ]
 

@@ -19,14 +19,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import nn
 
-from manifold_lab import memory, plots, probes, stats, tables
-from manifold_lab.doors import destination, enter
-from manifold_lab.files import check_folder, publish, text
-from manifold_lab.mobilenet import Block, ConvNormAct, Network, build
-from manifold_lab.netspec import SHORTCUTS, V1, V2
-from manifold_lab.plots import column, pick
-from manifold_lab.spec import stream
-from manifold_lab.tables import Claim
+from manifold_lab.core import statistics
+from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.config import stream
+from manifold_lab.core.files import check_folder, publish, text
+from manifold_lab.models import memory, profiler
+from manifold_lab.models.mobilenet import Block, ConvNormAct, Network, build
+from manifold_lab.models.specs import SHORTCUTS, V1, V2
+from manifold_lab.report import plots, tables
+from manifold_lab.report.plots import column, pick
+from manifold_lab.report.tables import Claim
 
 STEM = "tab3_memory"
 COMMAND = "python -m experiments.tab3_memory"
@@ -51,14 +53,14 @@ CAPTION = (
     "Largest tensor between operators at each resolution, in channels and in KiB of two-byte numbers: as Table 3 of "
     "arXiv:1801.04381 prints it, and as met by a forward pass at 224 (for MobileNetV2 a block is one operator). "
     "Erratum 5: the paper charges each resolution with the next stage's channels, and MobileNetV1 at 7 with twice "
-    f"its memory. {probes.CONVENTION}"
+    f"its memory. {profiler.CONVENTION}"
 )
 PEAK_HEAD = {"network": "network", "shortcut": "shortcut", "rule": "rule", "numbers": "numbers", "kib": "KiB",
              "place": "where"}  # fmt: skip
 PEAK_CAPTION = (
     "Peak memory of inference of one picture at 224, in KiB of two-byte numbers, weights not counted: Equation 2 of "
     "arXiv:1801.04381 under its rules, without and with the tensors that shortcuts keep; the tensors alive in an "
-    f"eager pass; and what torch's allocator gave, the picture included. {probes.CONVENTION}"
+    f"eager pass; and what torch's allocator gave, the picture included. {profiler.CONVENTION}"
 )
 
 
@@ -77,7 +79,7 @@ def kib(numbers: float) -> str:
     return f"{numbers * 2 / 1024:.5g}"
 
 
-def largest(shapes: list[probes.Shape]) -> dict[int, int]:
+def largest(shapes: list[profiler.Shape]) -> dict[int, int]:
     """Resolution -> most channels."""
     found: dict[int, int] = {}
     for channels, *rest in shapes:
@@ -92,9 +94,11 @@ def tensors(name: str) -> list[dict[str, str]]:
     if name in SPECS:
         spec, kinds = SPECS[name]
         network, shape = build(spec), (spec.in_channels, spec.resolution, spec.resolution)
-        pooled = probes.watch(network, shape, (nn.Linear,))[0].inputs
-        narrow = largest([one.outputs for one in probes.watch(network, shape, kinds)] + [pooled])
-        outside = [one.outputs for one in probes.watch(network, shape, (ConvNormAct,)) if one.name in ("stem", "last")]
+        pooled = profiler.watch(network, shape, (nn.Linear,))[0].inputs
+        narrow = largest([one.outputs for one in profiler.watch(network, shape, kinds)] + [pooled])
+        outside = [
+            one.outputs for one in profiler.watch(network, shape, (ConvNormAct,)) if one.name in ("stem", "last")
+        ]
         wide = largest([(channels, size, size) for size, channels in narrow.items()] + outside)
     lines = []
     for size, (channels, printed) in zip(SIZES, PRINTED[name], strict=True):
@@ -228,7 +232,7 @@ def claims(lines: tables.Lines, found: tables.Lines, blocks: tables.Lines) -> li
         measure = f"peak of the wide wiring / the narrow one, blocks that either joins, {words}"
         judged.append(("Section 3.3", says, measure, ratio, ratio > 1))
     return [
-        Claim(place, says, measure, stats.counted(value), stats.verdict(holds), COMMAND)
+        Claim(place, says, measure, statistics.counted(value), statistics.verdict(holds), COMMAND)
         for place, says, measure, value, holds in judged
     ]
 

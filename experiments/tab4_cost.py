@@ -19,16 +19,18 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from manifold_lab import matching, plots, probes, stats, tables
-from manifold_lab.doors import destination, enter
-from manifold_lab.errors import at_least
-from manifold_lab.files import check_folder, publish
-from manifold_lab.inference import folded
-from manifold_lab.mobilenet import build
-from manifold_lab.netspec import V1, V2, NetworkSpec
-from manifold_lab.plots import column, pick
-from manifold_lab.spec import stream
-from manifold_lab.tables import Claim, number
+from manifold_lab.core import statistics
+from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.config import stream
+from manifold_lab.core.errors import at_least
+from manifold_lab.core.files import check_folder, publish
+from manifold_lab.models import matching, profiler
+from manifold_lab.models.fold import folded
+from manifold_lab.models.mobilenet import build
+from manifold_lab.models.specs import V1, V2, NetworkSpec
+from manifold_lab.report import plots, tables
+from manifold_lab.report.plots import column, pick
+from manifold_lab.report.tables import Claim, number
 
 STEM = "tab4_cost"
 COMMAND = "python -m experiments.tab4_cost"
@@ -50,7 +52,7 @@ HEAD = {
 CAPTION = (
     "Table 4 of arXiv:1801.04381 beside counts of a forward pass. Erratum 4: width 1.4 has 6.1 million parameters and "
     "582 million MAdds, not 6.9 and 585, and 3.4 million truncates 3.47. Times here: one picture at 224, norms folded, "
-    f"one thread, medians over passes in turns. {probes.CONVENTION}"
+    f"one thread, medians over passes in turns. {profiler.CONVENTION}"
 )
 RESOLUTIONS = (96, 128, 160, 192, 224)
 GRID = {
@@ -70,7 +72,7 @@ GRID_HEAD = {
 GRID_CAPTION = (
     "MobileNetV2 over width multipliers and resolutions: the authors' list of trained networks beside counts of a "
     "forward pass. The list cuts multiply-adds off to whole millions (11 at 0.35 and 96 stands for 11.93) and rounds "
-    f"parameters to two digits. {probes.CONVENTION}"
+    f"parameters to two digits. {profiler.CONVENTION}"
 )
 
 
@@ -93,7 +95,7 @@ def counts(spec: NetworkSpec) -> dict[str, str]:
     return {"parameters": str(cost.parameters), "plain_parameters": str(plain), "madds": str(cost.madds)}
 
 
-def times(rounds: int) -> dict[str, stats.Estimate]:
+def times(rounds: int) -> dict[str, statistics.Estimate]:
     """Time of a pass over that of MobileNetV1 in the same turn, on one thread."""
     networks = {
         name: folded(build(spec, stream(0, "weights")).eval())
@@ -110,7 +112,7 @@ def times(rounds: int) -> dict[str, stats.Estimate]:
     finally:
         torch.set_num_threads(threads)
     base = np.array([turn["MobileNetV1"] for turn in turns[1:]])
-    return {name: stats.median(np.array([turn[name] for turn in turns[1:]]) / base) for name in networks}
+    return {name: statistics.median(np.array([turn[name] for turn in turns[1:]]) / base) for name in networks}
 
 
 def _seconds(network: torch.nn.Module, picture: torch.Tensor) -> float:
@@ -194,7 +196,7 @@ def claims(lines: tables.Lines, cells: tables.Lines) -> list[Claim]:
          "rounded)", agree, agree == len(known)),
     ]  # fmt: skip
     return [
-        Claim(place, says, measure, stats.counted(value), stats.verdict(holds), COMMAND)
+        Claim(place, says, measure, statistics.counted(value), statistics.verdict(holds), COMMAND)
         for place, says, measure, value, holds in found
     ] + [_time_claim(lines, name) for name in ("MobileNetV2", "MobileNetV2 (1.4)")]
 
@@ -208,14 +210,14 @@ def _as_printed(line: dict[str, str]) -> bool:
 def _time_claim(lines: tables.Lines, name: str) -> Claim:
     line = pick(lines, network=name)[0]
     low, high = (float(line[key] or "nan") for key in ("low", "high"))
-    measured = stats.Estimate(float(line["ratio"]), low, high, int(line["n"]))
+    measured = statistics.Estimate(float(line["ratio"]), low, high, int(line["n"]))
     faster = float(line["paper_ratio"]) < 1
     says = (
         f"{name} is {'faster' if faster else 'slower'} than MobileNetV1 ({line['paper_ratio']} of its time on a phone)"
     )
     undecided = np.isnan(measured.low) or measured.covers(1)
     holds = None if undecided else (measured.value < 1) == faster
-    return Claim("Table 4", says, "time / MobileNetV1's, here", measured, stats.verdict(holds), COMMAND)
+    return Claim("Table 4", says, "time / MobileNetV1's, here", measured, statistics.verdict(holds), COMMAND)
 
 
 def run(options: Run) -> None:

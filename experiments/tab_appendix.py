@@ -20,15 +20,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from manifold_lab import activations, decoders, embeddings, metrics, plots, stats, tables, theory
-from manifold_lab.active_rows import active_rows
-from manifold_lab.doors import destination, enter
-from manifold_lab.errors import at_least
-from manifold_lab.files import check_folder, publish, text
-from manifold_lab.plots import column, pick
-from manifold_lab.spec import stream
-from manifold_lab.stats import Estimate
-from manifold_lab.tables import Claim, number
+from manifold_lab import activations, metrics, theory
+from manifold_lab.core import statistics
+from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.config import stream
+from manifold_lab.core.errors import at_least
+from manifold_lab.core.files import check_folder, publish, text
+from manifold_lab.core.statistics import Estimate
+from manifold_lab.metrics.active_rows import active_rows
+from manifold_lab.random_layer import decoders, embeddings
+from manifold_lab.report import plots, tables
+from manifold_lab.report.plots import column, pick
+from manifold_lab.report.tables import Claim, number
 
 STEM = "tab_appendix"
 COMMAND = f"python -m experiments.{STEM}"
@@ -74,7 +77,7 @@ def sample(draws: int, ambient: int, inputs: int) -> tuple[Tensor, Tensor]:
 def kept(matrix: Tensor, active: Tensor) -> Estimate:
     """Share of points with one preimage, by the rank of their active rows."""
     preserved = metrics.preserved(active_rows(matrix, active))
-    return stats.proportion(int(preserved.sum()), preserved.numel())
+    return statistics.proportion(int(preserved.sum()), preserved.numel())
 
 
 def lemma_1(draws: int) -> Iterator[Claim]:
@@ -85,7 +88,7 @@ def lemma_1(draws: int) -> Iterator[Claim]:
     near = torch.relu(before) + step
     interior = (torch.relu(near) == near).all((1, 2))
     same = (torch.relu(before) == before).all((1, 2)) & interior
-    found = stats.proportion(int(same.sum()), int(interior.sum()))
+    found = statistics.proportion(int(same.sum()), int(interior.sum()))
     yield judged("Lemma 1", "Lemma 1: where an image is interior, ReLU was the identity",
                  "share of interior images, m = n = 3", found, found.value == 1)  # fmt: skip
     square = sample(draws, 8, 8)
@@ -110,8 +113,8 @@ def lemma_2(draws: int) -> Iterator[Claim]:
     matrix, x = sample(min(draws, 400), 5, 3)
     ranked = metrics.preserved(active_rows(matrix, x @ matrix.mT > 0))[:, 0].numpy()
     alone = extents(matrix, x) < POINT
-    one = stats.proportion(int((alone & ranked).sum()), int(ranked.sum()))
-    more = stats.proportion(int((~alone & ~ranked).sum()), int((~ranked).sum()))
+    one = statistics.proportion(int((alone & ranked).sum()), int(ranked.sum()))
+    more = statistics.proportion(int((~alone & ~ranked).sum()), int((~ranked).sum()))
     line, plane = torch.tensor(CORNERS[0])[:, None], torch.deg2rad(torch.tensor(CORNERS[1], dtype=torch.float64))
     corners = (line.double(), torch.stack([torch.cos(plane), torch.sin(plane)], dim=1))
     lonely = sum(extents(rows[None], torch.zeros(1, 1, rows.shape[1])).item() < POINT for rows in corners)
@@ -123,9 +126,9 @@ def lemma_2(draws: int) -> Iterator[Claim]:
                  "share of such points, n = 3, m = 5", more, more.value == 1)  # fmt: skip
     yield judged("Lemma 2", "Lemma 2, only if, everywhere: fewer leave more than one",
                  f"of {len(corners)} chosen points with no active row, those with one preimage all the same",
-                 stats.counted(lonely), lonely == 0)  # fmt: skip
+                 statistics.counted(lonely), lonely == 0)  # fmt: skip
     yield judged("Lemma 2 (ours)", "rank, not count: two parallel active rows do not give a point of the plane back",
-                 "length of the preimage within the unit box", stats.counted(length), length > POINT)  # fmt: skip
+                 "length of the preimage within the unit box", statistics.counted(length), length > POINT)  # fmt: skip
 
 
 def points(draws: int) -> list[dict[str, str]]:
@@ -203,12 +206,12 @@ def decoder(draws: int) -> Iterator[Claim]:
     inverse, before = embeddings.pseudo_inverse(matrix), x @ matrix.mT
     x_hat = decoders.linear_decode(inverse, torch.relu(before))
     half = x / 2 + before.abs() @ inverse.mT / 2
-    error = stats.mean(((x_hat - x).square().sum(-1) / x.square().sum(-1))[:, 0].numpy())
+    error = statistics.mean(((x_hat - x).square().sum(-1) / x.square().sum(-1))[:, 0].numpy())
     yield judged("Figure 1", "the pseudo-inverse gives x back once m is large (erratum 12)",
                  "|x̂ − x|² / |x|² at n = 2, m = 2000", error, error.high < 0.01)  # fmt: skip
     gap = float((x_hat - half).abs().max())
     yield judged("Figure 1", "the pseudo-inverse undoes nothing: x̂ = x/2 + pinv(T)|Tx|/2 (erratum 12)",
-                 "largest difference of the two sides, to 12 decimals", stats.counted(round(gap, 12)),
+                 "largest difference of the two sides, to 12 decimals", statistics.counted(round(gap, 12)),
                  gap < ROUNDING)  # fmt: skip
 
 
@@ -217,20 +220,20 @@ def texts(draws: int) -> Iterator[Claim]:
     z = torch.randn(25 * draws, generator=stream(0, STEM, "bottleneck"), dtype=torch.float64)
     through = activations.named("relu6")(z / 4 + 3)
     exact = int((((through - 3) * 4 - z).abs() < ROUNDING).sum())
-    share = stats.proportion(exact, len(z))
+    share = statistics.proportion(exact, len(z))
     yield judged("Section 6.4", "a nonlinear bottleneck can act as a linear one: ReLU6(z/4 + 3), undone, is z",
                  "share of Gaussian z that come back", share, share.value == 1)  # fmt: skip
     cost = FIGURE_6A["linear"] - FIGURE_6A["relu6"]
     yield judged("Section 3.2", "Figure 6a shows several percent, 2 or more (erratum 10)",
-                 "points between the arms, digitised", stats.counted(round(cost, 2)), cost >= 2)  # fmt: skip
+                 "points between the arms, digitised", statistics.counted(round(cost, 2)), cost >= 2)  # fmt: skip
     yield judged("Figure 6a", f"Figure 6a's baseline is Table 4's {TABLE_4} (erratum 10)",
-                 "top-1 of the linear arm, %, digitised", stats.counted(FIGURE_6A["linear"]),
+                 "top-1 of the linear arm, %, digitised", statistics.counted(FIGURE_6A["linear"]),
                  math.isclose(FIGURE_6A["linear"], TABLE_4, abs_tol=0.05))  # fmt: skip
 
 
 def judged(place: str, says: str, measure: str, found: Estimate, holds: bool) -> Claim:
     """A claim with its verdict."""
-    return Claim(place, says, measure, found, stats.verdict(bool(holds)), COMMAND)
+    return Claim(place, says, measure, found, statistics.verdict(bool(holds)), COMMAND)
 
 
 def line(claim: Claim) -> dict[str, str]:

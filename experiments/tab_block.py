@@ -13,10 +13,12 @@ import dataclasses
 import functools
 import sys
 
-from manifold_lab import ablation, contrast, matching, plots, trial
-from manifold_lab.contrast import Contrast, Expected
-from manifold_lab.netspec import NetworkSpec
-from manifold_lab.study import Study, main
+from manifold_lab.models import matching
+from manifold_lab.models.specs import NetworkSpec
+from manifold_lab.report import plots
+from manifold_lab.sweeps import ablation, comparison, training_run
+from manifold_lab.sweeps.comparison import Contrast, Expected
+from manifold_lab.sweeps.study import Study, main
 
 NAME = "tab_block"
 
@@ -39,15 +41,17 @@ EXPECTED = [
     for arm, other in (("classic", "classic ones"), ("separable", "MobileNetV1's stack"))
 ]
 
-FIGURE = functools.partial(contrast.draw, contrast=CONTRAST)
+FIGURE = functools.partial(comparison.draw, contrast=CONTRAST)
 CLAIMS = functools.partial(
-    contrast.claims, contrast=CONTRAST, expected=EXPECTED, command=f"python -m experiments.{NAME}"
+    comparison.claims, contrast=CONTRAST, expected=EXPECTED, command=f"python -m experiments.{NAME}"
 )
 DOCUMENT = functools.partial(
-    contrast.document, contrast=CONTRAST, caption="Three kinds of block at matched multiply-adds."
+    comparison.document, contrast=CONTRAST, caption="Three kinds of block at matched multiply-adds."
 )
 GRID = functools.partial(ablation.grid, ARMS, SETTINGS)
-STUDY = Study(NAME, __doc__, GRID, trial.measure, trial.lines, FIGURE, CLAIMS, DOCUMENT, trial.SHELF)
+STUDY = Study(
+    NAME, __doc__, GRID, training_run.measure, training_run.lines, FIGURE, CLAIMS, DOCUMENT, training_run.SHELF
+)
 
 
 if __name__ == "__main__":

@@ -18,14 +18,18 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from manifold_lab import activations, manifolds, metrics, netspec, plots, stats, tables, theory
-from manifold_lab.active_rows import active_rows
-from manifold_lab.manifolds import ManifoldSpec
-from manifold_lab.plots import column, pick
-from manifold_lab.spec import stream
-from manifold_lab.store import Cell, Result
-from manifold_lab.study import Study, main
-from manifold_lab.tables import Claim, number
+from manifold_lab import activations, metrics, theory
+from manifold_lab.core import statistics
+from manifold_lab.core.config import stream
+from manifold_lab.metrics.active_rows import active_rows
+from manifold_lab.models import specs
+from manifold_lab.random_layer import manifolds
+from manifold_lab.random_layer.manifolds import ManifoldSpec
+from manifold_lab.report import plots, tables
+from manifold_lab.report.plots import column, pick
+from manifold_lab.report.tables import Claim, number
+from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.study import Study, main
 
 COMMAND = "python -m experiments.thm1_preserved"
 INPUTS = (2, 4, 8, 16, 24, 32, 64, 96, 160)
@@ -36,7 +40,7 @@ LARGEST = 80_000
 """Matrices with more entries are not measured either: their singular values would take minutes per cell."""
 MOBILENET = 6.0
 """MobileNetV2's expansion factor t = m / n."""
-EXPANDED = {stage.inputs for stage in netspec.stages(netspec.V2) if stage.expands}
+EXPANDED = {stage.inputs for stage in specs.stages(specs.V2) if stage.expands}
 """The input dimensions n of its expansions."""
 
 
@@ -76,7 +80,7 @@ def measure(spec: Spec, _folder: Path) -> Result:
         matrix = torch.randn((len(x), ambient, inputs), generator=generator, dtype=x.dtype)
         y = relu((matrix @ x[..., None]).mT)
         kept += int(metrics.preserved(active_rows(matrix, relu.is_active(y))).sum())
-    return Result(asdict(stats.proportion(kept, spec.draws)))
+    return Result(asdict(statistics.proportion(kept, spec.draws)))
 
 
 def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
@@ -97,7 +101,7 @@ def _row(spec: Spec, numbers: Mapping[str, float]) -> dict[str, str]:
         "theory": number(float(theory.preserved_fraction(spec.ambient, spec.inputs))),
         "log2_lost": number(chain.exact),
         "log2_bound": number(chain.last),
-        "bound": stats.verdict(chain.last_step_holds),
+        "bound": statistics.verdict(chain.last_step_holds),
     }
 
 
@@ -152,24 +156,24 @@ def claims(lines: tables.Lines) -> list[Claim]:
     """Theorem 1 by the share of measured cells that agree; the bound by the cells of MobileNetV2's expansions."""
     measured = [line for line in lines if line["estimate"]]
     agree = sum(float(line["low"]) <= float(line["theory"]) <= float(line["high"]) for line in measured)
-    theorem = stats.proportion(agree, len(measured))
+    theorem = statistics.proportion(agree, len(measured))
     own = [line for line in pick(lines, expansion=number(MOBILENET)) if int(line["inputs"]) in EXPANDED]
     within = sum(line["bound"] == "holds" for line in own)
     return [
         Claim(
             "Theorem 1",
             "the preserved fraction is P(Binomial(m, 1/2) >= n)",
-            f"cells whose {stats.LEVEL:.0%} interval holds the theory's value",
+            f"cells whose {statistics.LEVEL:.0%} interval holds the theory's value",
             theorem,
-            stats.verdict(theorem.high >= stats.LEVEL),
+            statistics.verdict(theorem.high >= statistics.LEVEL),
             COMMAND,
         ),
         Claim(
             "After Theorem 1",
             "the lost fraction is at most 2^(-m/2), at the paper's own m = 6n",
             f"of {len(own)} input dimensions n of MobileNetV2's expansions, those where it is",
-            stats.counted(within),
-            stats.verdict(within == len(own) if own else None),
+            statistics.counted(within),
+            statistics.verdict(within == len(own) if own else None),
             COMMAND,
         ),
     ]

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from manifold_lab.errors import InputError, one_of
+from manifold_lab.core.errors import InputError, one_of
 
 Map = Callable[[Tensor], Tensor]
 INFINITY = math.inf

@@ -16,18 +16,27 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress
 
-from manifold_lab import figure1, picture, plots, summary, tables
 from manifold_lab.activations import ACTIVATIONS, Activation
-from manifold_lab.channel import DECODERS
-from manifold_lab.doors import enter
-from manifold_lab.embeddings import LAWS
-from manifold_lab.errors import InputError, one_of
-from manifold_lab.files import Writer, check_folder, publish, text
-from manifold_lab.manifolds import KINDS, ManifoldSpec, check_turns
-from manifold_lab.provenance import commit, versions
-from manifold_lab.spec import key
-from manifold_lab.stats import Row
-from manifold_lab.survey import DTYPES, POINTS_PER_CHANNEL, Layer, Survey, input_information, layers, measure
+from manifold_lab.core.cli import enter
+from manifold_lab.core.config import key
+from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.files import Writer, check_folder, publish, text
+from manifold_lab.core.provenance import commit, versions
+from manifold_lab.core.statistics import Row
+from manifold_lab.random_layer import figure1
+from manifold_lab.random_layer.embeddings import LAWS
+from manifold_lab.random_layer.layer import DECODERS
+from manifold_lab.random_layer.manifolds import KINDS, ManifoldSpec, check_turns
+from manifold_lab.random_layer.monte_carlo import (
+    DTYPES,
+    POINTS_PER_CHANNEL,
+    Layer,
+    Survey,
+    input_information,
+    layers,
+    measure,
+)
+from manifold_lab.report import plots, results_table, spiral_figure, tables
 
 
 @dataclass(frozen=True)
@@ -143,14 +152,14 @@ def survey(
         InputError: as `survey.layers` does.
     """
     every = layers(dataclasses.replace(spec, dims=curve_dims(spec.dims, spec.inputs)), device, activation)
-    rows, shown = [summary.input_row(every[0], input_information(every[0]))], {}
+    rows, shown = [results_table.input_row(every[0], input_information(every[0]))], {}
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(f"{spec.draws} draws per dim", total=spec.draws * len(every))
         for layer in every:
             measured = measure(layer, lambda done: progress.advance(task, done))
-            rows += summary.rows(layer, measured, shown=layer.dim in spec.dims)
+            rows += results_table.rows(layer, measured, shown=layer.dim in spec.dims)
             if layer.dim in spec.dims:
-                shown[layer] = summary.typical_draw(measured)
+                shown[layer] = results_table.typical_draw(measured)
     return rows, shown
 
 
@@ -185,8 +194,8 @@ def _arguments(options: Options) -> list[str]:
 def figures(options: Options, points: tables.Lines, numbers: tables.Lines) -> dict[str, Writer]:
     """The two figures in every format asked for."""
     drawn = {
-        "spiral": figure1.draw_picture(points, numbers, options.style),
-        "spiral_stats": figure1.draw_statistics(numbers, options.style),
+        "spiral": spiral_figure.draw_picture(points, numbers, options.style),
+        "spiral_stats": spiral_figure.draw_statistics(numbers, options.style),
     }
     return {
         f"{stem}.{kind}": plots.writer(figure, options.style)
@@ -199,9 +208,9 @@ def say(options: Options, numbers: tables.Lines, console: Console) -> None:
     """The table and the sentences."""
     dims = tuple(dict.fromkeys(options.dims))
     title = f"{options.activation} on a {options.manifold}, {options.draws} draws"
-    console.print(tables.terminal(title, summary.HEAD, [summary.overview(numbers, dim) for dim in dims]))
+    console.print(tables.terminal(title, results_table.HEAD, [results_table.overview(numbers, dim) for dim in dims]))
     for dim in dims:
-        console.print(summary.sentence(numbers, dim), highlight=False)
+        console.print(results_table.sentence(numbers, dim), highlight=False)
 
 
 def run(options: Options) -> None:
@@ -215,12 +224,12 @@ def run(options: Options) -> None:
         check_decoder(options, layer)
     rows, shown = survey(options.survey, device)
     numbers = [tables.record(row) for row in rows]
-    points = picture.panels(shown, options.decoder)
+    points = figure1.panels(shown, options.decoder)
     written = publish(
         options.out,
         {
             "spiral.csv": text(tables.to_csv(numbers)),
-            "spiral_points.csv": text(tables.to_csv(points, picture.COLUMNS)),
+            "spiral_points.csv": text(tables.to_csv(points, figure1.COLUMNS)),
             "spiral.json": text(provenance(options)),
             **figures(options, points, numbers),
         },

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from manifold_lab import stream
-from manifold_lab.mobilenet import Network, build
-from manifold_lab.netspec import V2, NetworkSpec
+from manifold_lab.models.mobilenet import Network, build
+from manifold_lab.models.specs import V2, NetworkSpec
 
 SMALL = dataclasses.replace(V2, width=0.35, resolution=32, num_classes=10, stem_stride=1)
 

@@ -6,7 +6,7 @@ import torch
 from scipy import special
 
 from manifold_lab import ACTIVATIONS, custom, named
-from manifold_lab.errors import InputError
+from manifold_lab.core.errors import InputError
 
 U = torch.linspace(-9, 9, 1801, dtype=torch.float64)
 TEXTBOOK = {

@@ -12,22 +12,28 @@ import manifold_lab
 
 PACKAGE = Path(manifold_lab.__file__).parent
 ROOT = PACKAGE.parent
-FLOORS = ("words", "mathematics", "instruments", "process", "paper", "doors")
-FREE_OF_OURS = {"errors", "spec", "active_rows"}
-LAZY = {"sklearn", "seaborn"}
+COMMANDS = "commands"
+LAZY = {"sklearn", "seaborn", "statsmodels"}
+DRAWING = {"matplotlib", "tueplots", "seaborn"}
 
 
-def planned_floors() -> dict[str, str]:
-    """Module name -> floor, read from README's table, so that the picture there stays true."""
-    rows = re.findall(r"^\| (\w+) \| (.+) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    named = {floor: re.findall(r"(?:^|· |\d, |, )`(\w+)`(?=[:, ]|$)", cell) for floor, cell in rows if floor in FLOORS}
-    return {module: floor for floor, modules in named.items() for module in modules}
+def order() -> list[str]:
+    """Folders and modules from the bottom up, read from README's table, so that it stays true; commands last."""
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The package")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
+    return [*(row.strip("`") for row in named[:-1]), COMMANDS]
 
 
 def units() -> list[str]:
-    return sorted(
-        {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")} - {"__init__"}
-    )
+    found = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")}
+    return sorted(found - {"__init__"})
+
+
+def place(file: Path) -> str:
+    """The line of README's table that a file belongs to; every command is one of the last."""
+    unit = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    is_command = file.stem in ("__main__", "command") or unit not in order()
+    return COMMANDS if is_command else unit
 
 
 def imports(path: Path) -> set[str]:
@@ -41,51 +47,67 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def ours(unit: str) -> set[str]:
-    """Units of the package that a unit imports."""
-    path = PACKAGE / unit
-    files = list(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
-    names = {name.split(".")[1] for file in files for name in imports(file) if name.startswith("manifold_lab.")}
-    return names - {unit}
+def ours(file: Path) -> set[str]:
+    """Lines of the table that a file imports from."""
+    return {name.split(".")[1] for name in imports(file) if name.startswith("manifold_lab.")}
 
 
-def upward(unit: str, imported: set[str], floors: dict[str, str]) -> set[str]:
-    """What of `imported` lies on a higher floor than `unit`."""
-    return {other for other in imported if FLOORS.index(floors[other]) > FLOORS.index(floors[unit])}
+def upward(line: str, imported: set[str]) -> set[str]:
+    """What of `imported` stands below a line of the table."""
+    lines = order()
+    known = {one if one in lines else COMMANDS for one in imported}
+    return {one for one in known if lines.index(one) > lines.index(line)}
 
 
-def test_readme_names_every_module_once() -> None:
-    assert sorted(planned_floors()) == units()
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
-@pytest.mark.parametrize("unit", units())
-def test_arrows_point_down(unit: str) -> None:
-    assert upward(unit, ours(unit), planned_floors()) == set()
+def within(*folders: str) -> list[Path]:
+    found = [file for folder in folders for file in FILES if file.is_relative_to(PACKAGE / folder)]
+    assert found
+    return found
 
 
-def test_an_arrow_that_points_up_is_seen() -> None:
-    assert upward("metrics", {"plots", "errors"}, planned_floors()) == {"plots"}
+def test_readme_names_every_folder_and_module_once() -> None:
+    lines = order()
+    assert len(lines) == len(set(lines))
+    assert {unit for unit in units() if unit not in ("spiral", "network", "__main__")} == set(lines[:-1])
 
 
-def test_metrics_and_theory_do_not_know_each_other() -> None:
-    assert "theory" not in ours("metrics") | ours("decoders") | ours("stats")
-    assert ours("theory") <= {"errors"}
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_no_import_points_upward(file: Path) -> None:
+    assert upward(place(file), ours(file)) == set()
 
 
-def test_modules_of_one_floor_do_not_import_in_circles() -> None:
+def test_an_import_that_points_upward_is_seen() -> None:
+    assert upward("metrics", {"report", "core"}) == {"report"}
+
+
+def test_the_listed_absences() -> None:
+    assert "theory" not in set().union(*map(ours, within("metrics")))
+    assert set().union(*map(ours, within("theory"))) <= {"core", "theory"}
+    assert "models" not in set().union(*map(ours, within("training")))
+    assert "models" not in ours(PACKAGE / "probe" / "hooks.py")
+
+
+def test_modules_do_not_import_in_circles() -> None:
+    names = {file: ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in FILES}
+    named = set(names.values())
+    needs = {
+        name: {found for one in imports(file) if (found := one if one in named else one.rpartition(".")[0]) in named}
+        for file, name in names.items()
+    }
     seen: set[str] = set()
-    left = {unit: ours(unit) for unit in units()}
-    while ready := {unit for unit, needs in left.items() if needs <= seen}:
+    left = {name: others - {name} for name, others in needs.items()}
+    while ready := {name for name, others in left.items() if others <= seen}:
         seen |= ready
-        left = {unit: needs for unit, needs in left.items() if unit not in ready}
+        left = {name: others for name, others in left.items() if name not in ready}
     assert left == {}
 
 
-def test_only_the_paper_floor_and_the_doors_know_matplotlib() -> None:
-    floors, drawing = planned_floors(), {"matplotlib", "tueplots", "seaborn"}
-    files = [file for file in PACKAGE.rglob("*.py") if drawing & {name.split(".")[0] for name in imports(file)}]
-    users = {file.relative_to(PACKAGE).parts[0].removesuffix(".py") for file in files}
-    assert users and {floors[unit] for unit in users} <= {"paper", "doors"}
+def test_nothing_before_report_knows_matplotlib() -> None:
+    users = {place(file) for file in FILES if DRAWING & {name.split(".")[0] for name in imports(file)}}
+    assert users and {order().index(line) for line in users} <= set(range(order().index("report"), len(order())))
 
 
 def test_importing_the_package_loads_no_heavy_library() -> None:

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from manifold_lab import Survey, custom, spiral, theory
-from manifold_lab.plots import column, pick
-from manifold_lab.tables import Lines, read_csv
+from manifold_lab.report.plots import column, pick
+from manifold_lab.report.tables import Lines, read_csv
 
 QUICK = ("--draws", "50", "--points", "200")
 

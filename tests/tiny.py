@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from manifold_lab.errors import DivergedError
-from manifold_lab.store import Result
+from manifold_lab.core.errors import DivergedError
+from manifold_lab.sweeps.store import Result
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ def ran(folder: Path) -> list[int]:
 def main() -> int:
     from matplotlib.figure import Figure  # noqa: PLC0415  (workers need no figure)
 
-    from manifold_lab import stats, study, tables  # noqa: PLC0415
+    from manifold_lab.core import statistics  # noqa: PLC0415
+    from manifold_lab.report import tables  # noqa: PLC0415
+    from manifold_lab.sweeps import study  # noqa: PLC0415
 
     def rows(cells):
         for cell in cells:
@@ -67,8 +69,8 @@ def main() -> int:
     def claims(lines):
         arms = {arm: {int(line["seed"]): float(line["value"]) for line in lines if line["arm"] == arm}
                 for arm in ("plain", "better")}  # fmt: skip
-        both = stats.paired(arms["better"], arms["plain"])
-        verdict = stats.verdict(both.exceeds(0))
+        both = statistics.paired(arms["better"], arms["plain"])
+        verdict = statistics.verdict(both.exceeds(0))
         return [
             tables.Claim("here", "better is better", "difference", both.difference, verdict, "python tests/tiny.py")
         ]

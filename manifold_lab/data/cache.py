@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from manifold_lab.core.errors import InputError
 from manifold_lab.data.in_memory import InMemory, Split, in_memory, statistics
 from manifold_lab.data.interface import Facts
-from manifold_lab.errors import InputError
 
 FOLDER_VARIABLE = "MANIFOLD_LAB_DATA"
 Arrays = dict[str, np.ndarray]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from manifold_lab.core.config import stream_seed
+from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.data.augment import Augmentation, augment, epoch_of
 from manifold_lab.data.in_memory import kept_for_training
 from manifold_lab.data.interface import ALL, SPLITS, Batch, Facts, Share, normaliser, part
-from manifold_lab.errors import InputError, one_of
-from manifold_lab.spec import stream_seed
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, as the published weights want them."""

@@ -10,10 +10,10 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
+from manifold_lab.core.config import stream
+from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.data.augment import Augmentation, augment, epoch_of
 from manifold_lab.data.interface import ALL, SPLITS, Batch, Facts, Share, normaliser, part
-from manifold_lab.errors import InputError, one_of
-from manifold_lab.spec import stream
 
 PART = 4096
 """Pictures that are averaged at a time."""

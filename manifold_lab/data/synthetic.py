@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from manifold_lab import embeddings, manifolds
+from manifold_lab.core.config import check_types, stream
+from manifold_lab.core.errors import at_least, one_of
 from manifold_lab.data.in_memory import InMemory, Split, hold_out, in_memory
 from manifold_lab.data.interface import Facts
-from manifold_lab.errors import at_least, one_of
-from manifold_lab.manifolds import ManifoldSpec
-from manifold_lab.spec import check_types, stream
+from manifold_lab.random_layer import embeddings, manifolds
+from manifold_lab.random_layer.manifolds import ManifoldSpec
 
 TEST_SHARE = 0.2
 

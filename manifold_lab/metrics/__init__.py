@@ -19,13 +19,7 @@ from manifold_lab.metrics.dimension import (
     two_nn,
 )
 from manifold_lab.metrics.information import known_channel_information
-from manifold_lab.metrics.neighbourhood import (
-    continuity,
-    information_imbalance,
-    knn_r2,
-    linear_r2,
-    trustworthiness,
-)
+from manifold_lab.metrics.neighbourhood import continuity, information_imbalance, knn_r2, linear_r2, trustworthiness
 from manifold_lab.metrics.spectrum import (
     covariance_shares,
     directions_for,

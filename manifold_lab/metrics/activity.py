@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from manifold_lab.active_rows import ActiveRows
+from manifold_lab.metrics.active_rows import ActiveRows
 
 
 def active_count(active: Bool[Tensor, "*draws points ambient"]) -> Int[Tensor, "*draws points"]:

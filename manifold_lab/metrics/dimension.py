@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from manifold_lab.errors import InputError
+from manifold_lab.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import special
 from torch import Tensor
 
-from manifold_lab.errors import InputError
+from manifold_lab.core.errors import InputError
 
 VERTEX_LIMIT = 200_000
 

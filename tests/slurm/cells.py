@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from manifold_lab import claims, data, stream, study
-from manifold_lab.mobilenet import build
-from manifold_lab.netspec import DIGITS
-from manifold_lab.store import Cell, Result
-from manifold_lab.train import Bookkeeping, Recipe, checkpoint, train
-from manifold_lab.train.ranks import current
+from manifold_lab import data, stream
+from manifold_lab.models.mobilenet import build
+from manifold_lab.models.specs import DIGITS
+from manifold_lab.sweeps import run_lock, study
+from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.training import Bookkeeping, Recipe, checkpoint, train
+from manifold_lab.training.distributed import current
 
 STEPS, EVERY, HELD_AT = 40, 5, 22
 RECIPE = Recipe(images=STEPS * 64, batch_size=64, ema_decay=0.99)
@@ -49,7 +50,7 @@ def measure(spec: Spec, folder: Path) -> Result:
     """Note the node and, of a training, the step from which it goes on; then end as told."""
     if current().first:
         with (folder / "ran").open("a") as file:
-            file.write(f"{claims.host()} {steps_kept(folder)}\n")
+            file.write(f"{run_lock.host()} {steps_kept(folder)}\n")
     if spec.ends == "error":
         raise ValueError("this cell fails")
     if spec.ends == "death":
@@ -66,7 +67,7 @@ def measure(spec: Spec, folder: Path) -> Result:
 def trained(spec: Spec, folder: Path) -> Result:
     """A small network's weights in the end; the first start of a job is held in the middle until it is disturbed."""
     model = build(DIGITS, stream(spec.seed, "weights"))
-    first = claims.JOB in os.environ and not int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+    first = run_lock.JOB in os.environ and not int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
     def tell(step: int, steps: int, speed: float) -> None:
         (folder / "progress.json").write_text(f'{{"step": {step}, "steps": {steps}, "images_per_second": {speed}}}')

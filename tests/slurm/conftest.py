@@ -14,9 +14,9 @@ import cells
 import machine as slurm
 import pytest
 
-from manifold_lab import store
-from manifold_lab.store import Cell
-from manifold_lab.study import main
+from manifold_lab.sweeps import store
+from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.study import main
 
 ROOT = Path(__file__).parents[2]
 

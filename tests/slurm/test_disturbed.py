@@ -9,7 +9,7 @@ import pytest
 from cells import EVERY, HELD_AT, STEPS, Spec
 from conftest import User, ran
 
-from manifold_lab.store import DONE, FAILED, Cell
+from manifold_lab.sweeps.store import DONE, FAILED, Cell
 
 RUN = ("run", "--launcher", "slurm")
 

@@ -10,8 +10,8 @@ import cells
 import pytest
 from conftest import ROOT, User, ran
 
-from manifold_lab import jobs
-from manifold_lab.store import DONE, FAILED
+from manifold_lab.sweeps import submissions
+from manifold_lab.sweeps.store import DONE, FAILED
 
 BOTH = pytest.mark.parametrize("machine", ["plain", "accounting"], indirect=True)
 
@@ -112,4 +112,4 @@ def test_many_small_cells_are_packed_split_and_begun_by_two_drivers(
     assert Counter((cell.state, len(ran(cell))) for cell in found) == {(DONE, 1): 1200}
     assert len(list(user.folder.rglob("*_log.out"))) == 12
     assert "0 to run; 1200 done" in user.types(*words)
-    assert jobs.submissions(user.folder / "runs" / "cells") == []
+    assert submissions.submissions(user.folder / "runs" / "cells") == []

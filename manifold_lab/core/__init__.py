@@ -1,0 +1,1 @@
+"""What everything rests on: specs and keys, random streams, errors, files, provenance, statistics, options."""

@@ -1,0 +1,163 @@
+"""What was run, as a value: canonical JSON, a key made from it, and named streams of chance."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import torch
+
+from manifold_lab.core.errors import InputError
+
+WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a word", NoneType: "None"}
+
+
+def check_types(spec: Any) -> None:
+    """Refuse a frozen dataclass one of whose fields, or a part of one, is not of the kind that its annotation says.
+
+    The first line of a spec's `__post_init__`. A bool is no number, a list is no tuple; a whole number is a number.
+
+    Raises:
+        InputError: naming the field, the smallest part that does not fit and what is allowed there.
+    """
+    for name, kind in _annotations(spec.__class__).items():
+        found = _misfit(getattr(spec, name), kind)
+        if found is not None:
+            part, allowed = found
+            raise InputError(f"{name}: {part!r} is not allowed; it must be {_in_words(allowed)}")
+
+
+@functools.cache
+def _annotations(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _misfit(value: Any, kind: Any) -> tuple[Any, Any] | None:
+    """The first part of a value that is not of its kind, and that kind; None where everything fits."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return None if any(_misfit(value, one) is None for one in parts) else (value, kind)
+    if origin is tuple:
+        kinds = parts[:1] * len(value) if parts[1:] == (...,) and isinstance(value, tuple) else parts
+        if not isinstance(value, tuple) or len(value) != len(kinds):
+            return value, kind
+        found = (_misfit(part, one) for part, one in zip(value, kinds, strict=True))
+        return next((wrong for wrong in found if wrong is not None), None)
+    fits = isinstance(value, int | float if kind is float else kind) and isinstance(value, bool) == (kind is bool)
+    return None if fits else (value, kind)
+
+
+def _in_words(kind: Any) -> str:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        inner = [_in_words(part) for part in parts if part is not ...]
+        return f"a tuple of any length, each {inner[0]}" if ... in parts else f"a tuple of ({', '.join(inner)})"
+    if origin in (Union, UnionType):
+        return " or ".join(_in_words(part) for part in parts if not (part is int and float in parts))
+    return WORDS.get(kind, kind.__name__)
+
+
+def canonical_json(spec: Any) -> str:
+    """The one JSON text of a frozen dataclass: sorted keys, no blanks, no NaN.
+
+    Raises:
+        ValueError: if the spec holds a NaN or an infinity.
+    """
+    return json.dumps(dataclasses.asdict(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def key(spec: Any) -> str:
+    """Sixteen hexadecimal digits that name a run: equal specs, equal keys.
+
+    Made from the names of the dataclasses and from the fields that differ from their defaults, so that a field added
+    with a default renames no run. A default that *changes* would give an old run's key to another spec: such a field,
+    and one whose default holds such a spec, keeps the default that it was born with, which the key goes by ever after:
+    `field(default=0.5, metadata={"first_default": 1.0})`. Where that was forgotten, `disagreement` with the stored spec
+    tells. A renamed dataclass or field renames the runs that use it.
+
+    Raises:
+        ValueError: if the spec holds a NaN or an infinity.
+    """
+    told = json.dumps(_told(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _told(value: Any) -> Any:
+    """A value as its key has it: equal values in equal words, so that 1 and 1.0 are the same."""
+    if isinstance(value, tuple | list):
+        return [_told(part) for part in value]
+    if isinstance(value, dict):
+        return {str(name): _told(part) for name, part in value.items()}
+    if not dataclasses.is_dataclass(value):
+        return int(value) if isinstance(value, bool | float) and math.isfinite(value) and value == int(value) else value
+    kind: Any = type(value)
+    defaults = _first_defaults(kind)
+    told = {name: getattr(value, name) for name in defaults if getattr(value, name) != defaults[name]}
+    return [type(value).__name__, {name: _told(part) for name, part in told.items()}]
+
+
+@functools.cache
+def _first_defaults(kind: type) -> dict[str, Any]:
+    """The default that each compared field was born with; for a field without one, a value that nothing equals."""
+    found = {}
+    for field in dataclasses.fields(kind):
+        made = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        if field.compare:
+            found[field.name] = field.metadata.get("first_default", made)
+    return found
+
+
+def disagreement(spec: Any, stored: Any, known: dict[tuple[int, int], str | None] | None = None) -> str | None:
+    """Where `spec` and a stored one (as read from its JSON) differ: the first such field that both have; else None.
+
+    Fields that only one of them has are younger or older than the other: they count as agreed. `known`, kept by who
+    compares many specs that share parts, holds the answers for pairs of parts, which must live as long as it does.
+    """
+    if isinstance(stored, str | int | float):
+        return None if spec == stored else ""
+    known, pair = {} if known is None else known, (id(spec), id(stored))
+    if pair not in known:
+        known[pair] = _disagreement(spec, stored, known)
+    return known[pair]
+
+
+def _disagreement(spec: Any, stored: Any, known: dict[tuple[int, int], str | None]) -> str | None:
+    shared = _shared(spec, stored)
+    if shared is None:
+        return None if _told(spec) == _told(stored) else ""
+    for name, ours, theirs in shared:
+        told = disagreement(ours, theirs, known)
+        if told is not None:
+            return f"{name}.{told}".rstrip(".")
+    return None
+
+
+def _shared(spec: Any, stored: Any) -> list[tuple[str, Any, Any]] | None:
+    """The parts that two values both have, by name; None where they are not made alike."""
+    if dataclasses.is_dataclass(spec) and isinstance(stored, dict):
+        kind: Any = type(spec)
+        return [(name, getattr(spec, name), stored[name]) for name in _first_defaults(kind) if name in stored]
+    if isinstance(spec, tuple | list) and isinstance(stored, list) and len(spec) == len(stored):
+        return [(str(place), *pair) for place, pair in enumerate(zip(spec, stored, strict=True))]
+    return None
+
+
+def stream_seed(seed: int, *names: str | int) -> int:
+    """The 63-bit seed of the stream that `names` spell under `seed`."""
+    text = "/".join(str(part) for part in (seed, *names))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def stream(seed: int, *names: str | int) -> torch.Generator:
+    """A generator of its own for every purpose: adding a dim or a metric never moves another one's draws.
+
+    It lives on the CPU whatever device computes, so that the numbers drawn do not depend on the device.
+
+    >>> torch.rand(1, generator=stream(0, "embedding", 15)) == torch.rand(1, generator=stream(0, "embedding", 15))
+    tensor([True])
+    """
+    return torch.Generator().manual_seed(stream_seed(seed, *names))

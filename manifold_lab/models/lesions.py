@@ -1,0 +1,107 @@
+"""Post-hoc lesions: one change to a trained network, no retraining, and the logits that come out.
+
+Everything up to the first changed block is computed once for all lesions, so that a lesion at every depth costs about
+half of a pass each.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from manifold_lab.core.errors import one_of
+from manifold_lab.models.mobilenet import LINEAR, Activate, Block, Network
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """What is changed, and in which blocks."""
+
+    kind: str
+    blocks: tuple[int, ...]
+
+
+def _relu6(block: Block) -> None:
+    block.project.act = Activate("relu6")
+
+
+def _cut(block: Block) -> None:
+    block.stage, block.bridge = dataclasses.replace(block.stage, shortcut="none"), None
+
+
+def _linear(block: Block) -> None:
+    assert block.expand is not None
+    block.expand.act = Activate(LINEAR)
+
+
+def _name(activation: nn.Module) -> str | None:
+    """The name of a plain activation; None for one that is part of an intervention."""
+    return activation.name if isinstance(activation, Activate) else None
+
+
+KINDS: dict[str, tuple[Callable[[Block], None], Callable[[Block], bool]]] = {
+    "relu6_bottleneck": (_relu6, lambda block: _name(block.bottleneck) == LINEAR),
+    "no_shortcut": (_cut, lambda block: block.stage.shortcut != "none"),
+    "linear_expansion": (_linear, lambda block: block.expand is not None and _name(block.expand.act) != LINEAR),
+}
+"""What a lesion does to a block, and the blocks it can be done to: ReLU6 behind the projection, before the sum; the
+shortcut between bottlenecks away; the expansion's activation away."""
+
+
+def places(network: Network, kind: str) -> tuple[int, ...]:
+    """The blocks that a lesion of this kind can be made in.
+
+    Raises:
+        InputError: for an unknown kind.
+    """
+    applies = KINDS[one_of("lesion", kind, KINDS)][1]
+    return tuple(place for place, block in enumerate(_blocks(network)) if applies(block))
+
+
+def every(network: Network) -> list[Lesion]:
+    """Every kind in every block where it can be made, one at a time, and then in all of them together."""
+    found = []
+    for kind in KINDS:
+        possible = places(network, kind)
+        found += [Lesion(kind, (place,)) for place in possible]
+        found += [Lesion(kind, possible)] if possible else []
+    return found
+
+
+def lesioned(network: Network, lesion: Lesion) -> dict[int, Block]:
+    """Copies of the changed blocks by their places; the network itself stays as it is."""
+    change, twins = KINDS[lesion.kind][0], {}
+    for place in lesion.blocks:
+        twin = copy.deepcopy(_blocks(network)[place])
+        change(twin)
+        twins[place] = twin
+    return twins
+
+
+def _blocks(network: Network) -> list[Block]:
+    return [block for block in network.blocks if isinstance(block, Block)]
+
+
+@torch.inference_mode()
+def logits(
+    network: Network, x: Float[Tensor, "batch channels height width"], lesions: Sequence[Mapping[int, Block]]
+) -> Iterator[Float[Tensor, "batch classes"]]:
+    """The intact network's logits, then those of every lesion (as `lesioned` makes them), in order."""
+    states: list[tuple[Tensor, Tensor | None]] = [(network.stem(x), None)]
+    for block in network.blocks:
+        states.append(block(*states[-1]))
+    yield _finish(network, states[-1][0])
+    for twins in lesions:
+        first = min(twins)
+        state = states[first]
+        for place in range(first, len(network.blocks)):
+            state = twins.get(place, network.blocks[place])(*state)
+        yield _finish(network, state[0])
+
+
+def _finish(network: Network, x: Tensor) -> Tensor:
+    return network.head(x if network.last is None else network.last(x))

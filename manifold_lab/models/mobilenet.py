@@ -1,0 +1,237 @@
+"""MobileNetV2, its ablations and its rivals from one declarative spec (arXiv:1801.04381, Tables 1 and 2, Figure 6).
+
+Where the paper leaves a choice open:
+
+- The bottleneck's activation acts on the projection's output after its batch norm and *before* the shortcut's sum, as
+  in any convolution, norm and activation: a block adds something rectified to its input.
+- A bottleneck's interventions (`NetworkSpec.intervention`) stand around its activation in this order: gain, activation,
+  norm of its own, noise. Placed at the sum all of them act on the sum, in blocks with a shortcut, and nowhere else.
+- The shortcut between expansions is the classical residual over the narrow part: from a block's depthwise output, after
+  its activation, to the next block's expanded tensor, after its activation, wherever channels and resolution agree.
+"""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from manifold_lab.activations import Activation, leaky_relu, named
+from manifold_lab.core.config import stream_seed
+from manifold_lab.models.interventions import ChannelGain, ChannelNoise
+from manifold_lab.models.specs import NetworkSpec, Stage, stages
+
+LINEAR = "linear"
+
+
+class Convolution(nn.Conv2d):
+    """A convolution that pads itself: symmetrically, or as TensorFlow's SAME does (more to the right and bottom)."""
+
+    def __init__(self, channels: tuple[int, int], kernel: int, stride: int = 1, groups: int = 1, same: bool = False):
+        padding = 0 if same else (kernel - 1) // 2
+        super().__init__(*channels, kernel, stride, padding, groups=groups, bias=False)
+        self.same = same
+
+    def forward(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch outputs high wide"]:
+        """Pad and convolve."""
+        return super().forward(self.pad(x))
+
+    def pad(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch inputs high wide"]:
+        """What has to be padded before `self.padding` does the rest: all of it for TensorFlow's SAME, else nothing."""
+        if not self.same:
+            return x
+        pads = [self._same(size) for size in (x.shape[3], x.shape[2])]
+        return functional.pad(x, [end for total in pads for end in (total // 2, total - total // 2)])
+
+    def _same(self, size: int) -> int:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        return max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+
+
+class Activate(nn.Module):
+    """An activation by name, never in place: what a hook saw stays what it was.
+
+    Args:
+        name: `linear`, or a name of `activations`.
+        activation: that activation, where its parameters are not the usual ones.
+    """
+
+    def __init__(self, name: str, activation: Activation | None = None):
+        super().__init__()
+        self.name = name
+        self.activation = activation or named("identity" if name == LINEAR else name)
+        self.function = self.activation.function
+
+    def forward(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Apply it."""
+        return self.function(u)
+
+    def extra_repr(self) -> str:
+        """Its name, for print(model)."""
+        return self.name
+
+
+class ConvNormAct(nn.Module):
+    """Convolution, norm, activation."""
+
+    def __init__(self, spec: NetworkSpec, conv: Convolution, activation: nn.Module):
+        super().__init__()
+        self.conv = conv
+        self.norm = make_norm(spec, conv.out_channels)
+        self.act = activation
+
+    def forward(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch outputs high wide"]:
+        """All three in a row."""
+        return self.act(self.norm(self.conv(x)))
+
+
+def make_norm(spec: NetworkSpec, channels: int) -> nn.Module:
+    """The norm of a spec: batch, group (as many groups as divide the channels, at most 8) or none."""
+    if spec.norm == "batch":
+        return nn.BatchNorm2d(channels, eps=spec.norm_epsilon)
+    if spec.norm == "group":
+        return nn.GroupNorm(math.gcd(channels, 8), channels, eps=spec.norm_epsilon)
+    return nn.Identity()
+
+
+def make_bottleneck(spec: NetworkSpec, channels: int) -> nn.Module:
+    """What acts on a bottleneck's output: its activation, and around it what the spec's intervention adds."""
+    made, name = spec.intervention, spec.bottleneck_activation
+    activate = Activate(name, leaky_relu(made.slope) if name == "leaky_relu" else None)
+    parts: list[nn.Module] = [ChannelGain(channels, made.gain)] if made.gain != 1 else []
+    parts.append(activate)
+    if made.renormed:
+        parts.append(make_norm(spec, channels))
+    if made.noise:
+        parts.append(ChannelNoise(channels, made.noise, made.noise_shared))
+    return nn.Sequential(*parts) if len(parts) > 1 else activate
+
+
+class Block(nn.Module):
+    """One block of any kind: optional 1x1 in, 3x3 in the middle, 1x1 out, and whichever shortcuts the spec gives it.
+
+    `inverted` has a depthwise convolution between a wide expansion and a narrow, by default linear, projection;
+    `classic` a full one between a narrow reduction and a wide output; `separable` no 1x1 in.
+    """
+
+    def __init__(self, spec: NetworkSpec, stage: Stage):
+        super().__init__()
+        self.stage, self.shift = stage, spec.intervention.shift
+        same, hidden = spec.padding == "tensorflow", stage.hidden
+        self.expand = None
+        if stage.expands:
+            conv = Convolution((stage.inputs, hidden), 1)
+            self.expand = ConvNormAct(spec, conv, Activate(spec.expansion_activation))
+        groups = 1 if spec.block == "classic" else hidden
+        middle = Convolution((hidden, hidden), 3, stage.stride, groups, same)
+        self.depthwise = ConvNormAct(spec, middle, Activate(spec.depthwise_activation))
+        at_sum = spec.intervention.placement == "sum"
+        behind = Activate(LINEAR) if at_sum else make_bottleneck(spec, stage.outputs)
+        self.project = ConvNormAct(spec, Convolution((hidden, stage.outputs), 1), behind)
+        self.sum_act = make_bottleneck(spec, stage.outputs) if at_sum and stage.shortcut != "none" else None
+        self.bridge = None
+        if stage.shortcut == "projected":
+            bridge = Convolution((stage.inputs, stage.outputs), 1, stage.stride)
+            self.bridge = ConvNormAct(spec, bridge, Activate(LINEAR))
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch inputs height width"],
+        wide: Float[Tensor, "batch hidden height width"] | None = None,
+    ) -> tuple[Float[Tensor, "batch outputs high low"], Float[Tensor, "batch hidden high low"] | None]:
+        """The block's output, and its depthwise output where the next block adds that to its own expansion."""
+        hidden = x if self.expand is None else self.expand(x)
+        if wide is not None:
+            hidden = hidden + wide
+        hidden = self.depthwise(hidden)
+        y = self.join(x, self.project(hidden))
+        return y, hidden if self.stage.gives_wide else None
+
+    def join(
+        self, x: Float[Tensor, "batch inputs height width"], y: Float[Tensor, "batch outputs high low"]
+    ) -> Float[Tensor, "batch outputs high low"]:
+        """Add the shortcut between bottlenecks, if there is one."""
+        if self.bridge is not None:
+            y = self.bridge(x) + y
+        elif self.stage.shortcut == "identity":
+            y = x + y
+        return y if self.sum_act is None else self.sum_act(y)
+
+    @property
+    def bottleneck(self) -> nn.Module:
+        """The module whose input and output are what the bottleneck's activation meets and what it leaves."""
+        return self.project.act if self.sum_act is None else self.sum_act
+
+
+class Network(nn.Module):
+    """A network from a spec: stem, blocks, last convolution (if any), average pool, dropout, classifier."""
+
+    def __init__(self, spec: NetworkSpec):
+        super().__init__()
+        self.spec = spec
+        plan = stages(spec)
+        same, first = spec.padding == "tensorflow", plan[0].inputs
+        stem = Convolution((spec.in_channels, first), 3, spec.stem_stride, 1, same)
+        self.stem = ConvNormAct(spec, stem, Activate(spec.outer_activation))
+        self.blocks = nn.ModuleList(Block(spec, stage) for stage in plan)
+        features, self.last = plan[-1].outputs, None
+        if spec.last_channels:
+            conv = Convolution((features, spec.last_width), 1)
+            self.last, features = ConvNormAct(spec, conv, Activate(spec.outer_activation)), spec.last_width
+        self.dropout = nn.Dropout(spec.dropout)
+        self.classifier = nn.Linear(features, spec.num_classes)
+
+    def features(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features high low"]:
+        """Everything before the pool."""
+        x, wide = self.stem(x), None
+        for block in self.blocks:
+            x, wide = block(x, wide)
+        return x if self.last is None else self.last(x)
+
+    def head(self, x: Float[Tensor, "batch features high low"]) -> Float[Tensor, "batch classes"]:
+        """Average pool, dropout, classifier."""
+        return self.classifier(self.dropout(x.mean((2, 3))))
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        """Logits."""
+        return self.head(self.features(x))
+
+
+def initialise(model: nn.Module, generator: torch.Generator) -> None:
+    """The reference's initial weights: Kaiming normal by fan-out for convolutions, N(0, 0.01) for the classifier.
+
+    The standard deviation of the classifier is 0.01; biases are 0, norms 1 and 0. Draws come from `generator`, in the
+    order of the modules but for bridges, which are last: networks of equal plans start equal, whatever their shortcuts.
+    Interventions draw nothing: the seed of their noise is derived from the generator's own.
+    """
+    for name, module in sorted(model.named_modules(), key=lambda named: "bridge" in named[0].split(".")):
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=generator)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0, 0.01, generator=generator)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, Block) and module.shift:
+            nn.init.constant_(module.project.norm.get_parameter("bias"), module.shift)
+        elif isinstance(module, ChannelNoise):
+            module.seed.fill_(stream_seed(generator.initial_seed(), "noise", name))
+
+
+def build(spec: NetworkSpec, generator: torch.Generator | None = None) -> Network:
+    """A network with the reference's initial weights, in channels-last layout, which is the faster one.
+
+    Without a generator it is built on the meta device, with shapes and no numbers, to be counted or loaded.
+    """
+    if generator is None:
+        with torch.device("meta"):
+            return Network(spec)
+    network = Network(spec)
+    initialise(network, generator)
+    return channels_last(network)
+
+
+def channels_last(network: Network) -> Network:
+    """The same network with its weights laid out channels-last."""
+    module: Any = network  # some releases of torch leave this argument out of their annotations
+    return module.to(memory_format=torch.channels_last)

@@ -1,0 +1,135 @@
+"""What a torch network costs, watched on a real forward pass: parameters, multiply-adds, shapes, memory.
+
+A multiply-add (MAdd) is one multiplication with its addition: convolutions and linear layers, without biases; norms are
+stated apart, as one MAdd per element. Hooks always go away, also when the forward pass fails.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from manifold_lab.core.errors import InputError
+
+CONVENTION = (
+    "MAdds: multiply-adds of convolutions and linear layers for one picture, twice that are FLOPs; norms are counted "
+    "apart, one per element, and not included."
+)
+"""What every table of costs says in its caption."""
+OPERATORS = (nn.Conv2d, nn.Linear)
+NORMS = (nn.BatchNorm2d, nn.GroupNorm)
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One module as a forward pass met it: shapes without the batch, parameters, MAdds per picture."""
+
+    name: str
+    module: nn.Module
+    inputs: Shape
+    outputs: Shape
+
+    @property
+    def parameters(self) -> int:
+        """Its own parameters, biases included."""
+        return sum(parameter.numel() for parameter in self.module.parameters(recurse=False))
+
+    @property
+    def madds(self) -> int:
+        """Products summed over all outputs: 0 for anything but a convolution or a linear layer."""
+        if not isinstance(self.module, OPERATORS):
+            return 0
+        return _elements(self.outputs) * _elements(tuple(self.module.weight.shape[1:]))
+
+    @property
+    def norm_madds(self) -> int:
+        """Scale and shift of a norm, one per element."""
+        return _elements(self.outputs) if isinstance(self.module, NORMS) else 0
+
+    @property
+    def elements(self) -> int:
+        """Numbers that go in and come out: what Equation 2 charges the operator with, without its weights."""
+        return self.input_elements + self.output_elements
+
+    @property
+    def input_elements(self) -> int:
+        """Numbers that go in."""
+        return _elements(self.inputs)
+
+    @property
+    def output_elements(self) -> int:
+        """Numbers that come out."""
+        return _elements(self.outputs)
+
+
+def _elements(shape: Shape) -> int:
+    return int(torch.Size(shape).numel())
+
+
+@contextmanager
+def watched(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[list[Seen]]:
+    """Collect what every module of these kinds sees in forward passes inside the context, in the order of execution."""
+    seen: list[Seen] = []
+
+    def hook(name: str) -> object:
+        def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            out = output[0] if isinstance(output, tuple) else output
+            seen.append(Seen(name, module, tuple(inputs[0].shape[1:]), tuple(out.shape[1:])))
+
+        return note
+
+    handles = [
+        module.register_forward_hook(hook(name))  # type: ignore[arg-type]
+        for name, module in model.named_modules()
+        if isinstance(module, kinds)
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def watch(model: nn.Module, shape: Sequence[int], kinds: tuple[type[nn.Module], ...] = OPERATORS + NORMS) -> list[Seen]:
+    """One forward pass of a batch of one, of this shape, in evaluation mode, wherever the model's parameters live.
+
+    A model on the meta device is walked through without computing anything. Training mode is put back.
+
+    Raises:
+        InputError: if no module of these kinds was reached.
+    """
+    like = next(model.parameters())
+    training = model.training
+    try:
+        with watched(model.eval(), kinds) as seen, torch.no_grad():
+            model(torch.zeros((1, *shape), dtype=like.dtype, device=like.device))
+    finally:
+        model.train(training)
+    if not seen:
+        raise InputError(f"model: no {' or '.join(kind.__name__ for kind in kinds)} was reached by the forward pass")
+    return seen
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Totals of one forward pass of one picture."""
+
+    parameters: int
+    norm_parameters: int
+    madds: int
+    norm_madds: int
+
+
+def cost(seen: Sequence[Seen]) -> Cost:
+    """Sum up what was watched."""
+    norms = [one for one in seen if isinstance(one.module, NORMS)]
+    return Cost(
+        sum(one.parameters for one in seen),
+        sum(one.parameters for one in norms),
+        sum(one.madds for one in seen),
+        sum(one.norm_madds for one in norms),
+    )

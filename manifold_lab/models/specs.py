@@ -1,0 +1,285 @@
+"""A network as data: the frozen spec, what it allows, and the plan of blocks that follows from it.
+
+(expansion t, channels c, repeats n, stride s) are rows of Table 2 of MobileNetV2 (arXiv:1801.04381).
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from manifold_lab.activations import ACTIVATIONS, LEAK
+from manifold_lab.core.config import check_types
+from manifold_lab.core.errors import InputError, above, one_of, within
+
+Row = tuple[int | float, int, int, int]
+
+TABLE_2: tuple[Row, ...] = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+V1_ROWS: tuple[Row, ...] = ((1, 64, 1, 1), (1, 128, 2, 2), (1, 256, 2, 2), (1, 512, 6, 2), (1, 1024, 2, 2))
+SHORTCUTS = ("bottleneck", "expansion", "none", "projected")
+BLOCKS = ("inverted", "classic", "separable")
+NORMS = ("batch", "group", "none")
+PADDINGS = ("symmetric", "tensorflow")
+PLACEMENTS = ("branch", "sum")
+ACTIVATED = ("bottleneck_activation", "expansion_activation", "depthwise_activation", "outer_activation")
+LIMITS: dict[str, tuple[int | float, int | float]] = {
+    "width": (0.001, 10),
+    "resolution": (1, 4096),
+    "num_classes": (1, 10**6),
+    "in_channels": (1, 4096),
+    "stem_channels": (1, 10**5),
+    "stem_stride": (1, 2),
+    "last_channels": (0, 10**5),
+    "round_to": (1, 1024),
+    "expansion": (0.001, 100),
+    "channels": (1, 10**5),
+    "repeats": (1, 100),
+    "stride": (1, 2),
+    "blocks": (1, 100),
+    "channels of a block": (1, 10**6),
+    "slope": (1e-6, 1),
+    "noise": (0, 100),
+    "gain": (1e-6, 1),
+    "shift": (-100, 100),
+}
+"""Least and most of every number of a spec: far beyond the paper's, and where counting it still takes seconds."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One block of the plan: its channels, and which shortcuts it takes part in.
+
+    `shortcut` is the one from its input to its output: identity, projected or none. `gives_wide` says that the next
+    block adds this one's depthwise output to its own expansion.
+    """
+
+    expansion: int | float
+    inputs: int
+    hidden: int
+    outputs: int
+    stride: int
+    expands: bool
+    shortcut: str
+    gives_wide: bool = False
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """What else is done to the output of every bottleneck, to separate the causes of what its activation costs.
+
+    The default does nothing: the network is then the same, bit for bit, as without this class.
+
+    Args:
+        slope: left slope of a `leaky_relu` behind the bottleneck.
+        noise: variance of the Gaussian noise added behind the activation, in training and in evaluation, as a multiple
+            of the variance of each channel.
+        noise_shared: one draw per image and channel instead of one per position.
+        gain: factor on the first half of the channels.
+        shift: initial bias of the projection's norm.
+        renormed: whether a norm of its own follows the activation.
+        placement: `branch`, before the shortcut's addition, or `sum`, behind it, in blocks that have one.
+    """
+
+    slope: int | float = LEAK
+    noise: int | float = 0.0
+    noise_shared: bool = False
+    gain: int | float = 1.0
+    shift: int | float = 0.0
+    renormed: bool = False
+    placement: str = "branch"
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their domain."""
+        check_types(self)
+        for name in ("slope", "noise", "gain", "shift"):
+            within(name, getattr(self, name), *LIMITS[name])
+        one_of("placement", self.placement, PLACEMENTS)
+        if self.noise_shared and not self.noise:
+            raise InputError("noise_shared: there is no noise to share; give noise above 0")
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """What a network is; the defaults are the paper's MobileNetV2 1.0 at 224, and every ablation is one word away."""
+
+    rows: tuple[Row, ...] = TABLE_2
+    block: str = "inverted"
+    bottleneck_activation: str = "linear"
+    expansion_activation: str = "relu6"
+    depthwise_activation: str = "relu6"
+    shortcut: str = "bottleneck"
+    width: int | float = 1.0
+    resolution: int = 224
+    num_classes: int = 1000
+    in_channels: int = 3
+    stem_channels: int = 32
+    stem_stride: int = 2
+    last_channels: int = 1280
+    dropout: float = 0.2
+    round_to: int = 8
+    norm: str = "batch"
+    norm_epsilon: float = 1e-5
+    padding: str = "symmetric"
+    outer_activation: str = "relu6"
+    """Of the stem and the last convolution, which belong to no block."""
+    intervention: Intervention = field(default_factory=Intervention)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built, naming the field and what is allowed."""
+        check_types(self)
+        self._check_words()
+        for name in filter(self.__dict__.__contains__, LIMITS):
+            within(name, getattr(self, name), *LIMITS[name])
+        above("norm_epsilon", self.norm_epsilon, 0)
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout: {self.dropout} is not allowed; it must be at least 0 and below 1")
+        self._check_rows()
+        self._check_plan(stages(self))
+        self._check_intervention(stages(self))
+
+    def _check_words(self) -> None:
+        words = ("linear", *ACTIVATIONS)
+        for name in ACTIVATED:
+            one_of(name, getattr(self, name), words)
+        one_of("block", self.block, BLOCKS)
+        one_of("shortcut", self.shortcut, SHORTCUTS)
+        one_of("norm", self.norm, NORMS)
+        one_of("padding", self.padding, PADDINGS)
+
+    def _check_rows(self) -> None:
+        if not self.rows:
+            raise InputError("rows: none given; give one or more of (expansion, channels, repeats, stride)")
+        for row in self.rows:
+            for name, value in zip(("expansion", "channels", "repeats", "stride"), row, strict=True):
+                within(f"rows: {name} in {row}", value, *LIMITS[name])
+            if row[1] * self.width < 1:
+                raise InputError(f"width: {self.width} leaves no channel of {row[1]}; it must be at least 1/{row[1]}")
+        within("rows: blocks in all", sum(repeats for _, _, repeats, _ in self.rows), *LIMITS["blocks"])
+
+    def _check_plan(self, plan: list[Stage]) -> None:
+        for stage in plan:
+            if stage.hidden < 1:
+                raise InputError(
+                    f"rows: expansion {stage.expansion:g} leaves no channel of {stage.inputs}; it is too low"
+                )
+            within("rows: channels in the middle of a block", stage.hidden, *LIMITS["channels of a block"])
+        if self.expansion_activation != NetworkSpec.expansion_activation and not any(one.expands for one in plan):
+            raise InputError(
+                f"expansion_activation: {self.expansion_activation} has no place; no {self.block} block of these rows "
+                f"expands; allowed: {NetworkSpec.expansion_activation}"
+            )
+        self._check_shortcut(plan)
+
+    def _check_intervention(self, plan: list[Stage]) -> None:
+        made = self.intervention
+        if made.slope != LEAK and self.bottleneck_activation != "leaky_relu":
+            raise InputError(
+                f"slope: {made.slope} is not used by bottleneck_activation {self.bottleneck_activation}; "
+                "allowed with leaky_relu only"
+            )
+        if (made.shift or made.renormed) and self.norm == "none":
+            raise InputError("intervention: shift and renormed need a norm; norm is none")
+        if made.placement == "sum" and all(stage.shortcut == "none" for stage in plan):
+            raise InputError("placement: sum needs a shortcut between bottlenecks; these blocks have none")
+
+    def _check_shortcut(self, plan: list[Stage]) -> None:
+        if self.shortcut == "expansion" and self.block != "inverted":
+            raise InputError(f"shortcut: expansion needs block inverted; {self.block} has no expansion")
+        joined = any(stage.shortcut != "none" or stage.gives_wide for stage in plan)
+        if self.shortcut != "none" and not joined:
+            raise InputError(f"shortcut: {self.shortcut} joins nothing with these rows; allowed: none")
+
+    @property
+    def last_width(self) -> int:
+        """Channels of the last convolution: widened above 1.0, never narrowed."""
+        return rounded(self.last_channels * max(1.0, self.width), self.round_to)
+
+
+def from_fields(fields: Mapping[str, Any]) -> NetworkSpec:
+    """The spec whose `dataclasses.asdict` went through JSON.
+
+    Raises:
+        TypeError: for fields that no spec has.
+    """
+    made = {**fields, "rows": tuple(map(tuple, fields["rows"]))}
+    if "intervention" in fields:
+        made["intervention"] = Intervention(**fields["intervention"])
+    return NetworkSpec(**made)
+
+
+def rounded(channels: int | float, multiple: int) -> int:
+    """The nearest multiple, at least one, and never more than 10 % below.
+
+    >>> rounded(24 * 0.35, 8), rounded(32 * 0.35, 8), rounded(160 * 1.4, 8)
+    (8, 16, 224)
+    """
+    nearest = max(multiple, int(channels + multiple / 2) // multiple * multiple)
+    return nearest + multiple if nearest < 0.9 * channels else nearest
+
+
+def stages(spec: NetworkSpec) -> list[Stage]:
+    """The blocks of a spec, in order; a stage's stride is that of its first block."""
+    plan: list[Stage] = []
+    inputs = rounded(spec.stem_channels * spec.width, spec.round_to)
+    for expansion, channels, repeats, stride in spec.rows:
+        outputs = rounded(channels * spec.width, spec.round_to)
+        for repeat in range(repeats):
+            plan.append(_stage(spec, expansion, (inputs, outputs), stride if repeat == 0 else 1))
+            inputs = outputs
+    return _with_wide(spec, plan)
+
+
+def _stage(spec: NetworkSpec, expansion: int | float, channels: tuple[int, int], stride: int) -> Stage:
+    inputs, outputs = channels
+    if spec.block == "classic":
+        hidden, expands = max(1, round(outputs / expansion)), True
+    elif spec.block == "separable":
+        hidden, expands = inputs, False
+    else:
+        hidden, expands = round(inputs * expansion), expansion != 1
+    fits = stride == 1 and inputs == outputs
+    straight = "identity" if fits and spec.shortcut in ("bottleneck", "projected") else "none"
+    shortcut = "projected" if spec.shortcut == "projected" and not fits else straight
+    return Stage(expansion, inputs, hidden, outputs, stride, expands, shortcut)
+
+
+def _with_wide(spec: NetworkSpec, plan: list[Stage]) -> list[Stage]:
+    """Mark the blocks whose depthwise output fits the next block's expansion."""
+    if spec.shortcut != "expansion":
+        return plan
+    fits = [a.hidden == b.hidden and b.expands for a, b in itertools.pairwise(plan)] + [False]
+    return [dataclasses.replace(stage, gives_wide=gives) for stage, gives in zip(plan, fits, strict=True)]
+
+
+V2 = NetworkSpec()
+V1 = NetworkSpec(
+    rows=V1_ROWS, block="separable", bottleneck_activation="relu6", shortcut="none", last_channels=0, dropout=0.001
+)
+V1_TENSORFLOW = NetworkSpec(
+    rows=V1_ROWS, block="separable", bottleneck_activation="relu6", shortcut="none", last_channels=0, dropout=0.001,
+    padding="tensorflow", norm_epsilon=1e-3,
+)  # fmt: skip
+CIFAR = NetworkSpec(resolution=32, num_classes=10, stem_stride=1)
+TINY_IMAGENET = NetworkSpec(resolution=64, num_classes=200, stem_stride=1)
+DIGITS = NetworkSpec(
+    rows=((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 2, 2)),
+    width=0.35, resolution=8, num_classes=10, in_channels=1, stem_stride=1, last_channels=128,
+)  # fmt: skip
+PRESETS = {
+    "mobilenet_v2": V2,
+    "mobilenet_v1": V1,
+    "mobilenet_v1_tensorflow": V1_TENSORFLOW,
+    "cifar": CIFAR,
+    "tiny_imagenet": TINY_IMAGENET,
+    "digits": DIGITS,
+}
+"""Presets, not forks: each is the same spec with other words. `digits` is for 8x8 pictures with one channel."""

@@ -1,0 +1,191 @@
+"""Trained weights in and out: strictly, by an explicit table of names, and without running code from a file.
+
+Our own format is safetensors under our own names. The widely used PyTorch layout (`features.2.conv.0.0.weight`) is read
+and written through a table, so that trained networks of ours open in code that expects it.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from manifold_lab.core.config import canonical_json
+from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.files import publish
+from manifold_lab.models.mobilenet import Network, build, channels_last
+from manifold_lab.models.specs import NetworkSpec, from_fields, stages
+
+URLS = {"mobilenet_v2": "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"}
+"""Published weights by name; the last eight hexadecimal digits of a file's name begin its SHA-256."""
+HASHED = re.compile(r"-(?=[0-9]*[a-f])([0-9a-f]{8,64})$")
+"""A hash at a name's end, as torch.hub has it; digits alone, such as a date, are none unless the file is a published
+one."""
+SHOWN = 3
+
+
+def names(spec: NetworkSpec) -> dict[str, str]:
+    """Our module names -> those of the widely used layout, convolution by convolution and norm by norm.
+
+    Raises:
+        InputError: for a spec whose blocks that layout cannot hold.
+    """
+    if spec.block == "classic" or spec.shortcut == "projected":
+        raise InputError(f"layout: block {spec.block} with shortcut {spec.shortcut} has no place in the PyTorch layout")
+    table = {"stem.conv": "features.0.0", "stem.norm": "features.0.1"}
+    plan = stages(spec)
+    for i, stage in enumerate(plan):
+        ours, theirs = f"blocks.{i}", f"features.{i + 1}"
+        if spec.block == "separable":
+            table |= _pair(f"{ours}.depthwise", f"{theirs}.0") | _pair(f"{ours}.project", f"{theirs}.1")
+            continue
+        first = 1 if stage.expands else 0
+        if stage.expands:
+            table |= _pair(f"{ours}.expand", f"{theirs}.conv.0")
+        table |= _pair(f"{ours}.depthwise", f"{theirs}.conv.{first}")
+        table |= {
+            f"{ours}.project.conv": f"{theirs}.conv.{first + 1}",
+            f"{ours}.project.norm": f"{theirs}.conv.{first + 2}",
+        }
+    if spec.last_channels:
+        table |= _pair("last", f"features.{len(plan) + 1}")
+    return table | {"classifier": "classifier.1" if spec.last_channels else "classifier"}
+
+
+def _pair(ours: str, theirs: str) -> dict[str, str]:
+    return {f"{ours}.conv": f"{theirs}.0", f"{ours}.norm": f"{theirs}.1"}
+
+
+def _renamed(state: Mapping[str, Tensor], table: Mapping[str, str]) -> dict[str, Tensor]:
+    """Rename modules; a key whose module is not in the table keeps its name, to be refused as surplus."""
+    split = {key: key.rpartition(".") for key in state}
+    return {f"{table.get(module, module)}.{field}": state[key] for key, (module, _, field) in split.items()}
+
+
+def to_pytorch_layout(network: Network) -> dict[str, Tensor]:
+    """The network's state under the names of the widely used layout.
+
+    Raises:
+        InputError: as `names`.
+    """
+    return _renamed(network.state_dict(), names(network.spec))
+
+
+def from_pytorch_layout(spec: NetworkSpec, state: Mapping[str, Tensor]) -> Network:
+    """A network with a copy of this state, strictly, in evaluation mode.
+
+    Raises:
+        InputError: for a missing or surplus key, a wrong shape, or numbers of another type than our own (float32; int64
+            for the norms' counts), so that no precision is lost or made up unsaid; nothing is loaded then.
+    """
+    return _loaded(spec, _renamed(state, {theirs: ours for ours, theirs in names(spec).items()}))
+
+
+def _loaded(spec: NetworkSpec, state: dict[str, Tensor]) -> Network:
+    network = build(spec)
+    wanted = network.state_dict()
+    problems = {
+        "missing": sorted(set(wanted) - set(state)),
+        "surplus": sorted(set(state) - set(wanted)),
+        "of another shape": sorted(
+            f"{key} {tuple(state[key].shape)}, not {tuple(value.shape)}"
+            for key, value in wanted.items()
+            if key in state and state[key].shape != value.shape
+        ),
+        "of another type": sorted(
+            f"{key} {_type(state[key])}, not {_type(value)}"
+            for key, value in wanted.items()
+            if key in state and state[key].dtype != value.dtype
+        ),
+    }
+    told = "; ".join(f"{len(found)} {kind}: {', '.join(found[:SHOWN])}" for kind, found in problems.items() if found)
+    if told:
+        raise InputError(f"weights: these are not of this network; {told}")
+    network.load_state_dict({key: value.detach().clone() for key, value in state.items()}, assign=True)
+    return channels_last(network).eval()
+
+
+def _type(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def load_weights(spec: NetworkSpec, path: str | Path) -> Network:
+    """A network from a file: ours (.safetensors) or the widely used layout (.pth, .pt), whose name may tell its hash.
+
+    Raises:
+        InputError: for a file that is missing, unreadable, of another hash than its name says, or of another network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"weights: there is no file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return _loaded(spec, safetensors.torch.load_file(path))
+        _check_hash(path)
+        return from_pytorch_layout(spec, torch.load(path, map_location="cpu", weights_only=True))
+    except InputError:
+        raise
+    except Exception as error:  # a broken file fails in as many ways as there are bytes
+        raise InputError(
+            f"weights: {path} cannot be read ({type(error).__name__}); it is damaged or of another kind"
+        ) from None
+
+
+def _check_hash(path: Path) -> None:
+    published = path.name in {Path(url).name for url in URLS.values()}
+    told = path.stem.rpartition("-")[2] if published or HASHED.search(path.stem) else ""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not digest.startswith(told):
+        raise InputError(
+            f"weights: {path} has SHA-256 {digest[:8]}…, not the {told} at its name's end; fetch it again, or "
+            "rename it if that is no hash"
+        )
+
+
+def open_weights(path: str | Path) -> Network:
+    """A network from a file of `save_weights`, whose header tells its spec.
+
+    Raises:
+        InputError: as `load_weights`, and for a file of another origin.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            told = json.loads((file.metadata() or {})["spec"])
+            spec = from_fields(told)
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise InputError(f"weights: {path} tells no network of ours ({type(error).__name__})") from None
+    return load_weights(spec, path)
+
+
+def save_weights(network: Network, path: str | Path) -> None:
+    """Write the network as safetensors, its spec in the header: whole or not at all; a missing folder is made.
+
+    Raises:
+        InputError: if the folder or the disk refuses.
+    """
+    state = {key: value.contiguous() for key, value in network.state_dict().items()}
+    content = safetensors.torch.save(state, metadata={"spec": canonical_json(network.spec)})
+    publish(Path(path).parent, {Path(path).name: lambda scratch: _write(scratch, content)})
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def fetch_weights(spec: NetworkSpec, name: str) -> Network:
+    """A network with published weights by name, downloaded once with its hash checked (torch.hub's loader).
+
+    Raises:
+        InputError: for an unknown name, or when there is no way to the file.
+    """
+    url = URLS[one_of("weights", name, URLS)]
+    try:
+        state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"weights: could not fetch {url} ({error}); give the path of a file instead") from None
+    return from_pytorch_layout(spec, state)

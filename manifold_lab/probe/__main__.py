@@ -1,0 +1,8 @@
+"""python -m manifold_lab.probe."""
+
+import sys
+
+from manifold_lab.probe.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""What a pass over any amount of data leaves behind: counts, a covariance, a bounded sample. No activation is kept."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from manifold_lab.probe.counting import tally
+from manifold_lab.probe.layer_types import Window
+
+CHUNK = {"cpu": 1 << 18}
+"""Numbers that are worked on at a time: on a CPU so many that they stay in its cache."""
+LARGE = 1 << 25
+MOVED = 0.05
+"""What an activation's input moves by when its channel is alive: a hundredth of ReLU6's range."""
+
+
+def matrices(x: Tensor, channels: int) -> Iterator[Float[Tensor, "positions channels"]]:
+    """Views of positions x channels, in order, each laid out as `x` is: of the whole batch, or of a picture each."""
+    last = x.movedim(channels, -1)
+    if last.is_contiguous() or x.dim() < 3:
+        yield last.reshape(-1, x.shape[channels])
+        return
+    for picture in last:
+        yield picture.reshape(-1, x.shape[channels])
+
+
+def blocks(x: Tensor, channels: int, fewest: int = 1) -> Iterator[Float[Tensor, "positions channels"]]:
+    """The same in parts of at least `fewest` positions, each small enough for the cache."""
+    step = max(fewest, CHUNK.get(x.device.type, LARGE) // x.shape[channels])
+    for matrix in matrices(x, channels):
+        yield from matrix.split(step)
+
+
+@dataclass
+class ActiveCounts:
+    """How many channels are active at each position, as a histogram; how often each channel is, and at the high clip.
+
+    `window`: the open interval of active outputs. Exact: every number is a count. `bad` marks channels with NaN or
+    infinite outputs; where there is one, the other numbers mean nothing.
+    """
+
+    window: Window
+    histogram: Int64[Tensor, " counts"]
+    active: Int64[Tensor, " channels"]
+    high: Int64[Tensor, " channels"]
+    bad: Bool[Tensor, " channels"]
+    positions: int = 0
+
+    @classmethod
+    def empty(cls, window: Window, channels: int, device: torch.device) -> "ActiveCounts":
+        """Nothing seen yet."""
+        counts = [torch.zeros(size, dtype=torch.int64, device=device) for size in (channels + 1, channels, channels)]
+        histogram, active, high = counts
+        return cls(window, histogram, active, high, torch.zeros(channels, dtype=torch.bool, device=device))
+
+    def add(self, y: Tensor, channels: int) -> None:
+        """Count one batch."""
+        for matrix in matrices(y, channels):
+            found = tally(matrix, self.window)
+            self.histogram += torch.bincount(found.active_positions, minlength=len(self.histogram))
+            self.positions += len(matrix)
+            self.active += found.active
+            self.high += found.high
+            self.bad |= found.bad
+
+
+@dataclass
+class Still:
+    """Channels that hardly move: the variance of those that were never farther than MOVED from where they began.
+
+    On a CPU only the channels that have not moved yet are looked at.
+    """
+
+    reference: Float[Tensor, " channels"] | None = None
+    still: Bool[Tensor, " channels"] | None = None
+    total: Float[Tensor, " channels"] | None = None
+    square: Float[Tensor, " channels"] | None = None
+    positions: int = 0
+    over: bool = False
+    """Known on a CPU only: that every channel has moved."""
+
+    def add(self, u: Tensor, channels: int) -> None:
+        """Look at one batch."""
+        if self.over:
+            return
+        if self.reference is None:
+            self.reference = u.movedim(channels, -1)[(0,) * (u.dim() - 1)].clone()
+            self.still = torch.ones_like(self.reference, dtype=torch.bool)
+            self.total = torch.zeros_like(self.reference, dtype=torch.float64)
+            self.square = self.total.clone()
+        assert self.still is not None and self.total is not None and self.square is not None
+        self.positions += u.numel() // u.shape[channels]
+        everyone = torch.arange(len(self.still), device=u.device)
+        for block in blocks(u, channels):
+            left = self.still.nonzero().flatten() if u.device.type == "cpu" else everyone
+            if not len(left):
+                self.over = True
+                return
+            far = block[:, left] - self.reference[left]
+            self.still[left] &= (far.abs() <= MOVED).all(0)
+            self.total[left] += far.sum(0, dtype=torch.float64)
+            self.square[left] += far.square_().sum(0, dtype=torch.float64)
+
+    @property
+    def variance(self) -> Float[Tensor, " channels"]:
+        """Of each channel that never moved; infinite for the others."""
+        assert self.still is not None and self.total is not None and self.square is not None
+        found = (self.square - self.total**2 / self.positions) / max(1, self.positions - 1)
+        return torch.where(self.still, found.clamp_min(0), torch.inf)
+
+
+@dataclass
+class Covariance:
+    """Count, mean and covariance of positions, in one pass: products of float32 around a fixed shift, sums in float64.
+
+    The shift is the mean of the first positions that come, so that nothing cancels however far off the data lie.
+    """
+
+    shift: Float[Tensor, " channels"] | None = None
+    total: Float[Tensor, " channels"] | None = None
+    scatter: Float[Tensor, "channels channels"] | None = None
+    positions: int = 0
+
+    def add(self, y: Tensor, channels: int) -> None:
+        """Take one batch in."""
+        width = y.shape[channels]
+        kind = torch.float64 if y.dtype == torch.float64 else torch.float32
+        partial = torch.zeros((width, width), dtype=kind, device=y.device)
+        for block in blocks(y, channels, fewest=4 * width):
+            x = block.to(kind)
+            if self.shift is None or self.total is None:
+                self.shift, self.total = x.mean(0), torch.zeros(width, dtype=torch.float64, device=y.device)
+            centred = x - self.shift
+            self.total += centred.sum(0)
+            self.positions += len(centred)
+            partial.addmm_(centred.t(), centred)
+        self.scatter = partial.double() if self.scatter is None else self.scatter.add_(partial)
+
+    @property
+    def covariance(self) -> Float[Tensor, "channels channels"]:
+        """Around the mean, divided by the number of positions less one."""
+        assert self.total is not None and self.scatter is not None
+        mean = self.total / self.positions
+        return (self.scatter - self.positions * torch.outer(mean, mean)) / max(1, self.positions - 1)
+
+
+@dataclass
+class Reservoir:
+    """A sample of at most `room` rows of all that came by, each equally likely, drawn from `chance` alone.
+
+    Every row has a key, uniform in [0, 1); those with the smallest keys are kept. How many of a new batch are below the
+    largest kept key is binomial, so that a batch costs in proportion to what is taken from it. `parts` are what is kept
+    of each row: a tuple of tensors with as many rows each.
+    """
+
+    room: int
+    chance: torch.Generator
+    seen: int = 0
+    keys: Float[Tensor, " rows"] = field(default_factory=lambda: torch.empty(0, dtype=torch.float64))
+    parts: tuple[Tensor, ...] = ()
+
+    def propose(self, rows: int) -> tuple[Int64[Tensor, " taken"], Float[Tensor, " taken"]]:
+        """Which of the next `rows` rows to take, and their keys; `accept` must follow."""
+        edge = 1.0 if len(self.keys) < self.room else float(self.keys.max())
+        share = torch.tensor([float(rows), edge], dtype=torch.float64)
+        taken = rows if edge == 1 else int(torch.binomial(share[:1], share[1:], generator=self.chance))
+        taken = min(taken, rows)
+        keys = edge * torch.rand(taken, generator=self.chance, dtype=torch.float64)
+        if taken > self.room:
+            keys = keys.sort().values[: self.room]
+        self.seen += rows
+        return distinct(rows, len(keys), self.chance), keys
+
+    def accept(self, keys: Tensor, parts: tuple[Tensor, ...]) -> None:
+        """Keep the rows that were proposed."""
+        kept = torch.cat([self.keys, keys])
+        merged = tuple(map(torch.cat, zip(self.parts, parts, strict=True))) if self.parts else parts
+        best = kept.argsort()[: self.room].sort().values
+        self.keys = kept[best]
+        self.parts = tuple(part[best.to(part.device)] for part in merged)
+
+
+def distinct(total: int, count: int, chance: torch.Generator) -> Int64[Tensor, " count"]:
+    """So many different whole numbers below `total`, in random order."""
+    if 4 * count < total:
+        found = torch.unique(torch.randint(total, (2 * count + 16,), generator=chance))
+        if len(found) >= count:
+            return found[torch.randperm(len(found), generator=chance)[:count]]
+    return torch.randperm(total, generator=chance)[:count]

@@ -1,0 +1,247 @@
+"""Look inside any network: python -m manifold_lab.probe --model torchvision:mobilenet_v2 --data FOLDER.
+
+Which layer loses information, and how do we know: a table and a figure, layer by layer. From Python:
+`with Probe(model, layers=..., measures=...) as probe: model(x)`, then `probe.table()` (see `layerwise`).
+"""
+
+import dataclasses
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import track
+
+from manifold_lab import data
+from manifold_lab.core import provenance
+from manifold_lab.core.cli import enter
+from manifold_lab.core.errors import InputError, at_least, one_of
+from manifold_lab.core.files import check_folder, csv_text, publish, text
+from manifold_lab.probe import KINDS, MEASURES, Layer, Probe, Row, Sampling, zoo
+from manifold_lab.probe.curve import Curve, information_along
+from manifold_lab.probe.zoo import Subject
+from manifold_lab.report import tables
+from manifold_lab.sweeps import training_run
+
+__all__ = ["KINDS", "MEASURES", "Curve", "Layer", "Probe", "Sampling", "information_along", "main"]
+STEM = "probe"
+INFORMATION = "information"
+SHOWN = ("layer", "channels", "threshold", "active_min", "active_mean", "below_threshold", "never_active", "full_rank",
+         "condition", "inversion_error", "mle", "two_nn", "participation_ratio", "saturation", "input_dimension", "kept",  # noqa: E501
+         "ridge_r2", "imbalance_back", "information", "note")  # fmt: skip
+"""Columns of the terminal's table, as far as they were measured; the csv has all."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Look inside a network: where is information lost, layer by layer."""
+
+    model: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"{zoo.HELP}.")]
+    weights: str = ""
+    """A file of weights, or published; without it the network has initial weights drawn from the seed."""
+    data: str = zoo.RANDOM
+    """A folder of picture files, an .npz of jpeg, offsets and labels, a data set's name, or random (noise)."""
+    layers: Annotated[tuple[str, ...], tyro.conf.arg(metavar="WORD [WORD ...]")] = (KINDS[0],)
+    """Kinds (nonlinearity, bottleneck, convolution, linear, norm, block) and names with * and ?."""
+    measures: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]", help=f"Any of: {', '.join(MEASURES)}.")
+    ] = ("active", "rank", "preservation")
+    list: bool = False
+    """Only list the layers, their kinds and thresholds, and the measures."""
+    pictures: int = 200
+    """Pictures to look at."""
+    batch: int = 16
+    """Pictures at a time."""
+    resolution: int = 0
+    """Pixels of a side, where not the network's own."""
+    positions: int = Sampling.positions
+    """Positions that are kept of a layer for the measures that need points."""
+    points: int = Curve.points
+    """Of the curve that information is measured along, all at once."""
+    space: str = Curve.space
+    """Where that curve is drawn: pixel, or the name of a layer."""
+    seed: int = 0
+    """Of initial weights, samples and the curve's plane."""
+    device: str = "cpu"
+    """cpu, cuda or cuda:N."""
+    runs: Path = Path("runs")
+    """Folder of the stored runs, for a run's key."""
+    out: Path = Path("figures")
+    """Folder for probe.csv, probe_histogram.csv, probe.json and the figure."""
+
+
+def check(options: Options) -> torch.device:
+    """Refuse, before any work, what cannot be done.
+
+    Raises:
+        InputError: naming the option and what is allowed.
+    """
+    for name in ("pictures", "batch", "positions"):
+        at_least(name, getattr(options, name), 1)
+    at_least("resolution", options.resolution, 0)
+    if not options.measures:
+        raise InputError(f"measures: none given; allowed: {', '.join(MEASURES)}")
+    for name in options.measures:
+        one_of("measures", name, MEASURES)
+    if options.data != zoo.RANDOM and not Path(options.data).exists() and ":" not in options.data:
+        one_of("data", options.data, (*data.NAMES[:-1], zoo.RANDOM))
+    check_folder(options.out)
+    try:
+        return torch.empty(0, device=options.device).device
+    except (RuntimeError, AssertionError):
+        raise InputError(f"device: {options.device!r} is not on this machine; allowed: cpu, cuda, cuda:N") from None
+
+
+def look(options: Options, subject: Subject, device: torch.device) -> tuple[list[Row], Probe]:
+    """The table of everything asked for, and the probe that made it.
+
+    Raises:
+        InputError: for data or layers that cannot be had.
+    """
+    measures = [name for name in dict.fromkeys(options.measures) if name != INFORMATION]
+    sampling = Sampling(positions=options.positions, seed=options.seed)
+    shown = zoo.batches(subject, options.data, options.pictures, options.batch, options.seed)
+    subject.model.to(device)
+    first = None
+    with torch.inference_mode(), Probe(subject.model, options.layers, measures, sampling) as probe:
+        for x in track(shown, "batches", total=-(-options.pictures // options.batch), console=Console(stderr=True),
+                       transient=True):  # fmt: skip
+            first = x[0] if first is None else first
+            subject.model(x.to(device))
+    rows = probe.table()
+    if INFORMATION in options.measures and first is not None:
+        curve = Curve(points=options.points, space=options.space, seed=options.seed)
+        with torch.inference_mode():
+            along = information_along(subject.model, first.to(device), curve, options.layers)
+        found = {row["layer"]: row for row in along}
+        rows = [row | {name: found.get(row["layer"], {}).get(name) for name in MEASURES[INFORMATION].columns}
+                for row in rows]  # fmt: skip
+    return rows, probe
+
+
+def lines(rows: list[Row]) -> tables.Lines:
+    """The rows as a csv has them."""
+    return [{name: tables.number(value) if isinstance(value, float) else "" if value is None else str(value)
+             for name, value in row.items()} for row in rows]  # fmt: skip
+
+
+def histogram(probe: Probe) -> tables.Lines:
+    """Every count of active channels that any position had."""
+    return [
+        {"layer": layer.name, "active": str(active), "positions": str(positions)}
+        for layer in probe.layers.values()
+        if layer.counts is not None
+        for active, positions in enumerate(layer.counts.histogram.tolist())
+        if positions
+    ]
+
+
+def told(found: tables.Lines) -> str:
+    """The sentence that a reader wants first: which layer falls below its threshold most, or loses most."""
+    below = [line for line in found if line.get("below_threshold") and float(line["below_threshold"]) > 0]
+    words = []
+    if below:
+        worst = max(below, key=lambda line: float(line["below_threshold"]))
+        words.append(
+            f"{len(below)} of {sum(bool(line['threshold']) for line in found)} layers with a threshold of Lemma 2 have "
+            f"positions below it; most: {worst['layer']}, {tables.percent(float(worst['below_threshold']))} of them."
+        )
+    elif any(line.get("below_threshold") for line in found):
+        words.append("No position of any layer with a threshold of Lemma 2 is below it.")
+    else:
+        words.append("No layer here has a threshold of Lemma 2 (a 1x1 convolution before its activation).")
+    ranked = [line for line in found if line.get("kept")]
+    if ranked:
+        worst = min(ranked, key=lambda line: float(line["kept"]))
+        words.append(
+            f"Fewest rows for the dimension measured there (k = {worst['input_dimension']}): {worst['layer']}, "
+            f"enough at {tables.percent(float(worst['kept']))} of positions."
+        )
+    return " ".join(words)
+
+
+def caption(options: Options, found: tables.Lines) -> str:
+    """On what the figure rests."""
+    source = Path(options.data).name if Path(options.data).exists() else options.data
+    return f"{options.pictures} pictures at most of {source}; bands are over all positions of all pictures; {len(found)} layers"  # noqa: E501
+
+
+def run(options: Options) -> None:
+    """Look, write, draw, say.
+
+    Raises:
+        InputError: for anything that the options ask for and cannot be had.
+    """
+    device = check(options)
+    stored = functools.partial(training_run.trained, options.runs)
+    chosen = {"resolution": options.resolution, "seed": options.seed}
+    subject = zoo.network(options.model, options.weights, stored=stored, **chosen)
+    console = Console()
+    if options.list:
+        listed(subject, console)
+        return
+    rows, probe = look(options, subject, device)
+    found = lines(rows)
+    from manifold_lab.report import layer_figure, plots  # noqa: PLC0415  (who uses the library from here draws nothing)
+
+    figure = layer_figure.draw(found, layer_figure.Words(subject.words, caption(options, found)))
+    written = publish(options.out, {
+        f"{STEM}.csv": text(csv_text(found, list(found[0]))),
+        f"{STEM}_histogram.csv": text(csv_text(histogram(probe), ("layer", "active", "positions"))),
+        f"{STEM}.json": text(origin(options)),
+        **plots.figure_files(figure, STEM),
+    })  # fmt: skip
+    say(subject, found, console)
+    console.print("written: " + ", ".join(map(str, written)), highlight=False, soft_wrap=True)
+
+
+def origin(options: Options) -> str:
+    """Everything needed to run it again, as JSON."""
+    asked = {name: str(value) if isinstance(value, Path) else value for name, value in
+             dataclasses.asdict(options).items() if name != "out"}  # fmt: skip
+    known = {"command": "python -m manifold_lab.probe", "options": asked, "commit": provenance.commit(),
+             "versions": provenance.versions("numpy", "scipy", "scikit-learn", "matplotlib")}  # fmt: skip
+    return json.dumps(known, indent=2) + "\n"
+
+
+def say(subject: Subject, found: tables.Lines, console: Console) -> None:
+    """The table and the sentences."""
+    head = [name for name in SHOWN if name in found[0] and (name in ("layer", "channels") or any(
+        line[name] for line in found))]  # fmt: skip
+    body = [[cell(line[name]) for name in head] for line in found]
+    wide = Console(width=max(console.width, 24 + 18 * len(head)), file=console.file)
+    wide.print(tables.terminal(subject.words, [name.replace("_", " ") for name in head], [body]), soft_wrap=True)
+    console.print(told(found), highlight=False)
+
+
+def cell(word: str) -> str:
+    """A number as a reader wants it; words as they are."""
+    try:
+        value = float(word)
+    except ValueError:
+        return word or tables.MISSING
+    return word if word.lstrip("-").isdigit() else tables.plain(value)
+
+
+def listed(subject: Subject, console: Console) -> None:
+    """Every layer that could be looked at, as one small forward pass meets it, and the measures."""
+    with torch.inference_mode(), Probe(subject.model, ("*",), ()) as probe:
+        subject.model(torch.zeros((2, *subject.shape)))
+    body = [[layer.name, type(layer.module).__name__, ", ".join(layer.kinds) or tables.MISSING,
+             "x".join(map(str, layer.shape)), str(layer.chain.inputs or tables.MISSING) if layer.window else ""]
+            for layer in probe.layers.values()]  # fmt: skip
+    head = ("layer", "type", "kinds", "output", "threshold")
+    wide = Console(width=max(console.width, 120), file=console.file)
+    wide.print(tables.terminal(subject.words, head, [body]), soft_wrap=True)
+    for name, measure in MEASURES.items():
+        first = (measure.tell.__doc__ or "").partition("\n")[0]
+        console.print(f"{name}: {first}", highlight=False, soft_wrap=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    return enter(Options, run, "manifold_lab.probe", arguments)

@@ -1,0 +1,1 @@
+"""One random layer on a low-dimensional manifold: x -> Tx -> activation -> decoder, drawn many times."""

@@ -1,0 +1,98 @@
+"""Random linear maps from R^n into R^m, each with its linear way back."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from manifold_lab.core.errors import InputError, one_of
+
+BLOCK = 16
+"""Draws are made in blocks of 16, so that draw i is the same whatever the number of draws and the chunking."""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A batch of maps `matrix` and, for each, the linear map `inverse` back that undoes it where nothing was lost."""
+
+    matrix: Float[Tensor, "draws ambient inputs"]
+    inverse: Float[Tensor, "draws inputs ambient"]
+
+
+@dataclass(frozen=True)
+class Law:
+    """How the square or tall matrix of a draw is made, and what the closed forms may assume of its rows.
+
+    `general_position`: almost surely any n rows are independent. `isotropic`: the law does not change under rotations
+    of R^n. `sign_symmetric`: p(T) = p(DT) for diagonal signs D, all that Theorem 1 needs.
+    """
+
+    draw: Callable[[tuple[int, int, int], torch.Generator], Tensor]
+    general_position: bool = True
+    isotropic: bool = False
+    sign_symmetric: bool = True
+    square: bool = False
+
+
+def _gaussian(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def _orthonormal(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """Haar-distributed orthonormal columns (rows where m < n), scaled to entries of variance one."""
+    draws, ambient, inputs = shape
+    tall = _gaussian((draws, max(ambient, inputs), min(ambient, inputs)), generator)
+    factor = torch.linalg.qr(tall)
+    q = factor.Q * torch.sign(torch.diagonal(factor.R, dim1=-2, dim2=-1))[:, None, :]
+    return math.sqrt(max(ambient, inputs)) * (q if ambient >= inputs else q.mT)
+
+
+def _uniform(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    return math.sqrt(3) * (2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1)
+
+
+def _rademacher(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    return 2.0 * torch.randint(0, 2, shape, generator=generator, dtype=torch.int8).to(torch.float64) - 1
+
+
+LAWS: dict[str, Law] = {
+    "gaussian": Law(_gaussian, isotropic=True),
+    "orthonormal": Law(_orthonormal, isotropic=True),
+    "uniform": Law(_uniform),
+    "rademacher": Law(_rademacher, general_position=False),
+    "zero_pad": Law(_gaussian, isotropic=True, square=True),
+}
+"""By name. Every law has entries of mean zero and variance one; `zero_pad` is the web's variant: x is padded with
+zeros to R^m, multiplied by a square Gaussian matrix, and brought back by that matrix's true inverse."""
+
+
+def draw(law: str, shape: tuple[int, int, int], generator: torch.Generator) -> Embedding:
+    """Draw a batch of embeddings of shape (draws, ambient, inputs), in float64 on the CPU.
+
+    Raises:
+        InputError: for an unknown law, or for `zero_pad` with ambient < inputs.
+    """
+    one_of("embedding", law, LAWS)
+    draws, ambient, inputs = shape
+    if LAWS[law].square and ambient < inputs:
+        raise InputError(f"dims: {ambient} is not allowed with zero_pad; it must be at least {inputs}, the input's")
+    blocks = -(-draws // BLOCK) * BLOCK
+    matrix = LAWS[law].draw((blocks, ambient, ambient if LAWS[law].square else inputs), generator)[:draws]
+    if LAWS[law].square:
+        return Embedding(matrix[:, :, :inputs], torch.linalg.inv(matrix)[:, :inputs, :])
+    return Embedding(matrix, pseudo_inverse(matrix))
+
+
+def pseudo_inverse(matrix: Float[Tensor, "draws ambient inputs"]) -> Float[Tensor, "draws inputs ambient"]:
+    """Moore-Penrose inverse of a batch: by QR, or by SVD where a matrix is wide or its columns are dependent."""
+    if matrix.shape[-2] < matrix.shape[-1]:
+        return torch.linalg.pinv(matrix)
+    factor = torch.linalg.qr(matrix)
+    diagonal = torch.diagonal(factor.R, dim1=-2, dim2=-1).abs()
+    if (diagonal.amin(-1) <= 100 * torch.finfo(matrix.dtype).eps * diagonal.amax(-1)).any():
+        return torch.linalg.pinv(matrix)
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand_as(factor.R)
+    return (factor.Q @ torch.linalg.solve_triangular(factor.R, identity, upper=True).mT).mT

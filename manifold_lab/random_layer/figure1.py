@@ -1,0 +1,73 @@
+"""The values of Figure 1's panels: the typical draw of each dim, decoded the paper's way and exactly."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from manifold_lab.random_layer.embeddings import Embedding
+from manifold_lab.random_layer.layer import Channel
+from manifold_lab.random_layer.monte_carlo import Layer, draw
+
+COLUMNS = ("dim", "decoder", "point", "position", "x1", "x2", "preserved")
+"""Of the csv of points; `dim` is empty and `decoder` is "input" for the manifold itself."""
+
+
+def lower_decoder(layer: Layer) -> str | None:
+    """The decoder of the second row of panels: the exact one, where the activation says what can be read back."""
+    return "exact" if layer.activation.window is not None else None
+
+
+def _plane(x: Tensor) -> Tensor:
+    """Two orthonormal directions to look along: the axes of the plane, or the input's two widest."""
+    if x.shape[1] == 2:
+        return torch.eye(2, dtype=x.dtype, device=x.device)
+    return torch.linalg.svd(x - x.mean(0), full_matrices=False).Vh[:2].mT
+
+
+def _decoded(channel: Channel, layer: Layer, decoder: str) -> Tensor:
+    if decoder == "preimage":
+        return torch.as_tensor(channel.preimage(0).middle).to(channel.x)
+    if decoder == "affine":
+        return channel.affine()[0]
+    if decoder == "exact":
+        return channel.exact()[0]
+    return channel.linear(layer.scales[decoder] or 0.0)[0]
+
+
+def _lines(dim: str, decoder: str, layer: Layer, seen: Tensor, preserved: list[str]) -> Iterator[dict[str, str]]:
+    position = layer.points.position.tolist()
+    for point, ((x1, x2), kept) in enumerate(zip(seen.tolist(), preserved, strict=True)):
+        yield {
+            "dim": dim,
+            "decoder": decoder,
+            "point": str(point),
+            "position": f"{position[point]:.6g}",
+            "x1": f"{round(x1, 9):.6g}",
+            "x2": f"{round(x2, 9):.6g}",
+            "preserved": kept,
+        }
+
+
+def _draw(layer: Layer, number: int) -> Embedding:
+    """Draw number `number` of a layer, alone."""
+    for embedding in draw(layer, number + 1, layer.bytes_per_draw):
+        last = embedding
+    return Embedding(last.matrix[-1:], last.inverse[-1:])
+
+
+def panels(shown: dict[Layer, int], decoder: str) -> list[dict[str, str]]:
+    """Lines of the csv of points: the input, and for each layer the draw of that number, by `decoder` and exactly.
+
+    `preserved` is 1 or 0 by Lemma 2, empty where the activation does not say.
+    """
+    first = next(iter(shown))
+    points, plane = first.points.x, _plane(first.points.x)
+    lines = list(_lines("", "input", first, points @ plane, [""] * len(points)))
+    for layer, number in shown.items():
+        channel = Channel(points, _draw(layer, number), layer.activation, layer.spec.bias)
+        known = layer.activation.window is not None
+        kept = [str(int(k)) for k in channel.preserved[0].tolist()] if known else [""] * len(points)
+        for way in dict.fromkeys([decoder, lower_decoder(layer) or decoder]):
+            lines += _lines(str(layer.dim), way, layer, _decoded(channel, layer, way) @ plane, kept)
+    return lines

@@ -1,0 +1,194 @@
+"""Point sets on curves, surfaces and blobs whose intrinsic dimension is known."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from manifold_lab.core.config import check_types
+from manifold_lab.core.errors import InputError, above, at_least, one_of, within
+
+SIZES = (1e-6, 1e6)
+"""Least and greatest radius, or other number beside x: where squares of it and of x stay within a float32."""
+MOST_TURNS = 1e6
+
+
+@dataclass(frozen=True)
+class ManifoldSpec:
+    """Which manifold, where it lies and how large it is."""
+
+    name: str = "spiral"
+    turns: float = 3.0
+    radius: float = 1.0
+    inputs: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built."""
+        check_types(self)
+        one_of("manifold", self.name, KINDS)
+        above("turns", self.turns, 0)
+        within("turns", self.turns, 0, MOST_TURNS)
+        if self.turns != ManifoldSpec.turns:
+            check_turns(self.name, self.turns)
+        within("radius", self.radius, *SIZES)
+        low, high = KINDS[self.name].inputs
+        if self.inputs is not None and not low <= self.inputs <= high:
+            allowed = str(low) if low == high else f"{low} to {high}"
+            raise InputError(f"inputs: {self.inputs} is not allowed for {self.name}; allowed: {allowed}")
+
+
+def check_turns(name: str, turns: int | float) -> None:
+    """Refuse turns that were asked for of anything but a spiral.
+
+    Raises:
+        InputError: naming the manifold.
+    """
+    if name != "spiral":
+        raise InputError(f"turns: {turns:g} is not allowed for {name}; only a spiral has turns")
+
+
+@dataclass(frozen=True)
+class Points:
+    """A sample of a manifold: `x` on it, `position` in [0, 1] along it (what colour shows), its true dimension."""
+
+    x: Float[Tensor, "points inputs"]
+    position: Float[Tensor, " points"]
+    intrinsic: int
+
+
+Sampler = Callable[[ManifoldSpec, int, int, torch.Generator], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One family of manifolds: how to sample it, its input dimensions (lowest, highest, default), its own dimension."""
+
+    sample: Sampler
+    inputs: tuple[int, int]
+    default_inputs: int
+    intrinsic: Callable[[int], int]
+
+
+def _midpoints(count: int) -> Tensor:
+    return (torch.arange(count, dtype=torch.float64) + 0.5) / count
+
+
+def _uniform(count: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=generator, dtype=torch.float64)
+
+
+def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def _spiral(spec: ManifoldSpec, count: int, _inputs: int, _generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Archimedean, r = radius * angle / last angle, at equal steps of arc length, so that a share is a volume."""
+    last = 2 * math.pi * spec.turns
+
+    def arc(angle: Tensor) -> Tensor:
+        return (angle * torch.sqrt(1 + angle**2) + torch.asinh(angle)) / 2
+
+    position = _midpoints(count)
+    target = position * arc(torch.tensor(last, dtype=torch.float64))
+    angle = torch.sqrt(2 * target)
+    for _ in range(30):  # Newton on a convex function, from above: converges monotonically
+        angle = angle - (arc(angle) - target) / torch.sqrt(1 + angle**2)
+    return _polar(spec.radius * angle / last, angle), position
+
+
+def _circle(spec: ManifoldSpec, count: int, _inputs: int, _generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    position = _midpoints(count)
+    return _polar(torch.full_like(position, spec.radius), 2 * math.pi * position), position
+
+
+def _polar(r: Tensor, angle: Tensor) -> Tensor:
+    return torch.stack([r * torch.cos(angle), r * torch.sin(angle)], dim=-1)
+
+
+def _line(spec: ManifoldSpec, count: int, inputs: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A straight segment that misses the origin by half its half-length."""
+    frame = torch.linalg.qr(_normal((inputs, 2), generator)).Q
+    position = _midpoints(count)
+    half = spec.radius * 2 / math.sqrt(5)
+    return half * ((2 * position - 1)[:, None] * frame[:, 0] + 0.5 * frame[:, 1]), position
+
+
+def _trigonometric(spec: ManifoldSpec, count: int, inputs: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A closed random curve: `inputs` harmonics with amplitudes that fall as 1 / frequency."""
+    position = _midpoints(count)
+    frequency = torch.arange(1, inputs + 1, dtype=torch.float64)
+    phase = 2 * math.pi * position[:, None] * frequency
+    waves = torch.cat([torch.cos(phase) / frequency, torch.sin(phase) / frequency], dim=1)
+    x = waves @ _normal((2 * inputs, inputs), generator)
+    return spec.radius * x / x.norm(dim=1).max(), position
+
+
+def _swiss_roll(spec: ManifoldSpec, count: int, _inputs: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The usual roll: angle 1.5 pi to 4.5 pi, height 21, scaled so that the farthest point is at `radius`."""
+    position = _uniform(count, generator)
+    angle = 1.5 * math.pi * (1 + 2 * position)
+    height = 21 * (_uniform(count, generator) - 0.5)
+    x = torch.stack([angle * torch.cos(angle), height, angle * torch.sin(angle)], dim=1)
+    return spec.radius * x / math.hypot(4.5 * math.pi, 10.5), position
+
+
+def _sphere(spec: ManifoldSpec, count: int, inputs: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    direction = torch.nn.functional.normalize(_normal((count, inputs), generator), dim=1)
+    return spec.radius * direction, (direction[:, 0] + 1) / 2
+
+
+def _torus(spec: ManifoldSpec, count: int, _inputs: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Tube radius one half of the ring radius, uniform in area (the angle around the tube by bisection)."""
+    around = _uniform(count, generator)
+    share = _uniform(count, generator)
+    low, high = torch.zeros_like(share), torch.full_like(share, 2 * math.pi)
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = (middle + 0.5 * torch.sin(middle)) / (2 * math.pi) < share
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    ring = 1 + 0.5 * torch.cos(low)
+    x = torch.cat([_polar(ring, 2 * math.pi * around), 0.5 * torch.sin(low)[:, None]], dim=1)
+    return spec.radius * x / 1.5, around
+
+
+def _blob(spec: ManifoldSpec, count: int, inputs: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Gaussian with standard deviation `radius`: fills R^n, so its intrinsic dimension is n."""
+    x = _normal((count, inputs), generator)
+    return spec.radius * x, torch.special.ndtr(x[:, 0])
+
+
+KINDS: dict[str, Kind] = {
+    "spiral": Kind(_spiral, (2, 2), 2, lambda _n: 1),
+    "circle": Kind(_circle, (2, 2), 2, lambda _n: 1),
+    "line": Kind(_line, (2, 1024), 2, lambda _n: 1),
+    "trigonometric": Kind(_trigonometric, (2, 1024), 6, lambda _n: 1),
+    "swiss_roll": Kind(_swiss_roll, (3, 3), 3, lambda _n: 2),
+    "sphere": Kind(_sphere, (2, 1024), 3, lambda n: n - 1),
+    "torus": Kind(_torus, (3, 3), 3, lambda _n: 2),
+    "blob": Kind(_blob, (2, 1024), 2, lambda n: n),
+}
+
+
+def dimensions(spec: ManifoldSpec) -> tuple[int, int]:
+    """Input dimension n and intrinsic dimension k of a manifold, without sampling it."""
+    kind = KINDS[spec.name]
+    inputs = spec.inputs or kind.default_inputs
+    return inputs, kind.intrinsic(inputs)
+
+
+def sample(spec: ManifoldSpec, points: int, generator: torch.Generator) -> Points:
+    """Draw `points` points of a manifold, in float64 on the CPU.
+
+    Curves are laid out at equal steps and use no chance but for their shape; surfaces and blobs are random and
+    uniform in area or Gaussian.
+
+    Raises:
+        InputError: if `points` is below 2.
+    """
+    at_least("points", points, 2)
+    inputs, intrinsic = dimensions(spec)
+    x, position = KINDS[spec.name].sample(spec, points, inputs, generator)
+    return Points(x, position, intrinsic)

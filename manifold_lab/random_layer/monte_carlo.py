@@ -1,0 +1,299 @@
+"""A channel measured over many random draws, dim by dim: the numbers behind Figure 1."""
+
+import bisect
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from manifold_lab import activations, metrics, theory
+from manifold_lab.activations import Activation
+from manifold_lab.core.config import check_types, stream
+from manifold_lab.core.errors import InputError, at_least, one_of, within
+from manifold_lab.random_layer import decoders, embeddings, manifolds
+from manifold_lab.random_layer.embeddings import LAWS, Embedding
+from manifold_lab.random_layer.layer import Channel
+from manifold_lab.random_layer.manifolds import ManifoldSpec, Points
+from manifold_lab.random_layer.planar_exact import Cones, PlaneCurve, plane_curve
+
+PAPER_DIMS = (2, 3, 5, 15, 30)
+"""The panels of Figure 1 of the paper."""
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+CHUNK_BYTES = 32 * 2**20
+POINTS_PER_CHANNEL = 4
+"""An affine decoder is fitted only where there are at least this many points for each of its channels."""
+NO_ERROR = 1e-12
+"""A relative squared error that is rounding."""
+MOST = 10**6
+"""Draws, and points, that a survey has at most: a share's interval is 0.1 % wide then."""
+QUERIES = 128
+"""Noisy codes per draw in the Monte Carlo for mutual information."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is run: everything that changes a number, and nothing else."""
+
+    dims: tuple[int, ...] = PAPER_DIMS
+    draws: int = 1000
+    points: int = 1000
+    manifold: ManifoldSpec = field(default_factory=ManifoldSpec)
+    embedding: str = "gaussian"
+    activation: str = "relu"
+    bias: float = 0.0
+    sigma: float = 0.03
+    information_draws: int = 24
+    seed: int = 0
+    dtype: str = "float64"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        check_types(self)
+        if not self.dims:
+            raise InputError("dims: none given; give one or more whole numbers of at least 1, as in --dims 2 3 5 15 30")
+        for dim in self.dims:
+            at_least("dims", dim, 1)
+        within("draws", self.draws, 1, MOST)
+        within("points", self.points, 8, MOST)
+        at_least("information_draws", self.information_draws, 1)
+        within("sigma", self.sigma, *manifolds.SIZES)
+        within("bias", self.bias, -manifolds.SIZES[1], manifolds.SIZES[1])
+        at_least("seed", self.seed, 0)
+        one_of("embedding", self.embedding, LAWS)
+        one_of("dtype", self.dtype, DTYPES)
+        if LAWS[self.embedding].square and min(self.dims) < manifolds.dimensions(self.manifold)[0]:
+            raise InputError(f"dims: {min(self.dims)} is below the input's dimension, which zero_pad does not allow")
+
+    @property
+    def inputs(self) -> int:
+        """Input dimension n."""
+        return manifolds.dimensions(self.manifold)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One dim of a survey, ready to be drawn: its points, activation and the device that computes."""
+
+    spec: Survey
+    dim: int
+    points: Points
+    activation: Activation
+    device: torch.device
+
+    @property
+    def inputs(self) -> int:
+        """Input dimension n."""
+        return self.points.x.shape[1]
+
+    @property
+    def planar(self) -> bool:
+        """Whether the exact shortcut by cones applies."""
+        law = LAWS[self.spec.embedding]
+        return self.inputs == 2 and self.activation.slopes is not None and not self.spec.bias and law.general_position
+
+    @property
+    def fits_affine(self) -> bool:
+        """Whether there are enough points for the affine decoder."""
+        return POINTS_PER_CHANNEL * self.dim <= self.spec.points
+
+    @property
+    def bytes_per_draw(self) -> int:
+        """Memory that one draw needs while it is measured, roughly."""
+        matrix = self.dim * (self.dim if LAWS[self.spec.embedding].square else self.inputs)
+        square = 16 * self.dim**2 if self.fits_affine else 0
+        per_point = 0 if self.planar else self.spec.points * self.dim * (8 + self.inputs)
+        vertices = 0 if self.planar or not self.tests_injectivity else self.vertices * self.dim
+        return 8 * (square + per_point + vertices + 4 * matrix + 60 * self.dim)
+
+    @property
+    def vertices(self) -> int:
+        """Directions that the exact test of injectivity has to try."""
+        return math.comb(self.dim, self.inputs - 1)
+
+    @property
+    def tests_injectivity(self) -> bool:
+        """Whether a test of injectivity on all of R^n is known for this layer and affordable."""
+        law, slopes = LAWS[self.spec.embedding], self.activation.slopes
+        known = slopes is not None and not self.spec.bias and law.general_position
+        return known and (0 not in (slopes or ()) or self.vertices * self.dim <= theory.VERTEX_LIMIT)
+
+    @property
+    def bytes_per_code(self) -> int:
+        """Memory that one draw needs while its mutual information is measured, roughly."""
+        return 8 * self.spec.points * (3 * QUERIES + 4 * self.dim)
+
+    @property
+    def scales(self) -> dict[str, float | None]:
+        """The factors of the linear decoders; None where one does not exist."""
+        slopes = self.activation.slopes
+        radius = float(self.points.x.square().sum(1).mean().sqrt())
+        gain = sum(slopes) / 2 if slopes else theory.gain(self.activation.function, radius)
+        best = theory.best_scale(self.dim, self.inputs, slopes, self.spec.embedding) if slopes else None
+        return {"pinv": 1.0, "pinv_gain": 1 / gain if abs(gain) > 1e-9 else None, "pinv_scale": best}
+
+
+def layers(spec: Survey, device: torch.device, activation: Activation | None = None) -> list[Layer]:
+    """The layers of a survey; `activation`, where given, takes the place of the named one.
+
+    Raises:
+        InputError: for an unknown activation, or a dim of which one draw does not fit into memory.
+    """
+    activation = activation or activations.named(spec.activation)
+    points = manifolds.sample(spec.manifold, spec.points, stream(spec.seed, "manifold"))
+    points = replace(points, x=points.x.to(device, DTYPES[spec.dtype]), position=points.position.to(device))
+    made = [Layer(spec, dim, points, activation, device) for dim in spec.dims]
+    _check_memory(max(made, key=lambda layer: layer.dim))
+    return made
+
+
+def _check_memory(layer: Layer) -> None:
+    on_cpu = layer.device.type != "cuda"
+    free = psutil.virtual_memory().available if on_cpu else torch.cuda.mem_get_info(layer.device)[0]
+
+    def needed(dim: int) -> int:
+        wanted = replace(layer, dim=dim)
+        return max(wanted.bytes_per_draw, wanted.bytes_per_code) + 8 * embeddings.BLOCK * 5 * dim * layer.inputs
+
+    if needed(layer.dim) > 0.8 * free:
+        fitting = bisect.bisect(range(min(layer.dim, 2**62)), 0.8 * free, key=needed) - 1
+        raise InputError(f"dims: {layer.dim} needs {needed(layer.dim) / 2**30:.3g} GiB; at most {fitting} fit here")
+
+
+def draw(layer: Layer, draws: int, bytes_per_draw: int) -> Iterator[Embedding]:
+    """The first `draws` random embeddings of a layer, in chunks that keep the memory bounded.
+
+    Draw i is the same whatever the number of draws, their chunks, the device and the precision.
+    """
+    generator = stream(layer.spec.seed, "embedding", layer.spec.embedding, layer.dim)
+    piece = max(1, CHUNK_BYTES // bytes_per_draw)
+    chunk = -(-piece // embeddings.BLOCK) * embeddings.BLOCK
+    for done in range(0, draws, chunk):
+        count = min(chunk, draws - done)
+        drawn = embeddings.draw(layer.spec.embedding, (count, layer.dim, layer.inputs), generator)
+        like = layer.points.x
+        for start in range(0, count, piece):
+            part = slice(start, start + piece)
+            yield Embedding(drawn.matrix[part].to(like), drawn.inverse[part].to(like))
+
+
+def measure(layer: Layer, tick: Callable[[int], None] = lambda _draws: None) -> dict[str, np.ndarray]:
+    """Every quantity over the draws of a layer: name (and decoder) -> one value per draw; absent where undefined.
+
+    `tick` is told the number of draws done, for a progress bar.
+    """
+    curve = plane_curve(layer.points.x) if layer.planar else None
+    parts: list[dict[str, Tensor]] = []
+    for embedding in draw(layer, layer.spec.draws, layer.bytes_per_draw):
+        parts.append(_planar(layer, embedding, curve) if curve else _general(layer, embedding))
+        tick(len(embedding.matrix))
+    found = {name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in parts[0]}
+    if np.isnan(found.get("decoder_share", 0)).any():
+        del found["decoder_share"]  # pinv made no error that could be shared
+    return found | {"mutual_information": _information(layer)}
+
+
+def _planar(layer: Layer, embedding: Embedding, curve: PlaneCurve) -> dict[str, Tensor]:
+    cones = Cones(curve, embedding, layer.activation.slopes or (0, 0))
+    count = cones.active_count
+    null = cones.share((count == 0).to(curve.angle)) * len(curve.angle) if cones.slopes[0] == 0 else 0 * count[:, 0]
+    pairs = (null * (null - 1)).clamp_min(0) / (len(curve.angle) * (len(curve.angle) - 1))
+    k = layer.points.intrinsic
+    found = {
+        "preserved_fraction": cones.share((count >= 2).to(curve.angle)),
+        "preserved_on_manifold": cones.share((count >= min(2, k + 1)).to(curve.angle)),
+        "injective": cones.injective(),
+        "collapsed_pairs": pairs,
+        "reconstruction_error/exact": cones.exact_error(),
+    }
+    if not layer.activation.folds:
+        found["information_dimension_loss"] = cones.share((k - count).clamp_min(0) / k)
+    every, kept = cones.linear_products(), cones.linear_products((count >= 2).to(curve.angle))
+    return found | _linear_errors(layer, *every) | _decoder_share(every, kept) | _affine_error(layer, cones)
+
+
+def _general(layer: Layer, embedding: Embedding) -> dict[str, Tensor]:
+    channel = Channel(layer.points.x, embedding, layer.activation, layer.spec.bias)
+    every, kept = channel.linear_products(), None
+    found = {"collapsed_pairs": metrics.collapsed_pairs(channel.y)}
+    if layer.activation.window is not None:
+        found |= _by_window(layer, channel)
+        kept = channel.linear_products(channel.preserved.to(channel.x))
+    if layer.tests_injectivity:
+        found["injective"] = _injective(layer, embedding)
+    return found | _linear_errors(layer, *every) | _decoder_share(every, kept) | _affine_error(layer, channel)
+
+
+def _by_window(layer: Layer, channel: Channel) -> dict[str, Tensor]:
+    """What can be said once the activation tells which outputs have one preimage."""
+    x, k = channel.x, layer.points.intrinsic
+    on_manifold = metrics.preserved_on_manifold(channel.active, k, layer.inputs)
+    found = {
+        "preserved_fraction": channel.preserved.to(x).mean(1),
+        "preserved_on_manifold": on_manifold.to(x).mean(1),
+        "reconstruction_error/exact": (channel.exact() - x).square().sum((1, 2)) / x.square().sum(),
+    }
+    if not layer.activation.folds:
+        found["information_dimension_loss"] = metrics.dimension_loss(channel.active, k).mean(1)
+    return found
+
+
+def _injective(layer: Layer, embedding: Embedding) -> Tensor:
+    """Injectivity on all of R^n: by depth for one flat side, by rank for none, never for a fold."""
+    left, right = layer.activation.slopes or (0, 0)
+    if left * right == 0:
+        return theory.is_injective(embedding.matrix * (1 if right else -1))
+    return torch.full((len(embedding.matrix),), left * right > 0 and layer.dim >= layer.inputs)
+
+
+def _linear_errors(layer: Layer, cross: Tensor, square: Tensor, energy: Tensor) -> dict[str, Tensor]:
+    """|a x_hat - x|^2 over |x|^2 for every factor a, from the sums of products."""
+    return {
+        f"reconstruction_error/{name}": ((energy - 2 * a * cross + a * a * square) / energy).clamp_min(0)
+        for name, a in layer.scales.items()
+        if a is not None
+    }
+
+
+def _decoder_share(every: tuple[Tensor, ...], kept: tuple[Tensor, ...] | None) -> dict[str, Tensor]:
+    """Share of pinv's error that falls on preserved points, where nothing but the decoder is to blame."""
+    if kept is None:
+        return {}
+    (cross, square, energy), (kept_cross, kept_square, kept_energy) = every, kept
+    error, on_kept = energy - 2 * cross + square, kept_energy - 2 * kept_cross + kept_square
+    share = torch.where(error <= NO_ERROR * energy, torch.nan, on_kept / error)
+    return {"decoder_share": share.clamp(0, 1)}
+
+
+def _affine_error(layer: Layer, source: Cones | Channel) -> dict[str, Tensor]:
+    if not layer.fits_affine:
+        return {}
+    fit, held_out = source.affine_moments()
+    error = decoders.affine_error(decoders.fit_affine(fit), held_out)
+    return {"reconstruction_error/affine": error / held_out.xx.diagonal().sum()}
+
+
+def _information(layer: Layer) -> np.ndarray:
+    """Mutual information of the first draws, codes scaled by sqrt(2/m) so that the noise means the same at every m."""
+    generator = stream(layer.spec.seed, "noise", layer.dim)
+    draws = min(layer.spec.draws, layer.spec.information_draws)
+    queries = min(QUERIES, layer.spec.points)
+    parts = []
+    for embedding in draw(layer, draws, layer.bytes_per_code):
+        codebook = Channel(layer.points.x, embedding, layer.activation, layer.spec.bias).y * math.sqrt(2 / layer.dim)
+        parts.append(metrics.known_channel_information(codebook, layer.spec.sigma, queries, generator))
+    return torch.cat(parts).double().cpu().numpy()
+
+
+def input_information(layer: Layer) -> np.ndarray:
+    """Mutual information of the points themselves at the same noise in R^n: what an isometry would keep."""
+    generator = stream(layer.spec.seed, "noise", "input")
+    queries = min(QUERIES, layer.spec.points)
+    repeats = [
+        metrics.known_channel_information(layer.points.x[None], layer.spec.sigma, queries, generator)
+        for _ in range(layer.spec.information_draws)
+    ]
+    return torch.cat(repeats).double().cpu().numpy()

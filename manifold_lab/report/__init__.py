@@ -1,0 +1,1 @@
+"""Published numbers to tables, figures, texts and the page of the report."""

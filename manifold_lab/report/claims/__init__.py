@@ -1,0 +1,255 @@
+"""The paper's claims as data, each joined with the published numbers that decide it.
+
+`claims.toml` says what the paper claims and which rows of `figures/<stem>_claims.csv` decide it; nothing there is a
+number of ours.
+"""
+
+import json
+import math
+import tomllib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache, cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from manifold_lab.core.errors import InputError
+from manifold_lab.core.statistics import verdict
+from manifold_lab.report.tables import MISSING, Lines, read_csv
+
+HOLDS, FAILS, LACKS_RUNS = (verdict(holds) for holds in (True, False, None))
+NOT_TESTABLE = "not testable here"
+VERDICTS = (HOLDS, FAILS, LACKS_RUNS, NOT_TESTABLE)
+MANY = dict(zip(VERDICTS, ("hold", "fail", "lack runs", "are not testable here"), strict=True))
+"""A verdict of several claims."""
+FEW = 6
+"""So many rows are told one by one."""
+SHORT = 7
+"""Digits of a commit that readers see."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows of an experiment's claims: those whose `says` and `measure` match the patterns."""
+
+    stem: str
+    rows: str = "*"
+    measure: str = "*"
+
+    def lines(self, root: Path) -> Lines:
+        """The rows as published; none where the experiment has not been."""
+        found = published(root).get(self.stem, [])
+        return [line for line in found if _like(line["says"], self.rows) and _like(line["measure"], self.measure)]
+
+
+def _like(text: str, pattern: str) -> bool:
+    return fnmatchcase(text, pattern.replace("[", "[[]"))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What somebody claims: where, what, with which number; and what decides it, or why nothing here can."""
+
+    place: str
+    says: str
+    on: str = ""
+    printed: str = ""
+    source: Source | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Erratum:
+    """What is printed wrongly, and the rows that show it."""
+
+    number: int
+    says: str
+    shown: tuple[Source, ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim beside the rows that decide it, and how these came to be.
+
+    A claim that several rows decide holds where all of them do, and fails where one of them does.
+    """
+
+    claim: Claim
+    lines: Lines
+    made: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def stem(self) -> str:
+        """The experiment; empty where there is none."""
+        return self.claim.source.stem if self.claim.source else ""
+
+    @cached_property
+    def verdict(self) -> str:
+        """One of VERDICTS."""
+        if not self.stem:
+            return NOT_TESTABLE
+        found = {line["verdict"] for line in self.lines} or {LACKS_RUNS}
+        return next(word for word in (FAILS, LACKS_RUNS, HOLDS) if word in found)
+
+    @property
+    def measured(self) -> str:
+        """What was measured, or why nothing was; of several rows what they share."""
+        if not self.lines:
+            return self.claim.why or MISSING
+        shared = ", ".join(_shared(self.lines)) if len(self.lines) <= FEW else ""
+        return shared or f"rows of figures/{self.stem}_claims.csv"
+
+    @property
+    def value(self) -> str:
+        """The number with interval and n; of a few rows each, by what sets it apart; of many how many hold."""
+        if len(self.lines) <= 1:
+            return number(self.lines[0]) if self.lines else MISSING
+        if len(self.lines) > FEW or not any(line["estimate"] for line in self.lines):
+            return f"of {len(self.lines)}, {counts(line['verdict'] for line in self.lines)}"
+        shared = _shared(self.lines)
+        apart = [", ".join(part for part in _parts(line) if part not in shared) for line in self.lines]
+        told = [f"{what or line['says']}: {number(line)} {line['verdict']}"
+                for what, line in zip(apart, self.lines, strict=True)]  # fmt: skip
+        return "; ".join(told)
+
+    @property
+    def command(self) -> str:
+        """What runs it again."""
+        return self.lines[0]["command"] if self.lines else _command(self.stem) if self.stem else ""
+
+    @property
+    def commit(self) -> str:
+        """The code that measured, in short."""
+        return ", ".join(dict.fromkeys(_short(commit) for commit in self.made.get("commits", ()))) or MISSING
+
+    @property
+    def cost(self) -> str:
+        """What it took."""
+        least = "at least " if self.made.get("least") else ""
+        return least + span(self.made["seconds"]) if "seconds" in self.made else MISSING
+
+
+def _parts(line: dict[str, str]) -> list[str]:
+    return line["measure"].split(", ")
+
+
+def _shared(lines: Lines) -> list[str]:
+    """The parts of their measures that all rows have."""
+    return [part for part in _parts(lines[0]) if all(part in _parts(line) for line in lines)]
+
+
+def _command(stem: str) -> str:
+    return f"python -m experiments.{stem}"
+
+
+def counts(verdicts: Iterable[str]) -> str:
+    """How many claims stand how.
+
+    >>> counts(["holds", "holds", "fails"])
+    '2 hold, 1 fails'
+    """
+    found = Counter(verdicts)
+    return ", ".join(f"{found[word]} {word if found[word] == 1 else MANY[word]}" for word in VERDICTS if found[word])
+
+
+def _short(commit: str) -> str:
+    code, *changed = commit.split(maxsplit=1)
+    return " ".join([code[:SHORT], *changed])
+
+
+def span(seconds: int | float) -> str:
+    """A duration in one unit.
+
+    >>> span(4.23), span(312), span(9000)
+    ('4.2 s', '5.2 min', '2.5 h')
+    """
+    size, unit = (3600, "h") if seconds >= 3600 else (60, "min") if seconds >= 60 else (1, "s")
+    return f"{seconds / size:.2g} {unit}"
+
+
+def number(line: dict[str, str]) -> str:
+    """A row's value; with interval and n where it was sampled, not counted."""
+    value, low, high = (float(line[name]) if line[name] else math.nan for name in ("estimate", "low", "high"))
+    if math.isnan(value):
+        return MISSING
+    if low == high:
+        return f"{value:,.0f}" if value.is_integer() else f"{value:.4g}"
+    ends = "no interval" if math.isnan(low) else f"{low:.4g} to {high:.4g}"
+    return f"{value:.4g} ({ends}; n = {int(line['n']):,})"
+
+
+@cache
+def _registry() -> dict[str, Any]:
+    return tomllib.loads(files(__package__).joinpath("claims.toml").read_text(encoding="utf-8"))
+
+
+def claims() -> tuple[Claim, ...]:
+    """What the paper claims, in its order."""
+    return tuple(_claim(entry) for entry in _registry()["claim"])
+
+
+def _claim(entry: dict[str, Any]) -> Claim:
+    keys = ("stem", "rows", "measure")
+    source = Source(**{key: entry[key] for key in keys if key in entry}) if "stem" in entry else None
+    return Claim(**{key: value for key, value in entry.items() if key not in keys}, source=source)
+
+
+def errata() -> tuple[Erratum, ...]:
+    """The paper's errata, by number."""
+    return tuple(
+        Erratum(entry["number"], entry["says"], tuple(Source(**source) for source in entry["shown"]))
+        for entry in _registry()["erratum"]
+    )
+
+
+def evidence(erratum: Erratum, root: Path) -> list[tuple[str, str, str]]:
+    """What shows an erratum: what was measured, the value, the command that measures it again."""
+    found = []
+    for source in erratum.shown:
+        lines = source.lines(root)
+        found += [(f"{line['says']}: {line['measure']}", number(line), line["command"]) for line in lines]
+        found += [] if lines else [(f"experiment {source.stem}", LACKS_RUNS, _command(source.stem))]
+    return found
+
+
+def published(root: Path) -> dict[str, Lines]:
+    """Every experiment's claims as published, by stem.
+
+    Raises:
+        InputError: where there are none at all.
+    """
+    suffix = "_claims.csv"
+    paths = sorted((root / "figures").glob(f"*{suffix}"))
+    if not paths:
+        raise InputError(f"root: {root / 'figures'} holds no claims; name a checkout whose experiments are published")
+    return {path.name.removesuffix(suffix): read_csv(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def findings(root: Path, asked: Iterable[Claim] | None = None) -> list[Finding]:
+    """Every claim, by default the paper's, beside the rows that decide it."""
+    found = []
+    for claim in claims() if asked is None else asked:
+        lines = claim.source.lines(root) if claim.source else []
+        found.append(Finding(claim, lines, _made(root, claim.source.stem) if lines and claim.source else {}))
+    return found
+
+
+def beyond(root: Path) -> list[Finding]:
+    """What was decided besides: the published rows that no claim and no erratum asks for, each a claim of its own."""
+    asked = [line for finding in findings(root) for line in finding.lines]
+    asked += [line for erratum in errata() for source in erratum.shown for line in source.lines(root)]
+    return [
+        Finding(Claim(line["place"], line["says"], source=Source(stem, line["says"], line["measure"])), [line],
+                _made(root, stem))
+        for stem, lines in published(root).items()
+        for line in lines
+        if line not in asked
+    ]  # fmt: skip
+
+
+def _made(root: Path, stem: str) -> dict[str, Any]:
+    path = root / "figures" / f"{stem}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,0 +1,61 @@
+"""Layers and costs of a network as a table, and its sums in words."""
+
+from manifold_lab.models import memory, profiler
+from manifold_lab.models.mobilenet import Network
+from manifold_lab.models.profiler import Seen
+from manifold_lab.models.specs import Stage, stages
+
+HEAD = ("layer", "operator", "t", "c", "n", "s", "output", "parameters", "MAdds", "in + out", "shortcut")
+WIDTH = 130
+"""Columns that the table needs."""
+CONVENTION = f"{profiler.CONVENTION} in + out: numbers that go in and come out of the operator, without weights."
+
+
+def table(network: Network) -> list[list[str]]:
+    """One line per operator, as a forward pass met it; t, c, which of n, s as in Table 2 on each block's first line."""
+    spec, plan = network.spec, stages(network.spec)
+    repeats = [f"{repeat + 1}/{count}" for _, _, count, _ in spec.rows for repeat in range(count)]
+    shape = (spec.in_channels, spec.resolution, spec.resolution)
+    lines, told = [], set()
+    for seen in profiler.watch(network, shape, profiler.OPERATORS):
+        block = ".".join(seen.name.split(".")[:2]) if seen.name.startswith("blocks.") else ""
+        first = bool(block) and block not in told
+        told.add(block)
+        stage = plan[int(block.split(".")[1])] if block else None
+        row = ["", "", "", ""]
+        if first and stage is not None:
+            place = repeats[int(block.split(".")[1])]
+            row = [f"{stage.expansion:g}", str(stage.outputs), place, str(stage.stride)]
+        lines.append([seen.name, _operator(seen), *row, *_costs(seen), _shortcut(stage) if first and stage else ""])
+    return lines
+
+
+def _shortcut(stage: Stage) -> str:
+    if stage.gives_wide:
+        return "to next expansion"
+    return "" if stage.shortcut == "none" else stage.shortcut
+
+
+def _operator(seen: Seen) -> str:
+    kernel = getattr(seen.module, "kernel_size", None)
+    if kernel is None:
+        return "linear"
+    groups = getattr(seen.module, "groups", 1)
+    return f"{'dwise' if groups > 1 else 'conv2d'} {kernel[0]}x{kernel[1]}"
+
+
+def _costs(seen: Seen) -> list[str]:
+    size = "x".join(str(length) for length in (*seen.outputs[1:], seen.outputs[0]))
+    return [size, f"{seen.parameters:,}", f"{seen.madds:,}", f"{seen.elements:,}"]
+
+
+def totals(network: Network) -> str:
+    """Parameters, MAdds and the three memory peaks in words."""
+    spec = network.spec
+    cost = profiler.cost(profiler.watch(network, (spec.in_channels, spec.resolution, spec.resolution)))
+    operator, block = memory.peak_by_operator(network), memory.peak_by_block(network)
+    return (
+        f"{cost.parameters:,} parameters ({cost.parameters - cost.norm_parameters:,} without norms), "
+        f"{cost.madds:,} MAdds (and {cost.norm_madds:,} of norms); Equation 2's peak: {operator.elements:,} numbers "
+        f"operator by operator ({operator.name}), {block.elements:,} with a block as one operator ({block.name})"
+    )

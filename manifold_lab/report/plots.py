@@ -1,0 +1,166 @@
+"""Figures as pure functions of csv lines; style as values, one colour and one name per meaning."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tueplots import bundles
+
+from manifold_lab.core.files import Writer
+from manifold_lab.core.statistics import Estimate
+from manifold_lab.report.tables import Lines
+
+STYLES: dict[str, Callable[[], dict[str, Any]]] = {
+    "cvpr2024": lambda: bundles.cvpr2024(column="full"),
+    "icml2024": lambda: bundles.icml2024(column="full"),
+    "neurips2024": bundles.neurips2024,
+    "iclr2024": bundles.iclr2024,
+    "jmlr2001": bundles.jmlr2001,
+    "tmlr2023": bundles.tmlr2023,
+}
+"""Full-width figures of the venues; their text widths and font sizes come from tueplots."""
+FORMATS = ("png", "pdf", "svg")
+OURS: dict[str, Any] = {
+    "text.usetex": False,  # no TeX needed
+    "font.family": "serif",
+    "font.serif": ["STIXGeneral"],  # a Times that matplotlib brings along: the same on every machine
+    "mathtext.fontset": "stix",
+    "pdf.fonttype": 42,  # fonts embedded as text, as venues ask
+    "svg.hashsalt": "manifold_lab",
+    "savefig.dpi": 300,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.5,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "lines.linewidth": 0.9,
+    "hatch.linewidth": 0.4,
+}
+THEORY, MEASURED, LOST, GAP, GHOST = "0.25", "#0072B2", "#D55E00", "#F5B895", "0.8"
+MARKS = {
+    "pinv": ("#D55E00", "o"),
+    "pinv_gain": ("#E69F00", "v"),
+    "pinv_scale": ("#CC79A7", "s"),
+    "affine": ("#009E73", "D"),
+    "exact": ("#0072B2", "^"),
+    "preimage": ("#56B4E9", "P"),
+}
+"""Colour (Okabe and Ito's, safe for colour-blind readers) and marker of each decoder."""
+SHORTCUTS = {
+    "bottleneck": ("#0072B2", "o"),
+    "expansion": ("#D55E00", "s"),
+    "none": ("0.45", "^"),
+    "projected": ("#009E73", "D"),
+}
+"""Colour and marker of each wiring of the shortcut."""
+ACTIVATIONS = {
+    "linear": ("#0072B2", "o"),
+    "relu6": ("#D55E00", "s"),
+    "relu": ("#E69F00", "v"),
+    "leaky_relu": ("#CC79A7", "D"),
+    "gelu": ("#009E73", "^"),
+    "hardswish": ("#56B4E9", "P"),
+}
+"""Colour and marker of each activation of the bottleneck."""
+BLOCKS = {
+    "inverted": ("#0072B2", "o"),
+    "classic": ("#D55E00", "s"),
+    "separable": ("#009E73", "^"),
+}
+"""Colour and marker of each kind of block."""
+LESIONS = {
+    "relu6_bottleneck": ("#D55E00", "o"),
+    "no_shortcut": ("#0072B2", "s"),
+    "linear_expansion": ("#009E73", "^"),
+}
+"""Colour and marker of each kind of lesion."""
+ALONG = mpl.colors.ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.88, 256)), "along")
+"""Position along the curve: dark to light, so that it reads in grey; the palest end is left out on white paper."""
+UPPER_BOUND: Any = mpl.markers.CARETDOWN
+
+
+@contextmanager
+def style(name: str) -> Iterator[None]:
+    """Draw within a venue's style; nothing stays set afterwards."""
+    settings: Any = STYLES[name]() | OURS
+    with mpl.rc_context(settings):
+        yield
+
+
+def laid_out(figure: Figure) -> Figure:
+    """Arrange the figure once, for all formats."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    figure.set_layout_engine("none")
+    return figure
+
+
+def writer(figure: Figure, style_name: str) -> Writer:
+    """A writer of the figure in the format that the file's name ends in; equal figures give equal bytes."""
+
+    def write(path: Path) -> None:
+        dates = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+        with style(style_name):
+            figure.savefig(path, metadata=dates[path.suffix[1:]])
+
+    return write
+
+
+def figure_files(figure: Figure, stem: str, style_name: str = "cvpr2024") -> dict[str, Writer]:
+    """The figure as an experiment publishes it: to look at, for papers, and for the report page."""
+    return {f"{stem}.{kind}": writer(figure, style_name) for kind in FORMATS}
+
+
+def pick(lines: Lines, **wanted: str) -> list[dict[str, str]]:
+    """The lines whose columns have these texts."""
+    return [line for line in lines if all(line[column] == text for column, text in wanted.items())]
+
+
+def column(lines: Lines, name: str) -> np.ndarray:
+    """A column of numbers; nan where it is empty."""
+    return np.array([float(line[name]) if line[name] else math.nan for line in lines])
+
+
+def draw_point(
+    ax: Axes, at: tuple[int | float, Estimate], look: tuple[str, str], *, label: str | None = None, filled: bool = True
+) -> None:
+    """One estimate with its interval, where there is one."""
+    (x, found), (colour, mark) = at, look
+    ends = None if math.isnan(found.low) else [[found.value - found.low], [found.high - found.value]]
+    face = colour if filled else "white"
+    ax.errorbar(x, found.value, ends, fmt=mark, color=colour, mfc=face, ms=4, elinewidth=0.8, label=label)
+
+
+def draw_estimates(ax: Axes, lines: Lines, look: tuple[str, str], label: str, floor: float = 0.0) -> None:
+    """Points with intervals against dim, the spread over draws behind; a caret where only a bound is above `floor`."""
+    colour, mark = look
+    dim, value = column(lines, "dim"), column(lines, "estimate")
+    low, high = column(lines, "low"), column(lines, "high")
+    seen = value > floor if floor else np.ones_like(value, dtype=bool)
+    error = np.stack([value - np.maximum(low, floor), high - value])[:, seen].clip(0)
+    ax.errorbar(
+        dim[seen], value[seen], error, fmt=mark, color=colour, markersize=2.8, elinewidth=0.7, label=label, zorder=3
+    )
+    if (~seen).any():
+        ax.scatter(dim[~seen], high[~seen], marker=UPPER_BOUND, s=9, color=colour, linewidths=0.6, zorder=3)
+    q05, q95 = (np.maximum(column(lines, name), floor) for name in ("q05", "q95"))
+    ax.fill_between(dim, q05, q95, color=colour, alpha=0.13, linewidth=0, zorder=1)
+
+
+def draw_theory(ax: Axes, lines: Lines, label: str | None = None, dashes: str = "-") -> None:
+    """The closed form of each line, where there is one."""
+    known = [line for line in lines if line["theory"]]
+    ax.plot(column(known, "dim"), column(known, "theory"), dashes, color=THEORY, label=label, zorder=2)
+
+
+def log_axis(ax: Axes) -> None:
+    """A log axis with plain-text labels, which draw many times faster than typeset ones."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(lambda value, _position: "1" if value == 1 else f"1e{math.log10(value):.0f}")

@@ -1,0 +1,275 @@
+"""Values over draws become rows: estimate, interval, spread, and what theory says beside them; rows become words."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from manifold_lab import theory
+from manifold_lab.core import statistics
+from manifold_lab.core.config import stream_seed
+from manifold_lab.core.statistics import Estimate, Row
+from manifold_lab.random_layer.embeddings import LAWS
+from manifold_lab.random_layer.monte_carlo import Layer
+from manifold_lab.report.tables import MISSING, Lines, percent, plain
+
+BOUNDED = (
+    "preserved_fraction",
+    "preserved_on_manifold",
+    "information_dimension_loss",
+    "collapsed_pairs",
+    "decoder_share",
+    "reconstruction_error/exact",
+)
+"""Quantities that lie in [0, 1] by what they are."""
+UNITS = {
+    "preserved_fraction": "fraction of points",
+    "preserved_on_manifold": "fraction of points",
+    "injective": "fraction of draws",
+    "information_dimension_loss": "fraction of the dimension",
+    "collapsed_pairs": "fraction of pairs",
+    "decoder_share": "fraction of pinv's error",
+    "reconstruction_error": "fraction of |x|^2",
+    "mutual_information": "nats",
+    "input_information": "nats",
+}
+SHARES = ("fraction of points", "fraction of draws", "fraction of the dimension", "fraction of pinv")
+"""Units that a reader wants in percent."""
+TYPICAL = "typical draw"
+NO_MEAN = "no mean: the error's law has none at this dim"
+FOLDS = "a lower bound: this activation folds, and what two folded channels say together is not counted"
+HEAVY = "the error's variance is infinite at this dim: the interval of the mean is too narrow"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What theory says of a layer; None wherever no closed form is known."""
+
+    layer: Layer
+
+    @property
+    def _chance(self) -> np.ndarray | None:
+        """Each row's chance to be active, per point."""
+        layer, law = self.layer, LAWS[self.layer.spec.embedding]
+        window, bias = layer.activation.window, layer.spec.bias
+        if window is None or not law.general_position:
+            return None
+        radius = layer.points.x.double().norm(dim=1).cpu().numpy()
+        fixed = bias == 0 and law.sign_symmetric and set(window) <= {0.0, np.inf, -np.inf}
+        return theory.active_probability(radius, bias, window) if fixed or layer.spec.embedding in _GAUSSIAN else None
+
+    @property
+    def _half_flat(self) -> bool:
+        """ReLU proper: one side flat, the other linear, no bias."""
+        slopes = self.layer.activation.slopes
+        return slopes is not None and slopes[0] == 0 and slopes[1] > 0 and self.layer.spec.bias == 0
+
+    def _counted(self, needed: int) -> float | None:
+        chance = self._chance
+        return None if chance is None else float(theory.preserved_fraction(self.layer.dim, needed, chance).mean())
+
+    def preserved_fraction(self) -> float | None:
+        """Theorem 1; with a bias or a window that ends, its generalisation to each point's own chance."""
+        return self._counted(self.layer.inputs)
+
+    def preserved_on_manifold(self) -> float | None:
+        """Theorem 1 for a k-manifold."""
+        return self._counted(min(self.layer.inputs, self.layer.points.intrinsic + 1))
+
+    def injective(self) -> float | None:
+        """Exact for n = 2."""
+        return theory.injectivity_probability(self.layer.dim, self.layer.inputs) if self._half_flat else None
+
+    def information_dimension_loss(self) -> float | None:
+        """E[(k - c)_+] / k."""
+        chance, k = self._chance, self.layer.points.intrinsic
+        if chance is None:
+            return None
+        return float(theory.information_dimension_loss(self.layer.dim, k, chance).mean())
+
+    def collapsed_pairs(self) -> float | None:
+        """Both points on the side where no row is active."""
+        known = self._half_flat and self.layer.spec.embedding in _GAUSSIAN
+        return theory.collapsed_pairs(self.layer.points.x, self.layer.dim) if known else None
+
+    def reconstruction_error(self, decoder: str) -> float | None:
+        """Mean over draws, relative to |x|^2."""
+        layer, slopes = self.layer, self.layer.activation.slopes
+        if decoder == "exact":
+            known = self._half_flat and LAWS[layer.spec.embedding].isotropic
+            return theory.exact_decoder_error(layer.dim, layer.inputs) if known else None
+        scale = layer.scales.get(decoder)
+        if slopes is None or scale is None or layer.spec.bias:
+            return None
+        error = theory.pinv_error(layer.dim, layer.inputs, slopes, scale, layer.spec.embedding)
+        return error if error is None or np.isfinite(error) else None
+
+    def decoder_share(self) -> None:
+        """No closed form."""
+        return
+
+    def mutual_information(self) -> None:
+        """No closed form."""
+        return
+
+
+_GAUSSIAN = ("gaussian", "zero_pad")
+
+
+def typical_draw(measured: dict[str, np.ndarray]) -> int:
+    """The draw that the picture shows: the median one by the share of points preserved, then by pinv's error."""
+    error = measured["reconstruction_error/pinv"]
+    order = np.lexsort((error, measured.get("preserved_fraction", np.zeros_like(error))))
+    return int(order[(len(order) - 1) // 2])
+
+
+def rows(layer: Layer, measured: dict[str, np.ndarray], shown: bool = False) -> list[Row]:
+    """The rows of one layer; with `shown`, also those of its typical draw, the one that the picture shows."""
+    chance = np.random.default_rng(stream_seed(layer.spec.seed, "interval", layer.dim))
+    bounded = [name for name in BOUNDED if name in measured]
+    safe = (
+        statistics.bounded_means(np.stack([measured[name].clip(0, 1) for name in bounded]), chance) if bounded else []
+    )
+    means = dict(zip(bounded, safe, strict=True))
+    made: list[Row] = []
+    for name, values in measured.items():
+        if name == "preserved_on_manifold" and layer.points.intrinsic + 1 >= layer.inputs:
+            continue  # the same as preserved_fraction
+        made += _estimates(layer, name, values, means.get(name))
+        if shown and name != "mutual_information":
+            made.append(_row(layer, name, TYPICAL, Estimate(float(values[typical_draw(measured)]), np.nan, np.nan, 1)))
+    return made
+
+
+def _estimates(layer: Layer, name: str, values: np.ndarray, bounded: Estimate | None) -> list[Row]:
+    spread, expected = statistics.quantiles(values), _expected(layer, name)
+    if name == "injective":
+        found = statistics.proportion(int(values.sum()), len(values))
+        return [_row(layer, name, "probability", found, theory=expected)]
+    moments = _finite_moments(layer) if name.startswith("reconstruction_error/pinv") else math.inf
+    made = []
+    if moments > 0:
+        note = HEAVY if moments < 3 else FOLDS if layer.activation.folds and "preserved" in name else ""
+        made.append(_row(layer, name, "mean", bounded or statistics.mean(values), spread, expected, note))
+    if "/" in name:
+        note = NO_MEAN if moments <= 0 else ""
+        made.append(_row(layer, name, "median", statistics.median(values), spread, None, note))
+    return made
+
+
+def _finite_moments(layer: Layer) -> int | float:
+    """Degrees of freedom that keep pinv(T) bounded: above 0 its squared error has a mean, above 2 a variance.
+
+    Those of the inverse Wishart law, |m - n| - 1; none for the inverse of a square matrix, unlimited where pinv cannot
+    blow up.
+    """
+    slopes, m, n = layer.activation.slopes, layer.dim, layer.inputs
+    if layer.spec.embedding == "orthonormal" or m == 1 or (slopes is not None and slopes[0] == slopes[1]):
+        return math.inf
+    return 0 if layer.spec.embedding == "zero_pad" else abs(m - n) - 1
+
+
+def _expected(layer: Layer, name: str) -> float | None:
+    quantity, _, decoder = name.partition("/")
+    rule = getattr(Expected(layer), quantity)
+    return rule(decoder) if decoder else rule()
+
+
+def _row(  # noqa: PLR0913, PLR0917  (the fields of a row that vary)
+    layer: Layer,
+    name: str,
+    statistic: str,
+    estimate: Estimate,
+    spread: dict[str, float] | None = None,
+    theory: float | None = None,
+    note: str = "",
+) -> Row:
+    quantity, _, decoder = name.partition("/")
+    spec = layer.spec
+    return Row(
+        quantity=quantity,
+        decoder=decoder,
+        statistic=statistic,
+        unit=UNITS[quantity] + (f" at sigma {spec.sigma:g}" if UNITS[quantity] == "nats" else ""),
+        dim=layer.dim if quantity != "input_information" else None,
+        manifold=spec.manifold.name,
+        inputs=layer.inputs,
+        intrinsic=layer.points.intrinsic,
+        embedding=spec.embedding,
+        activation=layer.activation.name,
+        estimate=estimate,
+        spread=spread,
+        theory=theory,
+        note=note,
+    )
+
+
+def input_row(layer: Layer, values: np.ndarray) -> Row:
+    """The mutual information of the points themselves, which belongs to no dim; n counts repeats of the noise."""
+    return _row(layer, "input_information", "mean", statistics.mean(values), statistics.quantiles(values))
+
+
+# ── In words ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+OVERVIEW = (
+    ("points recoverable", "preserved_fraction", "mean", ""),
+    ("injective everywhere", "injective", "probability", ""),
+    ("dimension lost", "information_dimension_loss", "mean", ""),
+    ("pinv error, mean", "reconstruction_error", "mean", "pinv"),
+    ("pinv error, median", "reconstruction_error", "median", "pinv"),
+    ("  the decoder's share", "decoder_share", "mean", ""),
+    ("affine error, median", "reconstruction_error", "median", "affine"),
+    ("exact error, mean", "reconstruction_error", "mean", "exact"),
+    ("information, nats", "mutual_information", "mean", ""),
+)
+"""Lines of the table in the terminal: label, quantity, statistic, decoder."""
+HEAD = ("dim", "over draws", "measured", f"{100 * statistics.LEVEL:.0f} % interval", "theory")
+
+
+def _find(numbers: Lines, dim: int, quantity: str, statistic: str, decoder: str = "") -> dict[str, str]:
+    wanted = (str(dim), quantity, statistic, decoder)
+    keys = ("dim", "quantity", "statistic", "decoder")
+    return next((line for line in numbers if tuple(line[key] for key in keys) == wanted), {})
+
+
+def overview(numbers: Lines, dim: int) -> list[list[str]]:
+    """The table's lines for one dim; a dash where a number does not exist."""
+    body = []
+    for label, *where in OVERVIEW:
+        line = _find(numbers, dim, *where)
+        show = percent if line.get("unit", "").startswith(SHARES) else plain
+        cell = {
+            name: show(float(line[name])) if line.get(name) else MISSING
+            for name in ("estimate", "low", "high", "theory")
+        }
+        ends = f"{cell['low']} to {cell['high']}" if line.get("low") else MISSING
+        body.append([str(dim), label, cell["estimate"], ends, cell["theory"]])
+    return body
+
+
+def sentence(numbers: Lines, dim: int) -> str:
+    """One dim in plain words: what the activation lost, what the decoder spoiled."""
+
+    def value(quantity: str, statistic: str, decoder: str = "", column: str = "estimate") -> float | None:
+        text = _find(numbers, dim, quantity, statistic, decoder).get(column)
+        return float(text) if text else None
+
+    pinv, exact = (value("reconstruction_error", TYPICAL, way) for way in ("pinv", "exact"))
+    kept = value("preserved_fraction", TYPICAL)
+    spoiled = f"pinv gets {_share(pinv)} of |x|² wrong"
+    if kept is None or exact is None:
+        return f"dim {dim}: in the typical draw {spoiled}."
+    mean, expected = (value("preserved_fraction", "mean", column=name) for name in ("estimate", "theory"))
+    average = f"{percent(1.0 - (mean or 0.0))} on average"
+    average += f", {percent(1 - expected)} by theory" if expected is not None else ""
+    lost = "nothing" if kept == 1 else "every point" if kept == 0 else f"{percent(1 - kept)} of the points"
+    solved = "gives x back" if exact < 1e-9 else f"gets {_share(exact)} wrong"
+    joint = ", all of it the decoder's doing: " if kept == 1 and (pinv or 0) > 1e-9 else ", "
+    return (
+        f"dim {dim}: {numbers[0]['activation']} lost {lost} in the typical draw ({average}); "
+        f"{spoiled}{joint}solving on the active rows {solved}."
+    )
+
+
+def _share(error: float | None) -> str:
+    return "an unknown part" if error is None else percent(error) if error < 1 else f"{plain(error)} times the whole"

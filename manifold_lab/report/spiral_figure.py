@@ -1,0 +1,224 @@
+"""Drawing Figure 1 and the statistics behind it, from csv lines."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from manifold_lab.random_layer.layer import DECODERS
+from manifold_lab.report.plots import (
+    ALONG,
+    GAP,
+    GHOST,
+    LOST,
+    MARKS,
+    MEASURED,
+    THEORY,
+    UPPER_BOUND,
+    column,
+    draw_estimates,
+    draw_theory,
+    laid_out,
+    log_axis,
+    pick,
+    style,
+)
+from manifold_lab.report.results_table import TYPICAL
+from manifold_lab.report.tables import Lines, percent, plain
+
+ERROR = r"$\Sigma\,|\hat x - x|^2\, /\, \Sigma\,|x|^2$"
+LOST_EVERY = 6
+"""One cross for this many lost points: more would run into a bar."""
+PER_BLOCK = 6
+
+
+def draw_points(ax: Axes, lines: Lines, ghost: Lines, curve: bool) -> None:
+    """One panel: the input in grey behind, what was kept coloured along the manifold, what was lost as crosses."""
+    x, lost = np.stack([column(lines, "x1"), column(lines, "x2")], axis=1), column(lines, "preserved") == 0
+    position = column(lines, "position")
+    joined: dict[str, Any] = {"lw": 0.6} if curve else {"marker": ".", "ms": 0.9, "mew": 0, "lw": 0}
+    ax.plot(column(ghost, "x1"), column(ghost, "x2"), color=GHOST, zorder=1, **joined)
+    if curve:
+        pieces = list(_pieces(~lost))
+        along = [position[piece].mean() for piece in pieces]
+        strokes = LineCollection([x[piece] for piece in pieces], array=along, cmap=ALONG, capstyle="round", lw=1.5)
+        strokes.set(clim=(0, 1), zorder=3)
+        ax.add_collection(strokes)
+    else:
+        ax.scatter(
+            x[~lost, 0], x[~lost, 1], s=2.2, c=position[~lost], cmap=ALONG, vmin=0, vmax=1, linewidths=0, zorder=3
+        )
+    ax.plot(column(ghost, "x1")[lost], column(ghost, "x2")[lost], ".", ms=1.4, mew=0, color=GAP, zorder=2)
+    ax.plot(x[lost, 0], x[lost, 1], "x", ms=1.8, mew=0.35, color=LOST, zorder=2, markevery=LOST_EVERY)
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(True)
+        spine.set_color("0.7")
+
+
+def _pieces(kept: np.ndarray, length: int = 8) -> Iterator[slice]:
+    """Short stretches of consecutive points that were kept, each overlapping the next by a point."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]]).astype(int)))
+    for start, stop in edges.reshape(-1, 2):
+        for first in range(start, max(stop - 1, start + 1), length):
+            yield slice(first, min(first + length + 1, stop))
+
+
+def _figures_text(numbers: Lines, dim: str, decoder: str) -> str:
+    """What a panel says of its own draw."""
+    first = pick(numbers, statistic=TYPICAL, dim=dim)
+    error = pick(first, quantity="reconstruction_error", decoder=decoder)
+    said = f"error {plain(float(error[0]['estimate']))}" if error else ""
+    kept = pick(first, quantity="preserved_fraction")
+    if decoder == "exact" and kept:
+        said += f"\nrecoverable {percent(float(kept[0]['estimate']))}"
+    return said
+
+
+def draw_picture(points: Lines, numbers: Lines, style_name: str) -> Figure:
+    """Figure 1: input and one panel per dim, decoded the paper's way above and exactly below."""
+    ghost = pick(points, decoder="input")
+    dims = list(dict.fromkeys(line["dim"] for line in points if line["dim"]))
+    ways = list(dict.fromkeys(line["decoder"] for line in points if line["dim"]))
+    curve = numbers[0]["intrinsic"] == "1"
+    blocks = [dims[i : i + PER_BLOCK] for i in range(0, len(dims), PER_BLOCK)]
+    with style(style_name):
+        width = mpl.rcParams["figure.figsize"][0]
+        across = max(map(len, blocks)) + 1
+        height = len(blocks) * len(ways) * (width / across + 0.28)
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(len(blocks) * len(ways), across, squeeze=False)
+        for ax in axes.flat:
+            ax.set_axis_off()
+        for block, shown in enumerate(blocks):
+            for row, way in enumerate(ways):
+                panels = axes[block * len(ways) + row]
+                for ax, dim in zip(panels[1:], shown, strict=False):
+                    ax.set_axis_on()
+                    draw_points(ax, pick(points, dim=dim, decoder=way), ghost, curve)
+                    ax.set_title(f"dim {dim}" if row == 0 else "", pad=3)
+                    ax.set_xlabel(
+                        _figures_text(numbers, dim, way), labelpad=2, fontsize=mpl.rcParams["legend.fontsize"]
+                    )
+                panels[1].set_ylabel(DECODERS[way], labelpad=3)
+        axes[0, 0].set_axis_on()
+        draw_points(axes[0, 0], ghost, ghost, curve)
+        axes[0, 0].set_title("input", pad=3)
+        _legend(figure, axes[1, 0] if len(ways) > 1 else axes[0, 0])
+        return laid_out(figure)
+
+
+def _legend(figure: Figure, ax: Axes) -> None:
+    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), ALONG)
+    inset = ax.inset_axes((0.04, 0.86, 0.92, 0.07)) if not ax.axison else ax.inset_axes((0.04, -0.2, 0.92, 0.06))
+    bar = figure.colorbar(scale, cax=inset, orientation="horizontal", ticks=[0, 1])
+    bar.ax.set_xticklabels(["start", "end"])
+    bar.ax.tick_params(length=0, pad=1)
+    bar.outline.set_visible(False)
+    if ax.axison:
+        return
+    handles = [
+        mpl.lines.Line2D([], [], color=GHOST, lw=0.8, label="input"),
+        mpl.lines.Line2D([], [], color=GAP, lw=1.4, label="lost: where it was"),
+        mpl.lines.Line2D([], [], color=LOST, marker="x", ms=2.5, mew=0.5, lw=0, label="lost: where it is put"),
+    ]
+    ax.legend(handles=handles, loc="center left", frameon=False, bbox_to_anchor=(-0.05, 0.42), handlelength=1)
+    ax.text(0, 0.08, f"error: {ERROR}", fontsize=mpl.rcParams["legend.fontsize"], transform=ax.transAxes)
+
+
+def _of(numbers: Lines, quantity: str, statistic: str = "mean", decoder: str = "") -> list[dict[str, str]]:
+    found = pick(numbers, quantity=quantity, statistic=statistic, decoder=decoder)
+    return sorted(found, key=lambda line: int(line["dim"]))
+
+
+def draw_preserved(ax: Axes, numbers: Lines) -> None:
+    """(a) Share of points with one preimage, and of draws that have one everywhere."""
+    for quantity, statistic, colour, mark, label in (
+        ("preserved_fraction", "mean", MEASURED, "o", "points with one preimage"),
+        ("injective", "probability", "#009E73", "s", "draws injective everywhere"),
+    ):
+        lines = _of(numbers, quantity, statistic)
+        if lines:
+            draw_estimates(ax, lines, (colour, mark), label)
+            draw_theory(ax, lines, "theory" if quantity == "preserved_fraction" else None)
+    ax.set_ylim(-0.04, 1.04)
+    ax.set_ylabel("fraction")
+    ax.legend(frameon=False, loc="lower right")
+
+
+def draw_loss(ax: Axes, numbers: Lines) -> None:
+    """(b) Share of the information dimension that is lost."""
+    lines = _of(numbers, "information_dimension_loss")
+    if not lines:
+        ax.text(0.5, 0.5, "not defined here", transform=ax.transAxes, ha="center", color="0.5")
+        return
+    smallest = min((float(line["theory"]) for line in lines if line["theory"]), default=1e-9)
+    draw_estimates(ax, lines, (MEASURED, "o"), "measured", floor=1e-12)
+    draw_theory(ax, lines, "theory")
+    if (column(lines, "estimate") <= 1e-12).any():
+        ax.plot([], [], linestyle="", marker=UPPER_BOUND, ms=4, color=MEASURED, label="none lost: upper bound")
+    log_axis(ax)
+    ax.set_ylim(max(smallest / 3, 1e-12), 2)
+    ax.set_ylabel("information dimension lost")
+    ax.legend(frameon=False, loc="lower left")
+
+
+def draw_errors(ax: Axes, numbers: Lines) -> None:
+    """(c) What each decoder gets wrong: means with theory, and medians where there is no mean."""
+    floor = 1e-6
+    for decoder, (colour, mark) in MARKS.items():
+        means, medians = (_of(numbers, "reconstruction_error", kind, decoder) for kind in ("mean", "median"))
+        if not medians or decoder == "pinv_gain":
+            continue
+        reached = {line["dim"] for line in means}
+        without = [line for line in medians if line["dim"] not in reached]
+        draw_estimates(ax, means, (colour, mark), DECODERS[decoder], floor)
+        ax.plot(column(without, "dim"), column(without, "estimate"), mark, mfc="none", mec=colour, markersize=2.8)
+        draw_theory(ax, means)
+    ax.plot([], [], "o", mfc="none", mec="0.4", markersize=2.8, label="median (no mean)")
+    log_axis(ax)
+    ax.set_ylim(floor, 4)
+    ax.set_ylabel(f"error, {ERROR}")
+    ax.legend(frameon=False, loc="lower left")
+
+
+def draw_information(ax: Axes, numbers: Lines) -> None:
+    """(d) Mutual information at the stated noise, below that of the points themselves."""
+    lines = _of(numbers, "mutual_information")
+    draw_estimates(ax, lines, (MEASURED, "o"), f"after the activation ({lines[0]['n']} draws)")
+    for line in pick(numbers, quantity="input_information"):
+        ax.axhline(float(line["estimate"]), color=THEORY, linestyle="--", label="the points themselves")
+    ax.set_ylim(bottom=0)
+    ax.set_ylabel("mutual information, " + lines[0]["unit"].replace("sigma", r"$\sigma$ ="))
+    ax.legend(frameon=False, loc="lower right")
+
+
+def draw_statistics(numbers: Lines, style_name: str) -> Figure:
+    """The four panels of statistics over draws, against dim on a log axis."""
+    dims = sorted({int(line["dim"]) for line in numbers if line["dim"]})
+    shown = sorted({int(line["dim"]) for line in pick(numbers, statistic=TYPICAL)})
+    with style(style_name):
+        width = mpl.rcParams["figure.figsize"][0]
+        figure = Figure(figsize=(width, 0.66 * width), layout="constrained")
+        axes = figure.subplots(2, 2, sharex=True)
+        parts = (draw_preserved, draw_loss, draw_errors, draw_information)
+        for ax, letter, draw in zip(axes.flat, "abcd", parts, strict=True):
+            draw(ax, numbers)
+            ax.set_title(f"({letter})", loc="left", pad=3)
+            ax.set_xscale("log")
+            ax.set_xlim(0.9 * dims[0], 1.12 * dims[-1])
+            ax.set_xticks(shown, [str(dim) for dim in shown])
+            ax.minorticks_off()
+        for ax in axes[1]:
+            ax.set_xlabel("dim m of the embedding")
+        note = "markers: means over {n} draws with {level:.0%} intervals; bands: 5 to 95 % of the draws; lines: theory"
+        told = next(line for line in numbers if line["quantity"] == "reconstruction_error" and line["level"])
+        text = note.format(n=told["n"], level=float(told["level"]))
+        figure.supxlabel(text, fontsize=mpl.rcParams["legend.fontsize"], color="0.3")
+        return laid_out(figure)

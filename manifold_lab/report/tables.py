@@ -1,0 +1,213 @@
+"""Rows to csv, to the terminal and to markdown."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from manifold_lab.core import provenance
+from manifold_lab.core.files import Writer, csv_text, text
+from manifold_lab.core.statistics import LEVEL, QUANTILES, Estimate, Row
+
+Lines = Sequence[dict[str, str]]
+"""A csv file as read: one mapping from column to text per line."""
+MISSING = "–"
+"""What a reader sees where there is no number."""
+RESOLUTION = 12
+"""Measured numbers are written to this many decimals at most: what is smaller is rounding of the arithmetic."""
+COLUMNS = (
+    "quantity", "decoder", "statistic", "unit", "dim", "manifold", "inputs", "intrinsic", "embedding", "activation",
+    "estimate", "low", "high", "level", "n", *QUANTILES, "theory", "note",
+)  # fmt: skip
+
+
+def number(value: float | None) -> str:
+    """Nine significant digits; empty where there is none."""
+    return "" if value is None or not math.isfinite(value) else f"{value:.9g}"
+
+
+def _measured(value: float) -> str:
+    return number(round(value, RESOLUTION) + 0.0) if math.isfinite(value) else ""
+
+
+def record(row: Row) -> dict[str, str]:
+    """One line of the csv."""
+    spread = row.spread or {}
+    estimate = row.estimate
+    line = {
+        **{name: str(getattr(row, name)) for name in COLUMNS[:4] + COLUMNS[5:10]},
+        "dim": "" if row.dim is None else str(row.dim),
+        "estimate": _measured(estimate.value),
+        "low": _measured(estimate.low),
+        "high": _measured(estimate.high),
+        "level": number(LEVEL) if math.isfinite(estimate.low) else "",
+        "n": str(estimate.n),
+        **{name: _measured(spread[name]) if name in spread else "" for name in QUANTILES},
+        "theory": number(row.theory),
+        "note": row.note,
+    }
+    return {name: line[name] for name in COLUMNS}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper beside the number that decides it."""
+
+    place: str
+    says: str
+    measure: str
+    estimate: Estimate
+    verdict: str
+    command: str
+
+    def record(self) -> dict[str, str]:
+        """One line of a csv of claims."""
+        numbers = {name: _measured(getattr(self.estimate, name)) for name in ("low", "high")}
+        return {
+            **{name: getattr(self, name) for name in ("place", "says", "measure", "verdict", "command")},
+            "estimate": _measured(self.estimate.value),
+            "n": str(self.estimate.n),
+            **numbers,
+        }
+
+
+def sentence(claim: Mapping[str, str]) -> str:
+    """A line of a csv of claims, in words."""
+    return f"{claim['verdict']}: {claim['says']} ({claim['place']}); {claim['measure']}"
+
+
+CLAIM_COLUMNS = ("place", "says", "measure", "estimate", "low", "high", "n", "verdict", "command")
+
+
+def claims_file(stem: str, claims: Iterable[Claim], made: provenance.Made | None = None) -> dict[str, Writer]:
+    """The csv of an experiment's claims and how they came to be (by default here and now), to stand beside its own."""
+    told = made or provenance.here()
+    return {
+        f"{stem}_claims.csv": text(csv_text([claim.record() for claim in claims], CLAIM_COLUMNS)),
+        f"{stem}.json": text(told.text()),
+    }
+
+
+def to_csv(records: Iterable[dict[str, str]], columns: Sequence[str] = COLUMNS) -> str:
+    """The text of a csv file, with the same bytes on every system."""
+    return csv_text(records, columns)
+
+
+def read_csv(text: str) -> Lines:
+    """The lines of a csv text."""
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def percent(value: float) -> str:
+    """A share as a reader wants it: 100 % only where it is exactly that, near misses with as many digits as needed.
+
+    >>> percent(1.0), percent(0.99951171875), percent(1 - 2.9e-8), percent(0.4992), percent(0.0), percent(9.3e-10)
+    ('100 %', '99.95 %', '99.999997 %', '49.9 %', '0 %', '9.3e-08 %')
+    """
+    missing = min(value, 1 - value)
+    if missing <= 0:
+        return f"{100 * value:.0f} %"
+    if value < 1e-4:
+        return f"{100 * value:.2g} %"
+    digits = 1 if missing >= 0.01 else -math.floor(math.log10(missing)) - 2
+    return f"{100 * value:.{digits}f} %"
+
+
+def plain(value: float) -> str:
+    """Three significant digits, without an exponent where that is short.
+
+    >>> plain(0.0), plain(0.2345678), plain(4.08e-5), plain(43.12)
+    ('0', '0.235', '4.1e-05', '43.1')
+    """
+    return "0" if value == 0 else f"{value:.2g}" if abs(value) < 1e-3 else f"{value:#.3g}".rstrip(".")
+
+
+def terminal(title: str, head: Sequence[str], sections: Iterable[Sequence[Sequence[str]]]) -> Table:
+    """A table for rich's console, a rule after every section."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    for number, name in enumerate(head):
+        table.add_column(name, justify="left" if number == 1 else "right", no_wrap=True)
+    for section in sections:
+        for line in section:
+            table.add_row(*line)
+        table.add_section()
+    return table
+
+
+def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """A markdown table, columns of numbers to the right."""
+    rows = list(body)
+    sides = ["---:" if all(map(_numeric, cells)) else "---" for cells in zip(*rows, strict=True)] or ["---"] * len(head)
+    lines = [head, sides, *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _numeric(cell: str) -> bool:
+    return cell in ("", MISSING) or cell.lstrip("+-−")[:1].isdigit()
+
+
+def latex(caption: str, label: str, head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """A LaTeX table over both columns with booktabs' rules, first column to the left, special characters escaped."""
+    import pandas as pd  # noqa: PLC0415  (a second that only these tables need)
+
+    frame = pd.DataFrame([list(line) for line in body], columns=list(head)).style.hide(axis="index")
+    frame = frame.format(escape="latex").format_index(_stacked, escape="latex", axis="columns")
+    caption = caption.translate({ord(sign): f"\\{sign}" for sign in "&%$#_{}"})
+    columns = "l" + "r" * (len(head) - 1)
+    table = frame.to_latex(
+        column_format=columns,
+        hrules=True,
+        caption=caption,
+        label=f"tab:{label}",
+        position_float="centering",
+        environment="table*",
+    )
+    return table.replace("\\centering\n", "\\centering\n\\footnotesize\\setlength{\\tabcolsep}{3pt}\n", 1)
+
+
+def _stacked(head: str) -> str:
+    """A long head on two lines, the second from its parenthesis or its middle word on."""
+    words, _, rest = head.partition(" (")
+    if rest:
+        return f"\\shortstack[r]{{{words}\\\\({rest}}}"
+    first, _, last = head.rpartition(" ")
+    return f"\\shortstack[r]{{{first}\\\\{last}}}" if len(head) > 10 and first else head
+
+
+def _grouped(cell: str) -> str:
+    """Digits of long whole numbers in threes; a dash for nothing."""
+    return f"{int(cell):,}" if cell.isdigit() else cell or MISSING
+
+
+@dataclass(frozen=True)
+class Document:
+    """A table for readers: what it shows, and of its lines those columns that `head` names, renamed."""
+
+    caption: str
+    head: dict[str, str]
+    lines: Lines
+
+
+def typeset(stem: str, document: Document) -> dict[str, Writer]:
+    """A table as markdown and LaTeX; what is missing is a dash."""
+    body = [[_grouped(line[column]) for column in document.head] for line in document.lines]
+    names = list(document.head.values())
+    return {
+        f"{stem}.md": text(f"{document.caption}\n\n{markdown(names, body)}\n"),
+        f"{stem}.tex": text(latex(document.caption, stem, names, body)),
+    }
+
+
+def documents(
+    stem: str, caption: str, head: dict[str, str], lines: Lines, shown: Lines | None = None
+) -> dict[str, Writer]:
+    """A table with every column of `lines` in the csv, those of `head` in markdown and LaTeX.
+
+    `shown` are the same lines as a reader wants them, where that differs.
+    """
+    document = Document(caption, head, shown or lines)
+    return {f"{stem}.csv": text(to_csv(lines, list(lines[0]))), **typeset(stem, document)}

@@ -1,0 +1,292 @@
+"""Arms of an ablation side by side, from csv lines alone: curves, paired differences, verdicts."""
+
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from manifold_lab.core import statistics
+from manifold_lab.core.statistics import Estimate
+from manifold_lab.report import plots
+from manifold_lab.report.plots import column, pick
+from manifold_lab.report.tables import Claim, Document, Lines
+from manifold_lab.sweeps.training_run import CURVE, FINAL
+
+POINTS = 100
+"""Accuracies are shares; differences are told in percentage points."""
+NUMBER = re.compile(r"\d+(\.\d+)?")
+CAPTION = (
+    f"Left: mean and {statistics.LEVEL:.0%} interval over runs, dashed: shorter trainings; right: dots are pairs of "
+    "runs, marks their mean and interval"
+)
+Difference = statistics.Paired | None
+"""Of two arms over the seeds that they share; None where they share no finished run."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """What is compared: the arms in order, each with its look; the others are held against the first."""
+
+    looks: Mapping[str, tuple[str, str]]
+    group: str
+    """What the groups are, for axes and sentences: width, data."""
+
+    @property
+    def reference(self) -> str:
+        """The arm that the others are held against."""
+        return next(iter(self.looks))
+
+    @property
+    def others(self) -> list[str]:
+        """The arms that are held against it."""
+        return list(self.looks)[1:]
+
+
+def unique(lines: Lines, name: str) -> list[str]:
+    """The values of a column in their order."""
+    return list(dict.fromkeys(line[name] for line in lines))
+
+
+def groups(lines: Lines) -> list[str]:
+    """The groups: numbers by size, then the others as they come."""
+    found = unique(lines, "group")
+    return numbers(found) + [group for group in found if not NUMBER.fullmatch(group)]
+
+
+def numbers(groups: Sequence[str]) -> list[str]:
+    """Those that are numbers, by size."""
+    return sorted((group for group in groups if NUMBER.fullmatch(group)), key=float)
+
+
+def lengths(lines: Lines, group: str) -> list[str]:
+    """The lengths of a group's trainings, the shortest first."""
+    return sorted(unique(pick(lines, group=group), "length"), key=int)
+
+
+def scores(lines: Lines, arm: str, group: str, length: str) -> dict[int, float]:
+    """Test accuracy by seed, in percent, of the runs that finished."""
+    found = pick(lines, kind=FINAL, arm=arm, group=group, length=length, state="done")
+    return {int(line["seed"]): POINTS * float(line["test_accuracy"]) for line in found}
+
+
+def gaps(lines: Lines, pair: tuple[str, str], group: str, length: str) -> dict[int, float]:
+    """First minus second arm by seed, in points, where both have finished."""
+    first, second = (scores(lines, arm, group, length) for arm in pair)
+    return {seed: first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())}
+
+
+def difference(lines: Lines, pair: tuple[str, str], group: str, length: str) -> Difference:
+    """First minus second arm over shared seeds, in points; None where they share no finished run."""
+    found = gaps(lines, pair, group, length)
+    return statistics.paired(found, dict.fromkeys(found, 0.0)) if found else None
+
+
+def change(lines: Lines, pair: tuple[str, str], larger: tuple[str, str], smaller: tuple[str, str]) -> Difference:
+    """By how much the gap between two arms is larger in one place (group and length) than in another, seed by seed."""
+    found = [gaps(lines, pair, *place) for place in (larger, smaller)]
+    return statistics.paired(*found) if found[0].keys() & found[1].keys() else None
+
+
+HEAD = {
+    "group": "group", "arm": "arm", "madds": "MAdds", "length": "pictures seen", "n": "runs",
+    "accuracy": "test accuracy, %", "interval": "95 % interval", "difference": "paired difference, points",
+    "difference_interval": "its 95 % interval", "p": "p",
+}  # fmt: skip
+
+
+def document(lines: Lines, contrast: Contrast, caption: str) -> Document:
+    """Every arm in every group and length: accuracy, and the paired difference to the reference with Student's test."""
+    places = [(group, length) for group in groups(lines) for length in lengths(lines, group)]
+    shown = [row(lines, contrast, arm, place) for place in places for arm in contrast.looks]
+    head = {**HEAD, "group": contrast.group}
+    note = (
+        f"Differences are to {contrast.reference}, over shared seeds; interval and two-sided p-value are Student's, "
+        "not corrected for the number of rows."
+    )
+    return Document(f"{caption} Data: {', '.join(unique(lines, 'data'))}. {note}", head, shown)
+
+
+def row(lines: Lines, contrast: Contrast, arm: str, place: tuple[str, str]) -> dict[str, str]:
+    """One line of the table; empty where there are no runs, or too few."""
+    group, length = place
+    mine = scores(lines, arm, *place)
+    level = statistics.mean(np.array(list(mine.values())))
+    other = None if arm == contrast.reference else difference(lines, (arm, contrast.reference), *place)
+    gap = other.difference if other else statistics.NO_RUNS
+    prices = unique(pick(lines, arm=arm, group=group), "madds")
+    known = {"group": group, "arm": arm, "madds": prices[0] if prices else "", "length": length, "n": str(len(mine))}
+    known |= {"accuracy": _told(level.value), "interval": _ends(level)}
+    known |= {"difference": _told(gap.value, "+"), "difference_interval": _ends(gap, "+")}
+    return known | {"p": f"{other.p_value:.2g}" if other and not math.isnan(other.p_value) else ""}
+
+
+def _told(value: float, sign: str = "") -> str:
+    return "" if math.isnan(value) else f"{value:{sign}.2f}"
+
+
+def _ends(found: Estimate, sign: str = "") -> str:
+    return "" if math.isnan(found.low) else f"{found.low:{sign}.2f} to {found.high:{sign}.2f}"
+
+
+def draw_curves(ax: Axes, lines: Lines, contrast: Contrast, group: str) -> None:
+    """Validation accuracy against pictures seen, of trainings of every length; arms without runs not."""
+    curves, runs = pick(lines, kind=CURVE, group=group), set[int]()
+    *shorter, longest = lengths(curves, group)
+    for length in (*shorter, longest):
+        for arm in unique(pick(curves, length=length), "arm"):
+            look = {"color": contrast.looks[arm][0], "ls": "-" if length == longest else "--"}
+            runs |= draw_curve(ax, pick(curves, arm=arm, length=length), {**look, "label": arm})
+    ax.set(xlabel="pictures seen, thousands", ylabel="validation accuracy, %")
+    bottom, top = map(float, ax.get_ylim())
+    ax.set_ylim(max(bottom, 0), min(top, 100))
+    many = f"{min(runs)} runs" if len(runs) == 1 else f"{min(runs)} to {max(runs)} runs"
+    named = label(lines, group)
+    told = (*unique(curves, "data"), named and f"{contrast.group} {named}", many)
+    ax.set_title(", ".join(filter(None, told)), loc="left")
+
+
+def draw_curve(ax: Axes, mine: Lines, look: Mapping[str, Any]) -> set[int]:
+    """Mean over seeds, Student's interval behind; over how many seeds."""
+    seen = sorted({int(line["images"]) for line in mine})
+    found = [statistics.mean(POINTS * column(pick(mine, images=str(images)), "validation_accuracy")) for images in seen]
+    x = np.array(seen) / 1000
+    ax.plot(x, [one.value for one in found], **look)
+    low, high = ([getattr(one, end) for one in found] for end in ("low", "high"))
+    ax.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
+    return {one.n for one in found}
+
+
+def data_of(lines: Lines, group: str) -> str:
+    """The data set that a group is trained on."""
+    return unique(pick(lines, group=group), "data")[0]
+
+
+def label(lines: Lines, group: str) -> str:
+    """A group without the name of its data."""
+    data = data_of(lines, group)
+    return "" if group == data else group.removeprefix(f"{data}, ")
+
+
+def draw_differences(ax: Axes, lines: Lines, contrast: Contrast) -> None:
+    """Every seed's difference of final test accuracy, and mean and interval; groups along x, lengths side by side."""
+    along = groups(lines)
+    shown = {group: _shown(lines, contrast, group) for group in along}
+    slots = max(1, *map(len, shown.values()))
+    ax.axhline(0, color="0.5", lw=0.6)
+    for place, (group, drawn) in enumerate(shown.items()):
+        shortest, *longer = lengths(lines, group)
+        for slot, (arm, length) in enumerate(drawn):
+            each = np.array(list(gaps(lines, (arm, contrast.reference), group, length).values()))
+            x = place + (slot - (len(drawn) - 1) / 2) * 0.8 / slots
+            whole = length != shortest or not longer
+            plots.draw_point(ax, (x, statistics.mean(each)), contrast.looks[arm], label=arm, filled=whole)
+            ax.plot([x] * len(each), each, ".", color="0.6", ms=2.5, zorder=1)
+        if not drawn:
+            ax.text(place, 0, "no runs ", rotation=90, ha="center", va="top", color="0.5")
+    if not any(shown.values()):
+        ax.set(ylim=(-1, 1), yticks=[])
+    named = [label(lines, group) for group in along]
+    named = named if any(named) else []
+    ax.set_xticks(range(len(named)), named)
+    ax.set_xlim(-0.6, len(along) - 0.4)
+    ax.set(xlabel=contrast.group if named else "", ylabel=f"test accuracy − {contrast.reference}, points")
+    several = any(len(lengths(lines, group)) > 1 for group in along)
+    ax.set_title(unique(lines, "data")[0] + several * "; open: shortest training", loc="left")
+
+
+def _shown(lines: Lines, contrast: Contrast, group: str) -> list[tuple[str, str]]:
+    """Arm and length of every difference of a group that there is."""
+    told = itertools.product(contrast.others, lengths(lines, group))
+    return [(arm, length) for arm, length in told if gaps(lines, (arm, contrast.reference), group, length)]
+
+
+def draw(lines: Lines, contrast: Contrast) -> Figure:
+    """Curves of the grid's first group, and the differences, a panel per data."""
+    curves = pick(lines, kind=CURVE)
+    sets = [pick(lines, data=data) for data in unique(lines, "data")]
+    with plots.style("cvpr2024"):
+        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.5), layout="constrained")
+        left, *right = figure.subplots(
+            1, 1 + len(sets), width_ratios=(1.2, *(0.5 + len(groups(one)) / 4 for one in sets))
+        )
+        if curves:
+            draw_curves(left, lines, contrast, curves[0]["group"])
+        for ax, one in zip(right, sets, strict=True):
+            draw_differences(ax, one, contrast)
+        handles: dict[str, Artist] = {}
+        for ax in (*right[::-1], left):  # a curve's colour where there is one, else the point's
+            handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
+        arms = [arm for arm in contrast.looks if arm in handles]
+        figure.legend([handles[arm] for arm in arms], arms, loc="outside upper center", ncols=6, frameon=False)
+        figure.supxlabel(CAPTION, size="small")
+        return plots.laid_out(figure)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A claim of the paper about two arms: the first is better than the second, by so many points there."""
+
+    place: str
+    says: str
+    better: str
+    worse: str
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Both arms."""
+        return self.better, self.worse
+
+
+def claims(lines: Lines, contrast: Contrast, expected: Sequence[Expected], command: str) -> list[Claim]:
+    """Every claim in every group and length, by the paired difference over seeds."""
+    return [
+        judged(claim, _measure(lines, contrast, (group, length)), difference(lines, claim.pair, group, length), command)
+        for claim in expected
+        for group in groups(lines)
+        for length in lengths(lines, group)
+    ]
+
+
+def closing(lines: Lines, contrast: Contrast, expected: Sequence[Expected], command: str) -> list[Claim]:
+    """Whether a claim's gap is smaller after the longest training than after the shortest, by claim and group."""
+    found = []
+    for claim, group in itertools.product(expected, groups(lines)):
+        shortest, *longer = lengths(lines, group)
+        if longer:
+            less = change(lines, claim.pair, (group, shortest), (group, longer[-1]))
+            measure = f"{_measure(lines, contrast, (group, shortest))}: gap there minus gap at {int(longer[-1]):,}"
+            found.append(judged(claim, measure, less, command))
+    return found
+
+
+def narrowing(lines: Lines, contrast: Contrast, claim: Expected, command: str) -> list[Claim]:
+    """Whether the gap is larger in the narrowest group than in the widest, of groups that are numbers, by length."""
+    found, widths = [], numbers(groups(lines))
+    for length in lengths(lines, widths[0]) if len(widths) > 1 else []:
+        more = change(lines, claim.pair, (widths[0], length), (widths[-1], length))
+        measure = f"{_measure(lines, contrast, (widths[0], length))}: gap there minus gap at {widths[-1]}"
+        found.append(judged(claim, measure, more, command))
+    return found
+
+
+def judged(claim: Expected, measure: str, paired: Difference, command: str) -> Claim:
+    """A claim that holds where the paired difference is above zero."""
+    verdict = statistics.verdict(paired.exceeds(0) if paired else None)
+    return Claim(
+        claim.place, claim.says, measure, paired.difference if paired else statistics.NO_RUNS, verdict, command
+    )
+
+
+def _measure(lines: Lines, contrast: Contrast, place: tuple[str, str]) -> str:
+    group, length = place
+    named = label(lines, group)
+    where = ", ".join(filter(None, (data_of(lines, group), named and f"{contrast.group} {named}")))
+    return f"points of test accuracy, {where}, {int(length):,} pictures seen, paired by seed"

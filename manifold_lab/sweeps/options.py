@@ -1,0 +1,80 @@
+"""What each verb of a study asks for; the command line is derived from it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from manifold_lab.sweeps import slurm
+from manifold_lab.sweeps.slurm import Slurm
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What every verb asks for."""
+
+    smoke: bool = False
+    """A small grid, to see that it runs."""
+    pictures: str = ""
+    """A folder such as ImageNet's (train/CLASS, val/CLASS): the paper's network and recipe on it instead."""
+    runs: Path = Path("runs")
+    """Folder of the stored runs."""
+
+
+@dataclass(frozen=True)
+class Plan(Grid):
+    """What would run."""
+
+    workers: int = 1
+    """Processes at a time."""
+
+
+@dataclass(frozen=True)
+class Run(Plan):
+    """Run what is missing."""
+
+    only: str = ""
+    """The key of the one cell to run, or its beginning."""
+    launcher: str = ""
+    """Where cells run: here, pool, slurm, or print for the commands; by default here, in a pool for many workers."""
+    retry_failed: bool = False
+    """Run failed cells again, and only those."""
+    processes_per_cell: int = 1
+    """Processes that train one network together."""
+    cells_per_job: int = 1
+    """Cells that run one after another in one job or command."""
+    wait: bool = False
+    """Wait until what was submitted has ended."""
+    slurm: Slurm = field(default_factory=slurm.defaults)
+    """What each job asks of Slurm."""
+
+
+@dataclass(frozen=True)
+class Cells(Grid):
+    """Run some cells in this process, as a workflow's rule or a job does."""
+
+    keys: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Of the cells to run."""
+    job: bool = False
+    """Those of the job that this process is a part of, instead."""
+
+
+@dataclass(frozen=True)
+class Status(Grid):
+    """How every cell stands."""
+
+    every: bool = False
+    """Name every cell, the done ones too."""
+
+
+@dataclass(frozen=True)
+class Publish(Grid):
+    """Make csv, figure, claims."""
+
+    out: Path | None = None
+    """Folder for the csv files and figures; by default figures, with --smoke out."""
+
+
+@dataclass(frozen=True)
+class Everything(Run, Publish):
+    """Run what is missing, then publish."""

@@ -1,0 +1,202 @@
+"""From a grid to what is missing, and one cell run wherever it may be, by one process at a time.
+
+Launchers (`launchers`) are functions of missing cells that call `run_cell` for each of them, or have other processes
+call it, and yield how each one ended.
+"""
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from manifold_lab.core import provenance
+from manifold_lab.core.errors import InputError
+from manifold_lab.core.files import refused
+from manifold_lab.sweeps import run_lock, store
+from manifold_lab.sweeps.slurm import Slurm
+from manifold_lab.sweeps.store import ABSENT, DIVERGED, DONE, FAILED, Cell, Result
+
+Measure = Callable[[Any, Path], Result]
+"""Runs one spec; its folder is its own, and holds what an attempt that was cut short left there. Where several
+processes run one cell, each of them calls it, and the first one's result counts (`train.ranks`)."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """The command line with which another process runs cells of a grid: python START cell KEY GRID."""
+
+    name: str
+    start: tuple[str, ...]
+    grid: tuple[str, ...] = ()
+
+    def cell(self, *words: str, processes: int = 1, python: str = sys.executable) -> list[str]:
+        """The words of a command that runs some cells, by several processes of this machine where told."""
+        torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
+        return [python, *(torchrun if processes > 1 else ()), *self.start, "cell", *words, *self.grid]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a launcher does with a cell, and how; `measure` is a function of a module, so that other processes find it.
+
+    `workers`: processes of a pool. `program`: for launchers that start other programs. `processes`: that run one cell
+    together. `cells_per_job`: run one after another in one job. `wait`: for the end of what was handed to a queue.
+    `runs`: the folder of the cells.
+    """
+
+    measure: Measure
+    workers: int = 1
+    program: Program | None = None
+    processes: int = 1
+    cells_per_job: int = 1
+    slurm: Slurm = field(default_factory=Slurm)
+    wait: bool = False
+    runs: Path = Path("runs")
+
+    def commands(self) -> Program:
+        """How another process runs a cell.
+
+        Raises:
+            InputError: where this work knows no command line.
+        """
+        if self.program is None:
+            raise InputError("launcher: this one starts other programs, and the work knows no command line for them")
+        return self.program
+
+
+Part = TypeVar("Part")
+
+
+def batched(parts: Sequence[Part], size: int) -> list[tuple[Part, ...]]:
+    """As many at a time, in order; the last may be fewer."""
+    return [tuple(parts[start : start + size]) for start in range(0, len(parts), size)]
+
+
+Launcher = Callable[[Work, Sequence[Cell]], Generator[Cell, None, None]]
+
+
+def missing(cells: Sequence[Cell], retry_failed: bool = False) -> list[Cell]:
+    """The cells that are to be run: absent ones, or failed ones where asked; a diverged one would diverge again."""
+    return [cell for cell in cells if cell.state == (FAILED if retry_failed else ABSENT)]
+
+
+def costs(specs: Sequence[Any], records: Iterable[store.Record], length: str = "") -> list[tuple[float, int] | None]:
+    """For each spec the seconds that it may take, and in how many fields the runs that say so differ from it.
+
+    The median of the finished runs that are nearest in fields, seed apart; None before any is finished. The field
+    `length`, by its dotted name, is what a run's time is in proportion to. Runs of which only the last attempt is known
+    count where there is nothing else.
+    """
+    finished: dict[frozenset[tuple[str, str]], list[tuple[bool, float]]] = {}
+    for record in records:
+        told, (size, known) = record["provenance"], _apart(record["spec"], length)
+        finished.setdefault(known, []).append((provenance.is_whole(told), told["seconds"] / size))
+    if not finished:
+        return [None] * len(specs)
+    wanted = [_apart(dataclasses.asdict(spec), length) for spec in specs]
+    nearest = {facts: min(finished, key=lambda known: len(known ^ facts)) for _, facts in set(wanted)}
+    return [(size * _typical(finished[nearest[facts]]), len(facts - nearest[facts])) for size, facts in wanted]
+
+
+def _typical(seconds: list[tuple[bool, float]]) -> float:
+    return statistics.median([time for whole, time in seconds if whole] or [time for _, time in seconds])
+
+
+def _apart(spec: dict[str, Any], length: str) -> tuple[float, frozenset[tuple[str, str]]]:
+    """A spec's length, 1 where it has none, and its other facts but for the seed."""
+    told = facts(spec)
+    size = float(told.pop(length, 1))
+    return size, frozenset((name, value) for name, value in told.items() if name != "seed")
+
+
+def facts(spec: dict[str, Any], within: str = "") -> dict[str, str]:
+    """A spec as its plain fields by dotted name, each in words."""
+    found: dict[str, str] = {}
+    for name, value in spec.items():
+        found |= facts(value, f"{within}{name}.") if isinstance(value, dict) else {within + name: _words(value)}
+    return found
+
+
+def _words(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def run_cell(work: Work, cell: Cell) -> Cell:
+    """Run one cell, unless another process runs it or has just ended it; how it stands then.
+
+    Whatever the measure raises is written into the cell's folder; only an interruption goes on upwards. Where several
+    processes are to run it, they are started here.
+
+    Raises:
+        InputError: for a folder that cannot be written into.
+    """
+    if work.processes > 1:
+        return _together(work, cell)
+    claim = _claim(cell.folder)
+    if claim is None:
+        return store.state(cell.spec, cell.folder)
+    try:
+        now = store.settled(cell.spec, cell.folder)
+        others = claim.number > cell.attempts + 1
+        if now.state == DONE or (others and now.state in (FAILED, DIVERGED)):
+            return now
+        with run_lock.beating(claim):
+            _attempt(work, cell, claim)
+        return store.settled(cell.spec, cell.folder)
+    finally:
+        run_lock.release(claim)
+
+
+def _together(work: Work, cell: Cell) -> Cell:
+    """Let torchrun start the processes that run a cell, the first of which claims it."""
+    command = work.commands().cell(cell.key, processes=work.processes)
+    quiet = {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # the first is torchrun's own default
+    ended = subprocess.run(command, check=False, env={**quiet, **os.environ}, stdout=subprocess.DEVNULL)
+    now = store.state(cell.spec, cell.folder)
+    return now if now.state != ABSENT else dataclasses.replace(now, note=f"torchrun ended with {ended.returncode}")
+
+
+def _claim(folder: Path) -> run_lock.Claim | None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return run_lock.take(folder)
+    except OSError as error:
+        raise refused(folder, error) from None
+
+
+def _attempt(work: Work, cell: Cell, claim: run_lock.Claim) -> None:
+    """One attempt: its result or its failure is in the folder afterwards, if the claim has held."""
+    made = {**_origin(), "attempt": claim.number}
+    began, earlier = time.monotonic(), run_lock.spent(cell.folder, claim.number)
+    if claim.number > 1 and earlier is not None:
+        made["earlier"] = round(earlier, 3)
+
+    def told() -> dict[str, Any]:
+        seconds = round(time.monotonic() - began + (earlier or 0.0), 3)
+        return {**made, "device": provenance.device(), "seconds": seconds, "finished": _now()}
+
+    try:
+        store.begin(cell.spec, cell.folder)
+        result = work.measure(cell.spec, cell.folder)
+        if run_lock.holds(claim):
+            store.finish(cell.spec, cell.folder, result, told())
+    except (Exception, SystemExit) as error:  # whatever it is, the other cells go on
+        if run_lock.holds(claim):
+            store.fail(cell.folder, error, told())
+
+
+def _origin() -> dict[str, Any]:
+    versions = provenance.versions("numpy", "scipy")
+    return {"versions": versions, "commit": provenance.commit(), "host": run_lock.host(), "started": _now()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,70 @@
+"""How cells stand, in words and tables for a terminal."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+
+from manifold_lab.sweeps import runner
+from manifold_lab.sweeps.store import ABSENT, DIVERGED, DONE, FAILED, QUEUED, RUNNING, Cell
+
+SHOWN = 30
+"""Cells that a table names one by one."""
+ORDER = (RUNNING, FAILED, DIVERGED, QUEUED, ABSENT, DONE)
+
+
+def overview(name: str, cells: Sequence[Cell], every: bool = False) -> Group:
+    """The table of the cells of which there is something to say, or of every one, and the counts of all."""
+    said = [cell for state in ORDER for cell in cells if cell.state == state and (every or _is_news(cell))]
+    told = said if every else said[:SHOWN]
+    rows = [[cell.key, label, cell.state, how(cell)] for cell, label in zip(told, labels(told), strict=True)]
+    return Group(table(name, ("key", "cell", "state", "how"), rows, len(said)), counts(cells))
+
+
+def _is_news(cell: Cell) -> bool:
+    return cell.state != DONE and bool(how(cell))
+
+
+def counts(cells: Sequence[Cell]) -> str:
+    """So many of each state."""
+    found = Counter(cell.state for cell in cells)
+    return ", ".join(f"{count} {state}" for state, count in sorted(found.items())) or "none"
+
+
+def how(cell: Cell) -> str:
+    """What there is to say of a cell beyond its state."""
+    if cell.state == DONE:
+        return f"in {span(cell.provenance['seconds'])}"
+    known = cell.progress
+    parts = [f"step {known['step']}" + (f" of {known['steps']}" if "steps" in known else "")] if "step" in known else []
+    parts += [f"{known['images_per_second']:.0f} images/s"] if "images_per_second" in known else []
+    parts += [f"{span(known['seconds_left'])} left"] if "seconds_left" in known else []
+    return ", ".join([*parts, cell.note] if cell.note else parts)
+
+
+def span(seconds: int | float) -> str:
+    """A duration in words: 0.2 s, or hours, minutes and seconds."""
+    return f"{seconds:.2g} s" if seconds < 10 else str(timedelta(seconds=round(seconds)))
+
+
+def labels(cells: Sequence[Cell]) -> list[str]:
+    """What tells these cells apart: the fields in which they differ."""
+    told = [runner.facts(dataclasses.asdict(cell.spec)) for cell in cells]
+    names = dict.fromkeys(name for facts in told for name in facts)
+    varied = [name for name in names if len({facts.get(name) for facts in told}) > 1]
+    return [" ".join(f"{name}={facts[name]}" for name in varied if name in facts) for facts in told]
+
+
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], total: int) -> Table:
+    """A table of rows, of which there are `total`."""
+    made = Table(*head, title=title, title_justify="left", box=SIMPLE_HEAD)
+    for row in rows:
+        made.add_row(*map(escape, row))
+    if total > len(rows):
+        made.caption = f"and {total - len(rows)} more"
+    return made

@@ -1,0 +1,157 @@
+"""One training run of an ablation as a spec, and the measure that runs it.
+
+Trials that are compared share seeds: the same validation split, data order, augmentation and, where activations
+or wirings differ alone, the same initial weights. Where they run (device, folder of data, threads) is not part of them.
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from manifold_lab import data
+from manifold_lab.core.config import check_types, stream
+from manifold_lab.core.errors import DivergedError, at_least
+from manifold_lab.core.files import publish, text
+from manifold_lab.data import DataOptions, ManifoldTask
+from manifold_lab.models import matching
+from manifold_lab.models.bottlenecks import read_bottlenecks
+from manifold_lab.models.mobilenet import Network, build
+from manifold_lab.models.specs import NetworkSpec
+from manifold_lab.models.weights import open_weights, save_weights
+from manifold_lab.sweeps.store import DIVERGED, FAILED, PROGRESS, Cell, Result, history
+from manifold_lab.training import Bookkeeping, Outcome, Recipe, train
+from manifold_lab.training.distributed import current
+from manifold_lab.training.outcome import EVALUATION
+
+CHECKPOINTS = 200
+"""Steps between two checkpoints: about half a minute on two cores."""
+HELD_OUT, HELD_OUT_BATCH = 250, 50
+"""Validation pictures on which what bottlenecks keep is fitted, and as many others on which it is measured."""
+SHELF = "trials"
+"""The folder of the trials that studies share."""
+WEIGHTS = "network.safetensors"
+LENGTH = "recipe.images"
+"""The field of a trial that its time is in proportion to."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network to be trained; `arm` and `group` are its names in figures, and no part of its identity."""
+
+    network: NetworkSpec
+    recipe: Recipe
+    data: str = "digits"
+    seed: int = 0
+    task: ManifoldTask = field(default_factory=ManifoldTask)
+    """Of the data named manifold."""
+    arm: str = field(default="", compare=False)
+    group: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no trial."""
+        check_types(self)
+        at_least("seed", self.seed, 0)
+
+
+def measure(trial: Trial, folder: Path) -> Result:
+    """Train it, or go on training it; accuracy and loss on validation and test, and the history.
+
+    Raises:
+        InputError: if the data cannot be had.
+        DivergedError: with the step at which the loss left the finite numbers.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    options = DataOptions(resolution=trial.network.resolution, task=trial.task)
+    pictures = data.load(trial.data, seed=trial.seed, device=device, options=options)
+    network = build(trial.network, stream(trial.seed, "weights"))
+    keeping = Bookkeeping(folder, CHECKPOINTS, bar=False, tell=lambda *how_far: _tell(folder, trial, *how_far))
+    outcome = train(network, pictures, trial.recipe, seed=trial.seed, bookkeeping=keeping)
+    if outcome.diverged_at is not None:
+        raise DivergedError(outcome.diverged_at, "the loss is not finite")
+    if current().first:
+        save_weights(network, folder / WEIGHTS)
+    norms = {str(step): dict(parts) for step, parts in outcome.gradients.items()}
+    numbers = _numbers(outcome) | {"gradient_norms": norms, "bottlenecks": _bottlenecks(network, pictures)}
+    return Result(numbers, [_flat(dataclasses.asdict(row)) for row in outcome.history])
+
+
+def _bottlenecks(network: Network, pictures: data.Data) -> list[dict[str, object]]:
+    """What every bottleneck keeps: fitted on the first validation pictures, measured on as many others."""
+    number = min(HELD_OUT, pictures.size("validation") // 2)
+    if not number:
+        return []
+    size = math.gcd(number, HELD_OUT_BATCH)
+    batches = (x for x, _ in pictures.evaluation("validation", size))
+    found = read_bottlenecks(
+        network, itertools.islice(batches, number // size), itertools.islice(batches, number // size)
+    )
+    return [dataclasses.asdict(one) for one in found]
+
+
+def trained(runs: Path, key: str) -> Network:
+    """The network that the trial of this key ended with, in evaluation mode.
+
+    Raises:
+        InputError: where no such trial has ended there.
+    """
+    return open_weights(runs / SHELF / key / WEIGHTS)
+
+
+def _tell(folder: Path, trial: Trial, step: int, steps: int, speed: float) -> None:
+    """How far it is, for `status`."""
+    left = (steps - step) * trial.recipe.batch_size / speed if speed else 0.0
+    known = {"step": step, "steps": steps, "images_per_second": speed, "seconds_left": left}
+    publish(folder, {PROGRESS: text(json.dumps(known))})
+
+
+def _numbers(outcome: Outcome) -> dict[str, float]:
+    assert outcome.validation is not None and outcome.test is not None
+    splits = {"validation": outcome.validation, "test": outcome.test}
+    found = {f"{name}_{key}": value for name, one in splits.items() for key, value in dataclasses.asdict(one).items()}
+    return found | {"images_per_second": outcome.images_per_second}
+
+
+def _flat(row: Mapping[str, object]) -> dict[str, object]:
+    """A row of history with the validation's metrics beside the rest."""
+    inner = row["validation"]
+    assert isinstance(inner, dict)
+    return {name: value for name, value in row.items() if name != "validation"} | {
+        f"validation_{name}": value for name, value in inner.items()
+    }
+
+
+COLUMNS = (
+    "arm", "group", "madds", "parameters", "length", "data", "seed", "state", "kind", "images", "train_loss",
+    "validation_accuracy", "test_accuracy",
+)  # fmt: skip
+FINAL, CURVE = "final", "curve"
+
+
+def lines(cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """One line per look at a finished run, and a final one per run that ended, whichever way."""
+    found = []
+    prices = {network: matching.cost(network) for network in dict.fromkeys(cell.spec.network for cell in cells)}
+    for cell in cells:
+        trial, price = cell.spec, prices[cell.spec.network]
+        facts = {"arm": trial.arm, "group": trial.group, "length": str(trial.recipe.images), "data": trial.data}
+        facts |= {"seed": str(trial.seed), "state": cell.state}
+        facts |= {"madds": str(price.madds), "parameters": str(price.parameters)}
+        looks = history(cell)
+        if trial.recipe.evaluate_every:  # then an epoch's end is no second point a step beside one of these
+            looks = [row for row in looks if row["kind"] == EVALUATION]
+        found += [_line(facts | {"kind": CURVE}, row) for row in looks]
+        if cell.numbers or cell.state in (DIVERGED, FAILED):
+            last = {name: f"{value:.6g}" for name, value in cell.numbers.items() if isinstance(value, int | float)}
+            found.append(_line(facts | {"kind": FINAL, "images": facts["length"]}, last))
+    return found
+
+
+def _line(facts: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
+    known = {**values, **facts} if facts["kind"] == FINAL else {**values, **facts, "images": values["images"]}
+    return {name: known.get(name, "") for name in COLUMNS}

@@ -1,0 +1,129 @@
+"""Cells run by the processes that were started for them: by hand, by torchrun, or in a job of a queue.
+
+The first of these processes keeps the books and tells the others what to measure. A cell that fails leaves them out of
+step, so that they all end, with the status `OUT_OF_STEP`, and who started them may start them again for the rest.
+"""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from manifold_lab.core.errors import InputError
+from manifold_lab.sweeps import run_lock, slurm, store, submissions
+from manifold_lab.sweeps.runner import Measure, Work, run_cell
+from manifold_lab.sweeps.store import ABSENT, DONE, RUNNING, Cell, Result
+from manifold_lab.training import distributed
+
+OUT_OF_STEP, SOME_FAILED = 3, 10
+"""Statuses with which a process ends, besides those of every command line."""
+GRACE = 10.0
+"""Seconds that a process leaves the first one to say itself why a cell failed."""
+
+
+def named(runs: Path, specs: Mapping[str, Any], keys: Sequence[str]) -> list[Cell]:
+    """The cells of these keys, however they stand.
+
+    Raises:
+        InputError: for a key that is not of the grid.
+    """
+    unknown = [key for key in keys if key not in specs]
+    if unknown or not keys:
+        told = f"{unknown[0]!r} is no key of this grid" if keys else "name one at least"
+        raise InputError(f"keys: {told}; plan and status tell the keys")
+    return [store.state(specs[key], runs / key) for key in keys]
+
+
+def of_this_job(runs: Path, specs: Mapping[str, Any]) -> list[Cell]:
+    """The cells of the task that this process's job is; none where its submission was closed."""
+    of = submissions.this_task(runs)
+    if of is None:
+        return []
+    number = submissions.this_number()
+    if distributed.current().first:
+        submissions.bury(runs, of, number)
+    return [Cell(specs[key], runs / key, attempts=attempts) for key, attempts in of.tasks[number] if key in specs]
+
+
+def serve(work: Work, cells: Sequence[Cell], patient: bool = False) -> Generator[Cell, None, None]:
+    """Run cells one after another, and say in the first process how each ended.
+
+    A patient one comes back to cells that another process seems to hold, until a dead one's claim has grown old.
+
+    Raises:
+        SystemExit: where several processes run a cell and it fails.
+        KeyboardInterrupt: when told to stop; a job that is about to be stopped by Slurm is in the queue again then.
+    """
+    with _stoppable():
+        if not distributed.current().first:
+            _follow(work.measure, cells)
+            return
+        held = []
+        for place, cell in enumerate(cells):
+            ended = yield from _lead(work, cell, place)
+            held += [(place, cell)] if ended.state == RUNNING else []
+        deadline = time.monotonic() + run_lock.LOST + 2 * run_lock.BEAT
+        while patient and held and time.monotonic() < deadline:
+            time.sleep(run_lock.BEAT)
+            for place, cell in list(held):
+                ended = yield from _lead(work, cell, place)
+                held = [one for one in held if one[0] != place or ended.state == RUNNING]
+        distributed.told(None)
+
+
+def _lead(work: Work, cell: Cell, place: int) -> Generator[Cell, None, Cell]:
+    """Run a cell; the others are told of it when it is claimed and begins."""
+    begun = []
+
+    def measure(spec: Any, folder: Path) -> Result:
+        begun.append(distributed.told(place))
+        return work.measure(spec, folder)
+
+    ended = run_cell(dataclasses.replace(work, measure=measure), cell)
+    yield ended
+    if distributed.current().size > 1 and begun and ended.state != DONE:
+        raise SystemExit(OUT_OF_STEP)
+    return ended
+
+
+def _follow(measure: Measure, cells: Sequence[Cell]) -> None:
+    """Measure what the first process says until it says that all is done."""
+    while (place := distributed.told(None)) is not None:
+        cell = cells[place]
+        try:
+            measure(cell.spec, cell.folder)
+        except Exception as error:  # whatever it is, the first process would wait for this one
+            time.sleep(GRACE)
+            if store.settled(cell.spec, cell.folder).state == ABSENT:
+                store.fail(cell.folder, error, {"rank": distributed.current().rank})
+            raise SystemExit(OUT_OF_STEP) from error
+
+
+class NoticeError(KeyboardInterrupt):
+    """Slurm is about to stop this job, for its time or for another job."""
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Signals give the cell back; Slurm's notice puts the job into the queue again besides."""
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    try:
+        yield
+    except NoticeError:
+        if distributed.current().first and "SLURM_JOB_ID" in os.environ:
+            slurm.ask(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]])
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    for other in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(other, signal.SIG_IGN)
+    raise NoticeError if number == signal.SIGUSR2 else KeyboardInterrupt

@@ -1,0 +1,98 @@
+"""The probe's door: tables, figures and refusals; networks and pictures from anywhere."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from manifold_lab import stream
+from manifold_lab.core.errors import InputError
+from manifold_lab.models.mobilenet import build
+from manifold_lab.models.specs import DIGITS
+from manifold_lab.probe import command, zoo
+from manifold_lab.report.tables import read_csv
+from tests.networks import small
+
+
+def door(*words: str, out: Path) -> int:
+    return command.main([*words, "--out", str(out)])
+
+
+def test_the_door_writes_table_figure_and_origin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--model", "digits", "--data", "digits", "--pictures", "60", "--measures", "active", "rank", "spectrum",
+             "dimension", "preservation", "recovery", "information", "--points", "30", "--positions", "100")  # fmt: skip  # noqa: E501
+    assert door(*words, out=tmp_path) == 0
+    lines = read_csv((tmp_path / "probe.csv").read_text(encoding="utf-8"))
+    assert len(lines) == 11 and all(line["active_mean"] for line in lines)
+    counts = read_csv((tmp_path / "probe_histogram.csv").read_text(encoding="utf-8"))
+    assert sum(int(line["positions"]) for line in counts if line["layer"] == "stem.act") == 60 * 64
+    assert json.loads((tmp_path / "probe.json").read_text())["options"]["model"] == "digits"
+    assert {"probe.png", "probe.pdf"} <= {made.name for made in tmp_path.iterdir()}
+    assert "written:" in capsys.readouterr().out
+
+
+def test_the_door_lists_layers_and_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert door("--model", "digits", "--list", out=tmp_path) == 0
+    told = capsys.readouterr().out
+    assert (
+        "blocks.1.expand.act" in told and "bottleneck" in told and "recovery:" in told and not list(tmp_path.iterdir())
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--model", "mobilenet_v9"), "model: 'mobilenet_v9' is unknown; did you mean"),
+        (("--model", "0123456789abcdef"), "tells no network of ours|there is no"),
+        (
+            ("--model", "torchvision:resnet999"),
+            r"did you mean 'resnet50'\? allowed: \d+ names, such as resnet50, [^,]+(, \w+){3}$",
+        ),
+        (("--model", "no.such.module:make"), "cannot import no.such.module"),
+        (("--model", "digits", "--measures", "ranks"), "did you mean 'rank'"),
+        (("--model", "digits", "--layers", "nothing"), "is no layer of this model"),
+        (("--model", "digits", "--data", "cifar11"), "did you mean 'cifar10"),
+        (("--model", "digits", "--weights", "none.pth"), "there is no file none.pth"),
+        (("--model", "digits", "--pictures", "0"), "pictures: 0 is not allowed"),
+        (("--model", "digits", "--device", "cuda:77"), "is not on this machine"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    words: tuple[str, ...], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert door(*words, out=tmp_path) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ") and re.search(reason, line)
+    assert not list(tmp_path.iterdir())
+
+
+def made() -> nn.Module:
+    return build(DIGITS, stream(0, "weights"))
+
+
+def test_networks_and_pictures_come_from_anywhere(tmp_path: Path) -> None:
+    found = zoo.network("tests.probe.test_command:made", "", resolution=8)
+    assert found.shape == (3, 8, 8) and torch.equal(
+        found.model(torch.zeros(1, 1, 8, 8)), made().eval()(torch.zeros(1, 1, 8, 8))
+    )
+    torch.save(small().state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(InputError, match="is not a state of this model"):
+        zoo.network("tests.probe.test_command:made", str(tmp_path / "weights.pt"))
+    (tmp_path / "deep").mkdir()
+    for place in range(3):
+        Image.fromarray(np.full((40, 60, 3), 80 * place, np.uint8)).save(tmp_path / "deep" / f"{place}.png")
+    three = zoo.Subject(made(), (3, 16, 16), ((0.0,) * 3, (1.0,) * 3), "")
+    (batch,) = zoo.batches(three, str(tmp_path), 10, 8)
+    assert batch.shape == (3, 3, 16, 16) and torch.allclose(batch[:, 0, 5, 5], torch.tensor([0, 80, 160]) / 255)
+    with pytest.raises(InputError, match="holds no picture"):
+        list(zoo.batches(three, str(_empty(tmp_path)), 1, 1))
+
+
+def _empty(tmp_path: Path) -> Path:
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"

@@ -1,0 +1,164 @@
+"""The paper's claims beside what decides them, and the experiment of its appendix."""
+
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments import tab2_network, tab_appendix
+from manifold_lab.core import provenance
+from manifold_lab.core.errors import InputError
+from manifold_lab.report import claims as paper
+from manifold_lab.report.claims import Claim, Finding, Source
+from manifold_lab.report.texts import findings
+
+ROOT = Path(__file__).parent.parent.parent
+PLACES = (
+    "Figure 1", "Section 3.2, 1", "Section 3.2, 2", "Section 3.2, 3", "Section 3.3", "Table 1", "Table 2", "Table 3",
+    "Table 4", "Section 5.1", "Figure 5", "Figure 6a", "Figure 6b", "Section 6.4", "Lemma 1", "Lemma 2", "Theorem 1",
+    "After Theorem 1", "Figure 7a", "Figure 7b",
+)  # fmt: skip
+LINE = {"place": "here", "says": "it is so", "measure": "that", "command": "python -m experiments.some"}
+
+
+def line(verdict: str, estimate: str = "2", low: str = "1", high: str = "3") -> dict[str, str]:
+    return LINE | {"verdict": verdict, "estimate": estimate, "low": low, "high": high, "n": "1000"}
+
+
+def finding(*verdicts: str) -> Finding:
+    return Finding(Claim("here", "it is so", source=Source("some")), [line(verdict) for verdict in verdicts])
+
+
+def test_every_place_of_the_paper_has_a_claim_and_every_claim_a_way_to_be_decided() -> None:
+    claims = paper.claims()
+    assert {claim.place for claim in claims} >= set(PLACES)
+    assert all((claim.source is None) == bool(claim.why) for claim in claims)
+    assert all(claim.on for claim in claims if claim.source)
+    assert [erratum.number for erratum in paper.errata()] == list(range(1, 13))
+
+
+def test_what_is_published_is_found_by_the_claims_that_name_it() -> None:
+    there = paper.published(ROOT)
+    sources = [claim.source for claim in paper.claims() if claim.source]
+    sources += [source for erratum in paper.errata() for source in erratum.shown]
+    unmatched = {(source.stem, source.rows) for source in sources if source.stem in there and not source.lines(ROOT)}
+    assert unmatched == set()
+
+
+def test_every_published_row_stands_somewhere() -> None:
+    shown = [one for found in (paper.findings(ROOT), paper.beyond(ROOT)) for finding in found for one in finding.lines]
+    shown += [one for erratum in paper.errata() for source in erratum.shown for one in source.lines(ROOT)]
+    assert all(one in shown for lines in paper.published(ROOT).values() for one in lines)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected", "value"),
+    [
+        (("holds",), "holds", "2 (1 to 3; n = 1,000)"),
+        (("holds",) * 7, "holds", "of 7, 7 hold"),
+        (("holds",) * 6 + ("lacks runs",), "lacks runs", "of 7, 6 hold, 1 lacks runs"),
+        (("holds",) * 5 + ("lacks runs", "fails"), "fails", "of 7, 5 hold, 1 fails, 1 lacks runs"),
+        ((), "lacks runs", "–"),
+    ],
+)
+def test_a_claim_of_several_rows_holds_where_all_do(verdicts: tuple[str, ...], expected: str, value: str) -> None:
+    found = finding(*verdicts)
+    assert found.verdict == expected
+    assert re.sub(r"\s", " ", found.value) == value
+    assert found.command == "python -m experiments.some"
+
+
+def test_a_few_rows_are_told_one_by_one_by_what_sets_them_apart() -> None:
+    found = finding("holds", "fails")
+    for line, width in zip(found.lines, ("0.25", "0.5"), strict=True):
+        line["measure"] = f"points, cifar10, {width}, paired"
+    number = "2 (1 to 3; n = 1,000)"
+    assert re.sub(r"\s", " ", found.value) == f"0.25: {number} holds; 0.5: {number} fails"
+    assert found.measured == "points, cifar10, paired"
+
+
+def test_one_row_without_runs_is_missing_and_not_counted() -> None:
+    found = finding("lacks runs")
+    found.lines[0]["estimate"] = ""
+    assert (found.value, found.measured) == ("–", found.lines[0]["measure"])
+
+
+def test_what_cannot_be_tested_says_why_and_names_no_command() -> None:
+    found = Finding(Claim("there", "it flies", why="no wings here"), [])
+    assert (found.verdict, found.measured, found.command) == ("not testable here", "no wings here", "")
+
+
+def test_numbers_are_told_as_they_were_got() -> None:
+    told = [paper.number(line("holds", *ends)) for ends in (("3", "3", "3"), ("0.5", "", ""), ("", "", ""))]
+    assert told[0] == "3" and told[1].startswith("0.5 (no interval") and told[2] == "–"
+
+
+def test_missing_commit_and_cost_are_shown_as_missing(tmp_path: Path) -> None:
+    cells = findings([finding("holds")]).splitlines()[-1].split(" | ")
+    assert [cells[-2], cells[-1].strip(" |")] == ["–", "–"]
+    made = provenance.Made(("0123456789abcdef with changes", "fedcba9876543210"), 7200.0, ("a processor",))
+    told = Finding(finding("holds").claim, [line("holds")], json.loads(made.text()))
+    assert (told.commit, told.cost) == ("0123456 with changes, fedcba9", "2 h")
+    with pytest.raises(InputError, match="holds no claims"):
+        paper.published(tmp_path)
+
+
+def test_many_runs_are_told_as_one() -> None:
+    runs = [{"commit": "a", "seconds": 2.5, "device": "x"}, {"commit": None, "seconds": 1.5, "device": "x"}]
+    assert provenance.joined(runs) == provenance.Made(("a",), 4.0, ("x",))
+
+
+def test_the_commit_is_marked_where_package_or_experiments_differ_from_it(tmp_path: Path) -> None:
+    for name in ("package", "experiments", "figures"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "one.py").touch()
+    shutil.copy(provenance.__file__, tmp_path / "package")
+
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=n", "-c", "user.email=e")
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    def told() -> str:
+        asked = [sys.executable, "-c", "import provenance; print(provenance.commit())"]
+        quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(asked, cwd=tmp_path / "package", env=quiet, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    assert told() == "None"
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "one")
+    commit = git("rev-parse", "HEAD").strip()
+    (tmp_path / "figures" / "one.py").write_text("x = 1\n")
+    assert told() == commit
+    (tmp_path / "experiments" / "one.py").write_text("x = 1\n")
+    assert told() == f"{commit} with changes"
+
+
+def test_extents_of_preimages_that_are_known() -> None:
+    x = torch.tensor([[[0.5, -0.5]]], dtype=torch.float64)
+    whole = tab_appendix.extents(torch.eye(2, dtype=torch.float64)[None], x)
+    assert whole[0] == pytest.approx(1.0)  # the second coordinate: anything from -1 to 0
+    both = torch.cat([torch.eye(2), -torch.eye(2)]).double()[None]
+    assert tab_appendix.extents(both, x)[0] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_appendix_fails_what_is_wrong_and_holds_what_is_right() -> None:
+    (lost, clipped, biased) = tab_appendix.theorem_1(2000)
+    assert [one.verdict for one in (lost, clipped, biased)] == ["fails"] * 3
+    assert lost.estimate.covers(1 - 0.8125) and biased.estimate.low > 0.8125 > clipped.estimate.high
+    verdicts = {claim.says.split(":")[0]: claim.verdict for claim in tab_appendix.lemma_2(100)}
+    assert verdicts["Lemma 2, if"] == "holds" and verdicts["Lemma 2, only if, everywhere"] == "fails"
+    raw = next(tab_appendix.decoder(100)).estimate
+    assert raw.covers(0.25) and not math.isclose(raw.low, raw.high)
+
+
+def test_every_even_block_costs_what_table_1_says() -> None:
+    assert tab2_network.by_formula() == (12, 12)

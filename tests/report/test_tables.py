@@ -1,0 +1,74 @@
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manifold_lab.core.statistics import Estimate, Row
+from manifold_lab.report import tables
+from manifold_lab.report.tables import COLUMNS, markdown, number, percent, plain, read_csv, record, to_csv
+
+
+def row(**changes: object) -> Row:
+    fields: dict[str, object] = {
+        "quantity": "preserved_fraction", "statistic": "mean", "unit": "fraction of points", "dim": 3,
+        "manifold": "spiral", "inputs": 2, "intrinsic": 1, "embedding": "gaussian", "activation": "relu",
+        "estimate": Estimate(0.5, 0.4, 0.6, 100), "theory": 0.5,
+    }  # fmt: skip
+    return Row(**fields | changes)  # type: ignore[arg-type]
+
+
+def test_a_row_comes_back_from_csv_as_it_was() -> None:
+    (line,) = read_csv(to_csv([record(row(note='a, "quoted" note'))]))
+    assert tuple(line) == COLUMNS
+    assert (line["estimate"], line["low"], line["high"], line["n"], line["theory"]) == (
+        "0.5",
+        "0.4",
+        "0.6",
+        "100",
+        "0.5",
+    )
+    assert line["note"] == 'a, "quoted" note'
+
+
+def test_what_is_missing_is_empty_and_never_zero() -> None:
+    line = record(row(estimate=Estimate(0.5, math.nan, math.nan, 1), theory=None, dim=None))
+    assert [line[name] for name in ("low", "high", "level", "theory", "dim", "q05")] == [""] * 6
+    assert number(None) == number(math.nan) == number(math.inf) == ""
+
+
+def test_rounding_noise_of_a_measured_zero_is_written_as_zero_but_a_small_theory_is_kept() -> None:
+    line = record(row(estimate=Estimate(3e-31, -2e-33, 1e-17, 10), theory=9.3e-10))
+    assert [line[name] for name in ("estimate", "low", "high", "theory")] == ["0", "0", "0", "9.3e-10"]
+
+
+@given(st.floats(1e-9, 1 - 1e-9))
+def test_percent_is_never_100_or_0_for_a_share_that_is_not(share: float) -> None:
+    shown = float(percent(share).removesuffix(" %"))
+    assert 0 < shown < 100
+    assert abs(shown - 100 * share) <= 0.051 * max(1e-7, min(1, 10 * 100 * min(share, 1 - share)))
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.0, "0"), (0.23456, "0.235"), (123.4, "123"), (4.08e-5, "4.1e-05")])
+def test_plain_numbers_have_at_most_three_digits(value: float, shown: str) -> None:
+    assert plain(value) == shown
+
+
+def test_markdown_escapes_what_would_end_a_cell() -> None:
+    assert markdown(["|x|"], [["1"]]).splitlines()[0] == "| \\|x\\| |"
+
+
+def test_a_latex_table_escapes_what_latex_would_read() -> None:
+    found = tables.latex("50 % of a_b", "name", ["a_b", "share (%)"], [["x & y", "1 %"]])
+    assert r"\caption{50 \% of a\_b}" in found and r"x \& y & 1 \%" in found and r"a\_b" in found
+    assert [found.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
+
+
+def test_documents_show_what_is_missing_and_keep_the_csv_plain(tmp_path: Path) -> None:
+    lines = [{"name": "one", "count": "1234567"}, {"name": "two", "count": ""}]
+    for name, write in tables.documents("t", "Caption.", {"name": "name", "count": "count"}, lines).items():
+        write(tmp_path / name)
+    assert tables.read_csv((tmp_path / "t.csv").read_text()) == lines
+    shown = (tmp_path / "t.md").read_text()
+    assert shown.startswith("Caption.\n") and "| one | 1,234,567 |" in shown and f"| two | {tables.MISSING} |" in shown

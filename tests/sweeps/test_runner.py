@@ -1,0 +1,234 @@
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from manifold_lab.core.config import key
+from manifold_lab.core.errors import InputError
+from manifold_lab.models.specs import DIGITS
+from manifold_lab.sweeps import launchers, run_lock, runner, store
+from manifold_lab.sweeps.launchers import here, pool
+from manifold_lab.sweeps.runner import Work
+from manifold_lab.sweeps.store import ABSENT, DIVERGED, DONE, FAILED, RUNNING, Cell
+from manifold_lab.sweeps.training_run import LENGTH, Trial
+from manifold_lab.training import PRESETS
+from tests import tiny
+from tests.tiny import GRIDS, Tiny, ran
+
+ROOT = Path(__file__).parent.parent.parent
+WORK = Work(tiny.measure)
+
+
+@contextlib.contextmanager
+def driver(grid: str, runs: Path, *words: str) -> Iterator[subprocess.Popen]:
+    """A driver in a process of its own, killed at the end with its workers where any still lives."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment = {**os.environ, "PYTHONPATH": path, "TINY": grid, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, ROOT / "tests" / "tiny.py", "run", "--runs", runs, *words]
+    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+                               start_new_session=True)  # fmt: skip
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what other processes do."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+
+
+def look(runs: Path, grid: str) -> list[Cell]:
+    return store.look(runs / "tiny", GRIDS[grid])
+
+
+def late_ones(runs: Path) -> list[Cell]:
+    return [cell for cell in look(runs, "waiting") if cell.spec.ends == "late"]
+
+
+def states(cells: list[Cell]) -> list[str]:
+    return [cell.state for cell in cells]
+
+
+def test_two_drivers_on_one_folder_run_every_cell_once(tmp_path: Path) -> None:
+    with driver("good", tmp_path) as first, driver("good", tmp_path) as second:
+        for process in (first, second):
+            _, complaint = process.communicate(timeout=60)
+            assert (process.returncode, complaint) == (0, "")
+    cells = look(tmp_path, "good")
+    assert set(states(cells)) == {DONE}
+    assert [len(ran(cell.folder)) for cell in cells] == [1] * len(cells)
+    assert {ran(cell.folder)[0] for cell in cells} <= {first.pid, second.pid}
+
+
+def test_a_driver_killed_at_work_blocks_nobody_and_what_it_left_is_found(tmp_path: Path) -> None:
+    late = tmp_path / "tiny" / key(Tiny(ends="late"))
+    with driver("waiting", tmp_path) as killed:
+        until(lambda: ran(late))
+        assert states(look(tmp_path, "waiting")) == [DONE, RUNNING, ABSENT, ABSENT]
+        killed.kill()
+        killed.wait()
+    cells = look(tmp_path, "waiting")
+    assert states(cells) == [DONE, ABSENT, ABSENT, ABSENT]
+    assert "ended without a result" in cells[1].note
+    (tmp_path / "tiny" / "go").touch()
+    touched = run_lock.latest(late).path.stat().st_mtime + 7
+    os.utime(run_lock.latest(late).path, (touched, touched))  # as if it had worked for so long
+    ended = list(here.launch(WORK, runner.missing(cells)))  # at once, without waiting for the claim to grow old
+    assert states(ended) == [DONE] * 3
+    assert ran(late) == [killed.pid, os.getpid()]  # the second attempt found what the first one wrote
+    made = ended[0].provenance
+    assert made["attempt"] == 2 and made["earlier"] == pytest.approx(7, abs=1) and made["seconds"] >= made["earlier"]
+
+
+def test_workers_of_a_killed_driver_stop_and_their_cells_are_free(tmp_path: Path) -> None:
+    with driver("waiting", tmp_path, "--workers", "2") as killed:
+        until(lambda: states(late_ones(tmp_path)) == [RUNNING] * 2)
+        owners = [run_lock.latest(cell.folder).owner for cell in late_ones(tmp_path)]
+        killed.kill()
+        killed.wait()
+        until(lambda: not any(psutil.pid_exists(owner.pid) for owner in owners))
+    assert killed.pid not in {owner.pid for owner in owners}
+    assert RUNNING not in states(look(tmp_path, "waiting"))
+
+
+def test_an_interrupted_driver_ends_cleanly_with_its_workers(tmp_path: Path) -> None:
+    with driver("waiting", tmp_path, "--workers", "2") as stopped:
+        until(lambda: states(late_ones(tmp_path)) == [RUNNING] * 2)
+        workers = psutil.Process(stopped.pid).children(recursive=True)
+        os.killpg(stopped.pid, signal.SIGINT)  # to all of them at once, as the keyboard does
+        _, complaint = stopped.communicate(timeout=60)
+    assert stopped.returncode == 130
+    assert complaint.count("\n") == 1 and "run again to go on" in complaint
+    until(lambda: not any(worker.is_running() for worker in workers))
+    assert RUNNING not in states(look(tmp_path, "waiting"))
+    assert [cell.note for cell in late_ones(tmp_path)] == ["stopped before its end"] * 2
+
+
+def test_workers_do_not_hear_the_keyboard_and_the_driver_always_does() -> None:
+    code = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+
+    def started() -> str:
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+    with pool._deaf():
+        worker = started()
+    assert (worker, started()) == ("True", "False")
+    with pytest.raises(KeyboardInterrupt), pool._deaf():
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_pool_goes_on_past_every_way_to_fail_and_does_not_repeat_itself(tmp_path: Path) -> None:
+    cells = look(tmp_path, "mixed")
+    ended = {cell.spec: cell for cell in pool.launch(Work(tiny.measure, 2), runner.missing(cells))}
+    wanted = {"error": FAILED, "divergence": DIVERGED, "death": ABSENT, "well": DONE}
+    assert {spec: cell.state for spec, cell in ended.items()} == {spec: wanted[spec.ends] for spec in GRIDS["mixed"]}
+    assert "SIGKILL" in ended[Tiny(ends="death")].note
+    threads = max(1, pool.cores() // 2)
+    assert {cell.numbers["threads"] for cell in ended.values() if cell.state == DONE} == {threads}
+    assert os.getpid() not in {pid for cell in cells for pid in ran(cell.folder)}
+    again = look(tmp_path, "mixed")
+    assert {spec.ends for spec in (cell.spec for cell in runner.missing(again))} == {"death"}
+    assert {cell.spec.ends for cell in runner.missing(again, retry_failed=True)} == {"error"}
+    assert multiprocessing.active_children() == []
+
+
+def test_a_failed_cell_is_tried_again_only_when_asked_and_only_by_one(tmp_path: Path) -> None:
+    spec = Tiny(ends="error")
+    (cell,) = here.launch(WORK, store.look(tmp_path, [spec]))
+    assert cell.state == FAILED
+    (planned,) = store.look(tmp_path, [spec])
+    assert runner.missing([planned]) == []
+    assert runner.run_cell(WORK, planned).state == FAILED
+    assert len(ran(planned.folder)) == 2
+    assert runner.run_cell(WORK, planned).state == FAILED  # another driver's plan, made before that second attempt
+    assert len(ran(planned.folder)) == 2
+
+
+def test_a_finished_cell_is_not_run_again_by_an_older_plan(tmp_path: Path) -> None:
+    (planned,) = store.look(tmp_path, [Tiny()])
+    assert [runner.run_cell(WORK, planned).state for _ in range(3)] == [DONE] * 3
+    assert ran(planned.folder) == [os.getpid()]
+
+
+def test_a_cell_that_another_process_runs_is_left_to_it(tmp_path: Path) -> None:
+    (planned,) = store.look(tmp_path, [Tiny()])
+    planned.folder.mkdir(parents=True)
+    assert run_lock.take(planned.folder)
+    assert runner.run_cell(WORK, planned).state == RUNNING
+    assert ran(planned.folder) == []
+
+
+def took_over(spec: Tiny, folder: Path) -> store.Result:
+    """Another process takes this one for dead while it works."""
+    (folder / "claim-0002").write_text("{}\n")
+    return tiny.measure(spec, folder)
+
+
+@pytest.mark.parametrize("ends", ["well", "error"])
+def test_a_process_that_was_taken_for_dead_writes_nothing(ends: str, tmp_path: Path) -> None:
+    (planned,) = store.look(tmp_path, [Tiny(ends=ends)])
+    runner.run_cell(Work(took_over), planned)
+    assert not {"result.json", "failure.json"} & {path.name for path in planned.folder.iterdir()}
+
+
+def interrupted(_spec: Tiny, _folder: Path) -> store.Result:
+    raise KeyboardInterrupt
+
+
+def test_an_interruption_gives_the_cell_back_and_goes_on_upwards(tmp_path: Path) -> None:
+    (planned,) = store.look(tmp_path, [Tiny()])
+    with pytest.raises(KeyboardInterrupt):
+        runner.run_cell(Work(interrupted), planned)
+    assert runner.run_cell(WORK, planned).state == DONE
+
+
+def test_numbers_that_are_not_finite_fail_their_cell(tmp_path: Path) -> None:
+    (planned,) = store.look(tmp_path, [Tiny()])
+    cell = runner.run_cell(Work(lambda *_: store.Result({"loss": torch.tensor(torch.nan)})), planned)
+    assert (cell.state, "numbers must be finite" in cell.note) == (FAILED, True)
+
+
+def test_a_launcher_is_a_module_of_their_folder() -> None:
+    assert launchers.names() == ["here", "pool", "print", "slurm"]
+    assert launchers.find("pool") is pool.launch
+    with pytest.raises(InputError, match="launcher: 'slurn' is unknown; did you mean 'slurm'"):
+        launchers.find("slurn")
+
+
+def test_costs_come_from_the_nearest_finished_runs() -> None:
+    def record(spec: Tiny, seconds: float, attempt: int = 1) -> store.Record:
+        return {"spec": dataclasses.asdict(spec), "provenance": {"seconds": seconds, "attempt": attempt}}
+
+    records = [record(Tiny(0), 10.0), record(Tiny(1), 30.0), record(Tiny(2), 14.0), record(Tiny(3), 1.0, attempt=2),
+               record(Tiny(0, "better"), 70.0, attempt=2)]  # fmt: skip
+    asked = [Tiny(9), Tiny(9, "better"), Tiny(9, "best")]
+    plain, better, best = runner.costs(asked, records)
+    assert (plain, better) == ((14.0, 0), (70.0, 0))
+    assert best in ((14.0, 1), (70.0, 1))
+    assert runner.costs(asked, []) == [None] * 3
+    gone_on = record(Tiny(4), 100.0, attempt=2)
+    gone_on["provenance"]["earlier"] = 60.0
+    assert runner.costs(asked[:1], [record(Tiny(3), 1.0, attempt=2), gone_on]) == [(100.0, 0)]
+
+
+def test_costs_are_in_proportion_to_the_length() -> None:
+    short, long = (Trial(DIGITS, dataclasses.replace(PRESETS["smoke"], images=images)) for images in (100, 400))
+    wide = dataclasses.replace(long, network=dataclasses.replace(DIGITS, width=2))
+    records = [{"spec": dataclasses.asdict(short), "provenance": {"seconds": 5.0, "attempt": 1}}]
+    assert runner.costs([short, long, wide], records, LENGTH) == [(5.0, 0), (20.0, 0), (20.0, 1)]

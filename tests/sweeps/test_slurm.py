@@ -1,0 +1,210 @@
+"""Slurm's options and what is made of a queue, by a squeue that says what a test wants; the real one is tests/slurm."""
+
+import json
+import os
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks import cluster as benchmark
+from manifold_lab.core.config import key
+from manifold_lab.core.errors import InputError
+from manifold_lab.sweeps import run_lock, runner, slurm, store, submissions, worker
+from manifold_lab.sweeps.launchers import print as printing
+from manifold_lab.sweeps.launchers import slurm as launcher
+from manifold_lab.sweeps.runner import Program, Work
+from manifold_lab.sweeps.slurm import Slurm
+from manifold_lab.sweeps.store import ABSENT, DONE, FAILED, QUEUED, RUNNING, Cell
+from tests import tiny
+from tests.tiny import Tiny
+
+ROOT = Path(__file__).parent.parent.parent
+SPECS = [Tiny(seed) for seed in range(4)]
+PROGRAM = Program("tiny", ("tests/tiny.py",), ("--runs", "a folder"))
+
+
+class Queue:
+    """What squeue says, line by line, and the submission of four cells in two tasks that it is about."""
+
+    def __init__(self, folder: Path) -> None:
+        self.runs, self.told = folder / "runs", folder / "told"
+        self.of = submissions.announce(
+            self.runs, "tiny", [((key(a), 0), (key(b), 0)) for a, b in (SPECS[:2], SPECS[2:])], 3
+        )
+        self.says()
+
+    def says(self, *lines: str) -> None:
+        self.told.write_text("".join(f"{self.of.name}|{line}\n" for line in lines))
+
+    def states(self) -> list[str]:
+        return [cell.state for cell in self.view()]
+
+    def view(self) -> list[Cell]:
+        return submissions.view(self.runs, store.look(self.runs, SPECS))
+
+    def begin(self, spec: Tiny, number: int, restart: int = 0) -> run_lock.Claim:
+        """A process of a task claims a cell, on another machine."""
+        folder = self.runs / key(spec)
+        folder.mkdir(parents=True, exist_ok=True)
+        claim = run_lock.take(folder)
+        owner = {"host": "node7", "machine": "far", "pid": 1, "started": 0.0, "job": f"{self.of.name}/{number}"}
+        claim.path.write_text(json.dumps(owner | {"restart": restart}) + "\n")
+        return claim
+
+    def log(self, number: int, text: str) -> None:
+        (self.of.folder / f"12_{number}_0_log.out").write_text(text)
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Queue:
+    made = Queue(tmp_path)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "squeue").write_text(f"#!/bin/sh\ncat {made.told}\n")
+    (tmp_path / "bin" / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return made
+
+
+WAITS, RUNS = "PENDING||Priority|12_1", "RUNNING|node7|None|12_0"
+
+
+def test_what_waits_and_what_runs_is_queued_and_not_missing(queue: Queue) -> None:
+    queue.says(f"0|{RUNS}", f"1|{WAITS}")
+    queue.begin(SPECS[0], 0)
+    found = queue.view()
+    assert [cell.state for cell in found] == [RUNNING, QUEUED, QUEUED, QUEUED]
+    assert "on node7" in found[0].note and found[2].note == "job 12_1 waits (Priority)"
+    assert runner.missing(found) == []
+
+
+@pytest.mark.parametrize("again", ["a", "z"])
+def test_a_cell_that_was_handed_over_again_stands_as_its_living_job(
+    again: str, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the new submission is called: its place among the others is no matter of chance."""
+    store.begin(SPECS[0], queue.runs / key(SPECS[0]))
+    store.fail(queue.runs / key(SPECS[0]), ValueError("no"), {})
+    monkeypatch.setattr(submissions.uuid, "uuid4", lambda: SimpleNamespace(hex=again * 32))
+    second = submissions.announce(queue.runs, "tiny", [((key(SPECS[0]), 1),)], 3)
+    queue.told.write_text(f"{queue.of.name}|1|{WAITS}\n{second.name}|0|{WAITS}\n")
+    assert queue.states() == [QUEUED, ABSENT, QUEUED, QUEUED]
+
+
+def test_a_job_that_left_the_queue_without_a_word_has_failed_at_the_cell_it_was_at(queue: Queue) -> None:
+    queue.begin(SPECS[0], 0)
+    queue.log(0, "much\nslurmstepd: error: Detected 1 oom-kill event(s) in StepId=12.0\n")
+    found = queue.view()
+    assert [cell.state for cell in found] == [FAILED, ABSENT, ABSENT, ABSENT]
+    assert "out of memory" in found[0].note and "ended before it began" in found[1].note
+    assert store.state(SPECS[0], queue.runs / key(SPECS[0])).state == RUNNING  # so it seems without the queue
+    submissions.close_ended(queue.runs)
+    assert queue.states() == [FAILED, ABSENT, ABSENT, ABSENT] and submissions.submissions(queue.runs) == []
+    failure = json.loads((queue.runs / key(SPECS[0]) / "failure.json").read_text())
+    assert failure["log"][0] == "much"
+
+
+def test_a_cell_that_was_given_back_has_not_failed(queue: Queue) -> None:
+    run_lock.release(queue.begin(SPECS[0], 0))
+    assert queue.states() == [ABSENT] * 4
+
+
+def test_a_submission_that_is_closed_gives_its_late_jobs_nothing(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(run_lock.JOB, f"{queue.of.name}/1")
+    specs = {key(spec): spec for spec in SPECS}
+    assert [cell.spec for cell in worker.of_this_job(queue.runs, specs)] == SPECS[2:]
+    submissions.close_ended(queue.runs)
+    assert worker.of_this_job(queue.runs, specs) == []
+
+
+def test_a_job_knows_its_own_earlier_starts(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = queue.begin(SPECS[0], 0)
+    assert run_lock.is_held(run_lock.latest(claim.path.parent))
+    monkeypatch.setenv(run_lock.JOB, f"{queue.of.name}/0")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert not run_lock.is_held(run_lock.latest(claim.path.parent))
+    submissions.bury(queue.runs, queue.of, 0)  # after a requeue it goes on
+    assert queue.states()[0] != FAILED or not (claim.path.parent / "failure.json").exists()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
+    submissions.bury(queue.runs, queue.of, 0)  # within one start its process has died
+    assert "was killed" in json.loads((claim.path.parent / "failure.json").read_text())["reason"]
+
+
+def test_a_job_that_starts_too_often_fails_its_cell(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_lock.release(queue.begin(SPECS[0], 0))
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "4")
+    submissions.bury(queue.runs, queue.of, 0)
+    assert queue.states() == [FAILED, ABSENT, ABSENT, ABSENT]
+
+
+def test_one_submits_at_a_time(queue: Queue) -> None:
+    with submissions.only_submitter(queue.runs):
+        second = submissions.only_submitter(queue.runs)
+        with pytest.raises(InputError, match="another process submits"), second:
+            pass
+
+
+def test_a_queue_that_does_not_answer_is_one_line(queue: Queue, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\necho no controller >&2\nexit 1\n")
+    with pytest.raises(InputError, match="squeue refused: no controller"):
+        queue.view()
+
+
+def test_a_lab_sets_its_defaults_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert slurm.defaults(tmp_path) == Slurm()
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.manifold_lab.slurm]\npartition = 'gpu'\ncpus = 4\nsetup = ['module load a', 'b']\n"
+    )
+    monkeypatch.setenv("MANIFOLD_LAB_SLURM_PARTITION", "spot")
+    monkeypatch.setenv("MANIFOLD_LAB_SLURM_EXTRA", "constraint=a100;exclusive")
+    lab = Slurm(partition="spot", cpus=4, setup=("module load a", "b"), extra=("constraint=a100", "exclusive"))
+    assert slurm.defaults(tmp_path) == lab
+    monkeypatch.setenv("MANIFOLD_LAB_SLURM_CPUS", "many")
+    with pytest.raises(InputError, match=r"slurm.cpus: 'many' is not allowed"):
+        slurm.defaults(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("[tool.manifold_lab.slurm]\npartiton = 'gpu'\n")
+    with pytest.raises(InputError, match="did you mean 'partition'"):
+        slurm.defaults(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [{"nodes": 0}, {"notice": 0}, {"extra": ("--constraint=a",)}])
+def test_options_that_mean_nothing_are_refused(wrong: dict) -> None:
+    with pytest.raises(InputError, match=f"slurm.{next(iter(wrong))}"):
+        Slurm(**wrong)
+
+
+def test_options_reach_sbatch(queue: Queue) -> None:
+    asked = Slurm(
+        "gpu", "vision", "high", "1-0", 1, 6, "8G", 2, 5, 40, 3, ("module load a",), ("constraint=a", "exclusive")
+    )
+    told = launcher.parameters(Work(tiny.measure, program=PROGRAM, processes=4, slurm=asked), queue.of)
+    wanted = {"partition": "gpu", "account": "vision", "qos": "high", "time": "1-0", "nodes": 2, "ntasks_per_node": 2,
+              "gpus_per_node": 2, "cpus_per_task": 6, "array_parallelism": 5, "signal_delay_s": 40,
+              "setup": ["module load a"]}  # fmt: skip
+    assert wanted.items() <= told.items()
+    assert told["additional_parameters"] == {"requeue": True, "mem": "8G", "constraint": "a", "exclusive": True}
+    with pytest.raises(InputError, match="must divide the 3 processes"):
+        launcher.parameters(Work(tiny.measure, processes=3, slurm=asked), queue.of)
+
+
+def test_printed_commands_run_their_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = store.look(tmp_path, SPECS[:3])
+    assert list(printing.launch(Work(tiny.measure, program=PROGRAM, cells_per_job=2), cells)) == []
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.count(cell.key) for line, cell in zip(lines, cells[::2], strict=True)] == [1, 1]
+    assert lines[0].endswith(f"tests/tiny.py cell {cells[0].key} {cells[1].key} --runs 'a folder'")
+
+
+def test_named_cells_run_here_one_after_another(tmp_path: Path) -> None:
+    specs = {key(spec): spec for spec in SPECS}
+    cells = worker.named(tmp_path, specs, list(specs)[:2])
+    assert [cell.state for cell in worker.serve(Work(tiny.measure), cells)] == [DONE] * 2
+    with pytest.raises(InputError, match="'nope' is no key"):
+        worker.named(tmp_path, specs, ["nope"])
+
+
+def test_the_page_has_the_costs_that_are_counted() -> None:
+    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    block = re.search(r"<!-- begin imagenet-cost -->\n(.*?)\n<!-- end", page, re.DOTALL)
+    assert block and block[1] == benchmark.table(benchmark.cost_rows())

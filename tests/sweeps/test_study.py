@@ -1,0 +1,189 @@
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from manifold_lab.core import statistics
+from manifold_lab.core.config import key
+from manifold_lab.report import texts
+from manifold_lab.report.tables import Claim, Lines, read_csv
+from manifold_lab.sweeps import run_lock, status_table, store, study
+from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.study import Study, main
+from tests import tiny
+from tests.tiny import GRIDS, Tiny, ran
+
+SMOKE = 2
+
+
+def rows(cells: Any) -> list[dict[str, str]]:
+    return [{"seed": str(cell.spec.seed), "state": cell.state, "value": str(cell.numbers.get("value", ""))}
+            for cell in cells if cell.state != store.ABSENT]  # fmt: skip
+
+
+def judged(lines: Lines) -> list[Claim]:
+    values = {int(line["seed"]): float(line["value"]) for line in lines if line["value"]}
+    both = statistics.paired(values, dict.fromkeys(values, -1.0))
+    return [Claim("here", "values are high", "mean", both.difference, statistics.verdict(both.exceeds(0)), "command")]
+
+
+def figure(lines: Lines) -> Figure:
+    assert all(isinstance(text, str) for line in lines for text in line.values())
+    return Figure(figsize=(1, 1))
+
+
+STUDY = Study("tiny", "Paper  none", tiny.grid, tiny.measure, rows, figure, judged)
+
+
+@pytest.fixture
+def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs a command line in an empty folder; its status and what it says."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def run(words: str) -> tuple[int, str]:
+        status = main(STUDY, words.split())
+        told = capsys.readouterr()
+        return status, told.out + told.err
+
+    return run
+
+
+def test_plan_runs_nothing_and_tells_the_cost_once_it_is_known(typed, tmp_path: Path) -> None:
+    status, told = typed("plan")
+    assert status == 0 and "12 absent" in told and "Cost     not known" in told and "Paper  none" in told
+    assert key(Tiny(3, "better")) in told and "seed=3 arm=better" in told
+    assert not list((tmp_path / "runs").rglob("ran"))
+    for seed in range(3):
+        folder = tmp_path / "runs" / "tiny" / key(Tiny(seed))
+        made = {"seconds": 600.0, "attempt": 1, "commit": None, "device": "abacus"}
+        store.finish(Tiny(seed), folder, store.Result({"value": 1}), made)
+    _, told = typed("plan --workers 3")
+    assert "Cost     0:30:00 for 3 of 12 cells, on abacus" in told
+    assert "9 absent, 3 done" in told and "0:10:00" in told
+    assert "about 0:30:00 with 3 at a time, from finished runs that differ in 1 fields" in told
+
+
+def test_run_runs_what_is_missing_and_only_that(typed) -> None:
+    assert typed(f"run --only {key(Tiny(4))[:6]}")[1].count("done in") == 1
+    status, told = typed("run")
+    assert status == 0 and "11 to run" in told and told.count("done in") == 11
+    assert "0 to run; 12 done" in typed("run")[1]
+    assert all(len(ran(Path("runs/tiny") / key(spec))) == 1 for spec in GRIDS["good"])
+
+
+def test_failures_are_in_the_exit_status_and_are_tried_again_when_asked(typed, monkeypatch) -> None:
+    monkeypatch.setitem(GRIDS, "good", (Tiny(), Tiny(ends="error"), Tiny(ends="divergence")))
+    status, told = typed("run")
+    assert (
+        status == 1 and "failed ValueError: this cell fails" in told and "diverged at step 7: the loss is nan" in told
+    )
+    assert (typed("run")[0], typed("run --retry-failed")[0]) == (0, 1)
+    assert [len(ran(Path("runs/tiny") / key(spec))) for spec in GRIDS["good"]] == [1, 2, 1]
+    told = typed("status")[1]
+    assert "1 diverged, 1 done, 1 failed" in told and "this cell fails" in told
+
+
+def test_status_says_how_far_a_running_cell_is(typed) -> None:
+    folder = Path("runs/tiny") / key(Tiny(2))
+    store.begin(Tiny(2), folder)
+    run_lock.take(folder)
+    progress = {"step": 120, "steps": 1000, "images_per_second": 851.4, "seconds_left": 723.2}
+    (folder / "progress.json").write_text(json.dumps(progress))
+    told = typed("status")[1]
+    assert "running" in told and "step 120 of 1000, 851 images/s, 0:12:03 left, process" in told
+    assert "11 absent, 1 running" in told
+
+
+def test_a_live_status_ends_when_nothing_runs_any_more(typed, monkeypatch) -> None:
+    folder = Path("runs/tiny") / key(Tiny(2))
+    store.begin(Tiny(2), folder)
+    claim = run_lock.take(folder)
+    monkeypatch.setattr(study, "Console", lambda: Console(force_terminal=True))
+    monkeypatch.setattr(time, "sleep", lambda _: run_lock.release(claim))
+    told = typed("status")[1]
+    assert "stopped before its end" in told and "process" not in told.splitlines()[-2]
+
+
+def test_a_long_list_is_cut_and_says_so(typed, monkeypatch) -> None:
+    monkeypatch.setitem(GRIDS, "good", tuple(Tiny(seed) for seed in range(100)))
+    told = typed("plan")[1]
+    assert told.count("seed=") == status_table.SHOWN and f"and {100 - status_table.SHOWN} more" in told
+
+
+def test_publish_writes_what_the_runs_say_and_fills_the_texts(typed, tmp_path: Path) -> None:
+    assert typed("publish") == (2, "error: tiny: no cell is done yet; run python -m experiments.tiny run\n")
+    typed("run")
+    (tmp_path / "paper_repro.md").write_text("<!-- begin beyond -->\n<!-- end beyond -->\n")
+    for other in set(texts.TEXTS) - {"paper_repro.md"}:
+        (tmp_path / other).parent.mkdir(exist_ok=True)
+        (tmp_path / other).write_text("")
+    status, told = typed("publish")
+    assert status == 0 and "holds: values are high" in told and "12 done" in told
+    assert {path.name for path in Path("figures").iterdir()} == {
+        f"tiny{end}" for end in (".csv", ".png", ".pdf", ".svg", ".json", "_claims.csv")
+    }
+    lines = read_csv(Path("figures/tiny.csv").read_text())
+    assert [float(line["value"]) for line in lines] == [s.seed + 0.5 * (s.arm == "better") for s in GRIDS["good"]]
+    assert "| here | values are high |" in (tmp_path / "paper_repro.md").read_text()
+    texts.run(texts.Options(check=True, root=tmp_path))
+
+
+def test_unfinished_and_failed_cells_reach_the_rows_as_what_they_are(typed, monkeypatch) -> None:
+    monkeypatch.setitem(GRIDS, "good", (Tiny(), Tiny(1, ends="error"), Tiny(2)))
+    typed("run")
+    typed("publish")
+    assert [line["state"] for line in read_csv(Path("figures/tiny.csv").read_text())] == ["done", "failed", "done"]
+
+
+def test_a_smoke_run_shows_what_comes_out_and_replaces_nothing_that_is_published(typed) -> None:
+    typed("")
+    before = Path("figures/tiny.csv").read_bytes()
+    for words in ("run --smoke", "publish --smoke", "--smoke"):
+        assert typed(words)[0] == 0
+        assert len(read_csv(Path("out/tiny.csv").read_text())) == SMOKE
+        Path("out/tiny.csv").unlink()
+    assert Path("figures/tiny.csv").read_bytes() == before
+
+
+def test_without_a_verb_a_study_runs_and_publishes(typed) -> None:
+    status, told = typed("--smoke --out made")
+    assert status == 0 and told.count("done in") == SMOKE and "lacks runs" in told
+    assert len(read_csv(Path("made/tiny.csv").read_text())) == SMOKE
+    assert main(STUDY, []) == 0
+    assert len(read_csv(Path("figures/tiny.csv").read_text())) == len(GRIDS["good"])
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("run --only zz", "error: only: 'zz' begins 0 keys of this grid"),
+        ("run --workers 0", "error: workers: 0 is not allowed"),
+        ("run --launcher slurms", "error: launcher: 'slurms' is unknown"),
+        ("walk", "error: "),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(words: str, complaint: str, typed) -> None:
+    status, told = typed(words)
+    assert status == 2 and told.startswith(complaint) and told.count("\n") == 1
+
+
+def test_durations_are_read_at_a_glance() -> None:
+    assert [status_table.span(seconds) for seconds in (0.0123, 9.4, 61, 90061)] == [
+        "0.012 s",
+        "9.4 s",
+        "0:01:01",
+        "1 day, 1:01:01",
+    ]
+    assert status_table.how(Cell(Tiny(), Path(), store.RUNNING, note="process 1 on h")) == "process 1 on h"
+
+
+def test_runs_that_cannot_be_a_folder_are_refused_in_one_line(typed, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for verb in ("plan", "run", "status"):
+        status, told = typed(f"{verb} --runs file")
+        assert status == 2 and "cannot be a folder" in told and len(told.strip().splitlines()) == 1

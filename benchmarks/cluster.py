@@ -22,7 +22,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from manifold_lab.core.cli import enter
+from manifold_lab.core.cli import run_cli
 from manifold_lab.core.config import key
 from manifold_lab.core.files import publish, text
 from manifold_lab.models import matching
@@ -55,7 +55,7 @@ def arms() -> dict[str, NetworkSpec]:
         "no shortcut": {"shortcut": "none"},
         "no shortcut, ReLU6": {"shortcut": "none", "bottleneck_activation": "relu6"},
     }
-    found = {name: ablation.change(**words)(V2) for name, words in change.items()}
+    found = {name: ablation.variant(**words)(V2) for name, words in change.items()}
     others = {f"{block} block": at_madds(dataclasses.replace(V2, block=block), madds(V2)) for block in ("classic",)}
     separable = at_madds(dataclasses.replace(V2, block="separable", shortcut="none"), madds(V2))
     return found | others | {"separable block": separable}
@@ -65,7 +65,7 @@ def cost_rows() -> list[dict[str, str]]:
     """What each arm costs, and all of them."""
     found, total, reference = [], 0.0, madds(V2)
     for name, network in arms().items():
-        price = matching.cost(network)
+        price = matching.spec_cost(network)
         rate = RATE * reference / price.madds
         hours = PICTURES * EPOCHS / rate / SCALING / 3600
         total += SEEDS * hours
@@ -192,4 +192,4 @@ def run(options: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(enter(Run, run, "benchmarks.cluster"))
+    sys.exit(run_cli(Run, run, "benchmarks.cluster"))

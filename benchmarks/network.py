@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from benchmarks import turns
 from benchmarks.turns import Turn
-from manifold_lab.core.cli import enter
+from manifold_lab.core.cli import run_cli
 from manifold_lab.core.config import stream
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.files import check_folder, publish, text
@@ -179,4 +179,4 @@ def run(options: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(enter(Run, run, "benchmarks.network"))
+    sys.exit(run_cli(Run, run, "benchmarks.network"))

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from manifold_lab.core.cli import enter
+from manifold_lab.core.cli import run_cli
 from manifold_lab.core.config import stream
 from manifold_lab.core.files import publish, text
 from manifold_lab.random_layer import embeddings, manifolds
@@ -51,9 +51,9 @@ class Run:
 
 def peer(x: np.ndarray, dim: int, draws: int, keep: bool) -> float:
     """The plain loop; the sum over draws of the relative squared error, or of a corner of x_hat."""
-    chance, total, energy = np.random.default_rng(0), 0.0, (x**2).sum()
+    rng, total, energy = np.random.default_rng(0), 0.0, (x**2).sum()
     for _ in range(draws):
-        matrix = chance.standard_normal((dim, 2)).astype(x.dtype)
+        matrix = rng.standard_normal((dim, 2)).astype(x.dtype)
         x_hat = np.maximum(0, x @ matrix.T) @ np.linalg.pinv(matrix).T
         total += float(x_hat[0, 0] if keep else ((x_hat - x) ** 2).sum() / energy)
     return total
@@ -141,4 +141,4 @@ def run(options: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(enter(Run, run, "benchmarks.spiral"))
+    sys.exit(run_cli(Run, run, "benchmarks.spiral"))

@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from benchmarks import turns
 from benchmarks.turns import Turn
-from manifold_lab.core.cli import enter
+from manifold_lab.core.cli import run_cli
 from manifold_lab.core.config import key, stream
 from manifold_lab.core.errors import InputError, at_least
 from manifold_lab.core.files import check_folder, publish, text
@@ -38,14 +38,14 @@ from manifold_lab.models.mobilenet import build
 from manifold_lab.report import tables
 from manifold_lab.sweeps import ablation, runner, training_run
 from manifold_lab.sweeps.store import DONE, Cell
-from manifold_lab.training import PRESETS, Bookkeeping, train
+from manifold_lab.training import RECIPES, Bookkeeping, train
 from manifold_lab.training.allocator import keep_memory
 
 WORKERS = 2
 SMALL = 8
 """Pictures in a step of the cell that measures bookkeeping: few, as its steps are not what is measured."""
-NETWORK = ablation.cifar(0.35).network
-RECIPE = PRESETS["cifar"]
+NETWORK = ablation.cifar_setting(0.35).network
+RECIPE = RECIPES["cifar"]
 OURS, PEER = "train", "DataLoader, NCHW loop"
 COLUMNS = ("work", "contestant", "peer", "images_per_second", *turns.RATIO, "seconds", "share")
 
@@ -171,13 +171,13 @@ def bookkeeping(folder: Path) -> float:
     holds them is none that a cell on CIFAR-10 waits for.
     """
     load("digits")
-    steps = round(ablation.SHORT / RECIPE.batch_size)
+    steps = round(ablation.SHORT_IMAGES / RECIPE.batch_size)
     small = dataclasses.replace(RECIPE, batch_size=SMALL, images=SMALL * steps, learning_rate=1e-3)
-    spec = training_run.Trial(dataclasses.replace(NETWORK, resolution=8, in_channels=1), small, "digits")
+    spec = training_run.TrainingRun(dataclasses.replace(NETWORK, resolution=8, in_channels=1), small, "digits")
     keep_memory()
     with tempfile.TemporaryDirectory(prefix=".cell-", dir=folder) as runs:
         began = time.perf_counter()
-        ended = runner.run_cell(runner.Work(training_run.measure), Cell(spec, Path(runs) / key(spec)))
+        ended = runner.run_cell(runner.Work(training_run.run_training), Cell(spec, Path(runs) / key(spec)))
         spent = time.perf_counter() - began
     if ended.state != DONE:
         raise InputError(f"the cell did not end: {ended.note}")
@@ -201,7 +201,7 @@ def overhead(folder: Path) -> dict[str, float]:
 
 def share(work: str, seconds: float, images_per_second: float) -> dict[str, str]:
     """The line of an overhead, also as a share of a cell's length at this rate."""
-    whole = ablation.SHORT / images_per_second
+    whole = ablation.SHORT_IMAGES / images_per_second
     return dict.fromkeys(COLUMNS, "") | {"work": work, "seconds": f"{seconds:.3g}", "share": f"{seconds / whole:.2g}"}
 
 
@@ -223,4 +223,4 @@ def run(options: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(enter(Run, run, "benchmarks.training"))
+    sys.exit(run_cli(Run, run, "benchmarks.training"))

@@ -31,7 +31,7 @@ from manifold_lab.core import statistics
 from manifold_lab.models.specs import Intervention, NetworkSpec
 from manifold_lab.report import plots
 from manifold_lab.report.plots import pick
-from manifold_lab.report.tables import Claim, Document, Lines
+from manifold_lab.report.tables import ClaimResult, Document, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.ablation import Arm
 from manifold_lab.sweeps.store import Cell
@@ -93,17 +93,19 @@ FAMILIES = {
     "no information lost: leaky": ("linear", "leaky_0.5", "leaky_0.1"),
     "linear: noise": ("linear", *NOISE),
 }
-CONTRAST = comparison.Contrast(STYLES, "learning rate")
+CONTRAST = comparison.Comparison(STYLES, "learning rate")
 
 
-def grid(smoke: bool) -> tuple[training_run.Trial, ...]:
+def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
     """In the order of what decides: five seeds of every arm, three more of both families, long runs, learning rates."""
     if smoke:
-        return ablation.trials(ARMS, {f"{ablation.SMOKE.recipe.learning_rate:g}": ablation.SMOKE})
+        return ablation.training_runs(
+            ARMS, {f"{ablation.SMOKE_SETTING.recipe.learning_rate:g}": ablation.SMOKE_SETTING}
+        )
     rest = [arm for arm in ARMS if arm not in FIRST]
     found = runs(FIRST, range(SEEDS)) + runs(rest, range(SEEDS))
     found += runs((*ENDS, *LEAKY, *NOISE), range(SEEDS, MORE_SEEDS))
-    found += runs(DECIDING, range(SEEDS), length=ablation.LONG)
+    found += runs(DECIDING, range(SEEDS), length=ablation.LONG_IMAGES)
     found += [run for rate in OTHER_RATES for run in runs(DECIDING, range(RATE_SEEDS), rate=rate)]
     for arm, best in BEST_RATES.items():
         for rate in dict.fromkeys((best, BEST_RATES["relu6"])):
@@ -113,13 +115,13 @@ def grid(smoke: bool) -> tuple[training_run.Trial, ...]:
 
 
 def runs(
-    arms: Iterable[str], seeds: Iterable[int], length: int = ablation.SHORT, rate: float = RATE, group: str = ""
-) -> list[training_run.Trial]:
+    arms: Iterable[str], seeds: Iterable[int], length: int = ablation.SHORT_IMAGES, rate: float = RATE, group: str = ""
+) -> list[training_run.TrainingRun]:
     """Some arms, seeds outermost; a group is a learning rate."""
-    base = ablation.cifar(WIDTH)
+    base = ablation.cifar_setting(WIDTH)
     recipe = dataclasses.replace(base.recipe, images=length, learning_rate=rate)
     return [
-        training_run.Trial(ARMS[arm](base.network), recipe, base.data, seed, arm=arm, group=group or f"{rate:g}")
+        training_run.TrainingRun(ARMS[arm](base.network), recipe, base.data, seed, arm=arm, group=group or f"{rate:g}")
         for seed in seeds
         for arm in arms
     ]
@@ -131,8 +133,8 @@ EXTRA = ("block", "linear_r2", "one_preimage", "active", "gradient_norm")
 
 def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
     """The lines of every training, then one per run and block, and one per run, block and look at the gradients."""
-    found = [line | dict.fromkeys(EXTRA, "") for line in training_run.lines(cells)]
-    blank = dict.fromkeys((*training_run.COLUMNS, *EXTRA), "")
+    found = [line | dict.fromkeys(EXTRA, "") for line in training_run.training_rows(cells)]
+    blank = dict.fromkeys((*training_run.TRAINING_COLUMNS, *EXTRA), "")
     for cell in cells:
         of = {"arm": cell.spec.arm, "group": cell.spec.group, "data": cell.spec.data, "seed": str(cell.spec.seed)}
         line = blank | of | {"length": str(cell.spec.recipe.images), "state": cell.state}
@@ -206,7 +208,7 @@ EXPECTED = {
 """What the argument that information loss is the cause expects of an arm, in words and as an outcome of the rule."""
 
 
-def claims(lines: Lines) -> list[Claim]:
+def claims(lines: Lines) -> list[ClaimResult]:
     """What the paper's argument expects of each arm, at every length, by the rule."""
     found = []
     for length in comparison.lengths(lines, f"{RATE:g}"):
@@ -216,14 +218,14 @@ def claims(lines: Lines) -> list[Claim]:
     return found
 
 
-def claim(says: str, like: str, found: rule.ArmOutcome | None, where: str) -> Claim:
+def claim(says: str, like: str, found: rule.ArmOutcome | None, where: str) -> ClaimResult:
     """One arm's verdict as a claim: below ReLU6 costs as much as ReLU6, and more."""
     outcome = found.verdict if found else rule.UNDECIDED
     outcome = rule.WITH_RELU6 if outcome == rule.BELOW_RELU6 else outcome
     holds = None if outcome == rule.UNDECIDED else outcome == like
     measure = f"points of test accuracy above the midpoint of linear and relu6; {where} images"
     estimate = found.distance.estimate if found else statistics.NO_RUNS
-    return Claim("Section 3.2 (cause)", says, measure, estimate, statistics.verdict(holds), COMMAND)
+    return ClaimResult("Section 3.2 (cause)", says, measure, estimate, statistics.verdict(holds), COMMAND)
 
 
 HEAD = {
@@ -273,7 +275,9 @@ def figure(lines: Lines) -> Figure:
     return drawing.draw(panels, answer(lines), length)
 
 
-STUDY = Study(NAME, __doc__, grid, training_run.measure, rows, figure, claims, document, training_run.SHELF)
+STUDY = Study(
+    NAME, __doc__, grid, training_run.run_training, rows, figure, claims, document, training_run.TRAINING_RUNS
+)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab.core import provenance, statistics
-from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.cli import destination, run_cli
 from manifold_lab.core.errors import InputError, at_least
 from manifold_lab.core.files import check_folder, csv_text, publish, text
 from manifold_lab.core.statistics import Estimate
@@ -34,10 +34,10 @@ from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.probe import Sampling
 from manifold_lab.probe.layer_types import BOTTLENECK
 from manifold_lab.report import plots, tables
-from manifold_lab.report.plots import LOST, MEASURED, column, pick
-from manifold_lab.report.tables import Claim, Lines
+from manifold_lab.report.plots import LOST_COLOUR, MEASURED, column, pick
+from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import store
-from manifold_lab.sweeps.probe_run import INITIAL, TRAINED, Look, Source, looked
+from manifold_lab.sweeps.probe_run import INITIAL, TRAINED, Look, ProbeSource, looked
 
 STEM = "ext_dimension"
 COMMAND = f"python -m experiments.{STEM}"
@@ -56,7 +56,7 @@ COLUMNS = ("network", "seed", "layer", "channels", "pictures", *(
 PEAK, END, UNTRAINED = (66, 120), (12.4, 25.2), (31, 38)
 """TwoNN on whole maps as Ansuini et al. 2019 draw it: peaks of ImageNet networks, their last hidden layers, and an
 untrained VGG-16 all along."""
-LOOKS = {TRAINED: (MEASURED, "trained"), INITIAL: (LOST, "untrained")}
+LOOKS = {TRAINED: (MEASURED, "trained"), INITIAL: (LOST_COLOUR, "untrained")}
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Run:
     """Folder for the csv files and the figure; by default figures, with --smoke out."""
 
 
-def looks(options: Run, source: Source) -> list[Look]:
+def looks(options: Run, source: ProbeSource) -> list[Look]:
     """The trained network, and untrained ones of several seeds.
 
     Raises:
@@ -119,7 +119,7 @@ def interval(lines: Lines, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return values[0], values[0] - WIDE * error, values[0] + WIDE * error
 
 
-def claims(lines: Lines) -> list[Claim]:
+def claims(lines: Lines) -> list[ClaimResult]:
     """Whether k fits into n, trained and untrained, and whether whole maps rise and fall as published."""
     found = []
     for kind in LOOKS:
@@ -129,51 +129,51 @@ def claims(lines: Lines) -> list[Claim]:
     return [*found, lower(lines), hunched(lines), last(lines)]
 
 
-def fits(mine: Lines, kind: str, name: str, words: str) -> Claim:
+def fits(mine: Lines, kind: str, name: str, words: str) -> ClaimResult:
     """Bottlenecks whose dimension, its interval included, is below the channels."""
     high, channels = interval(mine, name)[2], column(mine, "channels")[: len(interval(mine, name)[2])]
     count = int((high < channels).sum())
-    return Claim("Section 3.2 (ours)", f"{LOOKS[kind][1]}: what flows through a bottleneck has fewer dimensions than channels",  # noqa: E501
+    return ClaimResult("Section 3.2 (ours)", f"{LOOKS[kind][1]}: what flows through a bottleneck has fewer dimensions than channels",  # noqa: E501
                  f"of {len(high)} bottlenecks, those with k below n ({words}, interval included)",
                  statistics.counted(count), statistics.verdict(count == len(high)), COMMAND)  # fmt: skip
 
 
-def embeds(mine: Lines, kind: str) -> Claim:
+def embeds(mine: Lines, kind: str) -> ClaimResult:
     """Bottlenecks with channels enough for any manifold of that dimension."""
     value = interval(mine, "mle")[0]
     channels = column(mine, "channels")[: len(value)]
     count = int((2 * value + 1 <= channels).sum())
-    return Claim("Section 3.2 (ours)", f"{LOOKS[kind][1]}: the bottleneck has channels enough for any manifold of its k (2k + 1 ≤ n)",  # noqa: E501
+    return ClaimResult("Section 3.2 (ours)", f"{LOOKS[kind][1]}: the bottleneck has channels enough for any manifold of its k (2k + 1 ≤ n)",  # noqa: E501
                  f"of {len(value)} bottlenecks, those that have (MLE)", statistics.counted(count),
                  statistics.verdict(count == len(value)), COMMAND)  # fmt: skip
 
 
-def lower(lines: Lines) -> Claim:
+def lower(lines: Lines) -> ClaimResult:
     """Trained less untrained, over bottlenecks."""
     before, after = (interval(blocks(pick(lines, network=kind)), "mle")[0] for kind in (INITIAL, TRAINED))
     gap = statistics.mean(after - before)
     verdict = None if np.isnan(gap.low) or gap.covers(0) else gap.high < 0
     says = "training lowers the dimension of what flows through bottlenecks, in this network"
     measure = "MLE, trained − untrained, mean over its bottlenecks"
-    return Claim("Section 3.2 (ours)", says, measure, gap, statistics.verdict(verdict), COMMAND)
+    return ClaimResult("Section 3.2 (ours)", says, measure, gap, statistics.verdict(verdict), COMMAND)
 
 
-def hunched(lines: Lines) -> Claim:
+def hunched(lines: Lines) -> ClaimResult:
     """Whether whole maps reach their largest dimension within the network and fall after it."""
     value, low, high = interval(pick(lines, network=TRAINED), "two_nn_pictures")
     peak = int(value.argmax())
     inside = 0 < peak < len(value) - 1 and high[0] < low[peak] and high[-1] < low[peak]
-    return Claim("Ansuini et al. 2019", "along a trained network the dimension of whole maps rises, then falls",
+    return ClaimResult("Ansuini et al. 2019", "along a trained network the dimension of whole maps rises, then falls",
                  f"peak (TwoNN), at layer {peak} of {len(value)}",
                  Estimate(float(value[peak]), float(low[peak]), float(high[peak]), int(float(lines[0]["pictures"]))),
                  statistics.verdict(inside), COMMAND)  # fmt: skip
 
 
-def last(lines: Lines) -> Claim:
+def last(lines: Lines) -> ClaimResult:
     """The last hidden layer against the published ones."""
     mine = [line for line in pick(lines, network=TRAINED) if line["layer"] == LAST]
     value, low, high = (float(part[0]) for part in interval(mine, "two_nn_pictures"))
-    return Claim("Ansuini et al. 2019", f"the last hidden layer has {END[0]:g} to {END[1]:g} dimensions",
+    return ClaimResult("Ansuini et al. 2019", f"the last hidden layer has {END[0]:g} to {END[1]:g} dimensions",
                  "TwoNN of the pooled features", Estimate(value, low, high, int(float(mine[0]["pictures"]))),
                  statistics.verdict(None if low < END[1] < high or low < END[0] < high else END[0] <= value <= END[1]),
                  COMMAND)  # fmt: skip
@@ -234,7 +234,7 @@ def draw(lines: Lines) -> Figure:
         words = f"bands and bars: 95 %, trained over points, untrained over {networks} networks"
         figure.supxlabel(f"{count} pictures; 4,000 positions of them all; {words}; both estimators read high "
                          "dimensions low", size="small")  # fmt: skip
-        return plots.laid_out(figure)
+        return plots.fixed_layout(figure)
 
 
 def run(options: Run) -> None:
@@ -243,7 +243,7 @@ def run(options: Run) -> None:
     check_folder(out)
     at_least("batch", options.batch, 1)
     at_least("count", options.count, 1)
-    source = Source(None if options.smoke else options.pictures, options.weights, options.batch, options.runs)
+    source = ProbeSource(None if options.smoke else options.pictures, options.weights, options.batch, options.runs)
     cells = [looked(look, source, STEM) for look in looks(options, source)]
     found = rows(cells)
     content = csv_text(found, COLUMNS)
@@ -260,4 +260,4 @@ def run(options: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(enter(Run, run, f"experiments.{STEM}"))
+    sys.exit(run_cli(Run, run, f"experiments.{STEM}"))

@@ -21,9 +21,9 @@ from manifold_lab.core import statistics
 from manifold_lab.models import matching
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.report import plots
-from manifold_lab.report.tables import Claim, Lines
+from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
-from manifold_lab.sweeps.comparison import Contrast
+from manifold_lab.sweeps.comparison import Comparison
 from manifold_lab.sweeps.study import Study, main
 
 NAME = "ext_expansion"
@@ -43,8 +43,8 @@ def expanded(base: NetworkSpec, factor: int) -> NetworkSpec:
 
 
 ARMS = {str(factor): functools.partial(expanded, factor=factor) for factor in FACTORS}
-SETTINGS = {"0.35": ablation.cifar(0.35), "digits": ablation.digits()}
-CONTRAST = Contrast({arm: (plots.MEASURED, "o") for arm in ARMS}, "width")
+SETTINGS = {"0.35": ablation.cifar_setting(0.35), "digits": ablation.digits_setting()}
+CONTRAST = Comparison({arm: (plots.MEASURED, "o") for arm in ARMS}, "width")
 
 
 def figure(lines: Lines) -> Figure:
@@ -68,7 +68,7 @@ def figure(lines: Lines) -> Figure:
                 below.text(0.5, 0.5, "no runs", ha="center", color="0.5", transform=below.transAxes)
         axes[0, 0].set(ylabel="test accuracy, %")
         axes[1, 0].set(ylabel=f"difference to t = {PAPER}, points")
-        return plots.laid_out(found)
+        return plots.fixed_layout(found)
 
 
 def draw(left: Axes, right: Axes, lines: Lines, place: tuple[str, str], colour: str) -> None:
@@ -84,7 +84,7 @@ def draw(left: Axes, right: Axes, lines: Lines, place: tuple[str, str], colour: 
             plots.draw_point(right, (int(arm), gap.difference), (colour, "o"))
 
 
-def claims(lines: Lines) -> list[Claim]:
+def claims(lines: Lines) -> list[ClaimResult]:
     """Every factor from 5 to 10 within a point of the paper's."""
     return [
         near(lines, (group, length), arm)
@@ -95,29 +95,37 @@ def claims(lines: Lines) -> list[Claim]:
     ]
 
 
-def near(lines: Lines, place: tuple[str, str], arm: str) -> Claim:
+def near(lines: Lines, place: tuple[str, str], arm: str) -> ClaimResult:
     """Whether one factor is nearly as good as the paper's: decided where the interval lies inside, or outside."""
     paired = comparison.difference(lines, (arm, str(PAPER)), *place)
     gap = paired.difference if paired else statistics.NO_RUNS
     data = comparison.data_of(lines, place[0])
     measure = f"points of test accuracy at t = {arm} minus t = {PAPER}, {data}, {int(place[1]):,} pictures seen"
     says = "expansion factors between 5 and 10 give nearly the same accuracy (within a point)"
-    return Claim("Section 4", says, measure, gap, statistics.verdict(gap.within(NEAR)), COMMAND)
+    return ClaimResult("Section 4", says, measure, gap, statistics.verdict(gap.within(NEAR)), COMMAND)
 
 
 def document(lines: Lines) -> comparison.Document:
     """Every factor beside the paper's."""
-    return comparison.document(lines, CONTRAST, "Expansion factors t at matched multiply-adds; the arm is t.")
+    return comparison.comparison_table(lines, CONTRAST, "Expansion factors t at matched multiply-adds; the arm is t.")
 
 
-def grid(smoke: bool) -> tuple[training_run.Trial, ...]:
+def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
     """Every factor; for smoke a few."""
     arms = {arm: of for arm, of in ARMS.items() if not smoke or arm in ("6", "1", "8")}
     return ablation.grid(arms, SETTINGS, smoke)
 
 
 STUDY = Study(
-    NAME, __doc__, grid, training_run.measure, training_run.lines, figure, claims, document, training_run.SHELF
+    NAME,
+    __doc__,
+    grid,
+    training_run.run_training,
+    training_run.training_rows,
+    figure,
+    claims,
+    document,
+    training_run.TRAINING_RUNS,
 )
 
 

@@ -37,15 +37,15 @@ from manifold_lab.models.mobilenet import Block, Network
 from manifold_lab.models.weights import open_weights
 from manifold_lab.report import plots
 from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import Claim, Lines
+from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, runner, store, training_run
 from manifold_lab.sweeps.store import Cell, Result
 from manifold_lab.sweeps.study import Study, main
-from manifold_lab.sweeps.training_run import Trial
+from manifold_lab.sweeps.training_run import TrainingRun
 
 NAME = "ext_information"
 COMMAND = f"python -m experiments.{NAME}"
-ARMS = {name: ablation.change(bottleneck_activation=name) for name in ("linear", "relu6")}
+ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
 NEIGHBOURS, BATCH = 20, 100
 WAIT = 5.0
 """Seconds between two looks whether a trial that another process runs has ended."""
@@ -72,20 +72,20 @@ AGREE = 0.05
 class Look:
     """A trained network to look into, on so many validation pictures, at so many positions of every bottleneck."""
 
-    trial: Trial
+    trial: TrainingRun
     pictures: int = 2000
     positions: int = 4000
 
 
 def grid(smoke: bool) -> tuple[Look, ...]:
     """The short trainings of Figure 6a at width 0.35."""
-    trials = ablation.grid(ARMS, {"0.35": ablation.cifar(0.35)}, smoke)
-    return tuple(Look(one) for one in trials if smoke or one.recipe.images == ablation.SHORT)
+    trials = ablation.grid(ARMS, {"0.35": ablation.cifar_setting(0.35)}, smoke)
+    return tuple(Look(one) for one in trials if smoke or one.recipe.images == ablation.SHORT_IMAGES)
 
 
 def measure(look: Look, folder: Path) -> Result:
     """Every bottleneck: dimension, active channels, predicted and measured loss, and what ReLU6 there would cost."""
-    network = network_of(look.trial, folder.parent.parent / training_run.SHELF)
+    network = network_of(look.trial, folder.parent.parent / training_run.TRAINING_RUNS)
     options = DataOptions(resolution=look.trial.network.resolution)
     pictures = data.load(look.trial.data, seed=look.trial.seed, options=options)
     points = bottlenecks(network, pictures, look)
@@ -94,13 +94,13 @@ def measure(look: Look, folder: Path) -> Result:
     return Result({"blocks": len(rows)}, rows)
 
 
-def network_of(wanted: Trial, shelf: Path) -> Network:
+def network_of(wanted: TrainingRun, shelf: Path) -> Network:
     """The network that a trial ended with; it is trained first if it never was, and waited for where another does it.
 
     Raises:
         InputError: where that did not end well, or the network was not kept.
     """
-    work, cell = runner.Work(training_run.measure), Cell(wanted, shelf / key(wanted))
+    work, cell = runner.Work(training_run.run_training), Cell(wanted, shelf / key(wanted))
     while (cell := runner.run_cell(work, cell)).state == store.RUNNING:
         time.sleep(WAIT)
     if cell.state != store.DONE:
@@ -124,7 +124,7 @@ def bottlenecks(network: Network, pictures: Data, look: Look) -> list[Tensor]:
 
     The same number of positions is drawn from every batch.
     """
-    chance, batches = stream(look.trial.seed, "positions"), -(-min(look.pictures, pictures.size("validation")) // BATCH)
+    rng, batches = stream(look.trial.seed, "positions"), -(-min(look.pictures, pictures.size("validation")) // BATCH)
     each = -(-look.positions // batches)
     clouds: list[list[Tensor]] = [[] for _ in network.blocks]
     with heard(network) as outputs:
@@ -133,7 +133,7 @@ def bottlenecks(network: Network, pictures: Data, look: Look) -> list[Tensor]:
             network(x)
             for cloud, u in zip(clouds, outputs, strict=True):
                 flat = u.movedim(1, -1).flatten(0, 2)
-                cloud.append(flat[torch.randint(len(flat), (each,), generator=chance)])
+                cloud.append(flat[torch.randint(len(flat), (each,), generator=rng)])
     return [torch.cat(cloud) for cloud in clouds]
 
 
@@ -219,20 +219,20 @@ def partial(x: np.ndarray, y: np.ndarray, *given: np.ndarray) -> float:
     return float(np.corrcoef(left.T)[0, 1]) if kept.min() > 1e-9 else float("nan")
 
 
-def claims(lines: Lines) -> list[Claim]:
+def claims(lines: Lines) -> list[ClaimResult]:
     """Whether each loss ranks the cost, in all bottlenecks, in some, and given more; how prediction and count agree."""
     ranked = [ranks(lines, loss, where) for where in (ALL, AROUND, *GIVEN) for loss in LOSSES]
     return [*ranked, agreeing(lines), threatened(lines)]
 
 
-def ranks(lines: Lines, loss: str, where: str) -> Claim:
+def ranks(lines: Lines, loss: str, where: str) -> ClaimResult:
     """Mean over networks of the rank correlation."""
     found = correlations(lines, loss, where)
     measure = f"Spearman's correlation with the cost of ReLU6 there, {where}, mean over networks"
     says = f"what ReLU6 costs at a bottleneck goes with the {LOSSES[loss]}"
     gap = statistics.mean(np.array(list(found.values())))
     within = dataclasses.replace(gap, low=max(gap.low, -1.0), high=min(gap.high, 1.0)) if gap.n > 1 else gap
-    return Claim("Section 3.2 (ours)", says, measure, within, statistics.verdict(gap.exceeds(0)), COMMAND)
+    return ClaimResult("Section 3.2 (ours)", says, measure, within, statistics.verdict(gap.exceeds(0)), COMMAND)
 
 
 def networks(lines: Lines) -> list[Lines]:
@@ -241,22 +241,22 @@ def networks(lines: Lines) -> list[Lines]:
     return [pick(linear, seed=seed) for seed in dict.fromkeys(line["seed"] for line in linear)]
 
 
-def agreeing(lines: Lines) -> Claim:
+def agreeing(lines: Lines) -> ClaimResult:
     """How far the loss that is predicted for random signs is from the one that is counted, bottleneck by bottleneck."""
     apart = [np.abs(column(mine, "predicted_lost") - column(mine, "measured_lost")).mean() for mine in networks(lines)]
     gap = statistics.mean(np.array(apart))
     says = f"random signs predict the positions with at most k active channels (to {AGREE:g})"
     measure = "predicted − counted share, absolute, mean over bottlenecks and networks"
-    return Claim("Section 3.2 (ours)", says, measure, gap, statistics.verdict(gap.within(AGREE)), COMMAND)
+    return ClaimResult("Section 3.2 (ours)", says, measure, gap, statistics.verdict(gap.within(AGREE)), COMMAND)
 
 
-def threatened(lines: Lines) -> Claim:
+def threatened(lines: Lines) -> ClaimResult:
     """Whether the argument predicts any loss to speak of, at these dimensions."""
     found = [(column(mine, "predicted_lost") > 0.01).mean() for mine in networks(lines)]
     share = statistics.mean(np.array(found))
     says = "the manifold argument predicts that ReLU6 would lose more than 1 % of positions in most bottlenecks"
     verdict = statistics.verdict(share.exceeds(0.5))
-    return Claim("Section 3.2 (ours)", says, "share of bottlenecks, mean over networks", share, verdict, COMMAND)
+    return ClaimResult("Section 3.2 (ours)", says, "share of bottlenecks, mean over networks", share, verdict, COMMAND)
 
 
 def figure(lines: Lines) -> Figure:
@@ -266,11 +266,11 @@ def figure(lines: Lines) -> Figure:
         left, middle, right = found.subplots(1, 3)
         mine = pick(lines, arm="linear")
         looks = {"channels": ("0.25", "n, channels"), "dimension": (plots.MEASURED, "k, dimension"),
-                 "active": (plots.LOST, "active channels")}  # fmt: skip
+                 "active": (plots.LOST_COLOUR, "active channels")}  # fmt: skip
         for name, (colour, label) in looks.items():
             over_depth(left, mine, name, colour, label)
         over_depth(middle, mine, "predicted_lost", plots.MEASURED, "predicted, P(Bin(n, 1/2) ≤ k)")
-        over_depth(middle, mine, "measured_lost", plots.LOST, "measured, active ≤ k")
+        over_depth(middle, mine, "measured_lost", plots.LOST_COLOUR, "measured, active ≤ k")
         marks = {"identity": ("o", "with a shortcut"), "none": ("x", "without")}
         for shortcut, (mark, label) in marks.items():
             some = pick(mine, shortcut=shortcut)
@@ -286,7 +286,7 @@ def figure(lines: Lines) -> Figure:
         networks = len({line["seed"] for line in mine})
         words = f"{networks} networks trained with linear bottlenecks; lines are means"
         found.supxlabel(words, size="small")
-        return plots.laid_out(found)
+        return plots.fixed_layout(found)
 
 
 def over_depth(ax: Axes, lines: Lines, name: str, colour: str, label: str) -> None:

@@ -24,7 +24,7 @@ from rich.progress import track
 from scipy.stats import false_discovery_control, mannwhitneyu
 
 from manifold_lab.core import statistics
-from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.cli import destination, run_cli
 from manifold_lab.core.config import stream
 from manifold_lab.core.errors import InputError, at_least
 from manifold_lab.core.files import check_folder, publish
@@ -37,7 +37,7 @@ from manifold_lab.models.mobilenet import Network, build
 from manifold_lab.models.specs import CIFAR, V2
 from manifold_lab.report import plots, tables
 from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import Claim, number
+from manifold_lab.report.tables import ClaimResult, number
 
 STEM = "ext_lesions"
 COMMAND = "python -m experiments.ext_lesions"
@@ -81,13 +81,13 @@ def subject(options: Run) -> tuple[Network, Pictures]:
         InputError: if no pictures are named, or a file cannot be used.
     """
     if options.smoke:
-        chance, count = stream(0, "smoke"), 40
-        x = torch.randint(0, 256, (count, 3, SMALL.resolution, SMALL.resolution), generator=chance, dtype=torch.uint8)
-        labels = torch.randint(0, SMALL.num_classes, (count,), generator=chance)
+        rng, count = stream(0, "smoke"), 40
+        x = torch.randint(0, 256, (count, 3, SMALL.resolution, SMALL.resolution), generator=rng, dtype=torch.uint8)
+        labels = torch.randint(0, SMALL.num_classes, (count,), generator=rng)
         return folded(build(SMALL, stream(0, "weights")).eval()), Pictures(x, labels)
     if options.pictures is None:
         raise InputError("pictures: none given; name an .npz of jpeg, offsets and labels with --pictures, or --smoke")
-    found = image_files.load(options.pictures)
+    found = image_files.load_images(options.pictures)
     if options.weights is not None:
         return folded(weights.load_weights(V2, options.weights)), found
     return folded(weights.fetch_weights(V2, "mobilenet_v2")), found
@@ -182,7 +182,7 @@ def draw_top(ax: Axes, lines: tables.Lines, top: int) -> None:
     ax.axhspan(low, high, color="0.9", zorder=0)
     ax.axhline(100 * float(intact[f"top{top}"]), color="0.5", lw=0.6, zorder=1, label="intact")
     last = max(int(line["block"]) for line in lines if line["block"])
-    for shift, (kind, (colour, mark)) in zip((-0.2, 0.0, 0.2), plots.LESIONS.items(), strict=True):
+    for shift, (kind, (colour, mark)) in zip((-0.2, 0.0, 0.2), plots.LESION_STYLES.items(), strict=True):
         mine = pick(lines, kind=kind)
         x = np.array([float(line["block"] or last + 2.5) for line in mine]) + shift
         value, low_end, high_end = (100 * column(mine, f"top{top}{end}") for end in ("", "_low", "_high"))
@@ -208,10 +208,10 @@ def draw(lines: tables.Lines) -> Figure:
         handles.append(Patch(color="#0072B2", alpha=0.1, lw=0))
         labels.append("block with a shortcut")
         figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
-        return plots.laid_out(figure)
+        return plots.fixed_layout(figure)
 
 
-def claims(lines: tables.Lines) -> list[Claim]:
+def claims(lines: tables.Lines) -> list[ClaimResult]:
     """What each kind of lesion costs, one place at a time and in all of them; the paper claims none of it."""
     found = []
     for kind, words in list(WORDS.items())[1:]:
@@ -227,7 +227,7 @@ def claims(lines: tables.Lines) -> list[Claim]:
     return [softened(lines), *found]
 
 
-def softened(lines: tables.Lines) -> Claim:
+def softened(lines: tables.Lines) -> ClaimResult:
     """Whether ReLU6 costs less in blocks with a shortcut, by the exact test of Mann and Whitney (1947) over blocks."""
     single, there = [line for line in pick(lines, kind="relu6_bottleneck") if line["block"]], joined(lines)
     within = [float(line["difference"]) for line in single if line["block"] in there]
@@ -236,13 +236,13 @@ def softened(lines: tables.Lines) -> Claim:
     p_value = float(mannwhitneyu(within, without, alternative="greater").pvalue)
     says = "ReLU6 in a bottleneck of this network costs less where a shortcut goes around it: where no size changes"
     measure = f"of {len(within) * len(without)} pairs of a block with and one without, those where it does"
-    return Claim(
+    return ClaimResult(
         "Footnote 3 (ours)", says, measure, statistics.counted(better), statistics.verdict(p_value < FALSE), COMMAND
     )
 
 
-def _claim(says: str, measure: str, estimate: statistics.Estimate, holds: bool) -> Claim:
-    return Claim("Lesions (ours)", says, measure, estimate, statistics.verdict(holds), COMMAND)
+def _claim(says: str, measure: str, estimate: statistics.Estimate, holds: bool) -> ClaimResult:
+    return ClaimResult("Lesions (ours)", says, measure, estimate, statistics.verdict(holds), COMMAND)
 
 
 def run(options: Run) -> None:
@@ -261,4 +261,4 @@ def run(options: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(enter(Run, run, f"experiments.{STEM}"))
+    sys.exit(run_cli(Run, run, f"experiments.{STEM}"))

@@ -33,17 +33,17 @@ from manifold_lab.models.weights import open_weights
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 from manifold_lab.report import plots
 from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import Claim, Lines, number
+from manifold_lab.report.tables import ClaimResult, Lines, number
 from manifold_lab.sweeps import ablation, training_run
 from manifold_lab.sweeps.comparison import POINTS
 from manifold_lab.sweeps.store import DIVERGED, DONE, FAILED, Cell
 from manifold_lab.sweeps.study import Study, main
-from manifold_lab.sweeps.training_run import Trial
+from manifold_lab.sweeps.training_run import TrainingRun
 from manifold_lab.training import Recipe
 
 NAME = "ext_phase"
 COMMAND = f"python -m experiments.{NAME}"
-ARMS = {name: ablation.change(bottleneck_activation=name) for name in ("linear", "relu6")}
+ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
 INTRINSIC, CHANNELS, SEEDS = (1, 2, 4, 8), (2, 4, 8, 16, 32), 5
 """Each twice the one before, as the figure's axes have them."""
 AMBIENT, CLASSES, WIDE = 16, 8, 64
@@ -70,11 +70,11 @@ def base(n: int) -> NetworkSpec:
     )  # fmt: skip
 
 
-def grid(smoke: bool) -> tuple[Trial, ...]:
+def grid(smoke: bool) -> tuple[TrainingRun, ...]:
     """Every k and n in both arms, seeds outermost; for smoke a corner, trained for a moment."""
     recipe = Recipe(images=3_200 if smoke else 32_000, batch_size=64)
     return tuple(
-        Trial(of(base(n)), recipe, "manifold", seed, task(k, 2000 if smoke else 8000), arm, f"{k} {n}")
+        TrainingRun(of(base(n)), recipe, "manifold", seed, task(k, 2000 if smoke else 8000), arm, f"{k} {n}")
         for seed in range(2 if smoke else SEEDS)
         for k in INTRINSIC[: 2 if smoke else None]
         for n in CHANNELS[: 2 if smoke else None]
@@ -199,7 +199,7 @@ def training(lines: Lines) -> statistics.Paired | None:
     return statistics.paired(first, second) if whole else None
 
 
-def claims(lines: Lines) -> list[Claim]:
+def claims(lines: Lines) -> list[ClaimResult]:
     """Cost where theory sees loss, none where it sees none, more with more loss; and what training makes of it."""
     pairs = paired(lines)
     found = [
@@ -215,13 +215,13 @@ def claims(lines: Lines) -> list[Claim]:
     return [*found, _claim(says, training(lines), measure)]
 
 
-def _claim(says: str, found: statistics.Paired | None, measure: str = "", below: float | None = None) -> Claim:
+def _claim(says: str, found: statistics.Paired | None, measure: str = "", below: float | None = None) -> ClaimResult:
     """A claim that a mean difference is above zero, or below a bound."""
     above = found.exceeds(below or 0) if found else None
     verdict = statistics.verdict(above if above is None or below is None else not above)
     estimate = found.difference if found else statistics.NO_RUNS
     measure = measure or "points of test accuracy, linear − ReLU6, mean over the cells, paired by seed"
-    return Claim("Section 3.2 (ours)", says, measure, estimate, verdict, COMMAND)
+    return ClaimResult("Section 3.2 (ours)", says, measure, estimate, verdict, COMMAND)
 
 
 def crossing(k: int, level: float) -> float:
@@ -282,7 +282,7 @@ def figure(lines: Lines) -> Figure:
             ax.label_outer(remove_inner_ticks=True)
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
-        return plots.laid_out(figure)
+        return plots.fixed_layout(figure)
 
 
 def _told(value: float, digits: str, starred: bool = False) -> tuple[float, str]:
@@ -296,7 +296,7 @@ def _lost(lines: Lines, k: int, n: int) -> tuple[float, str]:
     return lost, f"{lost:.0f} ({POINTS * (1 - preserved(k, n)):.0f})"
 
 
-STUDY = Study(NAME, __doc__, grid, training_run.measure, rows, figure, claims, shelf=training_run.SHELF)
+STUDY = Study(NAME, __doc__, grid, training_run.run_training, rows, figure, claims, shelf=training_run.TRAINING_RUNS)
 
 if __name__ == "__main__":
     sys.exit(main(STUDY))

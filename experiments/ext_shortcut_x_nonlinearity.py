@@ -11,30 +11,34 @@ import functools
 import sys
 
 from manifold_lab.report import plots
-from manifold_lab.report.tables import Claim, Lines
+from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
-from manifold_lab.sweeps.comparison import Contrast, Expected
+from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Study, main
 
 NAME = "ext_shortcut_x_nonlinearity"
 COMMAND = f"python -m experiments.{NAME}"
-ARMS = {name: ablation.change(bottleneck_activation=name) for name in ("linear", "relu6")}
+ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
 DIGITS = "digits, "
 SHORTCUTS = ("bottleneck", "none", "expansion")
-CONTRAST = Contrast({arm: plots.ACTIVATIONS[arm] for arm in ARMS}, "shortcut")
+CONTRAST = Comparison({arm: plots.ACTIVATION_STYLES[arm] for arm in ARMS}, "shortcut")
 
 
-def grid(smoke: bool) -> tuple[training_run.Trial, ...]:
+def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
     """Both arms under every wiring."""
-    bases = {"": ablation.SMOKE} if smoke else {"": ablation.cifar(0.35), DIGITS: ablation.digits()}
+    bases = (
+        {"": ablation.SMOKE_SETTING} if smoke else {"": ablation.cifar_setting(0.35), DIGITS: ablation.digits_setting()}
+    )
     wired = {data + name: base.change(shortcut=name) for data, base in bases.items() for name in SHORTCUTS}
-    return ablation.trials(ARMS, wired)
+    return ablation.training_runs(ARMS, wired)
 
 
-def claims(lines: Lines) -> list[Claim]:
+def claims(lines: Lines) -> list[ClaimResult]:
     """The loss under each wiring, and whether a shortcut makes it smaller."""
     says = "a linear bottleneck is better than one with ReLU6, whatever the shortcut"
-    found = comparison.claims(lines, CONTRAST, [Expected("Figure 6 (ours)", says, "linear", "relu6")], COMMAND)
+    found = comparison.comparison_claims(
+        lines, CONTRAST, [ExpectedOrder("Figure 6 (ours)", says, "linear", "relu6")], COMMAND
+    )
     present = comparison.groups(lines)
     return found + [
         softened(lines, (data + wiring, data + "none"), length)
@@ -45,22 +49,30 @@ def claims(lines: Lines) -> list[Claim]:
     ]
 
 
-def softened(lines: Lines, groups: tuple[str, str], length: str) -> Claim:
+def softened(lines: Lines, groups: tuple[str, str], length: str) -> ClaimResult:
     """What ReLU6 costs without a shortcut, the second group, minus what it costs with one, the first."""
     with_one, with_none = (comparison.label(lines, group) for group in groups)
     says = f"a shortcut (between {with_one}s) makes the loss by ReLU6 smaller than without one"
-    claim = Expected("Footnote 3", says, "linear", "relu6")
-    less = comparison.change(lines, claim.pair, (groups[1], length), (groups[0], length))
+    claim = ExpectedOrder("Footnote 3", says, "linear", "relu6")
+    less = comparison.gap_change(lines, claim.pair, (groups[1], length), (groups[0], length))
     where = f"{comparison.data_of(lines, groups[0])}, {with_none} minus {with_one}, {int(length):,} pictures seen"
     measure = f"points of test accuracy lost, {where}, paired by seed"
     return comparison.judged(claim, measure, less, COMMAND)
 
 
 CAPTION = "What ReLU6 behind the bottleneck costs under each wiring."
-FIGURE = functools.partial(comparison.draw, contrast=CONTRAST)
-DOCUMENT = functools.partial(comparison.document, contrast=CONTRAST, caption=CAPTION)
+FIGURE = functools.partial(comparison.draw_comparison, contrast=CONTRAST)
+DOCUMENT = functools.partial(comparison.comparison_table, contrast=CONTRAST, caption=CAPTION)
 STUDY = Study(
-    NAME, __doc__, grid, training_run.measure, training_run.lines, FIGURE, claims, DOCUMENT, training_run.SHELF
+    NAME,
+    __doc__,
+    grid,
+    training_run.run_training,
+    training_run.training_rows,
+    FIGURE,
+    claims,
+    DOCUMENT,
+    training_run.TRAINING_RUNS,
 )
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from manifold_lab.core import statistics
-from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.cli import destination, run_cli
 from manifold_lab.core.config import stream
 from manifold_lab.core.files import publish, text
 from manifold_lab.models import memory
@@ -32,7 +32,7 @@ from manifold_lab.models.specs import V2
 from manifold_lab.models.split import split_forward
 from manifold_lab.report import plots, tables
 from manifold_lab.report.plots import column
-from manifold_lab.report.tables import Claim, number
+from manifold_lab.report.tables import ClaimResult, number
 
 STEM = "ext_split"
 COMMAND = "python -m experiments.ext_split"
@@ -150,10 +150,10 @@ def draw(lines: tables.Lines) -> Figure:
             ax.minorticks_off()
             ax.set_xlabel("chunks t of the expanded channels")
             ax.legend(frameon=False, loc=corner)
-        return plots.laid_out(figure)
+        return plots.fixed_layout(figure)
 
 
-def claims(lines: tables.Lines) -> list[Claim]:
+def claims(lines: tables.Lines) -> list[ClaimResult]:
     """Equal work, and how much of the possible saving the paper's range of t brings, at which price."""
     work = {line["madds"] for line in lines}
     allocated = dict(zip(PARTS, column(lines, "allocated"), strict=True))
@@ -170,7 +170,7 @@ def claims(lines: tables.Lines) -> list[Claim]:
          "time at t = 5 / time of the whole pass", ratio, ratio.value < 1.5),
     ]  # fmt: skip
     return [
-        Claim("Section 5.1", says, measured, estimate, statistics.verdict(holds), COMMAND)
+        ClaimResult("Section 5.1", says, measured, estimate, statistics.verdict(holds), COMMAND)
         for says, measured, estimate, holds in judged
     ]
 
@@ -188,4 +188,4 @@ def run(options: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(enter(Run, run, f"experiments.{STEM}"))
+    sys.exit(run_cli(Run, run, f"experiments.{STEM}"))

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from manifold_lab.core import statistics
 from manifold_lab.report import plots
 from manifold_lab.report.plots import pick
-from manifold_lab.report.tables import Claim, Lines
+from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
-from manifold_lab.sweeps.comparison import Contrast, Expected
+from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Study, main
 
 NAME = "ext_width_resolution"
@@ -27,16 +27,16 @@ ARM = "linear"
 WIDTHS, RESOLUTIONS = (0.35, 0.25, 0.5), (32, 24, 16)
 SMALL = (4, 6, 8)
 """Resolutions of the digits."""
-EXPECTED = Expected("Figure 5", "accuracy rises with multiply-adds", ARM, ARM)
-CONTRAST = Contrast({ARM: plots.ACTIVATIONS[ARM]}, "width @ resolution")
+EXPECTED = ExpectedOrder("Figure 5", "accuracy rises with multiply-adds", ARM, ARM)
+CONTRAST = Comparison({ARM: plots.ACTIVATION_STYLES[ARM]}, "width @ resolution")
 
 
-def grid(smoke: bool) -> tuple[training_run.Trial, ...]:
+def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
     """Every width at every resolution."""
-    base = ablation.SMOKE if smoke else ablation.cifar(1)
+    base = ablation.SMOKE_SETTING if smoke else ablation.cifar_setting(1)
     sizes, widths = (SMALL, (base.network.width,)) if smoke else (RESOLUTIONS, WIDTHS)
     settings = {f"{width:g} @ {size}": base.change(width=width, resolution=size) for size in sizes for width in widths}
-    return ablation.trials({ARM: lambda base: base}, settings)
+    return ablation.training_runs({ARM: lambda base: base}, settings)
 
 
 def points(lines: Lines, length: str) -> list[tuple[str, int, statistics.Estimate]]:
@@ -67,10 +67,10 @@ def figure(lines: Lines) -> Figure:
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter("{x:g}")
         ax.legend(frameon=False)
-        return plots.laid_out(found)
+        return plots.fixed_layout(found)
 
 
-def claims(lines: Lines) -> list[Claim]:
+def claims(lines: Lines) -> list[ClaimResult]:
     """Every dearer network of the same width or the same resolution is better."""
     found = []
     for length in comparison.lengths(lines, lines[0]["group"]):
@@ -94,11 +94,19 @@ def steps(cheap: str, dear: str) -> bool:
 
 def document(lines: Lines) -> comparison.Document:
     """Every network."""
-    return comparison.document(lines, CONTRAST, "Width and resolution multipliers.")
+    return comparison.comparison_table(lines, CONTRAST, "Width and resolution multipliers.")
 
 
 STUDY = Study(
-    NAME, __doc__, grid, training_run.measure, training_run.lines, figure, claims, document, training_run.SHELF
+    NAME,
+    __doc__,
+    grid,
+    training_run.run_training,
+    training_run.training_rows,
+    figure,
+    claims,
+    document,
+    training_run.TRAINING_RUNS,
 )
 
 

@@ -20,10 +20,10 @@ from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
 from manifold_lab.random_layer import monte_carlo
-from manifold_lab.random_layer.monte_carlo import PAPER_DIMS, Survey, layers
+from manifold_lab.random_layer.monte_carlo import PAPER_DIMS, MonteCarlo, layers
 from manifold_lab.report import plots, results_table, tables
 from manifold_lab.report.plots import pick
-from manifold_lab.report.tables import Claim, number
+from manifold_lab.report.tables import ClaimResult, number
 from manifold_lab.sweeps import store
 from manifold_lab.sweeps.store import Cell, Result
 from manifold_lab.sweeps.study import Study, main
@@ -34,15 +34,15 @@ LEVELS = tuple(np.linspace(0, 1, 101).round(2).tolist())
 """Quantile levels at which the distribution over draws is published."""
 
 
-def grid(smoke: bool) -> tuple[Survey, ...]:
+def grid(smoke: bool) -> tuple[MonteCarlo, ...]:
     """One survey per panel."""
-    return tuple(Survey((dim,), draws=200 if smoke else 10_000) for dim in PAPER_DIMS)
+    return tuple(MonteCarlo((dim,), draws=200 if smoke else 10_000) for dim in PAPER_DIMS)
 
 
-def measure(spec: Survey, _folder: Path) -> Result:
+def measure(spec: MonteCarlo, _folder: Path) -> Result:
     """The csv lines of a panel: every estimate, then the share of recoverable points over draws as quantiles."""
     (layer,) = layers(spec, torch.device("cpu"))
-    measured = monte_carlo.measure(layer)
+    measured = monte_carlo.measure_layer(layer)
     lines = [tables.record(row) for row in results_table.rows(layer, measured)]
     return Result({}, lines + distribution(layer.dim, measured["preserved_fraction"]))
 
@@ -50,7 +50,7 @@ def measure(spec: Survey, _folder: Path) -> Result:
 def distribution(dim: int, values: np.ndarray) -> list[dict[str, str]]:
     """The share of recoverable points over draws, as quantiles, whose level stands where an interval has its own."""
     found = np.quantile(values, LEVELS)
-    same = dict.fromkeys(tables.COLUMNS, "") | {"quantity": QUANTITY, "statistic": "quantile", "dim": str(dim)}
+    same = dict.fromkeys(tables.RESULT_COLUMNS, "") | {"quantity": QUANTITY, "statistic": "quantile", "dim": str(dim)}
     return [same | {"level": str(level), "estimate": number(value)} for level, value in zip(LEVELS, found, strict=True)]
 
 
@@ -92,10 +92,10 @@ def draw(lines: tables.Lines) -> Figure:
         left, right = figure.subplots(1, 2)
         draw_distribution(left, pick(lines, quantity=QUANTITY, statistic="quantile"))
         draw_blame(right, lines)
-        return plots.laid_out(figure)
+        return plots.fixed_layout(figure)
 
 
-def claims(lines: tables.Lines) -> list[Claim]:
+def claims(lines: tables.Lines) -> list[ClaimResult]:
     """The caption's claims, each against one number and its interval."""
 
     def found(quantity: str, dim: int, statistic: str = "mean", decoder: str = "") -> statistics.Estimate:
@@ -120,7 +120,7 @@ def claims(lines: tables.Lines) -> list[Claim]:
             spoiled.high < 0.5,
         ),
     )
-    return [Claim("Figure 1", *claim[:3], statistics.verdict(claim[3]), COMMAND) for claim in judged]
+    return [ClaimResult("Figure 1", *claim[:3], statistics.verdict(claim[3]), COMMAND) for claim in judged]
 
 
 STUDY = Study("fig1_spiral", __doc__, grid, measure, rows, draw, claims)

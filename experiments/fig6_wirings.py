@@ -19,12 +19,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from manifold_lab.core import statistics
-from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.cli import destination, run_cli
 from manifold_lab.core.files import publish, text
 from manifold_lab.models.specs import V2, stages
 from manifold_lab.report import plots, tables
 from manifold_lab.report.plots import pick
-from manifold_lab.report.tables import Claim
+from manifold_lab.report.tables import ClaimResult
 
 STEM = "fig6_wirings"
 COMMAND = "python -m experiments.fig6_wirings"
@@ -122,7 +122,7 @@ def draw_shortcut(ax: Axes, begin: Bar, end: Bar, look: tuple[str, str]) -> None
 
 def draw_wiring(ax: Axes, lines: tables.Lines) -> None:
     """One wiring over the shown blocks."""
-    found, colour = bars(lines), plots.SHORTCUTS[lines[0]["wiring"]][0]
+    found, colour = bars(lines), plots.SHORTCUT_STYLES[lines[0]["wiring"]][0]
     draw_bars(ax, found)
     for line in lines:
         block = int(line["block"])
@@ -146,10 +146,10 @@ def draw(lines: tables.Lines) -> Figure:
         names = ("1x1, ReLU6", "3x3 depthwise, ReLU6", "1x1, linear")
         for place in range(3 * len(SHOWN)):
             axes[-1].text(place + 0.5, -0.76, names[place % 3], ha="center", va="top", fontsize=5.5, color="0.3")
-        return plots.laid_out(figure)
+        return plots.fixed_layout(figure)
 
 
-def claims(lines: tables.Lines) -> list[Claim]:
+def claims(lines: tables.Lines) -> list[ClaimResult]:
     """As many shortcuts between expansions as between bottlenecks."""
     count = {
         wiring: sum((line["shortcut"] != "none") + (line["wide"] != "none") for line in pick(lines, wiring=wiring))
@@ -159,7 +159,9 @@ def claims(lines: tables.Lines) -> list[Claim]:
     equal = count["expansion"] == count["bottleneck"]
     measure = f"between expansions, beside {count['bottleneck']} between bottlenecks"
     return [
-        Claim("Figure 6b", says, measure, statistics.counted(count["expansion"]), statistics.verdict(equal), COMMAND)
+        ClaimResult(
+            "Figure 6b", says, measure, statistics.counted(count["expansion"]), statistics.verdict(equal), COMMAND
+        )
     ]
 
 
@@ -176,4 +178,4 @@ def run(options: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(enter(Run, run, f"experiments.{STEM}"))
+    sys.exit(run_cli(Run, run, f"experiments.{STEM}"))

@@ -13,58 +13,64 @@ import functools
 import sys
 
 from manifold_lab.report import plots
-from manifold_lab.report.tables import Claim, Lines
+from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
-from manifold_lab.sweeps.comparison import Contrast, Expected
+from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Study, main
 
 NAME = "fig6a_nonlinearity"
 COMMAND = f"python -m experiments.{NAME}"
-ARMS = {name: ablation.change(bottleneck_activation=name) for name in ("linear", "relu6")}
-BEYOND = {name: ablation.change(bottleneck_activation=name) for name in ("relu", "leaky_relu", "gelu", "hardswish")}
+ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
+BEYOND = {name: ablation.variant(bottleneck_activation=name) for name in ("relu", "leaky_relu", "gelu", "hardswish")}
 """Not in the paper: at one width, and short."""
-SHORT = {ablation.SHORT: ablation.SEEDS[ablation.SHORT]}
-SETTINGS = {f"{width:g}": ablation.cifar(width) for width in (0.35, 0.25, 0.5)} | {"digits": ablation.digits()}
+SHORT = {ablation.SHORT_IMAGES: ablation.SEEDS_BY_LENGTH[ablation.SHORT_IMAGES]}
+SETTINGS = {f"{width:g}": ablation.cifar_setting(width) for width in (0.35, 0.25, 0.5)} | {
+    "digits": ablation.digits_setting()
+}
 """The middle width first."""
-CONTRAST = Contrast({arm: plots.ACTIVATIONS[arm] for arm in ARMS | BEYOND}, "width")
+CONTRAST = Comparison({arm: plots.ACTIVATION_STYLES[arm] for arm in ARMS | BEYOND}, "width")
 PAIR = ("linear", "relu6")
-EXPECTED = Expected(
+EXPECTED = ExpectedOrder(
     "Figure 6a", "a linear bottleneck is better than one with ReLU6 (in the paper by 0.62 points)", *PAIR
 )
-CLOSING = Expected("Figure 6a", "the gap gets smaller with training (in the paper from 0.95 points to 0.62)", *PAIR)
-NARROWING = Expected("Section 3.2", "the narrower the bottleneck, the more ReLU6 costs (as its argument says)", *PAIR)
+CLOSING = ExpectedOrder(
+    "Figure 6a", "the gap gets smaller with training (in the paper from 0.95 points to 0.62)", *PAIR
+)
+NARROWING = ExpectedOrder(
+    "Section 3.2", "the narrower the bottleneck, the more ReLU6 costs (as its argument says)", *PAIR
+)
 
 
-def grid(smoke: bool) -> tuple[training_run.Trial, ...]:
+def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
     """The paper's two arms in every setting, then the others in the first and on the digits."""
-    beyond = {"0.35": ablation.cifar(0.35, SHORT), "digits": SETTINGS["digits"]}
-    return ablation.grid(ARMS, SETTINGS, smoke) + (() if smoke else ablation.trials(BEYOND, beyond))
+    beyond = {"0.35": ablation.cifar_setting(0.35, SHORT), "digits": SETTINGS["digits"]}
+    return ablation.grid(ARMS, SETTINGS, smoke) + (() if smoke else ablation.training_runs(BEYOND, beyond))
 
 
-def claims(lines: Lines) -> list[Claim]:
+def claims(lines: Lines) -> list[ClaimResult]:
     """Whether ReLU6 costs accuracy, everywhere; whether less after longer training; whether more at smaller widths."""
     return (
-        comparison.claims(lines, CONTRAST, [EXPECTED], COMMAND)
-        + comparison.closing(lines, CONTRAST, [CLOSING], COMMAND)
-        + comparison.narrowing(lines, CONTRAST, NARROWING, COMMAND)
+        comparison.comparison_claims(lines, CONTRAST, [EXPECTED], COMMAND)
+        + comparison.gap_shrinks_with_training(lines, CONTRAST, [CLOSING], COMMAND)
+        + comparison.gap_grows_when_narrower(lines, CONTRAST, NARROWING, COMMAND)
     )
 
 
-FIGURE = functools.partial(comparison.draw, contrast=CONTRAST)
+FIGURE = functools.partial(comparison.draw_comparison, contrast=CONTRAST)
 DOCUMENT = functools.partial(
-    comparison.document, contrast=CONTRAST, caption="Figure 6a: the activation behind the bottleneck."
+    comparison.comparison_table, contrast=CONTRAST, caption="Figure 6a: the activation behind the bottleneck."
 )
 AT_SCALE = functools.partial(ablation.at_scale, ARMS)
 STUDY = Study(
     NAME,
     __doc__,
     grid,
-    training_run.measure,
-    training_run.lines,
+    training_run.run_training,
+    training_run.training_rows,
     FIGURE,
     claims,
     DOCUMENT,
-    training_run.SHELF,
+    training_run.TRAINING_RUNS,
     AT_SCALE,
 )
 

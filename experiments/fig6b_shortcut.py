@@ -13,25 +13,27 @@ import functools
 import sys
 
 from manifold_lab.report import plots
-from manifold_lab.report.tables import Claim, Lines
+from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
-from manifold_lab.sweeps.comparison import Contrast, Expected
+from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Study, main
 
 NAME = "fig6b_shortcut"
 COMMAND = f"python -m experiments.{NAME}"
-ARMS = {name: ablation.change(shortcut=name) for name in ("bottleneck", "expansion", "none", "projected")}
-SETTINGS = {"0.35": ablation.cifar(0.35), "digits": ablation.digits()}
-CONTRAST = Contrast({arm: plots.SHORTCUTS[arm] for arm in ARMS}, "width")
+ARMS = {name: ablation.variant(shortcut=name) for name in ("bottleneck", "expansion", "none", "projected")}
+SETTINGS = {"0.35": ablation.cifar_setting(0.35), "digits": ablation.digits_setting()}
+CONTRAST = Comparison({arm: plots.SHORTCUT_STYLES[arm] for arm in ARMS}, "width")
 EXPECTED = [
-    Expected("Figure 6b", f"a shortcut between bottlenecks is better than {other}", "bottleneck", arm)
+    ExpectedOrder("Figure 6b", f"a shortcut between bottlenecks is better than {other}", "bottleneck", arm)
     for arm, other in (
         ("expansion", "one between expansions (in the paper by 0.48 points)"),
         ("none", "none (in the paper by 1.50)"),
     )
 ]
 CLOSING = [
-    Expected("Figure 6b", f"the lead over {other} gets smaller with training (in the paper {paper})", "bottleneck", arm)
+    ExpectedOrder(
+        "Figure 6b", f"the lead over {other} gets smaller with training (in the paper {paper})", "bottleneck", arm
+    )
     for arm, other, paper in (
         ("expansion", "a shortcut between expansions", "from 1.45 points to 0.48"),
         ("none", "no shortcut", "from more than 2.65 points to 1.50"),
@@ -39,26 +41,28 @@ CLOSING = [
 ]
 
 
-def claims(lines: Lines) -> list[Claim]:
+def claims(lines: Lines) -> list[ClaimResult]:
     """Whether the shortcut between bottlenecks is better, everywhere; whether by less after longer training."""
-    found = comparison.claims(lines, CONTRAST, EXPECTED, COMMAND)
-    return found + comparison.closing(lines, CONTRAST, CLOSING, COMMAND)
+    found = comparison.comparison_claims(lines, CONTRAST, EXPECTED, COMMAND)
+    return found + comparison.gap_shrinks_with_training(lines, CONTRAST, CLOSING, COMMAND)
 
 
-FIGURE = functools.partial(comparison.draw, contrast=CONTRAST)
-DOCUMENT = functools.partial(comparison.document, contrast=CONTRAST, caption="Figure 6b: what the shortcut joins.")
+FIGURE = functools.partial(comparison.draw_comparison, contrast=CONTRAST)
+DOCUMENT = functools.partial(
+    comparison.comparison_table, contrast=CONTRAST, caption="Figure 6b: what the shortcut joins."
+)
 GRID = functools.partial(ablation.grid, ARMS, SETTINGS)
 AT_SCALE = functools.partial(ablation.at_scale, ARMS)
 STUDY = Study(
     NAME,
     __doc__,
     GRID,
-    training_run.measure,
-    training_run.lines,
+    training_run.run_training,
+    training_run.training_rows,
     FIGURE,
     claims,
     DOCUMENT,
-    training_run.SHELF,
+    training_run.TRAINING_RUNS,
     AT_SCALE,
 )
 

@@ -25,18 +25,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab.core import provenance, statistics
-from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.cli import destination, run_cli
 from manifold_lab.core.errors import InputError, at_least
 from manifold_lab.core.files import check_folder, csv_text, publish, text
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.report import layer_figure, plots, tables
-from manifold_lab.report.plots import LOST, MEASURED, column, pick
-from manifold_lab.report.tables import Claim, Lines
+from manifold_lab.report.plots import LOST_COLOUR, MEASURED, column, pick
+from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, store
-from manifold_lab.sweeps.probe_run import INITIAL, TRAINED, TRAINING, Look, Source, Training, looked, regular
+from manifold_lab.sweeps.probe_run import INITIAL, TRAINED, TRAINING, Look, ProbeSource, Training, looked, regular
 from manifold_lab.sweeps.store import Cell
-from manifold_lab.training import PRESETS
+from manifold_lab.training import RECIPES
 
 STEM = "fig7_activations"
 SAME = 0.05
@@ -84,18 +84,18 @@ def looks(options: Run) -> list[Look]:
     return [*(Look(INITIAL, seed, spec, digest, count) for seed in range(3)), Look(TRAINED, 0, spec, digest, count)]
 
 
-def source(options: Run) -> Source:
+def source(options: Run) -> ProbeSource:
     """Where things are; for smoke, nowhere."""
-    return Source(None if options.smoke else options.pictures, options.weights, options.batch, options.runs)
+    return ProbeSource(None if options.smoke else options.pictures, options.weights, options.batch, options.runs)
 
 
 def trainings(smoke: bool) -> list[Training]:
     """Three seeds: those of Figure 6a's linear arm at width 0.35, step for step, with looks in between."""
     if smoke:
-        recipe = dataclasses.replace(PRESETS["smoke"], images=1_000, evaluate_every=500)
+        recipe = dataclasses.replace(RECIPES["smoke"], images=1_000, evaluate_every=500)
         return [Training(DIGITS, recipe, "digits", seed, 50) for seed in range(3)]
-    setting = ablation.cifar(0.35)
-    recipe = dataclasses.replace(setting.recipe, images=ablation.SHORT)
+    setting = ablation.cifar_setting(0.35)
+    recipe = dataclasses.replace(setting.recipe, images=ablation.SHORT_IMAGES)
     return [Training(setting.network, recipe, setting.data, seed) for seed in range(3)]
 
 
@@ -126,7 +126,7 @@ def seeds(lines: Lines) -> list[str]:
     return sorted({line["seed"] for line in lines}, key=int)
 
 
-def claims(lines: Lines) -> list[Claim]:
+def claims(lines: Lines) -> list[ClaimResult]:
     """Figure 7's claims, at the 17 marked sites, and what was found beside them."""
     marked = pick(lines, drawn="1")
     initial = [pick(marked, network=INITIAL, seed=seed) for seed in seeds(pick(marked, network=INITIAL))]
@@ -138,41 +138,42 @@ def claims(lines: Lines) -> list[Claim]:
     ]  # fmt: skip
 
 
-def half(initial: Sequence[Lines]) -> Claim:
+def half(initial: Sequence[Lines]) -> ClaimResult:
     """The mean at step 0, over seeds."""
     found = statistics.mean(np.array([column(one, "fraction_mean").mean() for one in initial]))
     verdict = None if np.isnan(found.low) else found.low > 0.45 and found.high < 0.55
-    return Claim("Figure 7a", "at step 0 half of the channels are active (within 0.05)",
+    return ClaimResult("Figure 7a", "at step 0 half of the channels are active (within 0.05)",
                  "fraction active, mean over the 17 sites, over seeds", found, statistics.verdict(verdict), COMMAND)  # fmt: skip  # noqa: E501
 
 
-def tight(initial: Sequence[Lines]) -> Claim:
+def tight(initial: Sequence[Lines]) -> ClaimResult:
     """The band at step 0, over seeds."""
     found = statistics.mean(np.array([spread(one).mean() for one in initial]))
     verdict = None if np.isnan(found.low) else found.high < 0.25
-    return Claim("Figure 7a", "at step 0 tightly around the mean (90 % of positions within a quarter of the channels)",
+    says = "at step 0 tightly around the mean (90 % of positions within a quarter of the channels)"
+    return ClaimResult("Figure 7a", says,
                  "5 to 95 % band over positions, fraction, mean over the 17 sites, over seeds", found,
                  statistics.verdict(verdict), COMMAND)  # fmt: skip
 
 
-def unchanged(initial: Sequence[Lines], trained: Lines) -> Claim:
+def unchanged(initial: Sequence[Lines], trained: Lines) -> ClaimResult:
     """The mean, trained less step 0, over sites."""
     before = np.mean([column(one, "fraction_mean") for one in initial], axis=0)
     found = statistics.mean(column(trained, "fraction_mean") - before)
-    return Claim("Figure 7b", f"trained, the mean is unchanged (within {SAME:g})", "change of the fraction active, mean over sites",  # noqa: E501
+    return ClaimResult("Figure 7b", f"trained, the mean is unchanged (within {SAME:g})", "change of the fraction active, mean over sites",  # noqa: E501
                  found, statistics.verdict(found.within(SAME)), COMMAND)  # fmt: skip
 
 
-def wider(initial: Sequence[Lines], trained: Lines) -> Claim:
+def wider(initial: Sequence[Lines], trained: Lines) -> ClaimResult:
     """The ratio of the bands, over sites."""
     before = np.mean([spread(one) for one in initial], axis=0)
     found = statistics.median(spread(trained) / np.where(before > 0, before, np.nan))
-    return Claim("Figure 7b", "trained, the spread has grown dramatically (at least doubled)",
+    return ClaimResult("Figure 7b", "trained, the spread has grown dramatically (at least doubled)",
                  "5 to 95 % band, trained / step 0, median over sites", found,
                  statistics.verdict(found.exceeds(2)), COMMAND)  # fmt: skip
 
 
-def above(trained: Lines, every: Lines) -> list[Claim]:
+def above(trained: Lines, every: Lines) -> list[ClaimResult]:
     """Layers whose minimum is below the threshold: of those marked, and of all that have one; and how often."""
     found = []
     for lines, what in ((trained, "marked layers"), (every, "layers")):
@@ -180,23 +181,23 @@ def above(trained: Lines, every: Lines) -> list[Claim]:
         below = [line for line in having if float(line["below_threshold"]) > 0]
         where = f"of {len(having)} {what} with a threshold, those with a position below"
         where += f", {lines[0]['pictures']} pictures"
-        found.append(Claim("Figure 7b", "all but two layers stay above the threshold", where,
+        found.append(ClaimResult("Figure 7b", "all but two layers stay above the threshold", where,
                            statistics.counted(len(below)), statistics.verdict(len(below) == 2), COMMAND))  # fmt: skip
         often = max((float(line["below_threshold"]) for line in having), default=0.0)
         says = "where a layer falls below the threshold it is a rare position (below 1 %)"
-        found.append(Claim("Figure 7b", says, f"largest share of a layer's positions below, {what}",
+        found.append(ClaimResult("Figure 7b", says, f"largest share of a layer's positions below, {what}",
                            statistics.counted(often), statistics.verdict(often < 0.01), COMMAND))  # fmt: skip
     return found
 
 
-def along(lines: Lines) -> list[Claim]:
+def along(lines: Lines) -> list[ClaimResult]:
     """What a training changes from step 0 to its end, over seeds: the mean, which should stay, and the band."""
     mean, band = (change(lines, of) for of in (lambda one: column(one, "fraction_mean"), spread))
     where, on = "end − step 0, mean over the 17 sites, over seeds", "as a network is trained (CIFAR-10, width 0.35"
     return [
-        Claim("Figure 7", f"the mean is unchanged {on}; within {SAME:g})", f"fraction active, {where}", mean,
+        ClaimResult("Figure 7", f"the mean is unchanged {on}; within {SAME:g})", f"fraction active, {where}", mean,
               statistics.verdict(mean.within(SAME)), COMMAND),
-        Claim("Figure 7", f"the spread grows {on})", f"5 to 95 % band, fraction, {where}", band,
+        ClaimResult("Figure 7", f"the spread grows {on})", f"5 to 95 % band, fraction, {where}", band,
               statistics.verdict(band.exceeds(0)), COMMAND),
     ]  # fmt: skip
 
@@ -212,10 +213,10 @@ def change(lines: Lines, of: Callable[[Lines], np.ndarray]) -> Estimate:
     return statistics.mean(np.array(found))
 
 
-def dead(every: Lines) -> Claim:
+def dead(every: Lines) -> ClaimResult:
     """Channels whose norm never varied against those whose input is constant, channel by channel."""
     norms, constant, both = (int(column(every, name).sum()) for name in ("silent_norm", "constant_input", "both"))
-    return Claim("Dead channels (ours)", "channels with a constant input here are exactly those with running_var < 1e-10",  # noqa: E501
+    return ClaimResult("Dead channels (ours)", "channels with a constant input here are exactly those with running_var < 1e-10",  # noqa: E501
                  f"in both, of {norms} by the norms and {constant} by looking", statistics.counted(both),
                  statistics.verdict(norms == constant == both), COMMAND)  # fmt: skip
 
@@ -242,7 +243,7 @@ def draw(lines: Lines) -> Figure:
         count = pick(lines, network=TRAINED)[0]["pictures"]
         figure.supxlabel(f"{count} ImageNet pictures at 224; bands are over all positions; dots: the 17 sites that the "
                          "paper probably draws", size="small")  # fmt: skip
-        return plots.laid_out(figure)
+        return plots.fixed_layout(figure)
 
 
 def mark(ax: Axes, lines: Lines) -> None:
@@ -263,7 +264,7 @@ def draw_training(axes: Sequence[Axes], lines: Lines) -> None:
         axes[0].plot(
             np.array(moments) / 1000, [column(one, "fraction_mean").mean() for one in at], color=MEASURED, lw=0.8
         )
-        axes[1].plot(np.array(moments) / 1000, [spread(one).mean() for one in at], color=LOST, lw=0.8)
+        axes[1].plot(np.array(moments) / 1000, [spread(one).mean() for one in at], color=LOST_COLOUR, lw=0.8)
     axes[0].set(ylabel="active, fraction, mean", ylim=(0, 1))
     axes[0].set_title(f"training on {lines[0]['data']}, {len(seeds(lines))} seeds", loc="left")
     axes[1].set(ylabel="5 to 95 % band, fraction", xlabel="pictures seen, thousands", ylim=(0, None))
@@ -298,4 +299,4 @@ def run(options: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(enter(Run, run, f"experiments.{STEM}"))
+    sys.exit(run_cli(Run, run, f"experiments.{STEM}"))

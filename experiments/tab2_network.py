@@ -16,14 +16,14 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
-from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.cli import destination, run_cli
 from manifold_lab.core.files import check_folder, publish
 from manifold_lab.models import matching, profiler
 from manifold_lab.models.mobilenet import Block, build
-from manifold_lab.models.profiler import Seen
+from manifold_lab.models.profiler import LayerProfile
 from manifold_lab.models.specs import TABLE_2, V2, NetworkSpec, stages
 from manifold_lab.report import plots, tables
-from manifold_lab.report.tables import Claim
+from manifold_lab.report.tables import ClaimResult
 
 STEM = "tab2_network"
 COMMAND = "python -m experiments.tab2_network"
@@ -43,8 +43,8 @@ HEAD = {
 }  # fmt: skip
 CAPTION = (
     "MobileNetV2 1.0 at 224, row by row: the input as Table 2 of arXiv:1801.04381 prints it, and everything else as a "
-    f"forward pass met it. {profiler.CONVENTION} Parameters include norms. in + out: the row's largest operator by "
-    "Equation 2, in numbers."
+    f"forward pass met it. {profiler.COUNTING_CONVENTION} Parameters include norms. in + out: the row's largest "
+    "operator by Equation 2, in numbers."
 )
 
 
@@ -58,14 +58,14 @@ class Run:
     """Folder for the tables and the figure; by default figures, with --smoke out."""
 
 
-def groups(spec: NetworkSpec) -> list[tuple[str, tuple[str, ...], list[Seen]]]:
+def groups(spec: NetworkSpec) -> list[tuple[str, tuple[str, ...], list[LayerProfile]]]:
     """Operator, (t, c, n, s) and modules of each row of the table, in the order of the forward pass."""
     network = build(spec)
     shape = (spec.in_channels, spec.resolution, spec.resolution)
-    kinds = (*profiler.OPERATORS, *profiler.NORMS, Block)
-    seen = profiler.watch(network, shape, kinds)
+    kinds = (*profiler.OPERATOR_LAYERS, *profiler.NORM_LAYERS, Block)
+    seen = profiler.profile(network, shape, kinds)
     place = [row for row, (_, _, repeats, _) in enumerate(spec.rows) for _ in range(repeats)]
-    rows: dict[str, list[Seen]] = {}
+    rows: dict[str, list[LayerProfile]] = {}
     for one in seen:
         part = one.name.split(".")
         rows.setdefault(f"row {place[int(part[1])]}" if part[0] == "blocks" else part[0], []).append(one)
@@ -76,7 +76,7 @@ def groups(spec: NetworkSpec) -> list[tuple[str, tuple[str, ...], list[Seen]]]:
     return found
 
 
-def _operator(name: str, first: Seen) -> str:
+def _operator(name: str, first: LayerProfile) -> str:
     kernel = getattr(first.module, "kernel_size", (1,))[0]
     return "bottleneck" if name.startswith("row") else f"conv2d {kernel}x{kernel}"
 
@@ -87,10 +87,10 @@ def size(shape: Sequence[int]) -> str:
     return "x".join(map(str, (*(rest or (1, 1)), channels)))
 
 
-def line(operator: str, words: tuple[str, ...], seen: list[Seen]) -> dict[str, str]:
+def line(operator: str, words: tuple[str, ...], seen: list[LayerProfile]) -> dict[str, str]:
     """One row as met."""
     cost = profiler.cost([one for one in seen if not isinstance(one.module, Block)])
-    operators = [one for one in seen if isinstance(one.module, profiler.OPERATORS)]
+    operators = [one for one in seen if isinstance(one.module, profiler.OPERATOR_LAYERS)]
     blocks = [one for one in seen if isinstance(one.module, Block)]
     ends = blocks or operators
     return {
@@ -126,12 +126,14 @@ def draw(lines: tables.Lines) -> Figure:
             total = sum(int(line[key]) for line in met)
             ax.set(xlabel=f"{label}, millions (of {total:,})", yticks=range(len(met)), yticklabels=names)
         axes[0].invert_yaxis()
-        return plots.laid_out(figure)
+        return plots.fixed_layout(figure)
 
 
 def by_formula() -> tuple[int, int]:
     """Of the blocks with stride 1 and an expansion, how many cost h·w·n·t·(n + k² + n'), and how many there are."""
-    seen = profiler.watch(build(V2), (V2.in_channels, V2.resolution, V2.resolution), (*profiler.OPERATORS, Block))
+    seen = profiler.profile(
+        build(V2), (V2.in_channels, V2.resolution, V2.resolution), (*profiler.OPERATOR_LAYERS, Block)
+    )
     agree, blocks = 0, [one for one in seen if isinstance(one.module, Block)]
     even = [(one, stage) for one, stage in zip(blocks, stages(V2), strict=True) if stage.stride == 1 and stage.expands]
     for one, stage in even:
@@ -141,12 +143,12 @@ def by_formula() -> tuple[int, int]:
     return agree, len(even)
 
 
-def claims(lines: tables.Lines) -> list[Claim]:
+def claims(lines: tables.Lines) -> list[ClaimResult]:
     """What the paper's section 4 says of the network, each beside its count."""
     agree = sum(one["printed"] == one["input"] for one in lines)
     blocks = sum(int(one["blocks"]) for one in lines if one["blocks"])
     madds = sum(int(one["madds"]) for one in lines if one["madds"])
-    cost = profiler.cost(profiler.watch(build(V2), (3, 224, 224)))
+    cost = profiler.cost(profiler.profile(build(V2), (3, 224, 224)))
     plain = cost.parameters - cost.norm_parameters
     first = dataclasses.replace(V2, rows=((EXPANDED, *FIRST_VERSION[0][1:]), *FIRST_VERSION[1:]))
     expanded = dataclasses.replace(V2, rows=((EXPANDED, *TABLE_2[0][1:]), *TABLE_2[1:]))
@@ -165,7 +167,7 @@ def claims(lines: tables.Lines) -> list[Claim]:
          "block", matching.madds(first), matching.madds(first) // 10**6 == 429),
     ]  # fmt: skip
     return [
-        Claim(place, says, measure, statistics.counted(value), statistics.verdict(holds), COMMAND)
+        ClaimResult(place, says, measure, statistics.counted(value), statistics.verdict(holds), COMMAND)
         for place, says, measure, value, holds in found
     ]
 
@@ -189,4 +191,4 @@ def run(options: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(enter(Run, run, f"experiments.{STEM}"))
+    sys.exit(run_cli(Run, run, f"experiments.{STEM}"))

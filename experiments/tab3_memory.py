@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from torch import nn
 
 from manifold_lab.core import statistics
-from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.cli import destination, run_cli
 from manifold_lab.core.config import stream
 from manifold_lab.core.files import check_folder, publish, text
 from manifold_lab.models import memory, profiler
@@ -28,7 +28,7 @@ from manifold_lab.models.mobilenet import Block, ConvNormAct, Network, build
 from manifold_lab.models.specs import SHORTCUTS, V1, V2
 from manifold_lab.report import plots, tables
 from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import Claim
+from manifold_lab.report.tables import ClaimResult
 
 STEM = "tab3_memory"
 COMMAND = "python -m experiments.tab3_memory"
@@ -53,14 +53,14 @@ CAPTION = (
     "Largest tensor between operators at each resolution, in channels and in KiB of two-byte numbers: as Table 3 of "
     "arXiv:1801.04381 prints it, and as met by a forward pass at 224 (for MobileNetV2 a block is one operator). "
     "Erratum 5: the paper charges each resolution with the next stage's channels, and MobileNetV1 at 7 with twice "
-    f"its memory. {profiler.CONVENTION}"
+    f"its memory. {profiler.COUNTING_CONVENTION}"
 )
 PEAK_HEAD = {"network": "network", "shortcut": "shortcut", "rule": "rule", "numbers": "numbers", "kib": "KiB",
              "place": "where"}  # fmt: skip
 PEAK_CAPTION = (
     "Peak memory of inference of one picture at 224, in KiB of two-byte numbers, weights not counted: Equation 2 of "
     "arXiv:1801.04381 under its rules, without and with the tensors that shortcuts keep; the tensors alive in an "
-    f"eager pass; and what torch's allocator gave, the picture included. {profiler.CONVENTION}"
+    f"eager pass; and what torch's allocator gave, the picture included. {profiler.COUNTING_CONVENTION}"
 )
 
 
@@ -94,10 +94,10 @@ def tensors(name: str) -> list[dict[str, str]]:
     if name in SPECS:
         spec, kinds = SPECS[name]
         network, shape = build(spec), (spec.in_channels, spec.resolution, spec.resolution)
-        pooled = profiler.watch(network, shape, (nn.Linear,))[0].inputs
-        narrow = largest([one.outputs for one in profiler.watch(network, shape, kinds)] + [pooled])
+        pooled = profiler.profile(network, shape, (nn.Linear,))[0].inputs
+        narrow = largest([one.outputs for one in profiler.profile(network, shape, kinds)] + [pooled])
         outside = [
-            one.outputs for one in profiler.watch(network, shape, (ConvNormAct,)) if one.name in ("stem", "last")
+            one.outputs for one in profiler.profile(network, shape, (ConvNormAct,)) if one.name in ("stem", "last")
         ]
         wide = largest([(channels, size, size) for size, channels in narrow.items()] + outside)
     lines = []
@@ -176,7 +176,7 @@ RULES = {"by_operator": "operator by operator", "as_one": "a block as one operat
 
 def draw_blocks(ax: Axes, lines: tables.Lines, rule: str) -> None:
     """Peak of every block over depth, one line per wiring; filled where a shortcut begins or ends."""
-    for (name, (colour, mark)), size in zip(plots.SHORTCUTS.items(), (5.4, 4.2, 3.4, 1.8), strict=True):
+    for (name, (colour, mark)), size in zip(plots.SHORTCUT_STYLES.items(), (5.4, 4.2, 3.4, 1.8), strict=True):
         mine = pick(lines, shortcut=name)
         memory_kib = column(mine, rule) * 2 / 1024
         ax.plot(
@@ -209,10 +209,10 @@ def draw(lines: tables.Lines) -> Figure:
         handles.append(Line2D([], [], color="0.3", marker="o", ms=3.6, mew=0.6, lw=0))
         labels.append("filled: block that a\nshortcut leaves or enters")
         axes[2].legend(handles, labels, title="shortcut", frameon=False)
-        return plots.laid_out(figure)
+        return plots.fixed_layout(figure)
 
 
-def claims(lines: tables.Lines, found: tables.Lines, blocks: tables.Lines) -> list[Claim]:
+def claims(lines: tables.Lines, found: tables.Lines, blocks: tables.Lines) -> list[ClaimResult]:
     """Table 3 against the count, and the narrow shortcut against the wide one."""
     v1, v2 = pick(lines, network="MobileNetV1"), pick(lines, network="MobileNetV2")
     channels = sum(line["channels"] == line["paper_channels"] for line in v2)
@@ -232,7 +232,7 @@ def claims(lines: tables.Lines, found: tables.Lines, blocks: tables.Lines) -> li
         measure = f"peak of the wide wiring / the narrow one, blocks that either joins, {words}"
         judged.append(("Section 3.3", says, measure, ratio, ratio > 1))
     return [
-        Claim(place, says, measure, statistics.counted(value), statistics.verdict(holds), COMMAND)
+        ClaimResult(place, says, measure, statistics.counted(value), statistics.verdict(holds), COMMAND)
         for place, says, measure, value, holds in judged
     ]
 
@@ -260,4 +260,4 @@ def run(options: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(enter(Run, run, f"experiments.{STEM}"))
+    sys.exit(run_cli(Run, run, f"experiments.{STEM}"))

@@ -20,7 +20,7 @@ import torch
 from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
-from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.cli import destination, run_cli
 from manifold_lab.core.config import stream
 from manifold_lab.core.errors import at_least
 from manifold_lab.core.files import check_folder, publish
@@ -30,7 +30,7 @@ from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import V1, V2, NetworkSpec
 from manifold_lab.report import plots, tables
 from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import Claim, number
+from manifold_lab.report.tables import ClaimResult, number
 
 STEM = "tab4_cost"
 COMMAND = "python -m experiments.tab4_cost"
@@ -52,7 +52,7 @@ HEAD = {
 CAPTION = (
     "Table 4 of arXiv:1801.04381 beside counts of a forward pass. Erratum 4: width 1.4 has 6.1 million parameters and "
     "582 million MAdds, not 6.9 and 585, and 3.4 million truncates 3.47. Times here: one picture at 224, norms folded, "
-    f"one thread, medians over passes in turns. {profiler.CONVENTION}"
+    f"one thread, medians over passes in turns. {profiler.COUNTING_CONVENTION}"
 )
 RESOLUTIONS = (96, 128, 160, 192, 224)
 GRID = {
@@ -72,7 +72,7 @@ GRID_HEAD = {
 GRID_CAPTION = (
     "MobileNetV2 over width multipliers and resolutions: the authors' list of trained networks beside counts of a "
     "forward pass. The list cuts multiply-adds off to whole millions (11 at 0.35 and 96 stands for 11.93) and rounds "
-    f"parameters to two digits. {profiler.CONVENTION}"
+    f"parameters to two digits. {profiler.COUNTING_CONVENTION}"
 )
 
 
@@ -90,7 +90,7 @@ class Run:
 
 def counts(spec: NetworkSpec) -> dict[str, str]:
     """Parameters and multiply-adds of one network, counted."""
-    cost = matching.cost(spec)
+    cost = matching.spec_cost(spec)
     plain = cost.parameters - cost.norm_parameters
     return {"parameters": str(cost.parameters), "plain_parameters": str(plain), "madds": str(cost.madds)}
 
@@ -169,10 +169,10 @@ def draw(lines: tables.Lines) -> Figure:
         ax.yaxis.set_major_formatter(lambda value, _position: f"{value:g}")
         ax.yaxis.set_minor_formatter("")
         ax.legend(title="width", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-        return plots.laid_out(figure)
+        return plots.fixed_layout(figure)
 
 
-def claims(lines: tables.Lines, cells: tables.Lines) -> list[Claim]:
+def claims(lines: tables.Lines, cells: tables.Lines) -> list[ClaimResult]:
     """The paper's totals and ranges, and the published grid, against the counts."""
     one, wide = ({key: int(pick(lines, network=name)[0][key]) for key in ("parameters", "plain_parameters", "madds")}
                  for name in ("MobileNetV2", "MobileNetV2 (1.4)"))  # fmt: skip
@@ -196,7 +196,7 @@ def claims(lines: tables.Lines, cells: tables.Lines) -> list[Claim]:
          "rounded)", agree, agree == len(known)),
     ]  # fmt: skip
     return [
-        Claim(place, says, measure, statistics.counted(value), statistics.verdict(holds), COMMAND)
+        ClaimResult(place, says, measure, statistics.counted(value), statistics.verdict(holds), COMMAND)
         for place, says, measure, value, holds in found
     ] + [_time_claim(lines, name) for name in ("MobileNetV2", "MobileNetV2 (1.4)")]
 
@@ -207,7 +207,7 @@ def _as_printed(line: dict[str, str]) -> bool:
     return (madds, parameters) == (int(line["published_madds"]), float(line["published_parameters"]))
 
 
-def _time_claim(lines: tables.Lines, name: str) -> Claim:
+def _time_claim(lines: tables.Lines, name: str) -> ClaimResult:
     line = pick(lines, network=name)[0]
     low, high = (float(line[key] or "nan") for key in ("low", "high"))
     measured = statistics.Estimate(float(line["ratio"]), low, high, int(line["n"]))
@@ -217,7 +217,7 @@ def _time_claim(lines: tables.Lines, name: str) -> Claim:
     )
     undecided = np.isnan(measured.low) or measured.covers(1)
     holds = None if undecided else (measured.value < 1) == faster
-    return Claim("Table 4", says, "time / MobileNetV1's, here", measured, statistics.verdict(holds), COMMAND)
+    return ClaimResult("Table 4", says, "time / MobileNetV1's, here", measured, statistics.verdict(holds), COMMAND)
 
 
 def run(options: Run) -> None:
@@ -237,4 +237,4 @@ def run(options: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(enter(Run, run, f"experiments.{STEM}"))
+    sys.exit(run_cli(Run, run, f"experiments.{STEM}"))

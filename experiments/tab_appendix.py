@@ -22,7 +22,7 @@ from torch import Tensor
 
 from manifold_lab import activations, metrics, theory
 from manifold_lab.core import statistics
-from manifold_lab.core.cli import destination, enter
+from manifold_lab.core.cli import destination, run_cli
 from manifold_lab.core.config import stream
 from manifold_lab.core.errors import at_least
 from manifold_lab.core.files import check_folder, publish, text
@@ -31,7 +31,7 @@ from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.random_layer import decoders, embeddings
 from manifold_lab.report import plots, tables
 from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import Claim, number
+from manifold_lab.report.tables import ClaimResult, number
 
 STEM = "tab_appendix"
 COMMAND = f"python -m experiments.{STEM}"
@@ -67,10 +67,10 @@ class Run:
 
 def sample(draws: int, ambient: int, inputs: int) -> tuple[Tensor, Tensor]:
     """A Gaussian B and a point of the unit ball for every draw: draws x ambient x inputs, draws x 1 x inputs."""
-    chance = stream(0, STEM, ambient, inputs)
-    matrix = embeddings.draw("gaussian", (draws, ambient, inputs), chance).matrix
-    x = torch.randn((draws, 1, inputs), generator=chance, dtype=torch.float64)
-    radius = torch.rand((draws, 1, 1), generator=chance, dtype=torch.float64) ** (1 / inputs)
+    rng = stream(0, STEM, ambient, inputs)
+    matrix = embeddings.draw_embedding("gaussian", (draws, ambient, inputs), rng).matrix
+    x = torch.randn((draws, 1, inputs), generator=rng, dtype=torch.float64)
+    radius = torch.rand((draws, 1, 1), generator=rng, dtype=torch.float64) ** (1 / inputs)
     return matrix, radius * x / x.norm(dim=-1, keepdim=True)
 
 
@@ -80,7 +80,7 @@ def kept(matrix: Tensor, active: Tensor) -> Estimate:
     return statistics.proportion(int(preserved.sum()), preserved.numel())
 
 
-def lemma_1(draws: int) -> Iterator[Claim]:
+def lemma_1(draws: int) -> Iterator[ClaimResult]:
     """An image is interior where a step along any axis, either way, leads to what ReLU leaves alone: an image too."""
     matrix, x = sample(draws, 3, 3)
     before = x @ matrix.mT
@@ -108,7 +108,7 @@ def extents(matrix: Tensor, x: Tensor) -> np.ndarray:
     return np.array(found)
 
 
-def lemma_2(draws: int) -> Iterator[Claim]:
+def lemma_2(draws: int) -> Iterator[ClaimResult]:
     """Preimages by linear programs, against the rank of the active rows."""
     matrix, x = sample(min(draws, 400), 5, 3)
     ranked = metrics.preserved(active_rows(matrix, x @ matrix.mT > 0))[:, 0].numpy()
@@ -151,7 +151,7 @@ def draw(lines: tables.Lines, shown: tables.Lines) -> Figure:
         figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.3), layout="constrained")
         left, middle, right = figure.subplots(1, 3)
         images = pick(shown, kind="image")
-        for same, colour, label in (("1", plots.MEASURED, "identity"), ("0", plots.LOST, "clipped")):
+        for same, colour, label in (("1", plots.MEASURED, "identity"), ("0", plots.LOST_COLOUR, "clipped")):
             mine = pick(images, identity=same)
             left.plot(column(mine, "a"), column(mine, "b"), ".", ms=3, mew=0, color=colour, label=label)
         left.set(xlabel="$y_1$", ylabel="$y_2$", title="(a) images of a disc, m = n = 2")
@@ -163,7 +163,7 @@ def draw(lines: tables.Lines, shown: tables.Lines) -> Figure:
         middle.plot(spread, column(preimages, "b"), ".", ms=3, mew=0, color=plots.MEASURED)
         middle.set(xlabel="active rows of 5, n = 3", ylabel="length of the preimage", title="(b) Lemma 2")
         draw_conditions(right, lines)
-        return plots.laid_out(figure)
+        return plots.fixed_layout(figure)
 
 
 def draw_conditions(ax: Axes, lines: tables.Lines) -> None:
@@ -181,7 +181,7 @@ def draw_conditions(ax: Axes, lines: tables.Lines) -> None:
     ax.legend(frameon=False, loc="lower right")
 
 
-def theorem_1(draws: int) -> Iterator[Claim]:
+def theorem_1(draws: int) -> Iterator[ClaimResult]:
     """What N / 2^m is, and that it is another fraction under ReLU6 and under a bias."""
     matrix, x = sample(draws, 5, 2)
     law = float(theory.preserved_fraction(5, 2))
@@ -200,7 +200,7 @@ def theorem_1(draws: int) -> Iterator[Claim]:
                  biased.covers(law))  # fmt: skip
 
 
-def decoder(draws: int) -> Iterator[Claim]:
+def decoder(draws: int) -> Iterator[ClaimResult]:
     """The pseudo-inverse against x / 2, at a width where nothing is lost."""
     matrix, x = sample(min(draws, 100), 2000, 2)
     inverse, before = embeddings.pseudo_inverse(matrix), x @ matrix.mT
@@ -215,7 +215,7 @@ def decoder(draws: int) -> Iterator[Claim]:
                  gap < ROUNDING)  # fmt: skip
 
 
-def texts(draws: int) -> Iterator[Claim]:
+def texts(draws: int) -> Iterator[ClaimResult]:
     """Section 6.4's remark on power, and the paper's words against its numbers."""
     z = torch.randn(25 * draws, generator=stream(0, STEM, "bottleneck"), dtype=torch.float64)
     through = activations.named("relu6")(z / 4 + 3)
@@ -231,12 +231,12 @@ def texts(draws: int) -> Iterator[Claim]:
                  math.isclose(FIGURE_6A["linear"], TABLE_4, abs_tol=0.05))  # fmt: skip
 
 
-def judged(place: str, says: str, measure: str, found: Estimate, holds: bool) -> Claim:
+def judged(place: str, says: str, measure: str, found: Estimate, holds: bool) -> ClaimResult:
     """A claim with its verdict."""
-    return Claim(place, says, measure, found, statistics.verdict(bool(holds)), COMMAND)
+    return ClaimResult(place, says, measure, found, statistics.verdict(bool(holds)), COMMAND)
 
 
-def line(claim: Claim) -> dict[str, str]:
+def line(claim: ClaimResult) -> dict[str, str]:
     """A claim as a row of the table."""
     found = claim.estimate
     sampled = found.low < found.high
@@ -266,4 +266,4 @@ def run(options: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(enter(Run, run, f"experiments.{STEM}"))
+    sys.exit(run_cli(Run, run, f"experiments.{STEM}"))

@@ -17,7 +17,7 @@ from manifold_lab.models import matching
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.report import plots
 from manifold_lab.sweeps import ablation, comparison, training_run
-from manifold_lab.sweeps.comparison import Contrast, Expected
+from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Study, main
 
 NAME = "tab_block"
@@ -34,23 +34,31 @@ ARMS: dict[str, ablation.Arm] = {
     "classic": lambda base: matched(base, block="classic"),
     "separable": lambda base: matched(base, block="separable", bottleneck_activation="relu6", shortcut="none"),
 }
-SETTINGS = {"0.35": ablation.cifar(0.35), "digits": ablation.digits()}
-CONTRAST = Contrast({arm: plots.BLOCKS[arm] for arm in ARMS}, "width")
+SETTINGS = {"0.35": ablation.cifar_setting(0.35), "digits": ablation.digits_setting()}
+CONTRAST = Comparison({arm: plots.BLOCK_STYLES[arm] for arm in ARMS}, "width")
 EXPECTED = [
-    Expected("Section 3.3", f"inverted residuals are better than {other}, at equal multiply-adds", "inverted", arm)
+    ExpectedOrder("Section 3.3", f"inverted residuals are better than {other}, at equal multiply-adds", "inverted", arm)
     for arm, other in (("classic", "classic ones"), ("separable", "MobileNetV1's stack"))
 ]
 
-FIGURE = functools.partial(comparison.draw, contrast=CONTRAST)
+FIGURE = functools.partial(comparison.draw_comparison, contrast=CONTRAST)
 CLAIMS = functools.partial(
-    comparison.claims, contrast=CONTRAST, expected=EXPECTED, command=f"python -m experiments.{NAME}"
+    comparison.comparison_claims, contrast=CONTRAST, expected=EXPECTED, command=f"python -m experiments.{NAME}"
 )
 DOCUMENT = functools.partial(
-    comparison.document, contrast=CONTRAST, caption="Three kinds of block at matched multiply-adds."
+    comparison.comparison_table, contrast=CONTRAST, caption="Three kinds of block at matched multiply-adds."
 )
 GRID = functools.partial(ablation.grid, ARMS, SETTINGS)
 STUDY = Study(
-    NAME, __doc__, GRID, training_run.measure, training_run.lines, FIGURE, CLAIMS, DOCUMENT, training_run.SHELF
+    NAME,
+    __doc__,
+    GRID,
+    training_run.run_training,
+    training_run.training_rows,
+    FIGURE,
+    CLAIMS,
+    DOCUMENT,
+    training_run.TRAINING_RUNS,
 )
 
 

@@ -27,7 +27,7 @@ from manifold_lab.random_layer import manifolds
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 from manifold_lab.report import plots, tables
 from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import Claim, number
+from manifold_lab.report.tables import ClaimResult, number
 from manifold_lab.sweeps.store import Cell, Result
 from manifold_lab.sweeps.study import Study, main
 
@@ -149,10 +149,10 @@ def draw(lines: tables.Lines) -> Figure:
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
         draw_curves(left, lines)
         draw_bound(right, lines)
-        return plots.laid_out(figure)
+        return plots.fixed_layout(figure)
 
 
-def claims(lines: tables.Lines) -> list[Claim]:
+def claims(lines: tables.Lines) -> list[ClaimResult]:
     """Theorem 1 by the share of measured cells that agree; the bound by the cells of MobileNetV2's expansions."""
     measured = [line for line in lines if line["estimate"]]
     agree = sum(float(line["low"]) <= float(line["theory"]) <= float(line["high"]) for line in measured)
@@ -160,7 +160,7 @@ def claims(lines: tables.Lines) -> list[Claim]:
     own = [line for line in pick(lines, expansion=number(MOBILENET)) if int(line["inputs"]) in EXPANDED]
     within = sum(line["bound"] == "holds" for line in own)
     return [
-        Claim(
+        ClaimResult(
             "Theorem 1",
             "the preserved fraction is P(Binomial(m, 1/2) >= n)",
             f"cells whose {statistics.LEVEL:.0%} interval holds the theory's value",
@@ -168,7 +168,7 @@ def claims(lines: tables.Lines) -> list[Claim]:
             statistics.verdict(theorem.high >= statistics.LEVEL),
             COMMAND,
         ),
-        Claim(
+        ClaimResult(
             "After Theorem 1",
             "the lost fraction is at most 2^(-m/2), at the paper's own m = 6n",
             f"of {len(own)} input dimensions n of MobileNetV2's expansions, those where it is",

@@ -7,36 +7,36 @@ from manifold_lab import metrics, theory
 from manifold_lab.activations import ACTIVATIONS, Activation, custom, named
 from manifold_lab.core.config import key, stream
 from manifold_lab.core.errors import InputError
-from manifold_lab.core.statistics import Estimate, Row
+from manifold_lab.core.statistics import Estimate, ResultRow
 from manifold_lab.metrics.active_rows import ActiveRows, active_rows
-from manifold_lab.random_layer.embeddings import LAWS, Embedding, draw
-from manifold_lab.random_layer.layer import DECODERS, Channel
-from manifold_lab.random_layer.manifolds import KINDS, ManifoldSpec, Points, sample
-from manifold_lab.random_layer.monte_carlo import Survey, layers, measure
+from manifold_lab.random_layer.embeddings import LAWS, Embedding, draw_embedding
+from manifold_lab.random_layer.layer import DECODERS, RandomLayer
+from manifold_lab.random_layer.manifolds import MANIFOLDS, ManifoldSpec, Points, sample
+from manifold_lab.random_layer.monte_carlo import MonteCarlo, layers, measure_layer
 from manifold_lab.random_layer.planar_exact import Cones, plane_curve, reconstruct
 
 __all__ = [
     "ACTIVATIONS",
     "DECODERS",
-    "KINDS",
     "LAWS",
+    "MANIFOLDS",
     "Activation",
     "ActiveRows",
-    "Channel",
     "Cones",
     "Embedding",
     "Estimate",
     "InputError",
     "ManifoldSpec",
+    "MonteCarlo",
     "Points",
-    "Row",
-    "Survey",
+    "RandomLayer",
+    "ResultRow",
     "active_rows",
     "custom",
-    "draw",
+    "draw_embedding",
     "key",
     "layers",
-    "measure",
+    "measure_layer",
     "metrics",
     "named",
     "plane_curve",

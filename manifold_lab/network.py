@@ -4,26 +4,26 @@ import sys
 
 from rich.console import Console
 
-from manifold_lab.core.cli import enter
+from manifold_lab.core.cli import run_cli
 from manifold_lab.models.mobilenet import build
-from manifold_lab.models.specs import PRESETS, NetworkSpec
+from manifold_lab.models.specs import NETWORKS, NetworkSpec
 from manifold_lab.report import tables
-from manifold_lab.report.network_table import CONVENTION, HEAD, WIDTH, table, totals
+from manifold_lab.report.network_table import NETWORK_HEAD, TABLE_CONVENTION, WIDTH, network_rows, totals
 
 
 def run(spec: NetworkSpec) -> None:
     """Print the table, the totals and the convention."""
     network = build(spec)
     console = Console(width=max(Console().width, WIDTH))
-    console.print(tables.terminal("", HEAD, [table(network)]), soft_wrap=True)
+    console.print(tables.terminal("", NETWORK_HEAD, [network_rows(network)]), soft_wrap=True)
     console.print(totals(network), highlight=False)
-    console.print(CONVENTION, highlight=False)
+    console.print(TABLE_CONVENTION, highlight=False)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit status."""
-    described = {name: (name.replace("_", " "), spec) for name, spec in PRESETS.items()}
-    return enter(described, run, "manifold_lab.network", arguments)
+    described = {name: (name.replace("_", " "), spec) for name, spec in NETWORKS.items()}
+    return run_cli(described, run, "manifold_lab.network", arguments)
 
 
 if __name__ == "__main__":

@@ -17,39 +17,39 @@ from rich.console import Console
 from rich.progress import Progress
 
 from manifold_lab.activations import ACTIVATIONS, Activation
-from manifold_lab.core.cli import enter
+from manifold_lab.core.cli import run_cli
 from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.core.files import Writer, check_folder, publish, text
 from manifold_lab.core.provenance import commit, versions
-from manifold_lab.core.statistics import Row
+from manifold_lab.core.statistics import ResultRow
 from manifold_lab.random_layer import figure1
 from manifold_lab.random_layer.embeddings import LAWS
 from manifold_lab.random_layer.layer import DECODERS
-from manifold_lab.random_layer.manifolds import KINDS, ManifoldSpec, check_turns
+from manifold_lab.random_layer.manifolds import MANIFOLDS, ManifoldSpec, check_turns
 from manifold_lab.random_layer.monte_carlo import (
     DTYPES,
     POINTS_PER_CHANNEL,
-    Layer,
-    Survey,
+    MonteCarlo,
+    MonteCarloLayer,
     input_information,
     layers,
-    measure,
+    measure_layer,
 )
 from manifold_lab.report import plots, results_table, spiral_figure, tables
 
 
 @dataclass(frozen=True)
-class Options:
+class SpiralOptions:
     """How much an activation destroys of a manifold in a random embedding: Figure 1 of MobileNetV2, measured."""
 
-    dims: Annotated[tuple[int, ...], tyro.conf.arg(metavar="M [M ...]")] = Survey.dims
+    dims: Annotated[tuple[int, ...], tyro.conf.arg(metavar="M [M ...]")] = MonteCarlo.dims
     """Ambient dimensions m of the panels: one or more whole numbers of at least 1."""
-    draws: int = Survey.draws
+    draws: int = MonteCarlo.draws
     """Random matrices T per dim."""
-    points: int = Survey.points
+    points: int = MonteCarlo.points
     """Points of the manifold."""
-    manifold: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(KINDS)}.")] = ManifoldSpec.name
+    manifold: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(MANIFOLDS)}.")] = ManifoldSpec.name
     turns: Annotated[float | None, tyro.conf.arg(help=f"Turns of the spiral; {ManifoldSpec.turns:g} by default.")] = (
         None
     )
@@ -57,18 +57,18 @@ class Options:
     """Largest |x| (a blob's standard deviation). Matters where an activation is not homogeneous, as ReLU6."""
     inputs: int | None = ManifoldSpec.inputs
     """Input dimension n, for a line, trigonometric curve, sphere or blob; by default each one's own."""
-    embedding: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(LAWS)}.")] = Survey.embedding
+    embedding: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(LAWS)}.")] = MonteCarlo.embedding
     activation: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(ACTIVATIONS)}.")] = (
-        Survey.activation
+        MonteCarlo.activation
     )
-    bias: float = Survey.bias
+    bias: float = MonteCarlo.bias
     """Added to every row before the activation."""
     decoder: Annotated[
         str, tyro.conf.arg(metavar="NAME", help=f"Of the picture's upper row, one of: {', '.join(DECODERS)}.")
     ] = "pinv"
-    sigma: float = Survey.sigma
+    sigma: float = MonteCarlo.sigma
     """Noise for the mutual information, after scaling the code by sqrt(2/m)."""
-    seed: int = Survey.seed
+    seed: int = MonteCarlo.seed
     """Equal seeds give equal csv files, byte for byte."""
     out: Path = Path("figures")
     """Folder for the figures, spiral.csv, spiral_points.csv and spiral.json."""
@@ -77,24 +77,24 @@ class Options:
     style: Annotated[str, tyro.conf.arg(metavar="VENUE", help=f"One of: {', '.join(plots.STYLES)}.")] = "cvpr2024"
     device: str = "cpu"
     """cpu, cuda or cuda:N; the random draws are the same on each."""
-    dtype: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(DTYPES)}.")] = Survey.dtype
+    dtype: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(DTYPES)}.")] = MonteCarlo.dtype
 
     @property
-    def survey(self) -> Survey:
+    def survey(self) -> MonteCarlo:
         """The part that changes numbers.
 
         Raises:
             InputError: for a value that is not allowed.
         """
-        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(Survey) if hasattr(self, f.name)}
+        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(MonteCarlo) if hasattr(self, f.name)}
         if self.turns is not None:
-            check_turns(one_of("manifold", self.manifold, KINDS), self.turns)
+            check_turns(one_of("manifold", self.manifold, MANIFOLDS), self.turns)
         turns = ManifoldSpec.turns if self.turns is None else self.turns
         manifold = ManifoldSpec(self.manifold, turns, self.radius, self.inputs)
-        return Survey(**shared | {"manifold": manifold})
+        return MonteCarlo(**shared | {"manifold": manifold})
 
 
-def check(options: Options) -> torch.device:
+def check_options(options: SpiralOptions) -> torch.device:
     """Refuse, before any work, what only the door knows: device, formats, style, decoder, folder.
 
     Raises:
@@ -117,7 +117,7 @@ def check(options: Options) -> torch.device:
     return torch.device(options.device)
 
 
-def check_decoder(options: Options, layer: Layer) -> None:
+def check_decoder(options: SpiralOptions, layer: MonteCarloLayer) -> None:
     """Refuse a decoder that the activation, or the number of points, does not allow.
 
     Raises:
@@ -142,8 +142,8 @@ def curve_dims(dims: tuple[int, ...], inputs: int, count: int = 12) -> tuple[int
 
 
 def survey(
-    spec: Survey, device: torch.device, activation: Activation | None = None
-) -> tuple[list[Row], dict[Layer, int]]:
+    spec: MonteCarlo, device: torch.device, activation: Activation | None = None
+) -> tuple[list[ResultRow], dict[MonteCarloLayer, int]]:
     """Measure every dim asked for and those between; the rows, and the typical draw of each dim asked for.
 
     `activation`, from `activations.custom`, takes the place of the named one.
@@ -156,14 +156,14 @@ def survey(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(f"{spec.draws} draws per dim", total=spec.draws * len(every))
         for layer in every:
-            measured = measure(layer, lambda done: progress.advance(task, done))
+            measured = measure_layer(layer, lambda done: progress.advance(task, done))
             rows += results_table.rows(layer, measured, shown=layer.dim in spec.dims)
             if layer.dim in spec.dims:
                 shown[layer] = results_table.typical_draw(measured)
     return rows, shown
 
 
-def provenance(options: Options) -> str:
+def provenance(options: SpiralOptions) -> str:
     """Everything needed to run it again, as JSON: spec, options, versions, commit."""
     made = {
         "command": "python -m manifold_lab.spiral " + " ".join(_arguments(options)),
@@ -182,7 +182,7 @@ def provenance(options: Options) -> str:
     return json.dumps(made, indent=2) + "\n"
 
 
-def _arguments(options: Options) -> list[str]:
+def _arguments(options: SpiralOptions) -> list[str]:
     words = []
     for f in dataclasses.fields(options):
         value = getattr(options, f.name)
@@ -191,7 +191,7 @@ def _arguments(options: Options) -> list[str]:
     return words
 
 
-def figures(options: Options, points: tables.Lines, numbers: tables.Lines) -> dict[str, Writer]:
+def figures(options: SpiralOptions, points: tables.Lines, numbers: tables.Lines) -> dict[str, Writer]:
     """The two figures in every format asked for."""
     drawn = {
         "spiral": spiral_figure.draw_picture(points, numbers, options.style),
@@ -204,44 +204,46 @@ def figures(options: Options, points: tables.Lines, numbers: tables.Lines) -> di
     }
 
 
-def say(options: Options, numbers: tables.Lines, console: Console) -> None:
+def print_results(options: SpiralOptions, numbers: tables.Lines, console: Console) -> None:
     """The table and the sentences."""
     dims = tuple(dict.fromkeys(options.dims))
     title = f"{options.activation} on a {options.manifold}, {options.draws} draws"
-    console.print(tables.terminal(title, results_table.HEAD, [results_table.overview(numbers, dim) for dim in dims]))
+    console.print(
+        tables.terminal(title, results_table.RESULT_HEAD, [results_table.summary_rows(numbers, dim) for dim in dims])
+    )
     for dim in dims:
-        console.print(results_table.sentence(numbers, dim), highlight=False)
+        console.print(results_table.dim_sentence(numbers, dim), highlight=False)
 
 
-def run(options: Options) -> None:
+def run(options: SpiralOptions) -> None:
     """Measure, draw, write, say.
 
     Raises:
         InputError: for anything that the options ask for and cannot be had.
     """
-    device = check(options)
+    device = check_options(options)
     for layer in layers(options.survey, device):
         check_decoder(options, layer)
     rows, shown = survey(options.survey, device)
     numbers = [tables.record(row) for row in rows]
-    points = figure1.panels(shown, options.decoder)
+    points = figure1.figure1_points(shown, options.decoder)
     written = publish(
         options.out,
         {
             "spiral.csv": text(tables.to_csv(numbers)),
-            "spiral_points.csv": text(tables.to_csv(points, figure1.COLUMNS)),
+            "spiral_points.csv": text(tables.to_csv(points, figure1.POINT_COLUMNS)),
             "spiral.json": text(provenance(options)),
             **figures(options, points, numbers),
         },
     )
     console = Console()
-    say(options, numbers, console)
+    print_results(options, numbers, console)
     console.print("written: " + ", ".join(str(path) for path in written), highlight=False, soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit status."""
-    return enter(Options, run, "manifold_lab.spiral", arguments)
+    return run_cli(SpiralOptions, run, "manifold_lab.spiral", arguments)
 
 
 if __name__ == "__main__":

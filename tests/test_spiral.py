@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from manifold_lab import Survey, custom, spiral, theory
+from manifold_lab import MonteCarlo, custom, spiral, theory
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.tables import Lines, read_csv
 
@@ -163,7 +163,7 @@ def test_whatever_is_varied_it_draws_and_writes(words: str, tmp_path: Path) -> N
 
 def test_a_callable_goes_all_the_way() -> None:
     swish = custom("shifted_relu", lambda u: torch.relu(u - 0.1), window=(0.1, float("inf")), inverse=lambda y: y + 0.1)
-    rows, shown = spiral.survey(Survey(dims=(5,), draws=20, points=100), torch.device("cpu"), swish)
+    rows, shown = spiral.survey(MonteCarlo(dims=(5,), draws=20, points=100), torch.device("cpu"), swish)
     kept = [row for row in rows if row.quantity == "preserved_fraction" and row.dim == 5 and row.statistic == "mean"]
     assert {row.activation for row in rows} == {"shifted_relu"}
     assert kept[0].theory is not None and 0 < kept[0].estimate.value < float(theory.preserved_fraction(5, 2))

@@ -72,7 +72,9 @@ def main() -> int:
         both = statistics.paired(arms["better"], arms["plain"])
         verdict = statistics.verdict(both.exceeds(0))
         return [
-            tables.Claim("here", "better is better", "difference", both.difference, verdict, "python tests/tiny.py")
+            tables.ClaimResult(
+                "here", "better is better", "difference", both.difference, verdict, "python tests/tiny.py"
+            )
         ]
 
     whole = study.Study("tiny", "A card", grid, measure, rows, lambda _: Figure(figsize=(1, 1)), claims,

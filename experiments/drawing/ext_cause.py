@@ -45,7 +45,7 @@ def draw(panels: Panels, title: str, length: str) -> Figure:
         found.suptitle(title, size="small")
         handles, labels = axes[0].get_legend_handles_labels()
         found.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False)
-        return plots.laid_out(found)
+        return plots.fixed_layout(found)
 
 
 def draw_dose(ax: Axes, panels: Panels, length: str) -> None:

@@ -13,14 +13,14 @@ import tyro
 
 from manifold_lab.core.errors import InputError
 
-Options = TypeVar("Options")
+OptionsType = TypeVar("OptionsType")
 UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
 """What a full disk, a file at its limit, a terminal that is gone or a closed pipe answers."""
 
 FIGURES, TRIED = Path("figures"), Path("out")
 """Where results are published, and where those of a smoke run go, which must not replace them."""
 
-Presets = dict[str, tuple[str, Options]]
+Presets = dict[str, tuple[str, OptionsType]]
 
 
 def destination(out: Path | None, smoke: bool) -> Path:
@@ -28,7 +28,9 @@ def destination(out: Path | None, smoke: bool) -> Path:
     return out or (TRIED if smoke else FIGURES)
 
 
-def parse(kind: type[Options] | Presets[Options], program: str, arguments: list[str] | None = None) -> Options:
+def parse(
+    kind: type[OptionsType] | Presets[OptionsType], program: str, arguments: list[str] | None = None
+) -> OptionsType:
     """Options of a frozen dataclass from the command line; of presets by name (with a description), what changes.
 
     Raises:
@@ -53,9 +55,9 @@ def _unframed(complaint: str) -> str:
     return " ".join(words)
 
 
-def enter(
-    kind: type[Options] | Presets[Options],
-    run: Callable[[Options], int | None],
+def run_cli(
+    kind: type[OptionsType] | Presets[OptionsType],
+    run: Callable[[OptionsType], int | None],
     program: str,
     arguments: list[str] | None = None,
 ) -> int:

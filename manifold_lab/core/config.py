@@ -77,7 +77,8 @@ def key(spec: Any) -> str:
     with a default renames no run. A default that *changes* would give an old run's key to another spec: such a field,
     and one whose default holds such a spec, keeps the default that it was born with, which the key goes by ever after:
     `field(default=0.5, metadata={"first_default": 1.0})`. Where that was forgotten, `disagreement` with the stored spec
-    tells. A renamed dataclass or field renames the runs that use it.
+    tells. A renamed dataclass keeps the name that its keys were made with as `KEY_NAME`, a renamed field as
+    `field(metadata={"key_name": ...})`, so that no stored run is orphaned.
 
     Raises:
         ValueError: if the spec holds a NaN or an infinity.
@@ -97,7 +98,18 @@ def _told(value: Any) -> Any:
     kind: Any = type(value)
     defaults = _first_defaults(kind)
     told = {name: getattr(value, name) for name in defaults if getattr(value, name) != defaults[name]}
-    return [type(value).__name__, {name: _told(part) for name, part in told.items()}]
+    return [kind_name(value), {_field_names(kind)[name]: _told(part) for name, part in told.items()}]
+
+
+def kind_name(spec: Any) -> str:
+    """The name of a spec's class in keys and records: the one that it was born with."""
+    return str(getattr(type(spec), "KEY_NAME", type(spec).__name__))
+
+
+@functools.cache
+def _field_names(kind: type) -> dict[str, str]:
+    """The name of each field in keys."""
+    return {field.name: field.metadata.get("key_name", field.name) for field in dataclasses.fields(kind)}
 
 
 @functools.cache
@@ -140,7 +152,10 @@ def _shared(spec: Any, stored: Any) -> list[tuple[str, Any, Any]] | None:
     """The parts that two values both have, by name; None where they are not made alike."""
     if dataclasses.is_dataclass(spec) and isinstance(stored, dict):
         kind: Any = type(spec)
-        return [(name, getattr(spec, name), stored[name]) for name in _first_defaults(kind) if name in stored]
+        there = {name: old if old in stored else name for name, old in _field_names(kind).items()}
+        return [
+            (name, getattr(spec, name), stored[there[name]]) for name in _first_defaults(kind) if there[name] in stored
+        ]
     if isinstance(spec, tuple | list) and isinstance(stored, list) and len(spec) == len(stored):
         return [(str(place), *pair) for place, pair in enumerate(zip(spec, stored, strict=True))]
     return None

@@ -83,7 +83,7 @@ def paired_proportion(before: Bool[np.ndarray, " n"], after: Bool[np.ndarray, " 
     return PairedProportion(Estimate((gained - lost) / n, low, high, n), lost, gained, p_value)
 
 
-def bounded_means(values: Float[np.ndarray, "quantities n"], chance: np.random.Generator) -> list[Estimate]:
+def bounded_means(values: Float[np.ndarray, "quantities n"], rng: np.random.Generator) -> list[Estimate]:
     """Means of quantities that lie in [0, 1]; safe where almost every draw gives the same value.
 
     Gaffke's interval (2005; Learned-Miller and Thomas 2019, arXiv:1905.06208): the Bayesian bootstrap with one more
@@ -96,10 +96,10 @@ def bounded_means(values: Float[np.ndarray, "quantities n"], chance: np.random.G
     edges = np.arange(0, n, size)
     counts = np.diff(np.append(edges, n))
     low_end, high_end = values[:, edges], values[:, edges + counts - 1]
-    weights = chance.standard_gamma(counts, (RESAMPLES, len(counts))) if size > 1 else None
+    weights = rng.standard_gamma(counts, (RESAMPLES, len(counts))) if size > 1 else None
     if weights is None:
-        weights = chance.standard_exponential((RESAMPLES, n))
-    extra = chance.standard_exponential(RESAMPLES)
+        weights = rng.standard_exponential((RESAMPLES, n))
+    extra = rng.standard_exponential(RESAMPLES)
     total = weights.sum(1) + extra
     tail = (1 - LEVEL) / 2
     low = np.quantile(low_end @ weights.T / total, tail, axis=1)
@@ -251,7 +251,7 @@ def quantiles(values: Float[np.ndarray, " n"]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRow:
     """One line of a published table: what was estimated, of what, and what theory says; None is missing, never 0."""
 
     quantity: str

@@ -3,7 +3,7 @@
 from manifold_lab.data.augment import Augmentation
 from manifold_lab.data.folder import Folder
 from manifold_lab.data.in_memory import InMemory
-from manifold_lab.data.interface import Batch, Data, Facts
+from manifold_lab.data.interface import Batch, Data, DatasetInfo
 from manifold_lab.data.sources import NAMES, DataOptions, load
 from manifold_lab.data.synthetic import ManifoldTask
 
@@ -13,7 +13,7 @@ __all__ = [
     "Batch",
     "Data",
     "DataOptions",
-    "Facts",
+    "DatasetInfo",
     "Folder",
     "InMemory",
     "ManifoldTask",

@@ -11,14 +11,14 @@ import torch
 
 from manifold_lab.core.errors import InputError
 from manifold_lab.data.in_memory import InMemory, Split, in_memory, statistics
-from manifold_lab.data.interface import Facts
+from manifold_lab.data.interface import DatasetInfo
 
 FOLDER_VARIABLE = "MANIFOLD_LAB_DATA"
 Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Source:
+class DownloadSource:
     """Where a set comes from: torchvision's class, which knows addresses and hashes, and what it must look like."""
 
     torchvision: str
@@ -27,9 +27,9 @@ class Source:
 
 
 SOURCES = {
-    "cifar10": Source("CIFAR10", (32, 32, 3), 10),
-    "cifar100": Source("CIFAR100", (32, 32, 3), 100),
-    "fashion-mnist": Source("FashionMNIST", (28, 28), 10),
+    "cifar10": DownloadSource("CIFAR10", (32, 32, 3), 10),
+    "cifar100": DownloadSource("CIFAR100", (32, 32, 3), 100),
+    "fashion-mnist": DownloadSource("FashionMNIST", (28, 28), 10),
 }
 
 
@@ -45,10 +45,10 @@ def cached(name: str, root: Path | None, *, share: int | float, seed: int) -> In
     path = Path(folder) / f"{name}.npz"
     if not path.exists():
         fetch(name, path)
-    arrays = read(name, path)
+    arrays = read_cached(name, path)
     train, test = (_split(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
     mean, std = statistics(train.x)
-    facts = Facts(name, tuple(arrays["classes"].tolist()), mean, std, train.x.shape[-1])
+    facts = DatasetInfo(name, tuple(arrays["classes"].tolist()), mean, std, train.x.shape[-1])
     return in_memory(facts, train, test, share=share, seed=seed)
 
 
@@ -57,7 +57,7 @@ def _split(x: np.ndarray, y: np.ndarray) -> Split:
     return Split(torch.from_numpy(np.ascontiguousarray(pictures)), torch.from_numpy(y.astype(np.int64)))
 
 
-def read(name: str, path: Path) -> Arrays:
+def read_cached(name: str, path: Path) -> Arrays:
     """The arrays of a file, checked; no code in it is run.
 
     Raises:
@@ -78,7 +78,7 @@ def read(name: str, path: Path) -> Arrays:
     return arrays
 
 
-def _problem(source: Source, arrays: Arrays, part: str) -> str | None:
+def _problem(source: DownloadSource, arrays: Arrays, part: str) -> str | None:
     """What is wrong with the pictures or labels of a part, if anything."""
     x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
     if x.shape[1:] != source.shape or x.dtype != np.uint8:

@@ -13,7 +13,7 @@ from manifold_lab.core.config import stream_seed
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.data.augment import Augmentation, augment, epoch_of
 from manifold_lab.data.in_memory import kept_for_training
-from manifold_lab.data.interface import ALL, SPLITS, Batch, Facts, Share, normaliser, part
+from manifold_lab.data.interface import SPLITS, WHOLE, Batch, DatasetInfo, Share, normaliser, part
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, as the published weights want them."""
@@ -37,8 +37,8 @@ class Layout:
 class Files(Dataset[tuple[Tensor, int]]):
     """Picture files through a transform whose chance, if it has any, depends on (seed, epoch, picture) alone."""
 
-    def __init__(self, samples: list[Sample], transform: Transform, chance: tuple[int, int] = (0, 0)):
-        self.samples, self.transform, self.chance = samples, transform, chance
+    def __init__(self, samples: list[Sample], transform: Transform, rng: tuple[int, int] = (0, 0)):
+        self.samples, self.transform, self.rng = samples, transform, rng
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -51,7 +51,7 @@ class Files(Dataset[tuple[Tensor, int]]):
             picture = pil_loader(path)
         except OSError as error:
             raise InputError(f"data: {path} cannot be read ({error}); replace or delete it") from None
-        seed, epoch = self.chance
+        seed, epoch = self.rng
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global generator
             torch.default_generator.manual_seed(stream_seed(seed, "resized crop", epoch, index))
             return self.transform(picture), label
@@ -61,7 +61,7 @@ class Files(Dataset[tuple[Tensor, int]]):
 class Folder:
     """A data set that is read from picture files batch by batch."""
 
-    facts: Facts
+    facts: DatasetInfo
     device: torch.device
     layout: Layout
     samples: dict[str, list[Sample]]
@@ -80,20 +80,27 @@ class Folder:
             raise InputError("pad: an imagefolder is cropped by smallest_area, not padded; allowed: 0")
 
     def training(
-        self, augmentation: Augmentation, *, seed: int, epoch: int, batch_size: int, start: int = 0, share: Share = ALL
+        self,
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        epoch: int,
+        batch_size: int,
+        start: int = 0,
+        share: Share = WHOLE,
     ) -> Iterator[Batch]:
         """Batches of one epoch (see Data.training): cut by the readers, flipped and cut out on the device."""
         pictures = self.size("train")
         size = (pictures, self.facts.resolution)
-        chance = epoch_of(augmentation, size, seed=seed, epoch=epoch, device=torch.device("cpu"))
-        whole = chance.order[: pictures // batch_size * batch_size].split(batch_size)[start:]
+        rng = epoch_of(augmentation, size, seed=seed, epoch=epoch, device=torch.device("cpu"))
+        whole = rng.order[: pictures // batch_size * batch_size].split(batch_size)[start:]
         batches = tuple(batch[part(batch_size, share)] for batch in whole)
         transform = training_transform(self.layout.resolution, augmentation.smallest_area)
         files, normalise = Files(self.samples["train"], transform, (seed, epoch)), normaliser(self.facts, self.device)
         for index, (x, y) in zip(batches, self._read(files, batches), strict=True):
-            yield augment(x, chance.draws.take(index).to(self.device), augmentation, normalise), y
+            yield augment(x, rng.draws.take(index).to(self.device), augmentation, normalise), y
 
-    def evaluation(self, split: str, batch_size: int, share: Share = ALL) -> Iterator[Batch]:
+    def evaluation(self, split: str, batch_size: int, share: Share = WHOLE) -> Iterator[Batch]:
         """Batches of a whole split (see Data.evaluation)."""
         normalise, (place, number) = normaliser(self.facts, self.device), share
         files = Files(self.samples[one_of("split", split, SPLITS)], centre_transform(self.layout.resolution))
@@ -138,7 +145,7 @@ def image_folder(path: Path, layout: Layout, *, seed: int, device: torch.device)
     if train[0] != test[0]:
         odd = sorted(set(train[0]) ^ set(test[0]))
         raise InputError(f"data: {path} has other classes in train than in test, such as {odd[0]!r}; make them equal")
-    facts = Facts(f"imagefolder:{path.name}", train[0], MEAN, STD, layout.resolution, seed=seed)
+    facts = DatasetInfo(f"imagefolder:{path.name}", train[0], MEAN, STD, layout.resolution, seed=seed)
     labels = torch.tensor([label for _, label in train[1]])
     parts = kept_for_training(facts, labels, layout.validation, seed)
     kept = {name: [train[1][i] for i in part.tolist()] for name, part in zip(SPLITS, parts, strict=False)}

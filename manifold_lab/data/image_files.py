@@ -35,7 +35,7 @@ class Pictures:
         return len(self.labels)
 
 
-def load(path: Path) -> Pictures:
+def load_images(path: Path) -> Pictures:
     """All pictures of a file, in its order.
 
     Raises:

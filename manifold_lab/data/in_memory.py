@@ -13,9 +13,9 @@ from torch.nn import functional
 from manifold_lab.core.config import stream
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.data.augment import Augmentation, augment, epoch_of
-from manifold_lab.data.interface import ALL, SPLITS, Batch, Facts, Share, normaliser, part
+from manifold_lab.data.interface import SPLITS, WHOLE, Batch, DatasetInfo, Share, normaliser, part
 
-PART = 4096
+CHUNK = 4096
 """Pictures that are averaged at a time."""
 
 
@@ -39,7 +39,7 @@ class Split:
 class InMemory:
     """A data set whose pictures fit in the device's memory, as bytes (or floats, where they are no pictures)."""
 
-    facts: Facts
+    facts: DatasetInfo
     splits: dict[str, Split]
 
     @property
@@ -63,17 +63,24 @@ class InMemory:
             )
 
     def training(
-        self, augmentation: Augmentation, *, seed: int, epoch: int, batch_size: int, start: int = 0, share: Share = ALL
+        self,
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        epoch: int,
+        batch_size: int,
+        start: int = 0,
+        share: Share = WHOLE,
     ) -> Iterator[Batch]:
         """Batches of one epoch (see Data.training)."""
         split, normalise = self.splits["train"], normaliser(self.facts, self.device)
         size = (len(split.y), self.facts.resolution)
-        chance = epoch_of(augmentation, size, seed=seed, epoch=epoch, device=self.device)
+        rng = epoch_of(augmentation, size, seed=seed, epoch=epoch, device=self.device)
         for batch in range(start, len(split.y) // batch_size):
-            index = chance.order[batch * batch_size : (batch + 1) * batch_size][part(batch_size, share)]
-            yield augment(split.x[index], chance.draws.take(index), augmentation, normalise), split.y[index]
+            index = rng.order[batch * batch_size : (batch + 1) * batch_size][part(batch_size, share)]
+            yield augment(split.x[index], rng.draws.take(index), augmentation, normalise), split.y[index]
 
-    def evaluation(self, split: str, batch_size: int, share: Share = ALL) -> Iterator[Batch]:
+    def evaluation(self, split: str, batch_size: int, share: Share = WHOLE) -> Iterator[Batch]:
         """Batches of a whole split (see Data.evaluation)."""
         whole, normalise = self.splits[one_of("split", split, SPLITS)], normaliser(self.facts, self.device)
         place, number = share
@@ -95,7 +102,9 @@ def hold_out(
     return order[~held].sort().values, order[held].sort().values
 
 
-def kept_for_training(facts: Facts, labels: Int[Tensor, " pictures"], share: int | float, seed: int) -> list[Tensor]:
+def kept_for_training(
+    facts: DatasetInfo, labels: Int[Tensor, " pictures"], share: int | float, seed: int
+) -> list[Tensor]:
     """Indices of train and validation, by seed.
 
     Raises:
@@ -112,7 +121,7 @@ def kept_for_training(facts: Facts, labels: Int[Tensor, " pictures"], share: int
     return [kept, held]
 
 
-def in_memory(facts: Facts, pictures: Split, test: Split, *, share: int | float, seed: int) -> InMemory:
+def in_memory(facts: DatasetInfo, pictures: Split, test: Split, *, share: int | float, seed: int) -> InMemory:
     """The three splits of pictures that are on the CPU.
 
     Raises:
@@ -139,7 +148,7 @@ def shrunk(data: InMemory, resolution: int) -> InMemory:
 def _averaged(
     x: Shaped[Tensor, "pictures channels height width"], resolution: int
 ) -> Shaped[Tensor, "pictures channels resolution resolution"]:
-    parts = [functional.adaptive_avg_pool2d(part.to(torch.float32), resolution) for part in x.split(PART)]
+    parts = [functional.adaptive_avg_pool2d(part.to(torch.float32), resolution) for part in x.split(CHUNK)]
     return torch.cat([part.round().to(x.dtype) for part in parts])
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -15,7 +15,7 @@ Batch = tuple[Float[Tensor, "batch channels height width"], Int[Tensor, " batch"
 Normaliser = Callable[[Tensor], Tensor]
 Share = tuple[int, int]
 """One of several processes that take a batch together: its place and their number."""
-ALL: Share = (0, 1)
+WHOLE: Share = (0, 1)
 
 
 def part(count: int, share: Share) -> slice:
@@ -29,12 +29,14 @@ def part(count: int, share: Share) -> slice:
 
 
 @dataclass(frozen=True)
-class Facts:
+class DatasetInfo:
     """What is known of a data set: its classes, native resolution, and mean and standard deviation per channel.
 
     `mean` and `std` are shares of `full_scale`, the value of a stored picture that counts as one. `seed` took the
     validation split from train.
     """
+
+    KEY_NAME: ClassVar[str] = "Facts"
 
     name: str
     classes: tuple[str, ...]
@@ -55,7 +57,7 @@ class Data(Protocol):
     """A data set in three splits: train, validation (taken from train by seed) and test."""
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> DatasetInfo:
         """What is known of it."""
 
     @property
@@ -69,7 +71,14 @@ class Data(Protocol):
         """Raise an InputError for an augmentation that this kind of data does not have."""
 
     def training(
-        self, augmentation: Augmentation, *, seed: int, epoch: int, batch_size: int, start: int = 0, share: Share = ALL
+        self,
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        epoch: int,
+        batch_size: int,
+        start: int = 0,
+        share: Share = WHOLE,
     ) -> Iterator[Batch]:
         """Augmented, normalised batches of one epoch from batch `start` on; an incomplete last batch is left out.
 
@@ -78,11 +87,11 @@ class Data(Protocol):
         each batch is read and made.
         """
 
-    def evaluation(self, split: str, batch_size: int, share: Share = ALL) -> Iterator[Batch]:
+    def evaluation(self, split: str, batch_size: int, share: Share = WHOLE) -> Iterator[Batch]:
         """Normalised batches of a whole split, in its own order, as they are; with a share, some of the batches."""
 
 
-def normaliser(facts: Facts, device: torch.device) -> Normaliser:
+def normaliser(facts: DatasetInfo, device: torch.device) -> Normaliser:
     """Stored values -> float32 of mean zero and deviation one per channel, on the device."""
     mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (facts.mean, facts.std))
     scale, shift = 1 / (facts.full_scale * std), -mean / std

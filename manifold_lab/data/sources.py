@@ -10,7 +10,7 @@ from manifold_lab.core.config import check_types, stream
 from manifold_lab.core.errors import InputError, at_least, one_of
 from manifold_lab.data import cache, folder, synthetic
 from manifold_lab.data.in_memory import InMemory, Split, hold_out, in_memory, on_device, shrunk, statistics
-from manifold_lab.data.interface import Data, Facts
+from manifold_lab.data.interface import Data, DatasetInfo
 from manifold_lab.data.synthetic import ManifoldTask
 
 IMAGEFOLDER = "imagefolder:"
@@ -91,5 +91,5 @@ def digits(*, share: int | float, seed: int) -> InMemory:
     everything = Split(x, torch.from_numpy(labels).to(torch.int64))
     kept, held = hold_out(everything.y, synthetic.TEST_SHARE, stream(0, "digits", "test"))
     pictures = everything.take(kept)
-    facts = Facts("digits", tuple("0123456789"), *statistics(pictures.x), resolution=8)
+    facts = DatasetInfo("digits", tuple("0123456789"), *statistics(pictures.x), resolution=8)
     return in_memory(facts, pictures, everything.take(held), share=share, seed=seed)

@@ -10,7 +10,7 @@ from torch import Tensor
 from manifold_lab.core.config import check_types, stream
 from manifold_lab.core.errors import at_least, one_of
 from manifold_lab.data.in_memory import InMemory, Split, hold_out, in_memory
-from manifold_lab.data.interface import Facts
+from manifold_lab.data.interface import DatasetInfo
 from manifold_lab.random_layer import embeddings, manifolds
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 
@@ -53,7 +53,7 @@ def points(task: ManifoldTask, seed: int) -> tuple[Float[Tensor, "points ambient
     """Embedded points of a task in float32, as pictures of one pixel, and their classes."""
     sampled = manifolds.sample(task.manifold, task.points, stream(seed, "manifold"))
     shape = (1, task.ambient, sampled.x.shape[1])
-    matrix = embeddings.draw(task.embedding, shape, stream(seed, "embedding")).matrix[0]
+    matrix = embeddings.draw_embedding(task.embedding, shape, stream(seed, "embedding")).matrix[0]
     x = (sampled.x @ matrix.T).to(torch.float32)
     return x[:, :, None, None], classes(task, sampled, seed)
 
@@ -76,6 +76,6 @@ def manifold(task: ManifoldTask, *, share: int | float, seed: int) -> InMemory:
     kept, held = hold_out(y, TEST_SHARE, stream(seed, "test"))
     scale = x[kept].square().mean().sqrt().item()
     names = tuple(f"{'region' if task.centres else 'stretch'} {k}" for k in range(task.classes))
-    facts = Facts("manifold", names, (0.0,) * task.ambient, (scale,) * task.ambient, resolution=1, full_scale=1)
+    facts = DatasetInfo("manifold", names, (0.0,) * task.ambient, (scale,) * task.ambient, resolution=1, full_scale=1)
     everything = Split(x, y)
     return in_memory(facts, everything.take(kept), everything.take(held), share=share, seed=seed)

@@ -43,7 +43,7 @@ def _name(activation: nn.Module) -> str | None:
     return activation.name if isinstance(activation, Activate) else None
 
 
-KINDS: dict[str, tuple[Callable[[Block], None], Callable[[Block], bool]]] = {
+LESIONS: dict[str, tuple[Callable[[Block], None], Callable[[Block], bool]]] = {
     "relu6_bottleneck": (_relu6, lambda block: _name(block.bottleneck) == LINEAR),
     "no_shortcut": (_cut, lambda block: block.stage.shortcut != "none"),
     "linear_expansion": (_linear, lambda block: block.expand is not None and _name(block.expand.act) != LINEAR),
@@ -58,14 +58,14 @@ def places(network: Network, kind: str) -> tuple[int, ...]:
     Raises:
         InputError: for an unknown kind.
     """
-    applies = KINDS[one_of("lesion", kind, KINDS)][1]
+    applies = LESIONS[one_of("lesion", kind, LESIONS)][1]
     return tuple(place for place, block in enumerate(_blocks(network)) if applies(block))
 
 
 def every(network: Network) -> list[Lesion]:
     """Every kind in every block where it can be made, one at a time, and then in all of them together."""
     found = []
-    for kind in KINDS:
+    for kind in LESIONS:
         possible = places(network, kind)
         found += [Lesion(kind, (place,)) for place in possible]
         found += [Lesion(kind, possible)] if possible else []
@@ -74,7 +74,7 @@ def every(network: Network) -> list[Lesion]:
 
 def lesioned(network: Network, lesion: Lesion) -> dict[int, Block]:
     """Copies of the changed blocks by their places; the network itself stays as it is."""
-    change, twins = KINDS[lesion.kind][0], {}
+    change, twins = LESIONS[lesion.kind][0], {}
     for place in lesion.blocks:
         twin = copy.deepcopy(_blocks(network)[place])
         change(twin)

@@ -20,15 +20,15 @@ TOLERANCE = 0.01
 """How far, relatively, matched multiply-adds may lie from their target."""
 
 
-def cost(spec: NetworkSpec) -> profiler.Cost:
+def spec_cost(spec: NetworkSpec) -> profiler.Cost:
     """What one picture costs, counted on a forward pass."""
-    return profiler.cost(profiler.watch(build(spec), (spec.in_channels, spec.resolution, spec.resolution)))
+    return profiler.cost(profiler.profile(build(spec), (spec.in_channels, spec.resolution, spec.resolution)))
 
 
 @functools.cache
 def madds(spec: NetworkSpec) -> int:
     """Multiply-adds of one picture; counted without the norms, which have none and take most of the time."""
-    return cost(dataclasses.replace(spec, norm="none")).madds
+    return spec_cost(dataclasses.replace(spec, norm="none")).madds
 
 
 def at_madds(spec: NetworkSpec, target: int) -> NetworkSpec:

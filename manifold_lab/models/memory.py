@@ -17,19 +17,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from manifold_lab.models.mobilenet import Block, Network
-from manifold_lab.models.profiler import Seen, watch
+from manifold_lab.models.profiler import LayerProfile, profile
 from manifold_lab.models.split import chunks
 
 QUIET = "6"
 """The level of torch's profiler at which it does not tell on the terminal when it starts and stops."""
 
 
-def peak_by_operator(network: Network) -> Seen:
+def peak_by_operator(network: Network) -> LayerProfile:
     """Rule 1: every convolution is an operator; the one with the largest inputs + outputs."""
     return max(_watch(network, nn.Conv2d), key=lambda seen: seen.elements)
 
 
-def peak_by_block(network: Network) -> Seen:
+def peak_by_block(network: Network) -> LayerProfile:
     """Rule 2: a block is one operator that holds nothing of its own; the stem and the last convolution as in rule 1."""
     blocks = _watch(network, Block)
     outside = [one for one in _watch(network, nn.Conv2d) if not one.name.startswith("blocks.")]
@@ -76,7 +76,7 @@ def with_shortcuts(network: Network) -> list[Held]:
     return found
 
 
-def _by_operator(block: Seen, inner: dict[str, Seen], wide: int) -> int:
+def _by_operator(block: LayerProfile, inner: dict[str, LayerProfile], wide: int) -> int:
     """The block's operators one by one: its input is kept beside the later ones if a shortcut needs it."""
     assert isinstance(block.module, Block)
     stage = block.module.stage
@@ -87,9 +87,9 @@ def _by_operator(block: Seen, inner: dict[str, Seen], wide: int) -> int:
     return max(conv.elements + beside[name] for name, conv in convs.items())
 
 
-def _watch(network: Network, kind: type[nn.Module]) -> list[Seen]:
+def _watch(network: Network, kind: type[nn.Module]) -> list[LayerProfile]:
     spec = network.spec
-    return watch(network, (spec.in_channels, spec.resolution, spec.resolution), (kind,))
+    return profile(network, (spec.in_channels, spec.resolution, spec.resolution), (kind,))
 
 
 class _Living(TorchDispatchMode):

@@ -14,18 +14,18 @@ from torch import nn
 
 from manifold_lab.core.errors import InputError
 
-CONVENTION = (
+COUNTING_CONVENTION = (
     "MAdds: multiply-adds of convolutions and linear layers for one picture, twice that are FLOPs; norms are counted "
     "apart, one per element, and not included."
 )
 """What every table of costs says in its caption."""
-OPERATORS = (nn.Conv2d, nn.Linear)
-NORMS = (nn.BatchNorm2d, nn.GroupNorm)
+OPERATOR_LAYERS = (nn.Conv2d, nn.Linear)
+NORM_LAYERS = (nn.BatchNorm2d, nn.GroupNorm)
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Seen:
+class LayerProfile:
     """One module as a forward pass met it: shapes without the batch, parameters, MAdds per picture."""
 
     name: str
@@ -41,14 +41,14 @@ class Seen:
     @property
     def madds(self) -> int:
         """Products summed over all outputs: 0 for anything but a convolution or a linear layer."""
-        if not isinstance(self.module, OPERATORS):
+        if not isinstance(self.module, OPERATOR_LAYERS):
             return 0
         return _elements(self.outputs) * _elements(tuple(self.module.weight.shape[1:]))
 
     @property
     def norm_madds(self) -> int:
         """Scale and shift of a norm, one per element."""
-        return _elements(self.outputs) if isinstance(self.module, NORMS) else 0
+        return _elements(self.outputs) if isinstance(self.module, NORM_LAYERS) else 0
 
     @property
     def elements(self) -> int:
@@ -71,14 +71,14 @@ def _elements(shape: Shape) -> int:
 
 
 @contextmanager
-def watched(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[list[Seen]]:
+def watched(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[list[LayerProfile]]:
     """Collect what every module of these kinds sees in forward passes inside the context, in the order of execution."""
-    seen: list[Seen] = []
+    seen: list[LayerProfile] = []
 
     def hook(name: str) -> object:
         def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             out = output[0] if isinstance(output, tuple) else output
-            seen.append(Seen(name, module, tuple(inputs[0].shape[1:]), tuple(out.shape[1:])))
+            seen.append(LayerProfile(name, module, tuple(inputs[0].shape[1:]), tuple(out.shape[1:])))
 
         return note
 
@@ -94,7 +94,9 @@ def watched(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[li
             handle.remove()
 
 
-def watch(model: nn.Module, shape: Sequence[int], kinds: tuple[type[nn.Module], ...] = OPERATORS + NORMS) -> list[Seen]:
+def profile(
+    model: nn.Module, shape: Sequence[int], kinds: tuple[type[nn.Module], ...] = OPERATOR_LAYERS + NORM_LAYERS
+) -> list[LayerProfile]:
     """One forward pass of a batch of one, of this shape, in evaluation mode, wherever the model's parameters live.
 
     A model on the meta device is walked through without computing anything. Training mode is put back.
@@ -124,9 +126,9 @@ class Cost:
     norm_madds: int
 
 
-def cost(seen: Sequence[Seen]) -> Cost:
+def cost(seen: Sequence[LayerProfile]) -> Cost:
     """Sum up what was watched."""
-    norms = [one for one in seen if isinstance(one.module, NORMS)]
+    norms = [one for one in seen if isinstance(one.module, NORM_LAYERS)]
     return Cost(
         sum(one.parameters for one in seen),
         sum(one.parameters for one in norms),

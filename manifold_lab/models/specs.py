@@ -13,9 +13,9 @@ from manifold_lab.activations import ACTIVATIONS, LEAK
 from manifold_lab.core.config import check_types
 from manifold_lab.core.errors import InputError, above, one_of, within
 
-Row = tuple[int | float, int, int, int]
+StageRow = tuple[int | float, int, int, int]
 
-TABLE_2: tuple[Row, ...] = (
+TABLE_2: tuple[StageRow, ...] = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
     (6, 32, 3, 2),
@@ -24,7 +24,7 @@ TABLE_2: tuple[Row, ...] = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-V1_ROWS: tuple[Row, ...] = ((1, 64, 1, 1), (1, 128, 2, 2), (1, 256, 2, 2), (1, 512, 6, 2), (1, 1024, 2, 2))
+V1_ROWS: tuple[StageRow, ...] = ((1, 64, 1, 1), (1, 128, 2, 2), (1, 256, 2, 2), (1, 512, 6, 2), (1, 1024, 2, 2))
 SHORTCUTS = ("bottleneck", "expansion", "none", "projected")
 BLOCKS = ("inverted", "classic", "separable")
 NORMS = ("batch", "group", "none")
@@ -111,7 +111,7 @@ class Intervention:
 class NetworkSpec:
     """What a network is; the defaults are the paper's MobileNetV2 1.0 at 224, and every ablation is one word away."""
 
-    rows: tuple[Row, ...] = TABLE_2
+    rows: tuple[StageRow, ...] = TABLE_2
     block: str = "inverted"
     bottleneck_activation: str = "linear"
     expansion_activation: str = "relu6"
@@ -274,7 +274,7 @@ DIGITS = NetworkSpec(
     rows=((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 2, 2)),
     width=0.35, resolution=8, num_classes=10, in_channels=1, stem_stride=1, last_channels=128,
 )  # fmt: skip
-PRESETS = {
+NETWORKS = {
     "mobilenet_v2": V2,
     "mobilenet_v1": V1,
     "mobilenet_v1_tensorflow": V1_TENSORFLOW,

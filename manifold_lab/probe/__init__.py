@@ -6,8 +6,8 @@ measure does not see.
 
 from manifold_lab.probe.curve import Curve, information_along
 from manifold_lab.probe.hooks import Probe
-from manifold_lab.probe.layer import Layer, Sampling
-from manifold_lab.probe.layer_types import KINDS
-from manifold_lab.probe.measures import MEASURES, Row
+from manifold_lab.probe.layer import LayerRecord, Sampling
+from manifold_lab.probe.layer_types import LAYER_KINDS
+from manifold_lab.probe.measures import MEASURES, LayerRow
 
-__all__ = ["KINDS", "MEASURES", "Curve", "Layer", "Probe", "Row", "Sampling", "information_along"]
+__all__ = ["LAYER_KINDS", "MEASURES", "Curve", "LayerRecord", "LayerRow", "Probe", "Sampling", "information_along"]

@@ -157,7 +157,7 @@ class Reservoir:
     """
 
     room: int
-    chance: torch.Generator
+    rng: torch.Generator
     seen: int = 0
     keys: Float[Tensor, " rows"] = field(default_factory=lambda: torch.empty(0, dtype=torch.float64))
     parts: tuple[Tensor, ...] = ()
@@ -166,13 +166,13 @@ class Reservoir:
         """Which of the next `rows` rows to take, and their keys; `accept` must follow."""
         edge = 1.0 if len(self.keys) < self.room else float(self.keys.max())
         share = torch.tensor([float(rows), edge], dtype=torch.float64)
-        taken = rows if edge == 1 else int(torch.binomial(share[:1], share[1:], generator=self.chance))
+        taken = rows if edge == 1 else int(torch.binomial(share[:1], share[1:], generator=self.rng))
         taken = min(taken, rows)
-        keys = edge * torch.rand(taken, generator=self.chance, dtype=torch.float64)
+        keys = edge * torch.rand(taken, generator=self.rng, dtype=torch.float64)
         if taken > self.room:
             keys = keys.sort().values[: self.room]
         self.seen += rows
-        return distinct(rows, len(keys), self.chance), keys
+        return distinct(rows, len(keys), self.rng), keys
 
     def accept(self, keys: Tensor, parts: tuple[Tensor, ...]) -> None:
         """Keep the rows that were proposed."""
@@ -183,10 +183,10 @@ class Reservoir:
         self.parts = tuple(part[best.to(part.device)] for part in merged)
 
 
-def distinct(total: int, count: int, chance: torch.Generator) -> Int64[Tensor, " count"]:
+def distinct(total: int, count: int, rng: torch.Generator) -> Int64[Tensor, " count"]:
     """So many different whole numbers below `total`, in random order."""
     if 4 * count < total:
-        found = torch.unique(torch.randint(total, (2 * count + 16,), generator=chance))
+        found = torch.unique(torch.randint(total, (2 * count + 16,), generator=rng))
         if len(found) >= count:
-            return found[torch.randperm(len(found), generator=chance)[:count]]
-    return torch.randperm(total, generator=chance)[:count]
+            return found[torch.randperm(len(found), generator=rng)[:count]]
+    return torch.randperm(total, generator=rng)[:count]

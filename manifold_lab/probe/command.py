@@ -18,34 +18,35 @@ from rich.progress import track
 
 from manifold_lab import data
 from manifold_lab.core import provenance
-from manifold_lab.core.cli import enter
+from manifold_lab.core.cli import run_cli
 from manifold_lab.core.errors import InputError, at_least, one_of
 from manifold_lab.core.files import check_folder, csv_text, publish, text
-from manifold_lab.probe import KINDS, MEASURES, Layer, Probe, Row, Sampling, zoo
+from manifold_lab.probe import LAYER_KINDS, MEASURES, LayerRecord, LayerRow, Probe, Sampling, zoo
 from manifold_lab.probe.curve import Curve, information_along
-from manifold_lab.probe.zoo import Subject
+from manifold_lab.probe.zoo import LoadedModel
 from manifold_lab.report import tables
 from manifold_lab.sweeps import training_run
 
-__all__ = ["KINDS", "MEASURES", "Curve", "Layer", "Probe", "Sampling", "information_along", "main"]
+__all__ = ["LAYER_KINDS", "MEASURES", "Curve", "LayerRecord", "Probe", "Sampling", "information_along", "main"]
 STEM = "probe"
 INFORMATION = "information"
-SHOWN = ("layer", "channels", "threshold", "active_min", "active_mean", "below_threshold", "never_active", "full_rank",
+TERMINAL_COLUMNS = ("layer", "channels", "threshold", "active_min", "active_mean", "below_threshold", "never_active",
+         "full_rank",
          "condition", "inversion_error", "mle", "two_nn", "participation_ratio", "saturation", "input_dimension", "kept",  # noqa: E501
          "ridge_r2", "imbalance_back", "information", "note")  # fmt: skip
 """Columns of the terminal's table, as far as they were measured; the csv has all."""
 
 
 @dataclass(frozen=True)
-class Options:
+class ProbeOptions:
     """Look inside a network: where is information lost, layer by layer."""
 
     model: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"{zoo.HELP}.")]
     weights: str = ""
     """A file of weights, or published; without it the network has initial weights drawn from the seed."""
-    data: str = zoo.RANDOM
+    data: str = zoo.NOISE
     """A folder of picture files, an .npz of jpeg, offsets and labels, a data set's name, or random (noise)."""
-    layers: Annotated[tuple[str, ...], tyro.conf.arg(metavar="WORD [WORD ...]")] = (KINDS[0],)
+    layers: Annotated[tuple[str, ...], tyro.conf.arg(metavar="WORD [WORD ...]")] = (LAYER_KINDS[0],)
     """Kinds (nonlinearity, bottleneck, convolution, linear, norm, block) and names with * and ?."""
     measures: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]", help=f"Any of: {', '.join(MEASURES)}.")
@@ -74,7 +75,7 @@ class Options:
     """Folder for probe.csv, probe_histogram.csv, probe.json and the figure."""
 
 
-def check(options: Options) -> torch.device:
+def check(options: ProbeOptions) -> torch.device:
     """Refuse, before any work, what cannot be done.
 
     Raises:
@@ -87,8 +88,8 @@ def check(options: Options) -> torch.device:
         raise InputError(f"measures: none given; allowed: {', '.join(MEASURES)}")
     for name in options.measures:
         one_of("measures", name, MEASURES)
-    if options.data != zoo.RANDOM and not Path(options.data).exists() and ":" not in options.data:
-        one_of("data", options.data, (*data.NAMES[:-1], zoo.RANDOM))
+    if options.data != zoo.NOISE and not Path(options.data).exists() and ":" not in options.data:
+        one_of("data", options.data, (*data.NAMES[:-1], zoo.NOISE))
     check_folder(options.out)
     try:
         return torch.empty(0, device=options.device).device
@@ -96,7 +97,7 @@ def check(options: Options) -> torch.device:
         raise InputError(f"device: {options.device!r} is not on this machine; allowed: cpu, cuda, cuda:N") from None
 
 
-def look(options: Options, subject: Subject, device: torch.device) -> tuple[list[Row], Probe]:
+def probe_images(options: ProbeOptions, subject: LoadedModel, device: torch.device) -> tuple[list[LayerRow], Probe]:
     """The table of everything asked for, and the probe that made it.
 
     Raises:
@@ -123,7 +124,7 @@ def look(options: Options, subject: Subject, device: torch.device) -> tuple[list
     return rows, probe
 
 
-def lines(rows: list[Row]) -> tables.Lines:
+def csv_rows(rows: list[LayerRow]) -> tables.Lines:
     """The rows as a csv has them."""
     return [{name: tables.number(value) if isinstance(value, float) else "" if value is None else str(value)
              for name, value in row.items()} for row in rows]  # fmt: skip
@@ -164,42 +165,42 @@ def told(found: tables.Lines) -> str:
     return " ".join(words)
 
 
-def caption(options: Options, found: tables.Lines) -> str:
+def caption(options: ProbeOptions, found: tables.Lines) -> str:
     """On what the figure rests."""
     source = Path(options.data).name if Path(options.data).exists() else options.data
     return f"{options.pictures} pictures at most of {source}; bands are over all positions of all pictures; {len(found)} layers"  # noqa: E501
 
 
-def run(options: Options) -> None:
+def run(options: ProbeOptions) -> None:
     """Look, write, draw, say.
 
     Raises:
         InputError: for anything that the options ask for and cannot be had.
     """
     device = check(options)
-    stored = functools.partial(training_run.trained, options.runs)
+    stored = functools.partial(training_run.trained_network, options.runs)
     chosen = {"resolution": options.resolution, "seed": options.seed}
     subject = zoo.network(options.model, options.weights, stored=stored, **chosen)
     console = Console()
     if options.list:
         listed(subject, console)
         return
-    rows, probe = look(options, subject, device)
-    found = lines(rows)
+    rows, probe = probe_images(options, subject, device)
+    found = csv_rows(rows)
     from manifold_lab.report import layer_figure, plots  # noqa: PLC0415  (who uses the library from here draws nothing)
 
-    figure = layer_figure.draw(found, layer_figure.Words(subject.words, caption(options, found)))
+    figure = layer_figure.draw_layers(found, layer_figure.Words(subject.words, caption(options, found)))
     written = publish(options.out, {
         f"{STEM}.csv": text(csv_text(found, list(found[0]))),
         f"{STEM}_histogram.csv": text(csv_text(histogram(probe), ("layer", "active", "positions"))),
         f"{STEM}.json": text(origin(options)),
         **plots.figure_files(figure, STEM),
     })  # fmt: skip
-    say(subject, found, console)
+    conclusion(subject, found, console)
     console.print("written: " + ", ".join(map(str, written)), highlight=False, soft_wrap=True)
 
 
-def origin(options: Options) -> str:
+def origin(options: ProbeOptions) -> str:
     """Everything needed to run it again, as JSON."""
     asked = {name: str(value) if isinstance(value, Path) else value for name, value in
              dataclasses.asdict(options).items() if name != "out"}  # fmt: skip
@@ -208,9 +209,9 @@ def origin(options: Options) -> str:
     return json.dumps(known, indent=2) + "\n"
 
 
-def say(subject: Subject, found: tables.Lines, console: Console) -> None:
+def conclusion(subject: LoadedModel, found: tables.Lines, console: Console) -> None:
     """The table and the sentences."""
-    head = [name for name in SHOWN if name in found[0] and (name in ("layer", "channels") or any(
+    head = [name for name in TERMINAL_COLUMNS if name in found[0] and (name in ("layer", "channels") or any(
         line[name] for line in found))]  # fmt: skip
     body = [[cell(line[name]) for name in head] for line in found]
     wide = Console(width=max(console.width, 24 + 18 * len(head)), file=console.file)
@@ -227,7 +228,7 @@ def cell(word: str) -> str:
     return word if word.lstrip("-").isdigit() else tables.plain(value)
 
 
-def listed(subject: Subject, console: Console) -> None:
+def listed(subject: LoadedModel, console: Console) -> None:
     """Every layer that could be looked at, as one small forward pass meets it, and the measures."""
     with torch.inference_mode(), Probe(subject.model, ("*",), ()) as probe:
         subject.model(torch.zeros((2, *subject.shape)))
@@ -244,4 +245,4 @@ def listed(subject: Subject, console: Console) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit status."""
-    return enter(Options, run, "manifold_lab.probe", arguments)
+    return run_cli(ProbeOptions, run, "manifold_lab.probe", arguments)

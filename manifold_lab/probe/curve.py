@@ -13,7 +13,7 @@ from manifold_lab.core.errors import InputError, above, at_least
 from manifold_lab.probe.hooks import Probe
 from manifold_lab.probe.layer import Sampling
 from manifold_lab.probe.layer_types import NONLINEARITY, first_tensor
-from manifold_lab.probe.measures import Row
+from manifold_lab.probe.measures import LayerRow
 from manifold_lab.random_layer.manifolds import ManifoldSpec, sample
 
 
@@ -37,8 +37,8 @@ class Curve:
 
     def around(self, x: Tensor) -> Tensor:
         """The curve around one picture or map `x` (without a batch dimension): one copy per point."""
-        chance = stream(self.seed, "plane", self.space)
-        flat = torch.randn((x.numel(), self.drawn.shape[1]), generator=chance, dtype=torch.float64)
+        rng = stream(self.seed, "plane", self.space)
+        flat = torch.randn((x.numel(), self.drawn.shape[1]), generator=rng, dtype=torch.float64)
         plane = torch.linalg.qr(flat).Q
         offsets = (self.radius * x.double().norm().cpu() * self.drawn @ plane.mT).reshape(-1, *x.shape)
         return (x + offsets.to(x)).contiguous(
@@ -57,7 +57,7 @@ def information_along(
     picture: Float[Tensor, "channels height width"],
     curve: Curve,
     layers: str | Sequence[str] = NONLINEARITY,
-) -> list[Row]:
+) -> list[LayerRow]:
     """The table of `information` (see `measures.information`) at every layer that comes at or after the curve.
 
     Layers before the one into which a curve is drawn see one picture only, and have nothing to say. All points go

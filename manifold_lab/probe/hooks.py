@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from manifold_lab.core.errors import InputError, one_of
-from manifold_lab.probe.layer import SAMPLE, Layer, Sampling
+from manifold_lab.probe.layer import SAMPLE, LayerRecord, Sampling
 from manifold_lab.probe.layer_types import (
     BATCH_NORMS,
     BOTTLENECK,
@@ -20,13 +20,13 @@ from manifold_lab.probe.layer_types import (
     FUNCTIONS,
     NONLINEARITY,
     NORM,
-    OPERATORS,
+    OPERATOR_TYPES,
     choose,
     first_tensor,
     window,
 )
 from manifold_lab.probe.layer_types import kinds as kinds_of
-from manifold_lab.probe.measures import MEASURES, Row, describe
+from manifold_lab.probe.measures import MEASURES, LayerRow, describe
 from manifold_lab.probe.tracing import Chain, Tracer
 
 DEFAULT_SAMPLING = Sampling()
@@ -41,7 +41,7 @@ class Probe:
     >>> probe.table()[0]["threshold"]
     2
 
-    `layers`: kinds (see `KINDS`) and patterns of module names; `measures`: names of `MEASURES`. Any number of forward
+    `layers`: `LAYER_KINDS` and patterns of module names; `measures`: names of `MEASURES`. Any number of forward
     passes, in any mode, under autocast or inference_mode, in any layout, alone or inside DistributedDataParallel (each
     process then sees its own part of the data). Outputs, weights, buffers, modes and torch's own chance stay as they
     would be. What is taken is taken at once: of an activation's input before it runs, of its output right after, so
@@ -67,7 +67,7 @@ class Probe:
         self.chosen = choose(model, layers)
         self.measures = tuple(one_of("measures", name, MEASURES) for name in measures)
         self.needs = frozenset(need for name in self.measures for need in MEASURES[name].needs)
-        self.layers: dict[str, Layer] = {}
+        self.layers: dict[str, LayerRecord] = {}
         self._functions: dict[str, _Watcher] = {}
         self.passes = 0
         self._state = _Pass()
@@ -86,7 +86,7 @@ class Probe:
         self._state = _Pass()
         self._stack.close()
 
-    def table(self) -> list[Row]:
+    def table(self) -> list[LayerRow]:
         """One line per layer in the order of execution, then those that were chosen and never reached.
 
         Raises:
@@ -94,7 +94,7 @@ class Probe:
         """
         if not self.passes:
             raise InputError("probe: the model never ran inside the context (compiled code does not run its hooks)")
-        missed = [Layer(name, module, self.needs, self.sampling) for name, module in self._missed()]
+        missed = [LayerRecord(name, module, self.needs, self.sampling) for name, module in self._missed()]
         found = [*filter(self.wants, self.layers.values()), *missed]
         if not found:
             raise InputError(f"layers: nothing of {', '.join(self.chosen.words)} ran in this model")
@@ -109,7 +109,7 @@ class Probe:
             if name and id(module) not in reached and (self.chosen.name(name) or self.chosen.kind(kinds_of(module)))
         ]
 
-    def wants(self, layer: Layer) -> bool:
+    def wants(self, layer: LayerRecord) -> bool:
         """Whether a call that was met is one that was asked for."""
         return self.chosen.name(layer.name) or self.chosen.kind(layer.kinds)
 
@@ -118,7 +118,9 @@ class Probe:
         for name, module in self.model.named_modules():
             yield module.register_forward_pre_hook(functools.partial(self._open, (name, window(module) is not None)))
             looked_at = self._may_be_wanted(name, module)
-            if name and (looked_at or isinstance(module, (*OPERATORS, *BATCH_NORMS)) or window(module) is not None):
+            if name and (
+                looked_at or isinstance(module, (*OPERATOR_TYPES, *BATCH_NORMS)) or window(module) is not None
+            ):
                 watcher = _Watcher(self, name, module, looked_at)
                 yield module.register_forward_pre_hook(watcher.before, with_kwargs=True)
                 yield module.register_forward_hook(watcher.after)
@@ -176,12 +178,12 @@ class _Watcher:
     name: str
     module: nn.Module
     looked_at: bool
-    open: Layer | None = None
+    open: LayerRecord | None = None
     wanted: dict[str, bool] = field(default_factory=dict)
 
     def before(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         state = self.probe._state
-        feeds = isinstance(self.module, OPERATORS) and SAMPLE in self.probe.needs
+        feeds = isinstance(self.module, OPERATOR_TYPES) and SAMPLE in self.probe.needs
         if not state.running or not (self.looked_at or feeds or state.tracer):
             return
         x = first_tensor(args)
@@ -194,14 +196,14 @@ class _Watcher:
             if self.open is not None:
                 self.open.before(None if x is None else x.detach(), self._fed(self.open.chain))
 
-    def _layer(self, chain: Chain | None) -> Layer | None:
+    def _layer(self, chain: Chain | None) -> LayerRecord | None:
         """The layer that this call belongs to."""
         calls = self.probe._state.calls
         number = calls[self.name] = calls.get(self.name, 0) + 1
         name = self.name if number == 1 else f"{self.name}#{number}"
         layers = self.probe.layers
         if name not in self.wanted:
-            new = Layer(name, self.module, self.probe.needs, self.probe.sampling, chain or Chain())
+            new = LayerRecord(name, self.module, self.probe.needs, self.probe.sampling, chain or Chain())
             layers.setdefault(name, new)
             self.wanted[name] = self.probe.wants(layers[name])
         return layers[name] if self.wanted[name] else None

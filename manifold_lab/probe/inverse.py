@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from manifold_lab.probe.layer import Layer, Row
+from manifold_lab.probe.layer import LayerRecord, LayerRow
 from manifold_lab.probe.layer_types import NONLINEARITY
 from manifold_lab.probe.tracing import effective
 
@@ -12,7 +12,7 @@ DECOMPOSED, AT_ONCE = 128, 16
 RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
 
 
-def rank(layer: Layer) -> Row:
+def rank(layer: LayerRecord) -> LayerRow:
     """Lemma 2 proper, at sampled positions: do the active rows of the convolution, norm folded in, span its input?
 
     Sees the rank, the smallest singular value there and the condition number (over the positions of full rank), and the
@@ -32,7 +32,7 @@ def rank(layer: Layer) -> Row:
              zip(*(part[:DECOMPOSED].cpu().double().split(AT_ONCE) for part in sample), strict=True)]  # fmt: skip
     spanned, smallest, condition, error, size = (torch.cat(part) for part in zip(*found, strict=True))
     full = spanned.bool()
-    told: Row = {"full_rank": float(full.double().mean()), "rank_positions": len(full),
+    told: LayerRow = {"full_rank": float(full.double().mean()), "rank_positions": len(full),
                  "inversion_error": float(error.sum() / size.sum())}  # fmt: skip
     if full.any():
         told |= {"singular_value_min": float(smallest[full].min()), "singular_value": float(smallest[full].median()),

@@ -15,7 +15,7 @@ from manifold_lab.probe.tracing import Chain
 
 COUNTS, COVARIANCE, SAMPLE, PICTURES, PRODUCTS = NEEDS = ("counts", "covariance", "sample", "pictures", "products")
 """What measures are made of."""
-Row = dict[str, float | int | str | None]
+LayerRow = dict[str, float | int | str | None]
 """A line of a table of layers."""
 
 
@@ -39,7 +39,7 @@ class Sampling:
 
 
 @dataclass
-class Layer:
+class LayerRecord:
     """One site: what it is, what stands before it, and its accumulators as far as `needs` asks for them."""
 
     name: str
@@ -151,9 +151,9 @@ class Layer:
     def _picture(self, y: Tensor, _axis: int) -> None:
         size = y[0].numel()
         if self.coordinates is None:
-            chance = stream(self.sampling.seed, "coordinates", self.name)
+            rng = stream(self.sampling.seed, "coordinates", self.name)
             wanted = min(size, self.sampling.coordinates)
-            self.coordinates = torch.arange(size) if wanted == size else distinct(size, wanted, chance).sort().values
+            self.coordinates = torch.arange(size) if wanted == size else distinct(size, wanted, rng).sort().values
             self.whole = tuple(y.shape[1:])
         if tuple(y.shape[1:]) != self.whole:
             return

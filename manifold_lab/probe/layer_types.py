@@ -15,26 +15,26 @@ from manifold_lab.models.mobilenet import LINEAR, Activate
 
 Window = tuple[float, float]
 """The open interval of outputs that are active: read back from the output, as in `activations.Activation.outputs`."""
-ALL: Window = (-math.inf, math.inf)
+ALL_KINDS: Window = (-math.inf, math.inf)
 CALLED = "()"
 """What the names of activations called as functions end in: "features.relu()"."""
-POSITIVE: Window = (0.0, math.inf)
-NONLINEARITY, BOTTLENECK, CONVOLUTION, LINEAR_LAYER, NORM, BLOCK = KINDS = (
+POSITIVE_OUTPUTS: Window = (0.0, math.inf)
+NONLINEARITY, BOTTLENECK, CONVOLUTION, LINEAR_LAYER, NORM, BLOCK_KIND = LAYER_KINDS = (
     "nonlinearity", "bottleneck", "convolution", "linear", "norm", "block",
 )  # fmt: skip
 """What layers can be asked for by. `bottleneck`: the norm behind a 1x1 convolution to fewer channels, before any
 activation. `block`: the smallest modules that hold several convolutions or linear layers."""
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-OPERATORS = (*CONVOLUTIONS, nn.Linear)
+OPERATOR_TYPES = (*CONVOLUTIONS, nn.Linear)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
+NORM_TYPES = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
 WINDOWS: dict[str, Window] = {
     **dict.fromkeys(("ReLU", "GELU", "SiLU", "Hardswish", "Mish", "Swish", "HardSwish", "HardMish", "GELUTanh",
-                     "QuickGELU"), POSITIVE),
+                     "QuickGELU"), POSITIVE_OUTPUTS),
     "ReLU6": (0.0, 6.0),
     **dict.fromkeys(("Hardsigmoid", "HardSigmoid"), (0.0, 1.0)),
     **dict.fromkeys(("LeakyReLU", "PReLU", "RReLU", "ELU", "SELU", "CELU", "Sigmoid", "Tanh", "Softplus", "Softsign",
-                     "LogSigmoid", "Tanhshrink"), ALL),
+                     "LogSigmoid", "Tanhshrink"), ALL_KINDS),
 }  # fmt: skip
 """Activation modules of torch and timm by the names of their classes. GELU and its kin fold: what lies in the window is
 active for certain, and some of the rest could be read back too."""
@@ -74,7 +74,7 @@ class Chosen:
 
     def name(self, name: str) -> bool:
         """Whether a pattern fits this name."""
-        return any(fnmatch.fnmatchcase(name, word) for word in self.words if word not in KINDS)
+        return any(fnmatch.fnmatchcase(name, word) for word in self.words if word not in LAYER_KINDS)
 
     def kind(self, kinds: Sequence[str]) -> bool:
         """Whether any of these kinds was asked for."""
@@ -87,8 +87,8 @@ def kinds(module: nn.Module) -> tuple[str, ...]:
         NONLINEARITY: window(module) is not None,
         CONVOLUTION: isinstance(module, CONVOLUTIONS),
         LINEAR_LAYER: isinstance(module, nn.Linear),
-        NORM: isinstance(module, NORMS),
-        BLOCK: _holds_several(module) and not any(_holds_several(inner) for inner in _inside(module)),
+        NORM: isinstance(module, NORM_TYPES),
+        BLOCK_KIND: _holds_several(module) and not any(_holds_several(inner) for inner in _inside(module)),
     }
     return tuple(kind for kind, holds in tests.items() if holds)
 
@@ -99,7 +99,7 @@ def _inside(module: nn.Module) -> Iterator[nn.Module]:
 
 def _holds_several(module: nn.Module) -> bool:
     plain = isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict)
-    return not plain and sum(isinstance(inner, OPERATORS) for inner in _inside(module)) > 1
+    return not plain and sum(isinstance(inner, OPERATOR_TYPES) for inner in _inside(module)) > 1
 
 
 def choose(model: nn.Module, layers: str | Sequence[str]) -> Chosen:
@@ -111,13 +111,13 @@ def choose(model: nn.Module, layers: str | Sequence[str]) -> Chosen:
     words = (layers,) if isinstance(layers, str) else tuple(layers)
     names = [name for name, _ in model.named_modules() if name]
     for word in words:
-        if word not in KINDS and CALLED not in word and not fnmatch.filter(names, word.partition("#")[0]):
+        if word not in LAYER_KINDS and CALLED not in word and not fnmatch.filter(names, word.partition("#")[0]):
             raise InputError(
-                f"layers: {word!r} is no layer of this model; allowed: {', '.join(KINDS)}, or names with * and ?, "
-                f"such as {names[-1] if names else 'none'}"
+                f"layers: {word!r} is no layer of this model; allowed: {', '.join(LAYER_KINDS)}, or names with * and "
+                f"?, such as {names[-1] if names else 'none'}"
             )
     if not words:
-        raise InputError(f"layers: none given; allowed: {', '.join(KINDS)}, or names with * and ?")
+        raise InputError(f"layers: none given; allowed: {', '.join(LAYER_KINDS)}, or names with * and ?")
     return Chosen(words)
 
 

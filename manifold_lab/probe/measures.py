@@ -13,7 +13,7 @@ from manifold_lab.core.config import stream
 from manifold_lab.core.errors import InputError
 from manifold_lab.metrics import Neighbours
 from manifold_lab.probe.inverse import rank, ridge_r2
-from manifold_lab.probe.layer import COUNTS, COVARIANCE, PICTURES, PRODUCTS, SAMPLE, Layer, Row
+from manifold_lab.probe.layer import COUNTS, COVARIANCE, PICTURES, PRODUCTS, SAMPLE, LayerRecord, LayerRow
 from manifold_lab.probe.layer_types import BATCH_NORMS
 
 NEIGHBOURS = 20
@@ -27,15 +27,15 @@ SIGMA, QUERIES = 0.03, 2000
 
 
 @dataclass(frozen=True)
-class Measure:
+class LayerMeasure:
     """A family of columns: what it is made of, and the function that makes it."""
 
     needs: tuple[str, ...]
     columns: tuple[str, ...]
-    tell: Callable[[Layer], Row]
+    tell: Callable[[LayerRecord], LayerRow]
 
 
-def active(layer: Layer) -> Row:
+def active(layer: LayerRecord) -> LayerRow:
     """Active channels per position, over every position of every picture: exact counts.
 
     Sees how many channels are strictly inside the window (between the clips of ReLU6) and which clip took the others;
@@ -53,7 +53,7 @@ def active(layer: Layer) -> Row:
     met = np.flatnonzero(histogram)
     spread = {name: int(np.searchsorted(cumulative, cut * positions)) for name, cut in CUTS.items()}
     told = {"min": int(met[0]), "mean": float(number @ histogram / positions), "max": int(met[-1]), **spread}
-    found: Row = {f"active_{name}": value for name, value in told.items()}
+    found: LayerRow = {f"active_{name}": value for name, value in told.items()}
     found |= {f"fraction_{name}": told[name] / width for name in ("min", "mean", "max")}
     high, inside = float(counts.high.sum()) / (total * width), float(counts.active.sum()) / (total * width)
     low = int((counts.active + counts.high == 0).sum())
@@ -66,7 +66,7 @@ def active(layer: Layer) -> Row:
     return found
 
 
-def constant_inputs(layer: Layer) -> Tensor | None:
+def constant_inputs(layer: LayerRecord) -> Tensor | None:
     """Channels whose input varied by less than CONSTANT, as the norm before the activation, if any, would see it.
 
     The same quantity as a batch norm's running variance, of the data that were shown.
@@ -80,7 +80,7 @@ def constant_inputs(layer: Layer) -> Tensor | None:
     return variance < CONSTANT
 
 
-def spectrum(layer: Layer) -> Row:
+def spectrum(layer: LayerRecord) -> LayerRow:
     """Linear spread of all positions, from the streamed covariance: participation ratio, effective rank, saturation.
 
     `saturation` is delve's: directions that hold 99 % of the variance, over channels. Sees second moments only: it
@@ -107,7 +107,7 @@ def near(points: Tensor) -> Neighbours | None:
         return None
 
 
-def dimension(layer: Layer) -> Row:
+def dimension(layer: LayerRecord) -> LayerRow:
     """Intrinsic dimension of sampled positions and of whole pictures' maps: TwoNN, MLE of 20 neighbours, scale scan.
 
     Sees the dimension of the cloud at the scale of its nearest neighbours; the scan (GRIDE at 1, 2, 4, 8) says at which
@@ -116,7 +116,7 @@ def dimension(layer: Layer) -> Row:
     which collapse makes, are set apart and told as a share. Of a whole map it sees the coordinates that the sampling
     allows.
     """
-    found: Row = {}
+    found: LayerRow = {}
     for kind, reservoir in (("", layer.sample), ("_pictures", layer.pictures)):
         if not reservoir.parts:
             continue
@@ -134,7 +134,7 @@ def dimension(layer: Layer) -> Row:
     return found
 
 
-def preservation(layer: Layer) -> Row:
+def preservation(layer: LayerRecord) -> LayerRow:
     """What counting predicts for the measured dimension k of the layer's input: P(c >= k + 1) and E[(k - c)_+] / k.
 
     c is the number of active channels, with every channel's own measured chance and as if they were independent
@@ -154,7 +154,7 @@ def preservation(layer: Layer) -> Row:
             "lost": theory.dimension_loss_of(met, k)}  # fmt: skip
 
 
-def recovery(layer: Layer) -> Row:
+def recovery(layer: LayerRecord) -> LayerRow:
     """How much of the layer's input can be had back from its output, position by position.
 
     `ridge_r2`: held-out R^2 of the best affine map (ridge) fitted on sampled positions: what the next 1x1 convolution
@@ -172,7 +172,7 @@ def recovery(layer: Layer) -> Row:
     return {"ridge_r2": ridge_r2(x, y), "imbalance_out": out, "imbalance_back": back}
 
 
-def information(layer: Layer) -> Row:
+def information(layer: LayerRecord) -> LayerRow:
     """Mutual information, in nats, of a point on a curve of inputs and the layer's whole map with noise.
 
     The map of each picture is scaled so that the curve's root mean square distance from its mean is one; the noise is
@@ -185,42 +185,42 @@ def information(layer: Layer) -> Row:
     values, vectors = torch.linalg.eigh(layer.products.cpu())  # codes with the same distances as the maps
     codes = vectors * values.clamp_min(0).sqrt()
     codes = codes / (codes**2).sum(1).mean().sqrt()
-    chance = stream(layer.sampling.seed, "noise")  # the same for all layers
-    found = metrics.known_channel_information(codes[None], SIGMA, QUERIES, chance)
+    rng = stream(layer.sampling.seed, "noise")  # the same for all layers
+    found = metrics.known_channel_information(codes[None], SIGMA, QUERIES, rng)
     return {"information": float(found), "curve_points": len(codes)}
 
 
-MEASURES: dict[str, Measure] = {
-    "active": Measure((COUNTS,), (
+MEASURES: dict[str, LayerMeasure] = {
+    "active": LayerMeasure((COUNTS,), (
         *(f"active_{name}" for name in ("min", "mean", "max", *CUTS)), "fraction_min", "fraction_mean", "fraction_max",
         "below_threshold", "low_share", "high_share", "never_active", "always_saturated", "constant_input",
     ), active),
-    "rank": Measure((SAMPLE,), (
+    "rank": LayerMeasure((SAMPLE,), (
         "full_rank", "singular_value_min", "singular_value", "condition", "inversion_error",
         "inversion_error_full_rank", "rank_positions",
     ), rank),
-    "spectrum": Measure((COVARIANCE,), (
+    "spectrum": LayerMeasure((COVARIANCE,), (
         "participation_ratio", "effective_rank", "directions_99", "saturation",
     ), spectrum),
-    "dimension": Measure((SAMPLE, PICTURES), tuple(
+    "dimension": LayerMeasure((SAMPLE, PICTURES), tuple(
         f"{name}{kind}" for kind in ("", "_pictures")
         for name in ("two_nn", "two_nn_error", "mle", "mle_error", *(f"scale_{n1}" for n1 in SCALES), "duplicates", "points")  # noqa: E501
     ), dimension),
-    "preservation": Measure((COUNTS, SAMPLE), (
+    "preservation": LayerMeasure((COUNTS, SAMPLE), (
         "input_dimension", "kept_predicted", "kept", "lost_predicted", "lost",
     ), preservation),
-    "recovery": Measure((SAMPLE,), ("ridge_r2", "imbalance_out", "imbalance_back"), recovery),
-    "information": Measure((PRODUCTS,), ("information", "curve_points"), information),
+    "recovery": LayerMeasure((SAMPLE,), ("ridge_r2", "imbalance_out", "imbalance_back"), recovery),
+    "information": LayerMeasure((PRODUCTS,), ("information", "curve_points"), information),
 }  # fmt: skip
 """Every measure by name."""
 FACTS = ("layer", "type", "channels", "size", "threshold", "calls", "note")
 
 
-def describe(layer: Layer, measures: Sequence[str]) -> Row:
+def describe(layer: LayerRecord, measures: Sequence[str]) -> LayerRow:
     """One line of the table; None where a measure has nothing to say of this layer."""
     columns = [name for measure in measures for name in MEASURES[measure].columns]
     seen = dict(layer.notes)
-    found: Row = dict.fromkeys(columns)
+    found: LayerRow = dict.fromkeys(columns)
     bad = _not_finite(layer)
     if bad:
         layer.note(bad)
@@ -238,7 +238,7 @@ def describe(layer: Layer, measures: Sequence[str]) -> Row:
     return dict(zip(FACTS, facts, strict=True)) | found
 
 
-def _not_finite(layer: Layer) -> str:
+def _not_finite(layer: LayerRecord) -> str:
     """What is wrong with the numbers that came, in words."""
     if layer.counts is not None and bool(layer.counts.bad.any()):
         return f"NaN or infinite in {int(layer.counts.bad.sum())} channels"

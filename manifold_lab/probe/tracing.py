@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from manifold_lab.probe.layer_types import BATCH_NORMS, OPERATORS, pointwise, window
+from manifold_lab.probe.layer_types import BATCH_NORMS, OPERATOR_TYPES, pointwise, window
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Tracer:
             _, chain = self.inside.pop()
             activated = any(True for _ in module.children())
             self._note(y, None if activated else chain)
-        elif isinstance(module, OPERATORS):
+        elif isinstance(module, OPERATOR_TYPES):
             self._note(y, Chain(module, None, name))
         elif window(module) is not None:
             self._note(y, None)

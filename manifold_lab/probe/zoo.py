@@ -19,17 +19,17 @@ from manifold_lab.data import DataOptions, image_files
 from manifold_lab.data.image_files import IMAGENET, SYMMETRIC, Scale
 from manifold_lab.models import weights
 from manifold_lab.models.mobilenet import Network, build
-from manifold_lab.models.specs import PRESETS
+from manifold_lab.models.specs import NETWORKS
 
 PUBLISHED = "published"
-RANDOM = "random"
+NOISE = "random"
 TIMM, TORCHVISION = "timm:", "torchvision:"
 GREY: Scale = ((0.5,), (0.5,))
-HELP = f"a preset ({', '.join(PRESETS)}), {TIMM}NAME, {TORCHVISION}NAME, MODULE:CALLABLE, or the key of a stored run"
+HELP = f"a preset ({', '.join(NETWORKS)}), {TIMM}NAME, {TORCHVISION}NAME, MODULE:CALLABLE, or the key of a stored run"
 
 
 @dataclass(frozen=True)
-class Subject:
+class LoadedModel:
     """A network in evaluation mode and what it wants: shape of a picture, and how bytes are scaled."""
 
     model: nn.Module
@@ -41,7 +41,7 @@ class Subject:
 
 def network(
     name: str, weight: str, *, resolution: int = 0, seed: int = 0, stored: Callable[[str], Network] | None = None
-) -> Subject:
+) -> LoadedModel:
     """A network by name; `weight` is a file, `published`, or nothing for initial weights drawn from the seed.
 
     `stored` opens a stored run by its key.
@@ -60,14 +60,14 @@ def network(
         _none(weight, "a stored run has its own")
         found = _ours(stored(name), f"run {name}")
     else:
-        found = _preset(one_of("model", name, PRESETS), weight, seed)
+        found = _preset(one_of("model", name, NETWORKS), weight, seed)
     shape = (found.shape[0], resolution or found.shape[1], resolution or found.shape[2])
     found.model.eval()
     return dataclasses.replace(found, shape=shape)
 
 
-def _preset(name: str, weight: str, seed: int) -> Subject:
-    spec = PRESETS[name]
+def _preset(name: str, weight: str, seed: int) -> LoadedModel:
+    spec = NETWORKS[name]
     if not weight:
         return _ours(build(spec, stream(seed, "weights")), f"{name}, initial weights, seed {seed}")
     made = weights.fetch_weights(spec, name) if weight == PUBLISHED else weights.load_weights(spec, Path(weight))
@@ -78,11 +78,11 @@ def _called_weights(weight: str) -> str:
     return "published weights" if weight == PUBLISHED else Path(weight).name
 
 
-def _ours(found: Network, words: str) -> Subject:
+def _ours(found: Network, words: str) -> LoadedModel:
     spec = found.spec
     shape = (spec.in_channels, spec.resolution, spec.resolution)
     scale = SYMMETRIC if spec.padding == "tensorflow" else IMAGENET
-    return Subject(found, shape, scale, words)
+    return LoadedModel(found, shape, scale, words)
 
 
 def _none(weight: str, why: str) -> None:
@@ -90,7 +90,7 @@ def _none(weight: str, why: str) -> None:
         raise InputError(f"weights: {weight} cannot be used here: {why}")
 
 
-def _timm(name: str, weight: str, seed: int) -> Subject:
+def _timm(name: str, weight: str, seed: int) -> LoadedModel:
     timm = _module("timm", "pip install timm")
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name.split('.', maxsplit=1)[0][:6]}*")[:8]) or "see timm.list_models()"
@@ -101,18 +101,18 @@ def _timm(name: str, weight: str, seed: int) -> Subject:
         getattr(model, "pretrained_cfg", None) or {}
     )
     scale = (tuple(known["mean"]), tuple(known["std"]))
-    return Subject(_loaded(model, weight), tuple(known["input_size"]), scale, _words(f"timm {name}", weight, seed))
+    return LoadedModel(_loaded(model, weight), tuple(known["input_size"]), scale, _words(f"timm {name}", weight, seed))
 
 
-def _torchvision(name: str, weight: str, seed: int) -> Subject:
+def _torchvision(name: str, weight: str, seed: int) -> LoadedModel:
     models = _module("torchvision.models", "pip install 'manifold_lab[vision]'")
     one_of("model", name, models.list_models())
     with _drawn(seed):
         made = _tried(lambda: models.get_model(name, weights="DEFAULT" if weight == PUBLISHED else None), name)
-    return Subject(_loaded(made, weight), (3, 224, 224), IMAGENET, _words(f"torchvision {name}", weight, seed))
+    return LoadedModel(_loaded(made, weight), (3, 224, 224), IMAGENET, _words(f"torchvision {name}", weight, seed))
 
 
-def _called(name: str, weight: str, seed: int) -> Subject:
+def _called(name: str, weight: str, seed: int) -> LoadedModel:
     where, _, what = name.partition(":")
     function = getattr(_module(where, "MODULE:CALLABLE wants an importable module"), what, None)
     if not callable(function):
@@ -122,7 +122,7 @@ def _called(name: str, weight: str, seed: int) -> Subject:
         model = function()
     if not isinstance(model, nn.Module):
         raise InputError(f"model: {name}() gives a {type(model).__name__}, not a torch module")
-    return Subject(_loaded(model, weight), (3, 224, 224), IMAGENET, _words(name, weight, seed))
+    return LoadedModel(_loaded(model, weight), (3, 224, 224), IMAGENET, _words(name, weight, seed))
 
 
 def _words(name: str, weight: str, seed: int) -> str:
@@ -169,7 +169,7 @@ def _loaded(model: nn.Module, weight: str) -> nn.Module:
     return model
 
 
-def batches(subject: Subject, name: str, count: int, batch: int, seed: int = 0) -> Iterator[Tensor]:
+def batches(subject: LoadedModel, name: str, count: int, batch: int, seed: int = 0) -> Iterator[Tensor]:
     """At most `count` pictures as the network wants them.
 
     Of a data set by name (its validation split), an .npz of `pictures`, a folder of picture files, or random bytes.
@@ -178,19 +178,19 @@ def batches(subject: Subject, name: str, count: int, batch: int, seed: int = 0) 
         InputError: for data that are none of these, or cannot be read.
     """
     channels, height, width = subject.shape
-    if name != RANDOM and not Path(name).exists():
-        one = name if name.startswith("imagefolder:") else one_of("data", name, (*data.NAMES[:-1], RANDOM))
+    if name != NOISE and not Path(name).exists():
+        one = name if name.startswith("imagefolder:") else one_of("data", name, (*data.NAMES[:-1], NOISE))
         shown = data.load(one, options=DataOptions(resolution=height))
         if shown.facts.channels != channels:
             raise InputError(f"data: {one} has {shown.facts.channels} channels, the model wants {channels}")
         yield from _first(shown.evaluation("validation", batch), count)
         return
-    if name == RANDOM:
-        chance = stream(seed, "pictures")
-        x = torch.randint(0, 256, (count, channels, height, width), generator=chance, dtype=torch.uint8)
+    if name == NOISE:
+        rng = stream(seed, "pictures")
+        x = torch.randint(0, 256, (count, channels, height, width), generator=rng, dtype=torch.uint8)
     else:
         x = (
-            image_files.load(Path(name)).x
+            image_files.load_images(Path(name)).x
             if Path(name).is_file()
             else image_files.folder(Path(name), count, (height, width))
         )

@@ -25,7 +25,7 @@ def linear_decode(
 
 
 @dataclass(frozen=True)
-class Moments:
+class AffineMoments:
     """First and second moments of pairs (x, y) over points: all that a least-squares fit and its error need."""
 
     x: Float[Tensor, " inputs"]
@@ -35,10 +35,10 @@ class Moments:
     yy: Float[Tensor, "*draws ambient ambient"]
 
 
-def moments(x: Float[Tensor, "points inputs"], y: Float[Tensor, "*draws points ambient"]) -> Moments:
+def moments(x: Float[Tensor, "points inputs"], y: Float[Tensor, "*draws points ambient"]) -> AffineMoments:
     """Averages over the points, without subtracting means."""
     count = x.shape[0]
-    return Moments(x.mean(0), y.mean(-2), x.mT @ x / count, x.mT @ y / count, y.mT @ y / count)
+    return AffineMoments(x.mean(0), y.mean(-2), x.mT @ x / count, x.mT @ y / count, y.mT @ y / count)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Affine:
         return y @ self.weight.mT + self.offset.unsqueeze(-2)
 
 
-def fit_affine(train: Moments) -> Affine:
+def fit_affine(train: AffineMoments) -> Affine:
     """Least squares from y to x, what the next 1x1 convolution could do at best.
 
     A ridge of eps^(2/3) of the mean variance keeps channels that never fire, and pairs of channels that always agree,
@@ -75,7 +75,7 @@ def fit_affine(train: Moments) -> Affine:
     return Affine(weight, train.x - (weight @ train.y.unsqueeze(-1)).squeeze(-1))
 
 
-def affine_error(affine: Affine, test: Moments) -> Float[Tensor, "*draws"]:
+def affine_error(affine: Affine, test: AffineMoments) -> Float[Tensor, "*draws"]:
     """Mean of |x_hat - x|^2 over the points that `test` sums up."""
     w, c = affine.weight, affine.offset.unsqueeze(-1)
     x, y = test.x.unsqueeze(-1), test.y.unsqueeze(-1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from manifold_lab.core.errors import InputError, one_of
 
-BLOCK = 16
+BATCH_OF_DRAWS = 16
 """Draws are made in blocks of 16, so that draw i is the same whatever the number of draws and the chunking."""
 
 
@@ -69,7 +69,7 @@ LAWS: dict[str, Law] = {
 zeros to R^m, multiplied by a square Gaussian matrix, and brought back by that matrix's true inverse."""
 
 
-def draw(law: str, shape: tuple[int, int, int], generator: torch.Generator) -> Embedding:
+def draw_embedding(law: str, shape: tuple[int, int, int], generator: torch.Generator) -> Embedding:
     """Draw a batch of embeddings of shape (draws, ambient, inputs), in float64 on the CPU.
 
     Raises:
@@ -79,7 +79,7 @@ def draw(law: str, shape: tuple[int, int, int], generator: torch.Generator) -> E
     draws, ambient, inputs = shape
     if LAWS[law].square and ambient < inputs:
         raise InputError(f"dims: {ambient} is not allowed with zero_pad; it must be at least {inputs}, the input's")
-    blocks = -(-draws // BLOCK) * BLOCK
+    blocks = -(-draws // BATCH_OF_DRAWS) * BATCH_OF_DRAWS
     matrix = LAWS[law].draw((blocks, ambient, ambient if LAWS[law].square else inputs), generator)[:draws]
     if LAWS[law].square:
         return Embedding(matrix[:, :, :inputs], torch.linalg.inv(matrix)[:, :inputs, :])

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from manifold_lab.random_layer.embeddings import Embedding
-from manifold_lab.random_layer.layer import Channel
-from manifold_lab.random_layer.monte_carlo import Layer, draw
+from manifold_lab.random_layer.layer import RandomLayer
+from manifold_lab.random_layer.monte_carlo import MonteCarloLayer, draw_random_layer
 
-COLUMNS = ("dim", "decoder", "point", "position", "x1", "x2", "preserved")
+POINT_COLUMNS = ("dim", "decoder", "point", "position", "x1", "x2", "preserved")
 """Of the csv of points; `dim` is empty and `decoder` is "input" for the manifold itself."""
 
 
-def lower_decoder(layer: Layer) -> str | None:
+def lower_decoder(layer: MonteCarloLayer) -> str | None:
     """The decoder of the second row of panels: the exact one, where the activation says what can be read back."""
     return "exact" if layer.activation.window is not None else None
 
@@ -25,7 +25,7 @@ def _plane(x: Tensor) -> Tensor:
     return torch.linalg.svd(x - x.mean(0), full_matrices=False).Vh[:2].mT
 
 
-def _decoded(channel: Channel, layer: Layer, decoder: str) -> Tensor:
+def _decoded(channel: RandomLayer, layer: MonteCarloLayer, decoder: str) -> Tensor:
     if decoder == "preimage":
         return torch.as_tensor(channel.preimage(0).middle).to(channel.x)
     if decoder == "affine":
@@ -35,7 +35,9 @@ def _decoded(channel: Channel, layer: Layer, decoder: str) -> Tensor:
     return channel.linear(layer.scales[decoder] or 0.0)[0]
 
 
-def _lines(dim: str, decoder: str, layer: Layer, seen: Tensor, preserved: list[str]) -> Iterator[dict[str, str]]:
+def _lines(
+    dim: str, decoder: str, layer: MonteCarloLayer, seen: Tensor, preserved: list[str]
+) -> Iterator[dict[str, str]]:
     position = layer.points.position.tolist()
     for point, ((x1, x2), kept) in enumerate(zip(seen.tolist(), preserved, strict=True)):
         yield {
@@ -49,14 +51,14 @@ def _lines(dim: str, decoder: str, layer: Layer, seen: Tensor, preserved: list[s
         }
 
 
-def _draw(layer: Layer, number: int) -> Embedding:
+def _draw(layer: MonteCarloLayer, number: int) -> Embedding:
     """Draw number `number` of a layer, alone."""
-    for embedding in draw(layer, number + 1, layer.bytes_per_draw):
+    for embedding in draw_random_layer(layer, number + 1, layer.bytes_per_draw):
         last = embedding
     return Embedding(last.matrix[-1:], last.inverse[-1:])
 
 
-def panels(shown: dict[Layer, int], decoder: str) -> list[dict[str, str]]:
+def figure1_points(shown: dict[MonteCarloLayer, int], decoder: str) -> list[dict[str, str]]:
     """Lines of the csv of points: the input, and for each layer the draw of that number, by `decoder` and exactly.
 
     `preserved` is 1 or 0 by Lemma 2, empty where the activation does not say.
@@ -65,7 +67,7 @@ def panels(shown: dict[Layer, int], decoder: str) -> list[dict[str, str]]:
     points, plane = first.points.x, _plane(first.points.x)
     lines = list(_lines("", "input", first, points @ plane, [""] * len(points)))
     for layer, number in shown.items():
-        channel = Channel(points, _draw(layer, number), layer.activation, layer.spec.bias)
+        channel = RandomLayer(points, _draw(layer, number), layer.activation, layer.spec.bias)
         known = layer.activation.window is not None
         kept = [str(int(k)) for k in channel.preserved[0].tolist()] if known else [""] * len(points)
         for way in dict.fromkeys([decoder, lower_decoder(layer) or decoder]):

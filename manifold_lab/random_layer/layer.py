@@ -28,7 +28,7 @@ DECODERS = {
 
 
 @dataclass(frozen=True)
-class Channel:
+class RandomLayer:
     """A batch of random layers that see the same points; what they send, and what can be had back of it."""
 
     x: Float[Tensor, "points inputs"]
@@ -68,7 +68,7 @@ class Channel:
         w = torch.ones_like(x_hat[..., 0]) if weight is None else weight
         return tuple((w * (a * b).sum(-1)).sum(1) for a, b in ((x_hat, x), (x_hat, x_hat), (x, x)))  # type: ignore[return-value]
 
-    def affine_moments(self) -> tuple[decoders.Moments, decoders.Moments]:
+    def affine_moments(self) -> tuple[decoders.AffineMoments, decoders.AffineMoments]:
         """Moments of the points that an affine decoder is fitted on (every other one) and of those held out."""
         return tuple(decoders.moments(self.x[half::2], self.y[:, half::2]) for half in (0, 1))  # type: ignore[return-value]
 

@@ -28,13 +28,13 @@ class ManifoldSpec:
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
         check_types(self)
-        one_of("manifold", self.name, KINDS)
+        one_of("manifold", self.name, MANIFOLDS)
         above("turns", self.turns, 0)
         within("turns", self.turns, 0, MOST_TURNS)
         if self.turns != ManifoldSpec.turns:
             check_turns(self.name, self.turns)
         within("radius", self.radius, *SIZES)
-        low, high = KINDS[self.name].inputs
+        low, high = MANIFOLDS[self.name].inputs
         if self.inputs is not None and not low <= self.inputs <= high:
             allowed = str(low) if low == high else f"{low} to {high}"
             raise InputError(f"inputs: {self.inputs} is not allowed for {self.name}; allowed: {allowed}")
@@ -160,7 +160,7 @@ def _blob(spec: ManifoldSpec, count: int, inputs: int, generator: torch.Generato
     return spec.radius * x, torch.special.ndtr(x[:, 0])
 
 
-KINDS: dict[str, Kind] = {
+MANIFOLDS: dict[str, Kind] = {
     "spiral": Kind(_spiral, (2, 2), 2, lambda _n: 1),
     "circle": Kind(_circle, (2, 2), 2, lambda _n: 1),
     "line": Kind(_line, (2, 1024), 2, lambda _n: 1),
@@ -174,7 +174,7 @@ KINDS: dict[str, Kind] = {
 
 def dimensions(spec: ManifoldSpec) -> tuple[int, int]:
     """Input dimension n and intrinsic dimension k of a manifold, without sampling it."""
-    kind = KINDS[spec.name]
+    kind = MANIFOLDS[spec.name]
     inputs = spec.inputs or kind.default_inputs
     return inputs, kind.intrinsic(inputs)
 
@@ -190,5 +190,5 @@ def sample(spec: ManifoldSpec, points: int, generator: torch.Generator) -> Point
     """
     at_least("points", points, 2)
     inputs, intrinsic = dimensions(spec)
-    x, position = KINDS[spec.name].sample(spec, points, inputs, generator)
+    x, position = MANIFOLDS[spec.name].sample(spec, points, inputs, generator)
     return Points(x, position, intrinsic)

@@ -16,7 +16,7 @@ from manifold_lab.core.config import check_types, stream
 from manifold_lab.core.errors import InputError, at_least, one_of, within
 from manifold_lab.random_layer import decoders, embeddings, manifolds
 from manifold_lab.random_layer.embeddings import LAWS, Embedding
-from manifold_lab.random_layer.layer import Channel
+from manifold_lab.random_layer.layer import RandomLayer
 from manifold_lab.random_layer.manifolds import ManifoldSpec, Points
 from manifold_lab.random_layer.planar_exact import Cones, PlaneCurve, plane_curve
 
@@ -35,7 +35,7 @@ QUERIES = 128
 
 
 @dataclass(frozen=True)
-class Survey:
+class MonteCarlo:
     """What is run: everything that changes a number, and nothing else."""
 
     dims: tuple[int, ...] = PAPER_DIMS
@@ -75,10 +75,10 @@ class Survey:
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class MonteCarloLayer:
     """One dim of a survey, ready to be drawn: its points, activation and the device that computes."""
 
-    spec: Survey
+    spec: MonteCarlo
     dim: int
     points: Points
     activation: Activation
@@ -136,7 +136,7 @@ class Layer:
         return {"pinv": 1.0, "pinv_gain": 1 / gain if abs(gain) > 1e-9 else None, "pinv_scale": best}
 
 
-def layers(spec: Survey, device: torch.device, activation: Activation | None = None) -> list[Layer]:
+def layers(spec: MonteCarlo, device: torch.device, activation: Activation | None = None) -> list[MonteCarloLayer]:
     """The layers of a survey; `activation`, where given, takes the place of the named one.
 
     Raises:
@@ -145,49 +145,51 @@ def layers(spec: Survey, device: torch.device, activation: Activation | None = N
     activation = activation or activations.named(spec.activation)
     points = manifolds.sample(spec.manifold, spec.points, stream(spec.seed, "manifold"))
     points = replace(points, x=points.x.to(device, DTYPES[spec.dtype]), position=points.position.to(device))
-    made = [Layer(spec, dim, points, activation, device) for dim in spec.dims]
+    made = [MonteCarloLayer(spec, dim, points, activation, device) for dim in spec.dims]
     _check_memory(max(made, key=lambda layer: layer.dim))
     return made
 
 
-def _check_memory(layer: Layer) -> None:
+def _check_memory(layer: MonteCarloLayer) -> None:
     on_cpu = layer.device.type != "cuda"
     free = psutil.virtual_memory().available if on_cpu else torch.cuda.mem_get_info(layer.device)[0]
 
     def needed(dim: int) -> int:
         wanted = replace(layer, dim=dim)
-        return max(wanted.bytes_per_draw, wanted.bytes_per_code) + 8 * embeddings.BLOCK * 5 * dim * layer.inputs
+        return (
+            max(wanted.bytes_per_draw, wanted.bytes_per_code) + 8 * embeddings.BATCH_OF_DRAWS * 5 * dim * layer.inputs
+        )
 
     if needed(layer.dim) > 0.8 * free:
         fitting = bisect.bisect(range(min(layer.dim, 2**62)), 0.8 * free, key=needed) - 1
         raise InputError(f"dims: {layer.dim} needs {needed(layer.dim) / 2**30:.3g} GiB; at most {fitting} fit here")
 
 
-def draw(layer: Layer, draws: int, bytes_per_draw: int) -> Iterator[Embedding]:
+def draw_random_layer(layer: MonteCarloLayer, draws: int, bytes_per_draw: int) -> Iterator[Embedding]:
     """The first `draws` random embeddings of a layer, in chunks that keep the memory bounded.
 
     Draw i is the same whatever the number of draws, their chunks, the device and the precision.
     """
     generator = stream(layer.spec.seed, "embedding", layer.spec.embedding, layer.dim)
     piece = max(1, CHUNK_BYTES // bytes_per_draw)
-    chunk = -(-piece // embeddings.BLOCK) * embeddings.BLOCK
+    chunk = -(-piece // embeddings.BATCH_OF_DRAWS) * embeddings.BATCH_OF_DRAWS
     for done in range(0, draws, chunk):
         count = min(chunk, draws - done)
-        drawn = embeddings.draw(layer.spec.embedding, (count, layer.dim, layer.inputs), generator)
+        drawn = embeddings.draw_embedding(layer.spec.embedding, (count, layer.dim, layer.inputs), generator)
         like = layer.points.x
         for start in range(0, count, piece):
             part = slice(start, start + piece)
             yield Embedding(drawn.matrix[part].to(like), drawn.inverse[part].to(like))
 
 
-def measure(layer: Layer, tick: Callable[[int], None] = lambda _draws: None) -> dict[str, np.ndarray]:
+def measure_layer(layer: MonteCarloLayer, tick: Callable[[int], None] = lambda _draws: None) -> dict[str, np.ndarray]:
     """Every quantity over the draws of a layer: name (and decoder) -> one value per draw; absent where undefined.
 
     `tick` is told the number of draws done, for a progress bar.
     """
     curve = plane_curve(layer.points.x) if layer.planar else None
     parts: list[dict[str, Tensor]] = []
-    for embedding in draw(layer, layer.spec.draws, layer.bytes_per_draw):
+    for embedding in draw_random_layer(layer, layer.spec.draws, layer.bytes_per_draw):
         parts.append(_planar(layer, embedding, curve) if curve else _general(layer, embedding))
         tick(len(embedding.matrix))
     found = {name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in parts[0]}
@@ -196,7 +198,7 @@ def measure(layer: Layer, tick: Callable[[int], None] = lambda _draws: None) -> 
     return found | {"mutual_information": _information(layer)}
 
 
-def _planar(layer: Layer, embedding: Embedding, curve: PlaneCurve) -> dict[str, Tensor]:
+def _planar(layer: MonteCarloLayer, embedding: Embedding, curve: PlaneCurve) -> dict[str, Tensor]:
     cones = Cones(curve, embedding, layer.activation.slopes or (0, 0))
     count = cones.active_count
     null = cones.share((count == 0).to(curve.angle)) * len(curve.angle) if cones.slopes[0] == 0 else 0 * count[:, 0]
@@ -215,8 +217,8 @@ def _planar(layer: Layer, embedding: Embedding, curve: PlaneCurve) -> dict[str, 
     return found | _linear_errors(layer, *every) | _decoder_share(every, kept) | _affine_error(layer, cones)
 
 
-def _general(layer: Layer, embedding: Embedding) -> dict[str, Tensor]:
-    channel = Channel(layer.points.x, embedding, layer.activation, layer.spec.bias)
+def _general(layer: MonteCarloLayer, embedding: Embedding) -> dict[str, Tensor]:
+    channel = RandomLayer(layer.points.x, embedding, layer.activation, layer.spec.bias)
     every, kept = channel.linear_products(), None
     found = {"collapsed_pairs": metrics.collapsed_pairs(channel.y)}
     if layer.activation.window is not None:
@@ -227,7 +229,7 @@ def _general(layer: Layer, embedding: Embedding) -> dict[str, Tensor]:
     return found | _linear_errors(layer, *every) | _decoder_share(every, kept) | _affine_error(layer, channel)
 
 
-def _by_window(layer: Layer, channel: Channel) -> dict[str, Tensor]:
+def _by_window(layer: MonteCarloLayer, channel: RandomLayer) -> dict[str, Tensor]:
     """What can be said once the activation tells which outputs have one preimage."""
     x, k = channel.x, layer.points.intrinsic
     on_manifold = metrics.preserved_on_manifold(channel.active, k, layer.inputs)
@@ -241,7 +243,7 @@ def _by_window(layer: Layer, channel: Channel) -> dict[str, Tensor]:
     return found
 
 
-def _injective(layer: Layer, embedding: Embedding) -> Tensor:
+def _injective(layer: MonteCarloLayer, embedding: Embedding) -> Tensor:
     """Injectivity on all of R^n: by depth for one flat side, by rank for none, never for a fold."""
     left, right = layer.activation.slopes or (0, 0)
     if left * right == 0:
@@ -249,7 +251,7 @@ def _injective(layer: Layer, embedding: Embedding) -> Tensor:
     return torch.full((len(embedding.matrix),), left * right > 0 and layer.dim >= layer.inputs)
 
 
-def _linear_errors(layer: Layer, cross: Tensor, square: Tensor, energy: Tensor) -> dict[str, Tensor]:
+def _linear_errors(layer: MonteCarloLayer, cross: Tensor, square: Tensor, energy: Tensor) -> dict[str, Tensor]:
     """|a x_hat - x|^2 over |x|^2 for every factor a, from the sums of products."""
     return {
         f"reconstruction_error/{name}": ((energy - 2 * a * cross + a * a * square) / energy).clamp_min(0)
@@ -268,7 +270,7 @@ def _decoder_share(every: tuple[Tensor, ...], kept: tuple[Tensor, ...] | None) -
     return {"decoder_share": share.clamp(0, 1)}
 
 
-def _affine_error(layer: Layer, source: Cones | Channel) -> dict[str, Tensor]:
+def _affine_error(layer: MonteCarloLayer, source: Cones | RandomLayer) -> dict[str, Tensor]:
     if not layer.fits_affine:
         return {}
     fit, held_out = source.affine_moments()
@@ -276,19 +278,21 @@ def _affine_error(layer: Layer, source: Cones | Channel) -> dict[str, Tensor]:
     return {"reconstruction_error/affine": error / held_out.xx.diagonal().sum()}
 
 
-def _information(layer: Layer) -> np.ndarray:
+def _information(layer: MonteCarloLayer) -> np.ndarray:
     """Mutual information of the first draws, codes scaled by sqrt(2/m) so that the noise means the same at every m."""
     generator = stream(layer.spec.seed, "noise", layer.dim)
     draws = min(layer.spec.draws, layer.spec.information_draws)
     queries = min(QUERIES, layer.spec.points)
     parts = []
-    for embedding in draw(layer, draws, layer.bytes_per_code):
-        codebook = Channel(layer.points.x, embedding, layer.activation, layer.spec.bias).y * math.sqrt(2 / layer.dim)
+    for embedding in draw_random_layer(layer, draws, layer.bytes_per_code):
+        codebook = RandomLayer(layer.points.x, embedding, layer.activation, layer.spec.bias).y * math.sqrt(
+            2 / layer.dim
+        )
         parts.append(metrics.known_channel_information(codebook, layer.spec.sigma, queries, generator))
     return torch.cat(parts).double().cpu().numpy()
 
 
-def input_information(layer: Layer) -> np.ndarray:
+def input_information(layer: MonteCarloLayer) -> np.ndarray:
     """Mutual information of the points themselves at the same noise in R^n: what an isometry would keep."""
     generator = stream(layer.spec.seed, "noise", "input")
     queries = min(QUERIES, layer.spec.points)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from manifold_lab.random_layer.decoders import Moments
+from manifold_lab.random_layer.decoders import AffineMoments
 from manifold_lab.random_layer.embeddings import Embedding
 
 
@@ -153,11 +153,11 @@ class Cones:
         left = torch.where(self.active_count == 1, uu + vv - along, torch.where(self.active_count == 0, uu + vv, 0))
         return left.sum(1) / (self.curve.total[3] + self.curve.total[5])
 
-    def affine_moments(self) -> tuple[Moments, Moments]:
+    def affine_moments(self) -> tuple[AffineMoments, AffineMoments]:
         """Moments of (x, y) over the points to fit on and over those held out."""
         return self._moments(1), self._moments(2)
 
-    def _moments(self, half: int) -> Moments:
+    def _moments(self, half: int) -> AffineMoments:
         sums = self.curve.sums[half] / self.curve.sums[half, 0, -1]
         rows, (left, right) = self.embedding.matrix, self.slopes
         x, xx = sums[1:3, -1], _square(sums[3:, -1])
@@ -171,7 +171,7 @@ class Cones:
         xy = left * xx @ rows.mT + step * x_relu
         relu_relu = self._relu_relu(until, since, sums[:, -1])
         yy = left**2 * rows @ xx @ rows.mT + left * step * (u_relu + u_relu.mT) + step**2 * relu_relu
-        return Moments(x, left * rows @ x + step * relu, xx, xy, yy)
+        return AffineMoments(x, left * rows @ x + step * relu, xx, xy, yy)
 
     def _before(self, sums: Tensor, angle: Tensor) -> Float[Tensor, "features draws ambient"]:
         """Features summed over the points before each angle."""

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab.report import plots
-from manifold_lab.report.plots import LOST, MEASURED, THEORY, column
+from manifold_lab.report.plots import LOST_COLOUR, MEASURED, THEORY, column
 from manifold_lab.report.tables import Lines
 
 NAMED = 40
@@ -50,9 +50,9 @@ def draw_active(ax: Axes, lines: Lines, fraction: bool) -> None:
     if not fraction:
         ax.plot(x, column(lines, "channels"), color="0.6", lw=0.6, ls=":", label="channels")
     threshold = column(lines, "threshold") / width
-    ax.plot(x, threshold, "_", color=LOST, ms=5, mew=1.2, label="Lemma 2's threshold")
+    ax.plot(x, threshold, "_", color=LOST_COLOUR, ms=5, mew=1.2, label="Lemma 2's threshold")
     below = value["min"] < threshold
-    ax.plot(x[below], value["min"][below], "v", color=LOST, ms=3, mew=0, label="minimum below it")
+    ax.plot(x[below], value["min"][below], "v", color=LOST_COLOUR, ms=3, mew=0, label="minimum below it")
     ax.set_ylabel("active, fraction" if fraction else "active channels")
     if fraction:
         ax.set_ylim(-0.02, 1.02)
@@ -62,7 +62,7 @@ def draw_active(ax: Axes, lines: Lines, fraction: bool) -> None:
 
 def draw_columns(ax: Axes, lines: Lines, axis: str, shown: Sequence[tuple[str, str, str]]) -> None:
     """Columns over depth, where they are not empty."""
-    looks = (MEASURED, LOST, THEORY)
+    looks = (MEASURED, LOST_COLOUR, THEORY)
     for (name, label, mark), colour in zip(shown, looks, strict=False):
         if lines and name in lines[0]:
             value = column(lines, name)
@@ -71,7 +71,7 @@ def draw_columns(ax: Axes, lines: Lines, axis: str, shown: Sequence[tuple[str, s
     ax.set_ylabel(axis)
 
 
-def panels(lines: Lines) -> list[str]:
+def layer_panels(lines: Lines) -> list[str]:
     """Which panels there are numbers for: active as count and as fraction, then the columns of OTHERS."""
     there = {name for name in lines[0] if any(line[name] for line in lines)} if lines else set()
     found = ["count", "fraction"] if "active_mean" in there else []
@@ -79,9 +79,9 @@ def panels(lines: Lines) -> list[str]:
     return [name for name in found if not (name == "kept" and "full_rank" in found)]
 
 
-def draw(lines: Lines, words: Words) -> Figure:
+def draw_layers(lines: Lines, words: Words) -> Figure:
     """All panels that the table has numbers for, two beside each other, layers in the order of execution."""
-    shown = panels(lines) or ["empty"]
+    shown = layer_panels(lines) or ["empty"]
     with plots.style(words.style):
         across = 2 if len(shown) > 1 else 1
         down = -(-len(shown) // across)
@@ -101,7 +101,7 @@ def draw(lines: Lines, words: Words) -> Figure:
             name_layers(ax, lines)
         figure.suptitle(words.title, size="medium")
         figure.supxlabel(words.caption, size="small")
-        return plots.laid_out(figure)
+        return plots.fixed_layout(figure)
 
 
 def name_layers(ax: Axes, lines: Lines) -> None:

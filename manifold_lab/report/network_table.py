@@ -2,22 +2,24 @@
 
 from manifold_lab.models import memory, profiler
 from manifold_lab.models.mobilenet import Network
-from manifold_lab.models.profiler import Seen
+from manifold_lab.models.profiler import LayerProfile
 from manifold_lab.models.specs import Stage, stages
 
-HEAD = ("layer", "operator", "t", "c", "n", "s", "output", "parameters", "MAdds", "in + out", "shortcut")
+NETWORK_HEAD = ("layer", "operator", "t", "c", "n", "s", "output", "parameters", "MAdds", "in + out", "shortcut")
 WIDTH = 130
 """Columns that the table needs."""
-CONVENTION = f"{profiler.CONVENTION} in + out: numbers that go in and come out of the operator, without weights."
+TABLE_CONVENTION = (
+    f"{profiler.COUNTING_CONVENTION} in + out: numbers that go in and come out of the operator, without weights."
+)
 
 
-def table(network: Network) -> list[list[str]]:
+def network_rows(network: Network) -> list[list[str]]:
     """One line per operator, as a forward pass met it; t, c, which of n, s as in Table 2 on each block's first line."""
     spec, plan = network.spec, stages(network.spec)
     repeats = [f"{repeat + 1}/{count}" for _, _, count, _ in spec.rows for repeat in range(count)]
     shape = (spec.in_channels, spec.resolution, spec.resolution)
     lines, told = [], set()
-    for seen in profiler.watch(network, shape, profiler.OPERATORS):
+    for seen in profiler.profile(network, shape, profiler.OPERATOR_LAYERS):
         block = ".".join(seen.name.split(".")[:2]) if seen.name.startswith("blocks.") else ""
         first = bool(block) and block not in told
         told.add(block)
@@ -36,7 +38,7 @@ def _shortcut(stage: Stage) -> str:
     return "" if stage.shortcut == "none" else stage.shortcut
 
 
-def _operator(seen: Seen) -> str:
+def _operator(seen: LayerProfile) -> str:
     kernel = getattr(seen.module, "kernel_size", None)
     if kernel is None:
         return "linear"
@@ -44,7 +46,7 @@ def _operator(seen: Seen) -> str:
     return f"{'dwise' if groups > 1 else 'conv2d'} {kernel[0]}x{kernel[1]}"
 
 
-def _costs(seen: Seen) -> list[str]:
+def _costs(seen: LayerProfile) -> list[str]:
     size = "x".join(str(length) for length in (*seen.outputs[1:], seen.outputs[0]))
     return [size, f"{seen.parameters:,}", f"{seen.madds:,}", f"{seen.elements:,}"]
 
@@ -52,7 +54,7 @@ def _costs(seen: Seen) -> list[str]:
 def totals(network: Network) -> str:
     """Parameters, MAdds and the three memory peaks in words."""
     spec = network.spec
-    cost = profiler.cost(profiler.watch(network, (spec.in_channels, spec.resolution, spec.resolution)))
+    cost = profiler.cost(profiler.profile(network, (spec.in_channels, spec.resolution, spec.resolution)))
     operator, block = memory.peak_by_operator(network), memory.peak_by_block(network)
     return (
         f"{cost.parameters:,} parameters ({cost.parameters - cost.norm_parameters:,} without norms), "

@@ -42,8 +42,8 @@ OURS: dict[str, Any] = {
     "lines.linewidth": 0.9,
     "hatch.linewidth": 0.4,
 }
-THEORY, MEASURED, LOST, GAP, GHOST = "0.25", "#0072B2", "#D55E00", "#F5B895", "0.8"
-MARKS = {
+THEORY, MEASURED, LOST_COLOUR, GAP, GHOST = "0.25", "#0072B2", "#D55E00", "#F5B895", "0.8"
+DECODER_STYLES = {
     "pinv": ("#D55E00", "o"),
     "pinv_gain": ("#E69F00", "v"),
     "pinv_scale": ("#CC79A7", "s"),
@@ -52,14 +52,14 @@ MARKS = {
     "preimage": ("#56B4E9", "P"),
 }
 """Colour (Okabe and Ito's, safe for colour-blind readers) and marker of each decoder."""
-SHORTCUTS = {
+SHORTCUT_STYLES = {
     "bottleneck": ("#0072B2", "o"),
     "expansion": ("#D55E00", "s"),
     "none": ("0.45", "^"),
     "projected": ("#009E73", "D"),
 }
 """Colour and marker of each wiring of the shortcut."""
-ACTIVATIONS = {
+ACTIVATION_STYLES = {
     "linear": ("#0072B2", "o"),
     "relu6": ("#D55E00", "s"),
     "relu": ("#E69F00", "v"),
@@ -68,13 +68,13 @@ ACTIVATIONS = {
     "hardswish": ("#56B4E9", "P"),
 }
 """Colour and marker of each activation of the bottleneck."""
-BLOCKS = {
+BLOCK_STYLES = {
     "inverted": ("#0072B2", "o"),
     "classic": ("#D55E00", "s"),
     "separable": ("#009E73", "^"),
 }
 """Colour and marker of each kind of block."""
-LESIONS = {
+LESION_STYLES = {
     "relu6_bottleneck": ("#D55E00", "o"),
     "no_shortcut": ("#0072B2", "s"),
     "linear_expansion": ("#009E73", "^"),
@@ -93,7 +93,7 @@ def style(name: str) -> Iterator[None]:
         yield
 
 
-def laid_out(figure: Figure) -> Figure:
+def fixed_layout(figure: Figure) -> Figure:
     """Arrange the figure once, for all formats."""
     engine = figure.get_layout_engine()
     if engine is not None:

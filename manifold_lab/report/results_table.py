@@ -8,9 +8,9 @@ import numpy as np
 from manifold_lab import theory
 from manifold_lab.core import statistics
 from manifold_lab.core.config import stream_seed
-from manifold_lab.core.statistics import Estimate, Row
+from manifold_lab.core.statistics import Estimate, ResultRow
 from manifold_lab.random_layer.embeddings import LAWS
-from manifold_lab.random_layer.monte_carlo import Layer
+from manifold_lab.random_layer.monte_carlo import MonteCarloLayer
 from manifold_lab.report.tables import MISSING, Lines, percent, plain
 
 BOUNDED = (
@@ -42,10 +42,10 @@ HEAVY = "the error's variance is infinite at this dim: the interval of the mean 
 
 
 @dataclass(frozen=True)
-class Expected:
+class TheoryValue:
     """What theory says of a layer; None wherever no closed form is known."""
 
-    layer: Layer
+    layer: MonteCarloLayer
 
     @property
     def _chance(self) -> np.ndarray | None:
@@ -65,8 +65,8 @@ class Expected:
         return slopes is not None and slopes[0] == 0 and slopes[1] > 0 and self.layer.spec.bias == 0
 
     def _counted(self, needed: int) -> float | None:
-        chance = self._chance
-        return None if chance is None else float(theory.preserved_fraction(self.layer.dim, needed, chance).mean())
+        rng = self._chance
+        return None if rng is None else float(theory.preserved_fraction(self.layer.dim, needed, rng).mean())
 
     def preserved_fraction(self) -> float | None:
         """Theorem 1; with a bias or a window that ends, its generalisation to each point's own chance."""
@@ -82,15 +82,15 @@ class Expected:
 
     def information_dimension_loss(self) -> float | None:
         """E[(k - c)_+] / k."""
-        chance, k = self._chance, self.layer.points.intrinsic
-        if chance is None:
+        rng, k = self._chance, self.layer.points.intrinsic
+        if rng is None:
             return None
-        return float(theory.information_dimension_loss(self.layer.dim, k, chance).mean())
+        return float(theory.information_dimension_loss(self.layer.dim, k, rng).mean())
 
     def collapsed_pairs(self) -> float | None:
         """Both points on the side where no row is active."""
         known = self._half_flat and self.layer.spec.embedding in _GAUSSIAN
-        return theory.collapsed_pairs(self.layer.points.x, self.layer.dim) if known else None
+        return theory.expected_collapsed_pairs(self.layer.points.x, self.layer.dim) if known else None
 
     def reconstruction_error(self, decoder: str) -> float | None:
         """Mean over draws, relative to |x|^2."""
@@ -123,15 +123,13 @@ def typical_draw(measured: dict[str, np.ndarray]) -> int:
     return int(order[(len(order) - 1) // 2])
 
 
-def rows(layer: Layer, measured: dict[str, np.ndarray], shown: bool = False) -> list[Row]:
+def rows(layer: MonteCarloLayer, measured: dict[str, np.ndarray], shown: bool = False) -> list[ResultRow]:
     """The rows of one layer; with `shown`, also those of its typical draw, the one that the picture shows."""
-    chance = np.random.default_rng(stream_seed(layer.spec.seed, "interval", layer.dim))
+    rng = np.random.default_rng(stream_seed(layer.spec.seed, "interval", layer.dim))
     bounded = [name for name in BOUNDED if name in measured]
-    safe = (
-        statistics.bounded_means(np.stack([measured[name].clip(0, 1) for name in bounded]), chance) if bounded else []
-    )
+    safe = statistics.bounded_means(np.stack([measured[name].clip(0, 1) for name in bounded]), rng) if bounded else []
     means = dict(zip(bounded, safe, strict=True))
-    made: list[Row] = []
+    made: list[ResultRow] = []
     for name, values in measured.items():
         if name == "preserved_on_manifold" and layer.points.intrinsic + 1 >= layer.inputs:
             continue  # the same as preserved_fraction
@@ -141,7 +139,7 @@ def rows(layer: Layer, measured: dict[str, np.ndarray], shown: bool = False) -> 
     return made
 
 
-def _estimates(layer: Layer, name: str, values: np.ndarray, bounded: Estimate | None) -> list[Row]:
+def _estimates(layer: MonteCarloLayer, name: str, values: np.ndarray, bounded: Estimate | None) -> list[ResultRow]:
     spread, expected = statistics.quantiles(values), _expected(layer, name)
     if name == "injective":
         found = statistics.proportion(int(values.sum()), len(values))
@@ -157,7 +155,7 @@ def _estimates(layer: Layer, name: str, values: np.ndarray, bounded: Estimate | 
     return made
 
 
-def _finite_moments(layer: Layer) -> int | float:
+def _finite_moments(layer: MonteCarloLayer) -> int | float:
     """Degrees of freedom that keep pinv(T) bounded: above 0 its squared error has a mean, above 2 a variance.
 
     Those of the inverse Wishart law, |m - n| - 1; none for the inverse of a square matrix, unlimited where pinv cannot
@@ -169,24 +167,24 @@ def _finite_moments(layer: Layer) -> int | float:
     return 0 if layer.spec.embedding == "zero_pad" else abs(m - n) - 1
 
 
-def _expected(layer: Layer, name: str) -> float | None:
+def _expected(layer: MonteCarloLayer, name: str) -> float | None:
     quantity, _, decoder = name.partition("/")
-    rule = getattr(Expected(layer), quantity)
+    rule = getattr(TheoryValue(layer), quantity)
     return rule(decoder) if decoder else rule()
 
 
 def _row(  # noqa: PLR0913, PLR0917  (the fields of a row that vary)
-    layer: Layer,
+    layer: MonteCarloLayer,
     name: str,
     statistic: str,
     estimate: Estimate,
     spread: dict[str, float] | None = None,
     theory: float | None = None,
     note: str = "",
-) -> Row:
+) -> ResultRow:
     quantity, _, decoder = name.partition("/")
     spec = layer.spec
-    return Row(
+    return ResultRow(
         quantity=quantity,
         decoder=decoder,
         statistic=statistic,
@@ -204,7 +202,7 @@ def _row(  # noqa: PLR0913, PLR0917  (the fields of a row that vary)
     )
 
 
-def input_row(layer: Layer, values: np.ndarray) -> Row:
+def input_row(layer: MonteCarloLayer, values: np.ndarray) -> ResultRow:
     """The mutual information of the points themselves, which belongs to no dim; n counts repeats of the noise."""
     return _row(layer, "input_information", "mean", statistics.mean(values), statistics.quantiles(values))
 
@@ -223,7 +221,7 @@ OVERVIEW = (
     ("information, nats", "mutual_information", "mean", ""),
 )
 """Lines of the table in the terminal: label, quantity, statistic, decoder."""
-HEAD = ("dim", "over draws", "measured", f"{100 * statistics.LEVEL:.0f} % interval", "theory")
+RESULT_HEAD = ("dim", "over draws", "measured", f"{100 * statistics.LEVEL:.0f} % interval", "theory")
 
 
 def _find(numbers: Lines, dim: int, quantity: str, statistic: str, decoder: str = "") -> dict[str, str]:
@@ -232,7 +230,7 @@ def _find(numbers: Lines, dim: int, quantity: str, statistic: str, decoder: str 
     return next((line for line in numbers if tuple(line[key] for key in keys) == wanted), {})
 
 
-def overview(numbers: Lines, dim: int) -> list[list[str]]:
+def summary_rows(numbers: Lines, dim: int) -> list[list[str]]:
     """The table's lines for one dim; a dash where a number does not exist."""
     body = []
     for label, *where in OVERVIEW:
@@ -247,7 +245,7 @@ def overview(numbers: Lines, dim: int) -> list[list[str]]:
     return body
 
 
-def sentence(numbers: Lines, dim: int) -> str:
+def dim_sentence(numbers: Lines, dim: int) -> str:
     """One dim in plain words: what the activation lost, what the decoder spoiled."""
 
     def value(quantity: str, statistic: str, decoder: str = "", column: str = "estimate") -> float | None:

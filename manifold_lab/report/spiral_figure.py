@@ -12,17 +12,17 @@ from matplotlib.figure import Figure
 from manifold_lab.random_layer.layer import DECODERS
 from manifold_lab.report.plots import (
     ALONG,
+    DECODER_STYLES,
     GAP,
     GHOST,
-    LOST,
-    MARKS,
+    LOST_COLOUR,
     MEASURED,
     THEORY,
     UPPER_BOUND,
     column,
     draw_estimates,
     draw_theory,
-    laid_out,
+    fixed_layout,
     log_axis,
     pick,
     style,
@@ -53,7 +53,7 @@ def draw_points(ax: Axes, lines: Lines, ghost: Lines, curve: bool) -> None:
             x[~lost, 0], x[~lost, 1], s=2.2, c=position[~lost], cmap=ALONG, vmin=0, vmax=1, linewidths=0, zorder=3
         )
     ax.plot(column(ghost, "x1")[lost], column(ghost, "x2")[lost], ".", ms=1.4, mew=0, color=GAP, zorder=2)
-    ax.plot(x[lost, 0], x[lost, 1], "x", ms=1.8, mew=0.35, color=LOST, zorder=2, markevery=LOST_EVERY)
+    ax.plot(x[lost, 0], x[lost, 1], "x", ms=1.8, mew=0.35, color=LOST_COLOUR, zorder=2, markevery=LOST_EVERY)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set_xticks([])
     ax.set_yticks([])
@@ -111,7 +111,7 @@ def draw_picture(points: Lines, numbers: Lines, style_name: str) -> Figure:
         draw_points(axes[0, 0], ghost, ghost, curve)
         axes[0, 0].set_title("input", pad=3)
         _legend(figure, axes[1, 0] if len(ways) > 1 else axes[0, 0])
-        return laid_out(figure)
+        return fixed_layout(figure)
 
 
 def _legend(figure: Figure, ax: Axes) -> None:
@@ -126,7 +126,7 @@ def _legend(figure: Figure, ax: Axes) -> None:
     handles = [
         mpl.lines.Line2D([], [], color=GHOST, lw=0.8, label="input"),
         mpl.lines.Line2D([], [], color=GAP, lw=1.4, label="lost: where it was"),
-        mpl.lines.Line2D([], [], color=LOST, marker="x", ms=2.5, mew=0.5, lw=0, label="lost: where it is put"),
+        mpl.lines.Line2D([], [], color=LOST_COLOUR, marker="x", ms=2.5, mew=0.5, lw=0, label="lost: where it is put"),
     ]
     ax.legend(handles=handles, loc="center left", frameon=False, bbox_to_anchor=(-0.05, 0.42), handlelength=1)
     ax.text(0, 0.08, f"error: {ERROR}", fontsize=mpl.rcParams["legend.fontsize"], transform=ax.transAxes)
@@ -172,7 +172,7 @@ def draw_loss(ax: Axes, numbers: Lines) -> None:
 def draw_errors(ax: Axes, numbers: Lines) -> None:
     """(c) What each decoder gets wrong: means with theory, and medians where there is no mean."""
     floor = 1e-6
-    for decoder, (colour, mark) in MARKS.items():
+    for decoder, (colour, mark) in DECODER_STYLES.items():
         means, medians = (_of(numbers, "reconstruction_error", kind, decoder) for kind in ("mean", "median"))
         if not medians or decoder == "pinv_gain":
             continue
@@ -221,4 +221,4 @@ def draw_statistics(numbers: Lines, style_name: str) -> Figure:
         told = next(line for line in numbers if line["quantity"] == "reconstruction_error" and line["level"])
         text = note.format(n=told["n"], level=float(told["level"]))
         figure.supxlabel(text, fontsize=mpl.rcParams["legend.fontsize"], color="0.3")
-        return laid_out(figure)
+        return fixed_layout(figure)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from manifold_lab.core import provenance
 from manifold_lab.core.files import Writer, csv_text, text
-from manifold_lab.core.statistics import LEVEL, QUANTILES, Estimate, Row
+from manifold_lab.core.statistics import LEVEL, QUANTILES, Estimate, ResultRow
 
 Lines = Sequence[dict[str, str]]
 """A csv file as read: one mapping from column to text per line."""
@@ -19,7 +19,7 @@ MISSING = "–"
 """What a reader sees where there is no number."""
 RESOLUTION = 12
 """Measured numbers are written to this many decimals at most: what is smaller is rounding of the arithmetic."""
-COLUMNS = (
+RESULT_COLUMNS = (
     "quantity", "decoder", "statistic", "unit", "dim", "manifold", "inputs", "intrinsic", "embedding", "activation",
     "estimate", "low", "high", "level", "n", *QUANTILES, "theory", "note",
 )  # fmt: skip
@@ -34,12 +34,12 @@ def _measured(value: float) -> str:
     return number(round(value, RESOLUTION) + 0.0) if math.isfinite(value) else ""
 
 
-def record(row: Row) -> dict[str, str]:
+def record(row: ResultRow) -> dict[str, str]:
     """One line of the csv."""
     spread = row.spread or {}
     estimate = row.estimate
     line = {
-        **{name: str(getattr(row, name)) for name in COLUMNS[:4] + COLUMNS[5:10]},
+        **{name: str(getattr(row, name)) for name in RESULT_COLUMNS[:4] + RESULT_COLUMNS[5:10]},
         "dim": "" if row.dim is None else str(row.dim),
         "estimate": _measured(estimate.value),
         "low": _measured(estimate.low),
@@ -50,11 +50,11 @@ def record(row: Row) -> dict[str, str]:
         "theory": number(row.theory),
         "note": row.note,
     }
-    return {name: line[name] for name in COLUMNS}
+    return {name: line[name] for name in RESULT_COLUMNS}
 
 
 @dataclass(frozen=True)
-class Claim:
+class ClaimResult:
     """One claim of the paper beside the number that decides it."""
 
     place: str
@@ -75,7 +75,7 @@ class Claim:
         }
 
 
-def sentence(claim: Mapping[str, str]) -> str:
+def claim_sentence(claim: Mapping[str, str]) -> str:
     """A line of a csv of claims, in words."""
     return f"{claim['verdict']}: {claim['says']} ({claim['place']}); {claim['measure']}"
 
@@ -83,7 +83,7 @@ def sentence(claim: Mapping[str, str]) -> str:
 CLAIM_COLUMNS = ("place", "says", "measure", "estimate", "low", "high", "n", "verdict", "command")
 
 
-def claims_file(stem: str, claims: Iterable[Claim], made: provenance.Made | None = None) -> dict[str, Writer]:
+def claims_file(stem: str, claims: Iterable[ClaimResult], made: provenance.Made | None = None) -> dict[str, Writer]:
     """The csv of an experiment's claims and how they came to be (by default here and now), to stand beside its own."""
     told = made or provenance.here()
     return {
@@ -92,7 +92,7 @@ def claims_file(stem: str, claims: Iterable[Claim], made: provenance.Made | None
     }
 
 
-def to_csv(records: Iterable[dict[str, str]], columns: Sequence[str] = COLUMNS) -> str:
+def to_csv(records: Iterable[dict[str, str]], columns: Sequence[str] = RESULT_COLUMNS) -> str:
     """The text of a csv file, with the same bytes on every system."""
     return csv_text(records, columns)
 

@@ -10,19 +10,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from manifold_lab.core.cli import enter
+from manifold_lab.core.cli import run_cli
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.core.files import check_folder, publish, text
 from manifold_lab.models import mobilenet, specs
 from manifold_lab.report import claims as paper
 from manifold_lab.report import html as page
 from manifold_lab.report import network_table, results_table
-from manifold_lab.report.claims import Finding
-from manifold_lab.report.tables import MISSING, Lines, markdown, percent, read_csv, sentence
+from manifold_lab.report.claims import ClaimVerdict
+from manifold_lab.report.tables import MISSING, Lines, claim_sentence, markdown, percent, read_csv
 
 
 @dataclass(frozen=True)
-class Options:
+class ReportOptions:
     """Refresh the marked blocks of the texts from the csv files, check them, or make the page."""
 
     check: bool = False
@@ -55,52 +55,52 @@ def _asked(numbers: Lines) -> list[int]:
 def spiral_table(root: Path) -> str:
     """The terminal's table as markdown."""
     numbers = _read(root / "figures" / "spiral.csv")
-    body = [line for dim in _asked(numbers) for line in results_table.overview(numbers, dim)]
-    return markdown(results_table.HEAD, body)
+    body = [line for dim in _asked(numbers) for line in results_table.summary_rows(numbers, dim)]
+    return markdown(results_table.RESULT_HEAD, body)
 
 
 def spiral_words(root: Path) -> str:
     """One sentence per dim."""
     numbers = _read(root / "figures" / "spiral.csv")
-    return "\n".join(f"- {results_table.sentence(numbers, dim)}" for dim in _asked(numbers))
+    return "\n".join(f"- {results_table.dim_sentence(numbers, dim)}" for dim in _asked(numbers))
 
 
 FINDING = ("where", "claim", "its number", "measured", "value", "on what", "verdict", "command", "commit", "cost")
 
 
-def findings(found: Sequence[Finding]) -> str:
+def verdict_table(found: Sequence[ClaimVerdict]) -> str:
     """Claims beside what was measured, one per line."""
     return markdown(FINDING, [_finding(one) for one in found])
 
 
-def _finding(one: Finding) -> list[str]:
+def _finding(one: ClaimVerdict) -> list[str]:
     command = f"`{one.command}`" if one.command else MISSING
     words = [one.claim.place, one.claim.says, one.claim.printed or MISSING, one.measured, one.value]
     return [*words, one.claim.on or MISSING, f"**{one.verdict}**", command, one.commit, one.cost]
 
 
-def claims(root: Path) -> str:
+def claims_block(root: Path) -> str:
     """Every claim of the paper, in its order, and how many stand how."""
-    found = paper.findings(root)
-    told = paper.counts(one.verdict for one in found)
-    return f"Of {len(found)} claims {told}.\n\n{findings(found)}"
+    found = paper.verdicts(root)
+    told = paper.verdict_counts(one.verdict for one in found)
+    return f"Of {len(found)} claims {told}.\n\n{verdict_table(found)}"
 
 
-def beyond(root: Path) -> str:
+def beyond_block(root: Path) -> str:
     """What was decided besides."""
-    return findings(paper.beyond(root))
+    return verdict_table(paper.beyond_the_paper(root))
 
 
-def errata(root: Path) -> str:
+def errata_block(root: Path) -> str:
     """What the paper prints wrongly, each with the numbers that show it and the command that computes them."""
     lines = []
-    for erratum in paper.errata():
+    for erratum in paper.paper_errata():
         lines.append(f"{erratum.number}. {erratum.says}")
         lines += [f"   - {said}: **{value}**, by `{command}`" for said, value, command in paper.evidence(erratum, root)]
     return "\n".join(lines)
 
 
-def document(stem: str) -> Callable[[Path], str]:
+def table_block(stem: str) -> Callable[[Path], str]:
     """A block that is a published table as it stands."""
 
     def block(root: Path) -> str:
@@ -161,7 +161,7 @@ def speed(root: Path) -> str:
 def network_speed(root: Path) -> str:
     """Ratios of the network's benchmark."""
     lines = _read(root / "benchmarks" / "network.csv")
-    head = ("work", "resolution", "batch", "width", "ours", "pictures/s", "peer", "ratio", results_table.HEAD[3])
+    head = ("work", "resolution", "batch", "width", "ours", "pictures/s", "peer", "ratio", results_table.RESULT_HEAD[3])
     keys = ("work", "resolution", "batch", "width", "contestant", "images_per_second", "peer", "ratio")
     body = [[line[key] for key in keys] + [f"{line['low']} to {line['high']}"] for line in lines]
     first = lines[0]
@@ -176,7 +176,7 @@ def _rounds(line: dict[str, str]) -> str:
 def training_speed(root: Path) -> str:
     """Ratio of whole epochs, and what a cell spends around its steps."""
     first, *around = _read(root / "benchmarks" / "training.csv")
-    head = ("ours", "pictures/s", "peer", "ratio", results_table.HEAD[3])
+    head = ("ours", "pictures/s", "peer", "ratio", results_table.RESULT_HEAD[3])
     keys = ("contestant", "images_per_second", "peer", "ratio")
     ends = MISSING if first["low"] == "nan" else f"{first['low']} to {first['high']}"
     body = [[first[key] for key in keys] + [ends]]
@@ -192,7 +192,7 @@ def training_speed(root: Path) -> str:
 def probe_speed(root: Path) -> str:
     """Time and memory of looking at every activation, against the forward pass alone."""
     lines = _read(root / "benchmarks" / "probe.csv")
-    head = ("contestant", "ms", "time / plain", results_table.HEAD[3], "peak MiB", "peak / plain")
+    head = ("contestant", "ms", "time / plain", results_table.RESULT_HEAD[3], "peak MiB", "peak / plain")
     body = [
         [line["contestant"], line["milliseconds"], line["ratio"], f"{line['low']} to {line['high']}", line["peak_mib"],
          line["peak_ratio"]]
@@ -206,39 +206,39 @@ def probe_speed(root: Path) -> str:
 def network_door(_root: Path) -> str:
     """The beginning and the end of what the network's door prints."""
     made = mobilenet.build(dataclasses.replace(specs.V2, width=0.5))
-    lines = network_table.table(made)
+    lines = network_table.network_rows(made)
     rows = [lines[0], *lines[3:6], lines[-1]]
-    return f"{markdown(network_table.HEAD, rows)}\n\n{network_table.totals(made)}"
+    return f"{markdown(network_table.NETWORK_HEAD, rows)}\n\n{network_table.totals(made)}"
 
 
 def study_door(root: Path) -> str:
     """What publishing Figure 6a says, with its numbers."""
     lines = _read(root / "figures" / "fig6a_nonlinearity_claims.csv")
-    return "\n".join(f"- {sentence(line)}: {paper.number(line)}" for line in lines)
+    return "\n".join(f"- {claim_sentence(line)}: {paper.claim_value(line)}" for line in lines)
 
 
-BLOCKS: dict[str, Callable[[Path], str]] = {
+TEXT_BLOCKS: dict[str, Callable[[Path], str]] = {
     "spiral-table": spiral_table,
     "spiral-words": spiral_words,
     "network-door": network_door,
     "study-door": study_door,
-    "claims": claims,
-    "errata": errata,
-    "beyond": beyond,
+    "claims": claims_block,
+    "errata": errata_block,
+    "beyond": beyond_block,
     "bound": bound,
     "speed": speed,
     "network-speed": network_speed,
     "training-speed": training_speed,
     "probe-speed": probe_speed,
-    "table-2": document("tab2_network"),
-    "table-3": document("tab3_memory"),
-    "table-3-peaks": document("tab3_memory_peaks"),
-    "table-4": document("tab4_cost"),
-    "figure-6a": document("fig6a_nonlinearity"),
-    "figure-6b": document("fig6b_shortcut"),
-    "two-switches": document("ext_shortcut_x_nonlinearity"),
-    "blocks": document("tab_block"),
-    "expansions": document("ext_expansion"),
+    "table-2": table_block("tab2_network"),
+    "table-3": table_block("tab3_memory"),
+    "table-3-peaks": table_block("tab3_memory_peaks"),
+    "table-4": table_block("tab4_cost"),
+    "figure-6a": table_block("fig6a_nonlinearity"),
+    "figure-6b": table_block("fig6b_shortcut"),
+    "two-switches": table_block("ext_shortcut_x_nonlinearity"),
+    "blocks": table_block("tab_block"),
+    "expansions": table_block("ext_expansion"),
     "lesions": lesions,
 }
 
@@ -251,13 +251,13 @@ def filled(content: str, root: Path) -> str:
     """
 
     def fill(found: re.Match[str]) -> str:
-        name = one_of("block", found[1], BLOCKS)
-        return f"<!-- begin {name} -->\n{BLOCKS[name](root)}\n<!-- end {name} -->"
+        name = one_of("block", found[1], TEXT_BLOCKS)
+        return f"<!-- begin {name} -->\n{TEXT_BLOCKS[name](root)}\n<!-- end {name} -->"
 
     return re.sub(r"<!-- begin (\S+) -->\n.*?<!-- end \1 -->", fill, content, flags=re.DOTALL)
 
 
-def run(options: Options) -> None:
+def run(options: ReportOptions) -> None:
     """Fill or check every text, or make the page.
 
     Raises:
@@ -265,15 +265,15 @@ def run(options: Options) -> None:
     """
     if options.html is not None:
         check_folder(options.html)
-        (written,) = publish(options.html, {page.NAME: text(page.build(options.root))})
+        (written,) = publish(options.html, {page.PAGE_NAME: text(page.build_page(options.root))})
         print(f"written: {written}")
     if options.serve:
-        page.serve(page.build(options.root), options.port)
+        page.serve(page.build_page(options.root), options.port)
     if options.html is None and not options.serve:
         refresh(options)
 
 
-def refresh(options: Options) -> None:
+def refresh(options: ReportOptions) -> None:
     """Fill or check every text.
 
     Raises:
@@ -291,4 +291,4 @@ def refresh(options: Options) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit status."""
-    return enter(Options, run, "manifold_lab.report", arguments)
+    return run_cli(ReportOptions, run, "manifold_lab.report", arguments)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from manifold_lab import data
 from manifold_lab.models.specs import CIFAR, DIGITS, V2, NetworkSpec
-from manifold_lab.sweeps.training_run import Trial
-from manifold_lab.training import PRESETS, Recipe
+from manifold_lab.sweeps.training_run import TrainingRun
+from manifold_lab.training import RECIPES, Recipe
 
 Arm = Callable[[NetworkSpec], NetworkSpec]
 """What an arm makes of a base network."""
-SHORT, LONG = 120_000, 480_000
+SHORT_IMAGES, LONG_IMAGES = 120_000, 480_000
 """Pictures seen, on CIFAR-10."""
-SEEDS = {SHORT: 5, LONG: 3}
+SEEDS_BY_LENGTH = {SHORT_IMAGES: 5, LONG_IMAGES: 3}
 DIGITS_SEEDS = {20_000: 10}
 SMOKE_SEEDS = {2_500: 4}
 SCALE_SEEDS = 3
@@ -37,32 +37,32 @@ class Setting:
         return dataclasses.replace(self, network=dataclasses.replace(self.network, **fields))  # type: ignore[arg-type]
 
 
-def cifar(width: int | float, seeds: Mapping[int, int] = SEEDS) -> Setting:
+def cifar_setting(width: int | float, seeds: Mapping[int, int] = SEEDS_BY_LENGTH) -> Setting:
     """CIFAR-10 at a width."""
-    recipe = dataclasses.replace(PRESETS["cifar"], evaluate_every=EVALUATE_EVERY)
+    recipe = dataclasses.replace(RECIPES["cifar"], evaluate_every=EVALUATE_EVERY)
     return Setting(dataclasses.replace(CIFAR, width=width), "cifar10", recipe, seeds)
 
 
-def digits(seeds: Mapping[int, int] = DIGITS_SEEDS) -> Setting:
+def digits_setting(seeds: Mapping[int, int] = DIGITS_SEEDS) -> Setting:
     """The digits, which are cheap and need no download."""
-    return Setting(DIGITS, "digits", PRESETS["smoke"], seeds)
+    return Setting(DIGITS, "digits", RECIPES["smoke"], seeds)
 
 
-SMOKE = digits(SMOKE_SEEDS)
+SMOKE_SETTING = digits_setting(SMOKE_SEEDS)
 """To see that it runs."""
 
 
-def change(**fields: str) -> Arm:
+def variant(**fields: str) -> Arm:
     """The arm that changes these words of a spec and nothing else."""
     return lambda base: dataclasses.replace(base, **fields)  # type: ignore[arg-type]
 
 
-def grid(arms: Mapping[str, Arm], settings: Mapping[str, Setting], smoke: bool) -> tuple[Trial, ...]:
+def grid(arms: Mapping[str, Arm], settings: Mapping[str, Setting], smoke: bool) -> tuple[TrainingRun, ...]:
     """Every arm in every setting; for smoke, on a few runs of the digits instead."""
-    return trials(arms, {f"{SMOKE.network.width:g}": SMOKE} if smoke else settings)
+    return training_runs(arms, {f"{SMOKE_SETTING.network.width:g}": SMOKE_SETTING} if smoke else settings)
 
 
-def trials(arms: Mapping[str, Arm], settings: Mapping[str, Setting]) -> tuple[Trial, ...]:
+def training_runs(arms: Mapping[str, Arm], settings: Mapping[str, Setting]) -> tuple[TrainingRun, ...]:
     """Every arm in every setting, its group: the shortest training of each setting first, then the longer ones.
 
     Within a setting and a length the seeds are outermost, so that whatever is finished is paired.
@@ -77,11 +77,11 @@ def trials(arms: Mapping[str, Arm], settings: Mapping[str, Setting]) -> tuple[Tr
     )
 
 
-def _trial(setting: Setting, length: int) -> Trial:
-    return Trial(setting.network, dataclasses.replace(setting.recipe, images=length), setting.data)
+def _trial(setting: Setting, length: int) -> TrainingRun:
+    return TrainingRun(setting.network, dataclasses.replace(setting.recipe, images=length), setting.data)
 
 
-def at_scale(arms: Mapping[str, Arm], pictures: str) -> tuple[Trial, ...]:
+def at_scale(arms: Mapping[str, Arm], pictures: str) -> tuple[TrainingRun, ...]:
     """Every arm of the paper's network, trained with the paper's recipe on a folder of pictures such as ImageNet's.
 
     Raises:
@@ -89,10 +89,10 @@ def at_scale(arms: Mapping[str, Arm], pictures: str) -> tuple[Trial, ...]:
     """
     name = f"imagefolder:{Path(pictures).resolve()}"  # the folder is a part of the key, however it is spelled
     base = dataclasses.replace(V2, num_classes=len(data.load(name).facts.classes))
-    return _paired(arms, f"{base.width:g}", Trial(base, PRESETS["paper"], name), SCALE_SEEDS)
+    return _paired(arms, f"{base.width:g}", TrainingRun(base, RECIPES["paper"], name), SCALE_SEEDS)
 
 
-def _paired(arms: Mapping[str, Arm], group: str, base: Trial, seeds: int) -> tuple[Trial, ...]:
+def _paired(arms: Mapping[str, Arm], group: str, base: TrainingRun, seeds: int) -> tuple[TrainingRun, ...]:
     made = {arm: of(base.network) for arm, of in arms.items()}
     return tuple(
         dataclasses.replace(base, network=network, seed=seed, arm=arm, group=group)

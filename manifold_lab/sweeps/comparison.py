@@ -17,7 +17,7 @@ from manifold_lab.core import statistics
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.report import plots
 from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import Claim, Document, Lines
+from manifold_lab.report.tables import ClaimResult, Document, Lines
 from manifold_lab.sweeps.training_run import CURVE, FINAL
 
 POINTS = 100
@@ -32,7 +32,7 @@ Difference = statistics.Paired | None
 
 
 @dataclass(frozen=True)
-class Contrast:
+class Comparison:
     """What is compared: the arms in order, each with its look; the others are held against the first."""
 
     looks: Mapping[str, tuple[str, str]]
@@ -89,24 +89,24 @@ def difference(lines: Lines, pair: tuple[str, str], group: str, length: str) -> 
     return statistics.paired(found, dict.fromkeys(found, 0.0)) if found else None
 
 
-def change(lines: Lines, pair: tuple[str, str], larger: tuple[str, str], smaller: tuple[str, str]) -> Difference:
+def gap_change(lines: Lines, pair: tuple[str, str], larger: tuple[str, str], smaller: tuple[str, str]) -> Difference:
     """By how much the gap between two arms is larger in one place (group and length) than in another, seed by seed."""
     found = [gaps(lines, pair, *place) for place in (larger, smaller)]
     return statistics.paired(*found) if found[0].keys() & found[1].keys() else None
 
 
-HEAD = {
+COMPARISON_HEAD = {
     "group": "group", "arm": "arm", "madds": "MAdds", "length": "pictures seen", "n": "runs",
     "accuracy": "test accuracy, %", "interval": "95 % interval", "difference": "paired difference, points",
     "difference_interval": "its 95 % interval", "p": "p",
 }  # fmt: skip
 
 
-def document(lines: Lines, contrast: Contrast, caption: str) -> Document:
+def comparison_table(lines: Lines, contrast: Comparison, caption: str) -> Document:
     """Every arm in every group and length: accuracy, and the paired difference to the reference with Student's test."""
     places = [(group, length) for group in groups(lines) for length in lengths(lines, group)]
     shown = [row(lines, contrast, arm, place) for place in places for arm in contrast.looks]
-    head = {**HEAD, "group": contrast.group}
+    head = {**COMPARISON_HEAD, "group": contrast.group}
     note = (
         f"Differences are to {contrast.reference}, over shared seeds; interval and two-sided p-value are Student's, "
         "not corrected for the number of rows."
@@ -114,7 +114,7 @@ def document(lines: Lines, contrast: Contrast, caption: str) -> Document:
     return Document(f"{caption} Data: {', '.join(unique(lines, 'data'))}. {note}", head, shown)
 
 
-def row(lines: Lines, contrast: Contrast, arm: str, place: tuple[str, str]) -> dict[str, str]:
+def row(lines: Lines, contrast: Comparison, arm: str, place: tuple[str, str]) -> dict[str, str]:
     """One line of the table; empty where there are no runs, or too few."""
     group, length = place
     mine = scores(lines, arm, *place)
@@ -136,7 +136,7 @@ def _ends(found: Estimate, sign: str = "") -> str:
     return "" if math.isnan(found.low) else f"{found.low:{sign}.2f} to {found.high:{sign}.2f}"
 
 
-def draw_curves(ax: Axes, lines: Lines, contrast: Contrast, group: str) -> None:
+def draw_curves(ax: Axes, lines: Lines, contrast: Comparison, group: str) -> None:
     """Validation accuracy against pictures seen, of trainings of every length; arms without runs not."""
     curves, runs = pick(lines, kind=CURVE, group=group), set[int]()
     *shorter, longest = lengths(curves, group)
@@ -175,7 +175,7 @@ def label(lines: Lines, group: str) -> str:
     return "" if group == data else group.removeprefix(f"{data}, ")
 
 
-def draw_differences(ax: Axes, lines: Lines, contrast: Contrast) -> None:
+def draw_differences(ax: Axes, lines: Lines, contrast: Comparison) -> None:
     """Every seed's difference of final test accuracy, and mean and interval; groups along x, lengths side by side."""
     along = groups(lines)
     shown = {group: _shown(lines, contrast, group) for group in along}
@@ -202,13 +202,13 @@ def draw_differences(ax: Axes, lines: Lines, contrast: Contrast) -> None:
     ax.set_title(unique(lines, "data")[0] + several * "; open: shortest training", loc="left")
 
 
-def _shown(lines: Lines, contrast: Contrast, group: str) -> list[tuple[str, str]]:
+def _shown(lines: Lines, contrast: Comparison, group: str) -> list[tuple[str, str]]:
     """Arm and length of every difference of a group that there is."""
     told = itertools.product(contrast.others, lengths(lines, group))
     return [(arm, length) for arm, length in told if gaps(lines, (arm, contrast.reference), group, length)]
 
 
-def draw(lines: Lines, contrast: Contrast) -> Figure:
+def draw_comparison(lines: Lines, contrast: Comparison) -> Figure:
     """Curves of the grid's first group, and the differences, a panel per data."""
     curves = pick(lines, kind=CURVE)
     sets = [pick(lines, data=data) for data in unique(lines, "data")]
@@ -227,11 +227,11 @@ def draw(lines: Lines, contrast: Contrast) -> Figure:
         arms = [arm for arm in contrast.looks if arm in handles]
         figure.legend([handles[arm] for arm in arms], arms, loc="outside upper center", ncols=6, frameon=False)
         figure.supxlabel(CAPTION, size="small")
-        return plots.laid_out(figure)
+        return plots.fixed_layout(figure)
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedOrder:
     """A claim of the paper about two arms: the first is better than the second, by so many points there."""
 
     place: str
@@ -245,7 +245,9 @@ class Expected:
         return self.better, self.worse
 
 
-def claims(lines: Lines, contrast: Contrast, expected: Sequence[Expected], command: str) -> list[Claim]:
+def comparison_claims(
+    lines: Lines, contrast: Comparison, expected: Sequence[ExpectedOrder], command: str
+) -> list[ClaimResult]:
     """Every claim in every group and length, by the paired difference over seeds."""
     return [
         judged(claim, _measure(lines, contrast, (group, length)), difference(lines, claim.pair, group, length), command)
@@ -255,37 +257,41 @@ def claims(lines: Lines, contrast: Contrast, expected: Sequence[Expected], comma
     ]
 
 
-def closing(lines: Lines, contrast: Contrast, expected: Sequence[Expected], command: str) -> list[Claim]:
+def gap_shrinks_with_training(
+    lines: Lines, contrast: Comparison, expected: Sequence[ExpectedOrder], command: str
+) -> list[ClaimResult]:
     """Whether a claim's gap is smaller after the longest training than after the shortest, by claim and group."""
     found = []
     for claim, group in itertools.product(expected, groups(lines)):
         shortest, *longer = lengths(lines, group)
         if longer:
-            less = change(lines, claim.pair, (group, shortest), (group, longer[-1]))
+            less = gap_change(lines, claim.pair, (group, shortest), (group, longer[-1]))
             measure = f"{_measure(lines, contrast, (group, shortest))}: gap there minus gap at {int(longer[-1]):,}"
             found.append(judged(claim, measure, less, command))
     return found
 
 
-def narrowing(lines: Lines, contrast: Contrast, claim: Expected, command: str) -> list[Claim]:
+def gap_grows_when_narrower(
+    lines: Lines, contrast: Comparison, claim: ExpectedOrder, command: str
+) -> list[ClaimResult]:
     """Whether the gap is larger in the narrowest group than in the widest, of groups that are numbers, by length."""
     found, widths = [], numbers(groups(lines))
     for length in lengths(lines, widths[0]) if len(widths) > 1 else []:
-        more = change(lines, claim.pair, (widths[0], length), (widths[-1], length))
+        more = gap_change(lines, claim.pair, (widths[0], length), (widths[-1], length))
         measure = f"{_measure(lines, contrast, (widths[0], length))}: gap there minus gap at {widths[-1]}"
         found.append(judged(claim, measure, more, command))
     return found
 
 
-def judged(claim: Expected, measure: str, paired: Difference, command: str) -> Claim:
+def judged(claim: ExpectedOrder, measure: str, paired: Difference, command: str) -> ClaimResult:
     """A claim that holds where the paired difference is above zero."""
     verdict = statistics.verdict(paired.exceeds(0) if paired else None)
-    return Claim(
+    return ClaimResult(
         claim.place, claim.says, measure, paired.difference if paired else statistics.NO_RUNS, verdict, command
     )
 
 
-def _measure(lines: Lines, contrast: Contrast, place: tuple[str, str]) -> str:
+def _measure(lines: Lines, contrast: Comparison, place: tuple[str, str]) -> str:
     group, length = place
     named = label(lines, group)
     where = ", ".join(filter(None, (data_of(lines, group), named and f"{contrast.group} {named}")))

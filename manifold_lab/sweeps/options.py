@@ -10,7 +10,7 @@ from manifold_lab.sweeps.slurm import Slurm
 
 
 @dataclass(frozen=True)
-class Grid:
+class GridOptions:
     """What every verb asks for."""
 
     smoke: bool = False
@@ -22,7 +22,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Plan(Grid):
+class PlanOptions(GridOptions):
     """What would run."""
 
     workers: int = 1
@@ -30,7 +30,7 @@ class Plan(Grid):
 
 
 @dataclass(frozen=True)
-class Run(Plan):
+class RunOptions(PlanOptions):
     """Run what is missing."""
 
     only: str = ""
@@ -50,7 +50,7 @@ class Run(Plan):
 
 
 @dataclass(frozen=True)
-class Cells(Grid):
+class CellOptions(GridOptions):
     """Run some cells in this process, as a workflow's rule or a job does."""
 
     keys: tyro.conf.Positional[tuple[str, ...]] = ()
@@ -60,7 +60,7 @@ class Cells(Grid):
 
 
 @dataclass(frozen=True)
-class Status(Grid):
+class StatusOptions(GridOptions):
     """How every cell stands."""
 
     every: bool = False
@@ -68,7 +68,7 @@ class Status(Grid):
 
 
 @dataclass(frozen=True)
-class Publish(Grid):
+class PublishOptions(GridOptions):
     """Make csv, figure, claims."""
 
     out: Path | None = None
@@ -76,5 +76,5 @@ class Publish(Grid):
 
 
 @dataclass(frozen=True)
-class Everything(Run, Publish):
+class RunAndPublishOptions(RunOptions, PublishOptions):
     """Run what is missing, then publish."""

@@ -32,7 +32,7 @@ RANDOM = "random"
 
 
 @dataclass(frozen=True)
-class Source:
+class ProbeSource:
     """Where pictures and weights are on this machine, and how many pictures go at a time: no part of what is measured.
 
     Without pictures, random ones; without weights, published ones fetched by name.
@@ -83,18 +83,18 @@ class Training:
     count: int = 500
 
 
-def shown(look: Look, source: Source) -> Iterator[Tensor]:
+def shown(look: Look, source: ProbeSource) -> Iterator[Tensor]:
     """Batches of the pictures."""
     if source.pictures is None:
         side = look.network.resolution
         x = torch.randint(0, 256, (look.count, 3, side, side), generator=stream(0, "smoke"), dtype=torch.uint8)
     else:
-        x = image_files.load(source.pictures).x[: look.count]
+        x = image_files.load_images(source.pictures).x[: look.count]
     for part in x.split(source.batch):
         yield image_files.normalised(part, image_files.IMAGENET)
 
 
-def network(look: Look, source: Source) -> Network:
+def probed_network(look: Look, source: ProbeSource) -> Network:
     """The network, in the mode that it is looked at: at step 0 training, where norms use their batch's statistics."""
     if look.kind == INITIAL or source.pictures is None:
         return build(look.network, stream(look.seed, "weights")).train(look.kind == INITIAL)
@@ -103,9 +103,9 @@ def network(look: Look, source: Source) -> Network:
     return weights.fetch_weights(look.network, "mobilenet_v2")
 
 
-def measure(look: Look, _folder: Path, source: Source) -> Result:
+def run_probe(look: Look, _folder: Path, source: ProbeSource) -> Result:
     """The table of a network on all pictures; for `active`, after how many of STAGES a minimum fell below."""
-    model, seen, early = network(look, source), 0, dict[str, int]()
+    model, seen, early = probed_network(look, source), 0, dict[str, int]()
     batches = track(shown(look, source), look.kind, total=-(-look.count // source.batch), console=Console(stderr=True))
     with torch.inference_mode(), Probe(model, look.layers, look.measures, look.sampling) as probe:
         for x in batches:
@@ -170,13 +170,13 @@ def regular(spec: Look | Training, rows: list[dict[str, str]]) -> list[dict[str,
     return [row for row in rows if (seen := int(row["images"])) in ends or evaluates(spec.recipe, seen // size)]
 
 
-def looked(spec: Look | Training, source: Source, shelf: str) -> Cell:
+def looked(spec: Look | Training, source: ProbeSource, shelf: str) -> Cell:
     """What was measured of a spec, measured now where it never was, on a shelf of the runs.
 
     Raises:
         InputError: where that does not end well.
     """
-    work = runner.Work(along if isinstance(spec, Training) else functools.partial(measure, source=source))
+    work = runner.Work(along if isinstance(spec, Training) else functools.partial(run_probe, source=source))
     cell = runner.run_cell(work, store.state(spec, source.runs / shelf / key(spec)))
     if cell.state != store.DONE:
         raise InputError(f"{cell.folder}: it is {cell.state}; {cell.note}")

@@ -23,10 +23,10 @@ from manifold_lab.core.files import machine
 
 BEAT = 15.0
 """Seconds between two touches of a claim by its holder."""
-LOST = 150.0
+STALE_AFTER = 150.0
 """Seconds without a touch after which a holder on another machine counts as dead: many beats, and longer than network
 file systems keep a file's time in their caches (60 s)."""
-NAME, RELEASED = "claim-", "released"
+LOCK_NAME, RELEASED = "claim-", "released"
 JOB = "MANIFOLD_LAB_JOB"
 """The environment's word for the batch job that a process is a part of."""
 
@@ -48,7 +48,7 @@ class Owner:
 
 
 @dataclass(frozen=True)
-class Claim:
+class RunLock:
     """One claim as read: its number, who made it (None while it is being written), whether it was given back."""
 
     path: Path
@@ -62,17 +62,17 @@ class Claim:
         return f"process {self.owner.pid} on {self.owner.host}" if self.owner else "a process that left no name"
 
 
-def latest(folder: Path) -> Claim | None:
+def latest(folder: Path) -> RunLock | None:
     """The last claim on a folder, or None where there was none."""
     try:
-        told = [path.name.removeprefix(NAME) for path in folder.iterdir() if path.name.startswith(NAME)]
+        told = [path.name.removeprefix(LOCK_NAME) for path in folder.iterdir() if path.name.startswith(LOCK_NAME)]
     except (FileNotFoundError, NotADirectoryError):
         return None
     numbers = [int(number) for number in told if number.isdigit()]
     return _read(folder, max(numbers)) if numbers else None
 
 
-def is_held(claim: Claim | None) -> bool:
+def is_held(claim: RunLock | None) -> bool:
     """Whether the claim's process still works: known at once on its own machine, by the last touch elsewhere."""
     if claim is None or claim.released:
         return False
@@ -80,13 +80,13 @@ def is_held(claim: Claim | None) -> bool:
     return _is_fresh(claim.path) if ended is None else not ended
 
 
-def take(folder: Path) -> Claim | None:
+def acquire(folder: Path) -> RunLock | None:
     """Claim the folder for this process; None where another process holds it."""
     last = latest(folder)
     if is_held(last):
         return None
     number = last.number + 1 if last else 1
-    path = folder / f"{NAME}{number:04d}"
+    path = folder / f"{LOCK_NAME}{number:04d}"
     try:
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
@@ -95,10 +95,10 @@ def take(folder: Path) -> Claim | None:
         text.write(json.dumps(dataclasses.asdict(_this_process()) | {"began": time.time()}) + "\n")
         text.flush()
         os.fsync(text.fileno())
-    return Claim(path, number, _this_process(), False)
+    return RunLock(path, number, _this_process(), False)
 
 
-def holds(claim: Claim) -> bool:
+def holds(claim: RunLock) -> bool:
     """Whether this claim is still the last one: a holder taken for dead must not write."""
     last = latest(claim.path.parent)
     return last is not None and last.number == claim.number
@@ -115,7 +115,7 @@ def spent(folder: Path, before: int) -> float | None:
     return sum(held, 0.0)
 
 
-def release(claim: Claim) -> None:
+def release(claim: RunLock) -> None:
     """Give the folder back; nothing happens where it is gone."""
     with contextlib.suppress(FileNotFoundError):
         file = os.open(claim.path, os.O_WRONLY | os.O_APPEND)
@@ -124,7 +124,7 @@ def release(claim: Claim) -> None:
 
 
 @contextlib.contextmanager
-def beating(claim: Claim) -> Iterator[None]:
+def heartbeat(claim: RunLock) -> Iterator[None]:
     """Touch the claim every BEAT seconds, by the file system's own clock, for as long as the work lasts."""
     ended = threading.Event()
 
@@ -142,12 +142,12 @@ def beating(claim: Claim) -> Iterator[None]:
         heart.join()
 
 
-def _read(folder: Path, number: int) -> Claim:
-    path, owner, lines = folder / f"{NAME}{number:04d}", None, [""]
+def _read(folder: Path, number: int) -> RunLock:
+    path, owner, lines = folder / f"{LOCK_NAME}{number:04d}", None, [""]
     with contextlib.suppress(OSError, ValueError, TypeError):
         lines = path.read_text(encoding="utf-8").splitlines() or [""]
         owner = Owner(**json.loads(lines[0]))
-    return Claim(path, number, owner, RELEASED in lines)
+    return RunLock(path, number, owner, RELEASED in lines)
 
 
 def _this_process() -> Owner:
@@ -186,6 +186,6 @@ def _is_fresh(path: Path) -> bool:
             touched = os.fstat(file.fileno()).st_mtime
         with tempfile.NamedTemporaryFile(prefix=".clock-", dir=path.parent) as clock:
             os.utime(clock.name)
-            return Path(clock.name).stat().st_mtime - touched < LOST
+            return Path(clock.name).stat().st_mtime - touched < STALE_AFTER
     except FileNotFoundError:
         return False

@@ -148,7 +148,7 @@ def run_cell(work: Work, cell: Cell) -> Cell:
         others = claim.number > cell.attempts + 1
         if now.state == DONE or (others and now.state in (FAILED, DIVERGED)):
             return now
-        with run_lock.beating(claim):
+        with run_lock.heartbeat(claim):
             _attempt(work, cell, claim)
         return store.settled(cell.spec, cell.folder)
     finally:
@@ -164,15 +164,15 @@ def _together(work: Work, cell: Cell) -> Cell:
     return now if now.state != ABSENT else dataclasses.replace(now, note=f"torchrun ended with {ended.returncode}")
 
 
-def _claim(folder: Path) -> run_lock.Claim | None:
+def _claim(folder: Path) -> run_lock.RunLock | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return run_lock.take(folder)
+        return run_lock.acquire(folder)
     except OSError as error:
         raise refused(folder, error) from None
 
 
-def _attempt(work: Work, cell: Cell, claim: run_lock.Claim) -> None:
+def _attempt(work: Work, cell: Cell, claim: run_lock.RunLock) -> None:
     """One attempt: its result or its failure is in the folder afterwards, if the claim has held."""
     made = {**_origin(), "attempt": claim.number}
     began, earlier = time.monotonic(), run_lock.spent(cell.folder, claim.number)

@@ -12,9 +12,9 @@ from typing import Any
 from manifold_lab.core.errors import InputError, at_least, one_of
 
 TABLE, ENVIRONMENT = "[tool.manifold_lab.slurm]", "MANIFOLD_LAB_SLURM_"
-PATIENCE = 60
+QUEUE_TIMEOUT = 60
 """Seconds that Slurm's commands may take to answer."""
-COLUMNS = "%j|%K|%T|%N|%r|%i"
+QUEUE_COLUMNS = "%j|%K|%T|%N|%r|%i"
 """Job's name, place in its array, state, nodes, reason why it waits, number."""
 
 
@@ -119,8 +119,8 @@ def queue(names: Iterable[str]) -> list[Queued]:
     wanted = ",".join(names)
     if not wanted:
         return []
-    lines = ask(["squeue", "-h", "-r", "-o", COLUMNS, f"--name={wanted}"]).splitlines()
-    parts = [line.strip().split("|") for line in lines if line.count("|") == COLUMNS.count("|")]
+    lines = ask(["squeue", "-h", "-r", "-o", QUEUE_COLUMNS, f"--name={wanted}"]).splitlines()
+    parts = [line.strip().split("|") for line in lines if line.count("|") == QUEUE_COLUMNS.count("|")]
     return [Queued(name, int(task) if task.isdigit() else 0, *rest) for name, task, *rest in parts]
 
 
@@ -141,11 +141,11 @@ def ask(command: list[str]) -> str:
         InputError: with its complaint, in one line.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=QUEUE_TIMEOUT, check=False)
     except FileNotFoundError:
         raise InputError(f"slurm: there is no {command[0]} on this machine; use a login node of the cluster") from None
     except subprocess.TimeoutExpired:
-        raise InputError(f"slurm: {command[0]} did not answer in {PATIENCE} s; try again") from None
+        raise InputError(f"slurm: {command[0]} did not answer in {QUEUE_TIMEOUT} s; try again") from None
     if done.returncode:
         raise InputError(f"slurm: {command[0]} refused: {' '.join(done.stderr.split())[:300]}")
     return done.stdout

@@ -13,24 +13,24 @@ from rich.table import Table
 from manifold_lab.sweeps import runner
 from manifold_lab.sweeps.store import ABSENT, DIVERGED, DONE, FAILED, QUEUED, RUNNING, Cell
 
-SHOWN = 30
+LISTED = 30
 """Cells that a table names one by one."""
 ORDER = (RUNNING, FAILED, DIVERGED, QUEUED, ABSENT, DONE)
 
 
-def overview(name: str, cells: Sequence[Cell], every: bool = False) -> Group:
+def status_table(name: str, cells: Sequence[Cell], every: bool = False) -> Group:
     """The table of the cells of which there is something to say, or of every one, and the counts of all."""
     said = [cell for state in ORDER for cell in cells if cell.state == state and (every or _is_news(cell))]
-    told = said if every else said[:SHOWN]
+    told = said if every else said[:LISTED]
     rows = [[cell.key, label, cell.state, how(cell)] for cell, label in zip(told, labels(told), strict=True)]
-    return Group(table(name, ("key", "cell", "state", "how"), rows, len(said)), counts(cells))
+    return Group(listing(name, ("key", "cell", "state", "how"), rows, len(said)), state_counts(cells))
 
 
 def _is_news(cell: Cell) -> bool:
     return cell.state != DONE and bool(how(cell))
 
 
-def counts(cells: Sequence[Cell]) -> str:
+def state_counts(cells: Sequence[Cell]) -> str:
     """So many of each state."""
     found = Counter(cell.state for cell in cells)
     return ", ".join(f"{count} {state}" for state, count in sorted(found.items())) or "none"
@@ -39,15 +39,15 @@ def counts(cells: Sequence[Cell]) -> str:
 def how(cell: Cell) -> str:
     """What there is to say of a cell beyond its state."""
     if cell.state == DONE:
-        return f"in {span(cell.provenance['seconds'])}"
+        return f"in {duration(cell.provenance['seconds'])}"
     known = cell.progress
     parts = [f"step {known['step']}" + (f" of {known['steps']}" if "steps" in known else "")] if "step" in known else []
     parts += [f"{known['images_per_second']:.0f} images/s"] if "images_per_second" in known else []
-    parts += [f"{span(known['seconds_left'])} left"] if "seconds_left" in known else []
+    parts += [f"{duration(known['seconds_left'])} left"] if "seconds_left" in known else []
     return ", ".join([*parts, cell.note] if cell.note else parts)
 
 
-def span(seconds: int | float) -> str:
+def duration(seconds: int | float) -> str:
     """A duration in words: 0.2 s, or hours, minutes and seconds."""
     return f"{seconds:.2g} s" if seconds < 10 else str(timedelta(seconds=round(seconds)))
 
@@ -60,7 +60,7 @@ def labels(cells: Sequence[Cell]) -> list[str]:
     return [" ".join(f"{name}={facts[name]}" for name in varied if name in facts) for facts in told]
 
 
-def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], total: int) -> Table:
+def listing(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], total: int) -> Table:
     """A table of rows, of which there are `total`."""
     made = Table(*head, title=title, title_justify="left", box=SIMPLE_HEAD)
     for row in rows:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from manifold_lab.core.config import disagreement, key
+from manifold_lab.core.config import disagreement, key, kind_name
 from manifold_lab.core.errors import DivergedError, InputError
 from manifold_lab.core.files import csv_text, publish, text
 from manifold_lab.sweeps import index, run_lock
@@ -79,7 +79,7 @@ def stored(folder: Path) -> dict[str, Record]:
     return {name: record for name, (_, record) in found.items()}
 
 
-def look(folder: Path, specs: Iterable[Any]) -> list[Cell]:
+def read_runs(folder: Path, specs: Iterable[Any]) -> list[Cell]:
     """How every spec of a grid stands, in the grid's order.
 
     Raises:
@@ -140,7 +140,7 @@ def begin(spec: Any, cell: Path) -> None:
         InputError: as `look`.
     """
     _check(spec, cell, _read(cell / SPEC))
-    publish(cell, {SPEC: text(_json({"kind": type(spec).__name__, "spec": dataclasses.asdict(spec)}))})
+    publish(cell, {SPEC: text(_json({"kind": kind_name(spec), "spec": dataclasses.asdict(spec)}))})
     (cell / FAILURE).unlink(missing_ok=True)
 
 
@@ -154,7 +154,7 @@ def finish(spec: Any, cell: Path, result: Result, provenance: Mapping[str, Any])
     history = csv_text(result.history, columns) if columns else ""
     record = {
         "key": cell.name,
-        "kind": type(spec).__name__,
+        "kind": kind_name(spec),
         "spec": dataclasses.asdict(spec),
         "numbers": dict(result.numbers),
         "history_bytes": len(history.encode()),
@@ -177,7 +177,7 @@ def fail(cell: Path, error: BaseException, provenance: Mapping[str, Any]) -> Non
     publish(cell, {FAILURE: text(_json(record))})
 
 
-def give_up(cell: Path, reason: str, log: Sequence[str]) -> None:
+def mark_failed(cell: Path, reason: str, log: Sequence[str]) -> None:
     """Write why an attempt failed whose process could not say so, one line and the tail of its log; free the cell.
 
     Its claim, touched not long ago, would else keep others from the cell for a while.

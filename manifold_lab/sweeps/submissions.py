@@ -58,7 +58,7 @@ def announce(runs: Path, study: str, tasks: Sequence[Task], requeues: int) -> Su
     return Submission(folder, tuple(tasks), requeues, time.time())
 
 
-def load(folder: Path) -> Submission | None:
+def load_submission(folder: Path) -> Submission | None:
     """The submission of a folder; None where it is closed, or is none."""
     try:
         told = json.loads((folder / OPEN).read_text(encoding="utf-8"))
@@ -75,7 +75,7 @@ def submissions(runs: Path) -> list[Submission]:
         folders = sorted((runs / FOLDER).iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [found for folder in folders if (found := load(folder)) is not None]
+    return [found for folder in folders if (found := load_submission(folder)) is not None]
 
 
 @contextlib.contextmanager
@@ -86,11 +86,11 @@ def only_submitter(runs: Path) -> Iterator[None]:
         InputError: where another one does.
     """
     (runs / FOLDER).mkdir(parents=True, exist_ok=True)
-    claim = run_lock.take(runs / FOLDER)
+    claim = run_lock.acquire(runs / FOLDER)
     if claim is None:
         raise InputError(f"slurm: another process submits cells of {runs}; try again in a minute")
     try:
-        with run_lock.beating(claim):
+        with run_lock.heartbeat(claim):
             yield
     finally:
         run_lock.release(claim)
@@ -169,7 +169,7 @@ def close_ended(runs: Path) -> None:
             for key, _ in task:
                 if _is_wordless(runs / key, submission, number):
                     lines = log(submission, number)
-                    store.give_up(runs / key, why(lines), lines)
+                    store.mark_failed(runs / key, why(lines), lines)
         (submission.folder / OPEN).replace(submission.folder / ENDED)
 
 
@@ -197,7 +197,7 @@ def why(lines: Sequence[str]) -> str:
 
 def this_task(runs: Path) -> Submission | None:
     """The submission that this process's job belongs to, if it is not closed; its place is `this_number`."""
-    return load(runs / FOLDER / os.environ.get(run_lock.JOB, "").partition("/")[0])
+    return load_submission(runs / FOLDER / os.environ.get(run_lock.JOB, "").partition("/")[0])
 
 
 def this_number() -> int:
@@ -205,7 +205,7 @@ def this_number() -> int:
     return int(os.environ[run_lock.JOB].partition("/")[2])
 
 
-def bury(runs: Path, of: Submission, number: int) -> None:
+def mark_dead_runs(runs: Path, of: Submission, number: int) -> None:
     """At the start of a task, say of each cell that an earlier process of it began whether it is to go on.
 
     One whose process died while its job lived on has failed, and so has one whose job was started too often. The file
@@ -219,6 +219,6 @@ def bury(runs: Path, of: Submission, number: int) -> None:
             continue
         lines = log(of, number)
         if _is_wordless(runs / key, of, number) and claim.owner and claim.owner.restart == restart:
-            store.give_up(runs / key, why(lines), lines)
+            store.mark_failed(runs / key, why(lines), lines)
         elif restart > of.requeues and not (runs / key / FAILURE).exists():
-            store.give_up(runs / key, f"its job was started {restart + 1} times, and it did not end", lines)
+            store.mark_failed(runs / key, f"its job was started {restart + 1} times, and it did not end", lines)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -33,7 +34,7 @@ CHECKPOINTS = 200
 """Steps between two checkpoints: about half a minute on two cores."""
 HELD_OUT, HELD_OUT_BATCH = 250, 50
 """Validation pictures on which what bottlenecks keep is fitted, and as many others on which it is measured."""
-SHELF = "trials"
+TRAINING_RUNS = "trials"
 """The folder of the trials that studies share."""
 WEIGHTS = "network.safetensors"
 LENGTH = "recipe.images"
@@ -41,8 +42,10 @@ LENGTH = "recipe.images"
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrainingRun:
     """A network to be trained; `arm` and `group` are its names in figures, and no part of its identity."""
+
+    KEY_NAME: ClassVar[str] = "Trial"
 
     network: NetworkSpec
     recipe: Recipe
@@ -59,7 +62,7 @@ class Trial:
         at_least("seed", self.seed, 0)
 
 
-def measure(trial: Trial, folder: Path) -> Result:
+def run_training(trial: TrainingRun, folder: Path) -> Result:
     """Train it, or go on training it; accuracy and loss on validation and test, and the history.
 
     Raises:
@@ -94,16 +97,16 @@ def _bottlenecks(network: Network, pictures: data.Data) -> list[dict[str, object
     return [dataclasses.asdict(one) for one in found]
 
 
-def trained(runs: Path, key: str) -> Network:
+def trained_network(runs: Path, key: str) -> Network:
     """The network that the trial of this key ended with, in evaluation mode.
 
     Raises:
         InputError: where no such trial has ended there.
     """
-    return open_weights(runs / SHELF / key / WEIGHTS)
+    return open_weights(runs / TRAINING_RUNS / key / WEIGHTS)
 
 
-def _tell(folder: Path, trial: Trial, step: int, steps: int, speed: float) -> None:
+def _tell(folder: Path, trial: TrainingRun, step: int, steps: int, speed: float) -> None:
     """How far it is, for `status`."""
     left = (steps - step) * trial.recipe.batch_size / speed if speed else 0.0
     known = {"step": step, "steps": steps, "images_per_second": speed, "seconds_left": left}
@@ -126,17 +129,17 @@ def _flat(row: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-COLUMNS = (
+TRAINING_COLUMNS = (
     "arm", "group", "madds", "parameters", "length", "data", "seed", "state", "kind", "images", "train_loss",
     "validation_accuracy", "test_accuracy",
 )  # fmt: skip
 FINAL, CURVE = "final", "curve"
 
 
-def lines(cells: Sequence[Cell]) -> list[dict[str, str]]:
+def training_rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
     """One line per look at a finished run, and a final one per run that ended, whichever way."""
     found = []
-    prices = {network: matching.cost(network) for network in dict.fromkeys(cell.spec.network for cell in cells)}
+    prices = {network: matching.spec_cost(network) for network in dict.fromkeys(cell.spec.network for cell in cells)}
     for cell in cells:
         trial, price = cell.spec, prices[cell.spec.network]
         facts = {"arm": trial.arm, "group": trial.group, "length": str(trial.recipe.images), "data": trial.data}
@@ -154,4 +157,4 @@ def lines(cells: Sequence[Cell]) -> list[dict[str, str]]:
 
 def _line(facts: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
     known = {**values, **facts} if facts["kind"] == FINAL else {**values, **facts, "images": values["images"]}
-    return {name: known.get(name, "") for name in COLUMNS}
+    return {name: known.get(name, "") for name in TRAINING_COLUMNS}

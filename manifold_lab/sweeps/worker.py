@@ -22,11 +22,11 @@ from manifold_lab.training import distributed
 
 OUT_OF_STEP, SOME_FAILED = 3, 10
 """Statuses with which a process ends, besides those of every command line."""
-GRACE = 10.0
+STOP_GRACE = 10.0
 """Seconds that a process leaves the first one to say itself why a cell failed."""
 
 
-def named(runs: Path, specs: Mapping[str, Any], keys: Sequence[str]) -> list[Cell]:
+def runs_named(runs: Path, specs: Mapping[str, Any], keys: Sequence[str]) -> list[Cell]:
     """The cells of these keys, however they stand.
 
     Raises:
@@ -46,11 +46,11 @@ def of_this_job(runs: Path, specs: Mapping[str, Any]) -> list[Cell]:
         return []
     number = submissions.this_number()
     if distributed.current().first:
-        submissions.bury(runs, of, number)
+        submissions.mark_dead_runs(runs, of, number)
     return [Cell(specs[key], runs / key, attempts=attempts) for key, attempts in of.tasks[number] if key in specs]
 
 
-def serve(work: Work, cells: Sequence[Cell], patient: bool = False) -> Generator[Cell, None, None]:
+def work_through(work: Work, cells: Sequence[Cell], patient: bool = False) -> Generator[Cell, None, None]:
     """Run cells one after another, and say in the first process how each ended.
 
     A patient one comes back to cells that another process seems to hold, until a dead one's claim has grown old.
@@ -67,13 +67,13 @@ def serve(work: Work, cells: Sequence[Cell], patient: bool = False) -> Generator
         for place, cell in enumerate(cells):
             ended = yield from _lead(work, cell, place)
             held += [(place, cell)] if ended.state == RUNNING else []
-        deadline = time.monotonic() + run_lock.LOST + 2 * run_lock.BEAT
+        deadline = time.monotonic() + run_lock.STALE_AFTER + 2 * run_lock.BEAT
         while patient and held and time.monotonic() < deadline:
             time.sleep(run_lock.BEAT)
             for place, cell in list(held):
                 ended = yield from _lead(work, cell, place)
                 held = [one for one in held if one[0] != place or ended.state == RUNNING]
-        distributed.told(None)
+        distributed.broadcast(None)
 
 
 def _lead(work: Work, cell: Cell, place: int) -> Generator[Cell, None, Cell]:
@@ -81,7 +81,7 @@ def _lead(work: Work, cell: Cell, place: int) -> Generator[Cell, None, Cell]:
     begun = []
 
     def measure(spec: Any, folder: Path) -> Result:
-        begun.append(distributed.told(place))
+        begun.append(distributed.broadcast(place))
         return work.measure(spec, folder)
 
     ended = run_cell(dataclasses.replace(work, measure=measure), cell)
@@ -93,12 +93,12 @@ def _lead(work: Work, cell: Cell, place: int) -> Generator[Cell, None, Cell]:
 
 def _follow(measure: Measure, cells: Sequence[Cell]) -> None:
     """Measure what the first process says until it says that all is done."""
-    while (place := distributed.told(None)) is not None:
+    while (place := distributed.broadcast(None)) is not None:
         cell = cells[place]
         try:
             measure(cell.spec, cell.folder)
         except Exception as error:  # whatever it is, the first process would wait for this one
-            time.sleep(GRACE)
+            time.sleep(STOP_GRACE)
             if store.settled(cell.spec, cell.folder).state == ABSENT:
                 store.fail(cell.folder, error, {"rank": distributed.current().rank})
             raise SystemExit(OUT_OF_STEP) from error

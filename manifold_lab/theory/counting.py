@@ -85,8 +85,8 @@ def poisson_binomial(p: Float[np.ndarray, " ambient"]) -> Float[np.ndarray, " co
     [0.25, 0.5, 0.25]
     """
     mass = np.ones(1)
-    for chance in p:
-        mass = np.append(mass * (1 - chance), 0) + np.append(0, mass * chance)
+    for rng in p:
+        mass = np.append(mass * (1 - rng), 0) + np.append(0, mass * rng)
     return mass
 
 
@@ -104,7 +104,7 @@ def dimension_loss_of(mass: Float[np.ndarray, " counts"], intrinsic: int) -> flo
 PAIR_LIMIT = 4096
 
 
-def collapsed_pairs(x: Float[Tensor, "points inputs"], ambient: int) -> float | None:
+def expected_collapsed_pairs(x: Float[Tensor, "points inputs"], ambient: int) -> float | None:
     """Expected fraction of pairs of points that ReLU(Tx) sends to the same image, for isotropic independent rows.
 
     Two points coincide (almost surely) only where every row is inactive at both, which for points at angle t has

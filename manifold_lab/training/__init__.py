@@ -2,18 +2,18 @@
 
 from manifold_lab.training.loop import Bookkeeping, train
 from manifold_lab.training.outcome import HistoryRow, Metrics, Outcome
-from manifold_lab.training.recipe import PRESETS, Plan, Recipe, evaluates, learning_rate, plan
+from manifold_lab.training.recipe import RECIPES, Recipe, TrainingLength, evaluates, learning_rate, training_length
 
 __all__ = [
-    "PRESETS",
+    "RECIPES",
     "Bookkeeping",
     "HistoryRow",
     "Metrics",
     "Outcome",
-    "Plan",
     "Recipe",
+    "TrainingLength",
     "evaluates",
     "learning_rate",
-    "plan",
     "train",
+    "training_length",
 ]

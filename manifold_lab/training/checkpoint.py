@@ -16,7 +16,7 @@ from manifold_lab.core.errors import InputError
 
 MAGIC = b"manifold_lab checkpoint 1\n"
 SLOTS = ("checkpoint-a.pt", "checkpoint-b.pt")
-WRITING = ".checkpoint-writing"
+SCRATCH_NAME = ".checkpoint-writing"
 State = dict[str, Any]
 
 
@@ -42,12 +42,12 @@ class Checkpoints:
         body = payload.getbuffer()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / WRITING).open("wb") as file:
+            with (self.folder / SCRATCH_NAME).open("wb") as file:
                 file.write(MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n")
                 file.write(body)
                 file.flush()
                 os.fsync(file.fileno())
-            (self.folder / WRITING).replace(self.folder / self.slot)
+            (self.folder / SCRATCH_NAME).replace(self.folder / self.slot)
             _sync_folder(self.folder)
         except OSError as error:
             raise InputError(
@@ -80,7 +80,7 @@ class Checkpoints:
 
     def _content(self, name: str, device: torch.device) -> State | None:
         try:
-            return read(self.folder / name, device)
+            return read_checkpoint(self.folder / name, device)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -90,7 +90,7 @@ class Checkpoints:
             return None
 
 
-def read(path: Path, device: torch.device) -> State:
+def read_checkpoint(path: Path, device: torch.device) -> State:
     """The content of a checkpoint file.
 
     Raises:

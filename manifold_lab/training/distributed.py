@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-PATIENCE = timedelta(hours=1)
+TIMEOUT = timedelta(hours=1)
 """How long processes wait for one another; one that died is noticed at once."""
 
 
@@ -43,14 +43,14 @@ def current() -> Ranks:
 
 
 @contextlib.contextmanager
-def together() -> Iterator[Ranks]:
+def join_processes() -> Iterator[Ranks]:
     """Join the processes that were started together, by torchrun or as tasks of a job, as the environment says."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
     try:
         yield current()
     finally:
@@ -64,7 +64,7 @@ def summed(values: Tensor) -> Tensor:
     return values
 
 
-def told(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """What the first process says, in every process."""
     if current().size == 1:
         return value

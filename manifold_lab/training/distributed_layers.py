@@ -23,7 +23,7 @@ from manifold_lab.training.distributed import Ranks
 
 
 @contextlib.contextmanager
-def spread(model: nn.Module, ranks: Ranks, batch_size: int) -> Iterator[nn.Module]:
+def shared_batch(model: nn.Module, ranks: Ranks, batch_size: int) -> Iterator[nn.Module]:
     """The model for training steps of a global batch; it is given back as it was."""
     if ranks.size == 1:
         yield model

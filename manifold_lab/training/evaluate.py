@@ -21,7 +21,7 @@ def autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContext
     return torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
 
 
-def laid_out(recipe: Recipe, x: Tensor) -> Tensor:
+def in_layout(recipe: Recipe, x: Tensor) -> Tensor:
     """A batch in the recipe's memory layout."""
     return x.contiguous(memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
 
@@ -38,7 +38,7 @@ def evaluate(
     model.eval()
     for x, y in data.evaluation(split, BATCH, distributed.current().share):
         with autocast(recipe, data.device):
-            batch = laid_out(recipe, x)
+            batch = in_layout(recipe, x)
             logits = model(batch) if state is None else functional_call(model, dict(state), (batch,))
         losses.append(functional.cross_entropy(logits.float(), y, reduction="sum"))
         right.append((logits.argmax(1) == y).sum())

@@ -18,13 +18,13 @@ from manifold_lab.data import Batch, Data
 from manifold_lab.training.allocator import keep_memory
 from manifold_lab.training.checkpoint import Checkpoints, State
 from manifold_lab.training.display import Watch
-from manifold_lab.training.distributed import current, told
-from manifold_lab.training.distributed_layers import spread
-from manifold_lab.training.evaluate import autocast, evaluate, laid_out
+from manifold_lab.training.distributed import broadcast, current
+from manifold_lab.training.distributed_layers import shared_batch
+from manifold_lab.training.evaluate import autocast, evaluate, in_layout
 from manifold_lab.training.optim import MovingAverage, arithmetic, gradient_norms, make_optimizer
-from manifold_lab.training.outcome import DIVERGED, EPOCH, EVALUATION, FINISHED, HistoryRow, Metrics, Outcome
+from manifold_lab.training.outcome import DIVERGED_STATUS, EPOCH, EVALUATION, FINISHED, HistoryRow, Metrics, Outcome
 from manifold_lab.training.progress import Losses, Progress, from_state, to_state
-from manifold_lab.training.recipe import Plan, Recipe, evaluates, learning_rate, plan
+from manifold_lab.training.recipe import Recipe, TrainingLength, evaluates, learning_rate, training_length
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,11 @@ def train(
     data.check(recipe.augmentation)
     keep_memory()
     folder = bookkeeping.folder
-    length = plan(recipe, data.size("train"))
-    with arithmetic(recipe, data.device), spread(_placed(model, data, recipe), current(), recipe.batch_size) as forward:
+    length = training_length(recipe, data.size("train"))
+    with (
+        arithmetic(recipe, data.device),
+        shared_batch(_placed(model, data, recipe), current(), recipe.batch_size) as forward,
+    ):
         run = _Run(model, data, recipe, length, seed=seed, forward=forward)
         checkpoints = None if folder is None else Checkpoints(folder, _name(model, data, recipe, seed))
         if checkpoints is not None:
@@ -117,7 +120,9 @@ def _placed(model: nn.Module, data: Data, recipe: Recipe) -> nn.Module:
 class _Run:
     """A run in the making: everything that changes from step to step; `forward` is the model as its steps call it."""
 
-    def __init__(self, model: nn.Module, data: Data, recipe: Recipe, length: Plan, *, seed: int, forward: nn.Module):
+    def __init__(
+        self, model: nn.Module, data: Data, recipe: Recipe, length: TrainingLength, *, seed: int, forward: nn.Module
+    ):
         self.model, self.data, self.recipe, self.length, self.seed = model, data, recipe, length, seed
         self.ranks = current()
         self.forward = torch.compile(forward) if recipe.compile else forward
@@ -183,7 +188,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, self.length, done)
         with autocast(recipe, self.data.device):
-            logits = self.forward(laid_out(recipe, x))
+            logits = self.forward(in_layout(recipe, x))
         loss = functional.cross_entropy(logits.float(), y, label_smoothing=float(recipe.label_smoothing))
         loss = loss * (len(y) * self.ranks.size / recipe.batch_size)  # of parts that differ in size, averaged
         self.optimizer.zero_grad(set_to_none=True)
@@ -253,7 +258,7 @@ class _Run:
         state = checkpoints.load(self.data.device) if self.ranks.first else None
         if state is None and self.ranks.first:
             checkpoints.save(self.progress.step, self.state())
-        state = told(state)
+        state = broadcast(state)
         if state is None:
             return
         self.model.load_state_dict(state["model"])
@@ -269,6 +274,8 @@ class _Run:
             self.model.load_state_dict(self.average.state)
         self.model.eval()
         if self.progress.diverged_at is not None:
-            return Outcome(DIVERGED, history, None, None, speed, self.progress.diverged_at, self.progress.gradients)
+            return Outcome(
+                DIVERGED_STATUS, history, None, None, speed, self.progress.diverged_at, self.progress.gradients
+            )
         test = evaluate(self.model, self.data, "test", self.recipe)
         return Outcome(FINISHED, history, history[-1].validation, test, speed, gradients=self.progress.gradients)

@@ -73,7 +73,7 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     return TensorFlowRMSprop(groups, rate, float(recipe.rms_decay), momentum, float(recipe.epsilon))
 
 
-PART = re.compile(r"[^.]+(\.\d+)?")
+MODEL_PART = re.compile(r"[^.]+(\.\d+)?")
 """The part of a model that a weight belongs to, by its name: `stem`, `blocks.3`, `layer1.0`."""
 
 
@@ -81,7 +81,7 @@ def gradient_norms(model: nn.Module) -> dict[str, float]:
     """The Euclidean norm of the gradient of each part of a model, over all its weights that have one."""
     squares: dict[str, list[Tensor]] = {}
     for name, weight in model.named_parameters():
-        found = PART.match(name)
+        found = MODEL_PART.match(name)
         if weight.grad is not None and found:
             squares.setdefault(found.group(), []).append(weight.grad.float().square().sum())
     return {part: math.sqrt(torch.stack(found).sum()) for part, found in squares.items()}

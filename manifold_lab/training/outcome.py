@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-FINISHED, DIVERGED = "finished", "diverged"
+FINISHED, DIVERGED_STATUS = "finished", "diverged"
 EPOCH, EVALUATION = "epoch", "evaluation"
 
 

@@ -67,7 +67,7 @@ class Recipe:
             raise InputError("momentum: 0 is not allowed with sgd, which is Nesterov's; it must be above 0 and below 1")
 
 
-PAPER = Recipe(
+PAPER_RECIPE = Recipe(
     images=7_000_000 * 96, batch_size=96, optimizer="rmsprop", learning_rate=0.045,
     schedule="exponential", decay_epochs=2.5, weight_decay=4e-5, label_smoothing=0.1, ema_decay=0.9999,
     augmentation=Augmentation(flip=True, smallest_area=0.08),
@@ -75,21 +75,21 @@ PAPER = Recipe(
 """Section 6.1 of arXiv:1801.04381 for as many steps as Figure 6 shows, of one worker instead of 16, with what the
 authors' code adds: label smoothing, the moving average, decay every 2.5 epochs instead of every one, and an epsilon of
 one (`opt_epsilon` of tensorflow/models, research/slim/train_image_classifier.py)."""
-CIFAR = Recipe(warmup_epochs=1, augmentation=Augmentation(pad=4, flip=True))
-SMOKE = Recipe(images=20_000, batch_size=64, warmup_epochs=1)
-PRESETS = {"paper": PAPER, "cifar": CIFAR, "smoke": SMOKE}
+CIFAR_RECIPE = Recipe(warmup_epochs=1, augmentation=Augmentation(pad=4, flip=True))
+SMOKE_RECIPE = Recipe(images=20_000, batch_size=64, warmup_epochs=1)
+RECIPES = {"paper": PAPER_RECIPE, "cifar": CIFAR_RECIPE, "smoke": SMOKE_RECIPE}
 """`cifar`: 200 epochs of CIFAR's 45,000 training pictures. `smoke`: seconds on the digits."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingLength:
     """A recipe's length on a data set: steps in an epoch (an incomplete last batch is left out) and in all."""
 
     epoch: int
     steps: int
 
 
-def plan(recipe: Recipe, pictures: int) -> Plan:
+def training_length(recipe: Recipe, pictures: int) -> TrainingLength:
     """Steps of a recipe with so many training pictures.
 
     Raises:
@@ -100,7 +100,7 @@ def plan(recipe: Recipe, pictures: int) -> Plan:
     """
     if recipe.batch_size > pictures:
         raise InputError(f"batch_size: {recipe.batch_size} is not allowed; there are {pictures} pictures to train on")
-    return Plan(pictures // recipe.batch_size, max(1, round(recipe.images / recipe.batch_size)))
+    return TrainingLength(pictures // recipe.batch_size, max(1, round(recipe.images / recipe.batch_size)))
 
 
 def evaluates(recipe: Recipe, step: int) -> bool:
@@ -113,7 +113,7 @@ def evaluates(recipe: Recipe, step: int) -> bool:
     return bool(every) and step > 0 and seen // every > (seen - recipe.batch_size) // every
 
 
-def learning_rate(recipe: Recipe, length: Plan, step: int) -> float:
+def learning_rate(recipe: Recipe, length: TrainingLength, step: int) -> float:
     """The rate of the step after `step` finished ones: the linear rise times the schedule.
 
     Cosine begins at the rise's end; the exponential's epochs are counted from the start, as TensorFlow's are.

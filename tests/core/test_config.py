@@ -11,13 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifold_lab import Survey
+from manifold_lab import MonteCarlo
 from manifold_lab.core.config import canonical_json, disagreement, key, stream
 from manifold_lab.core.errors import InputError, at_least, one_of
 from manifold_lab.data import Augmentation, DataOptions, ManifoldTask
 from manifold_lab.models.specs import CIFAR, V2, NetworkSpec
 from manifold_lab.random_layer.manifolds import ManifoldSpec
-from manifold_lab.sweeps.training_run import Trial
+from manifold_lab.sweeps.training_run import TrainingRun
 from manifold_lab.training import Recipe
 
 
@@ -165,8 +165,8 @@ def test_a_part_of_another_type_is_refused_with_its_field_and_what_is_allowed(
         (DataOptions, {"workers": 1.5}, r"workers: 1\.5 .* a whole number"),
         (ManifoldTask, {"classes": 2.5}, r"classes: 2\.5 .* a whole number"),
         (ManifoldSpec, {"radius": None}, "radius: None .* a number"),
-        (Survey, {"dims": [2, 3]}, r"dims: \[2, 3\] .* a tuple of any length, each a whole number"),
-        (Trial, {"network": CIFAR, "recipe": Recipe(), "seed": "0"}, "seed: '0' .* a whole number"),
+        (MonteCarlo, {"dims": [2, 3]}, r"dims: \[2, 3\] .* a tuple of any length, each a whole number"),
+        (TrainingRun, {"network": CIFAR, "recipe": Recipe(), "seed": "0"}, "seed: '0' .* a whole number"),
     ],
 )
 def test_every_spec_refuses_what_its_annotations_do_not_allow(kind: Any, changes: dict[str, Any], message: str) -> None:
@@ -176,4 +176,4 @@ def test_every_spec_refuses_what_its_annotations_do_not_allow(kind: Any, changes
 
 @pytest.mark.usefixtures("unhooked")
 def test_a_whole_number_is_a_number() -> None:
-    assert Survey(sigma=1) == Survey(sigma=1.0) and dataclasses.replace(V2, width=1) == V2
+    assert MonteCarlo(sigma=1) == MonteCarlo(sigma=1.0) and dataclasses.replace(V2, width=1) == V2

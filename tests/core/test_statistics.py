@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from manifold_lab import draw, stream
+from manifold_lab import draw_embedding, stream
 from manifold_lab.core import statistics
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.statistics import Estimate
@@ -39,8 +39,8 @@ def test_median_has_the_interval_of_the_exact_quantile_test(n):
 
 def test_median_covers_the_truth_of_a_law_without_a_mean():
     covered = sum(statistics.median(sample).covers(0.0) for sample in rng(2).standard_cauchy((1000, 25)))
-    chance = 1 - 2 * scipy.stats.binom.cdf(7, 25, 0.5)
-    assert scipy.stats.binomtest(covered, 1000, chance).pvalue > 1e-4
+    level = 1 - 2 * scipy.stats.binom.cdf(7, 25, 0.5)
+    assert scipy.stats.binomtest(covered, 1000, level).pvalue > 1e-4
 
 
 @pytest.mark.parametrize(("estimate", "too_few"), [(statistics.mean, 1), (statistics.median, 5)])
@@ -72,9 +72,9 @@ def test_all_ones_leave_room_for_what_was_not_seen(n):
 
 
 LAWS = {
-    "spread": (lambda chance: chance.beta(2, 5, (200, 60)), 2 / 7),
-    "rare": (lambda chance: 1.0 * (chance.random((200, 60)) < 0.02), 0.02),
-    "nearly all one": (lambda chance: 1 - 0.5 * (chance.random((200, 60)) < 0.03), 0.985),
+    "spread": (lambda rng: rng.beta(2, 5, (200, 60)), 2 / 7),
+    "rare": (lambda rng: 1.0 * (rng.random((200, 60)) < 0.02), 0.02),
+    "nearly all one": (lambda rng: 1 - 0.5 * (rng.random((200, 60)) < 0.03), 0.985),
 }
 
 
@@ -108,7 +108,7 @@ def test_quantiles_are_numpys():
 
 
 def pinv_errors(m: int, draws: int) -> np.ndarray:
-    drawn = draw("gaussian", (draws, m, 2), stream(0, "heavy", m))
+    drawn = draw_embedding("gaussian", (draws, m, 2), stream(0, "heavy", m))
     y = drawn.matrix[:, :, 0].clamp_min(0)
     x_hat = (drawn.inverse @ y[..., None]).squeeze(-1)
     return (x_hat.square().sum(1) - 2 * x_hat[:, 0] + 1).numpy()

@@ -22,8 +22,8 @@ CIFAR = Path(os.environ.get("MANIFOLD_LAB_DATA", "")) / "cifar10.npz"
 
 
 def arrays(pictures: int = 20) -> dict[str, np.ndarray]:
-    chance = np.random.default_rng(0)
-    x = chance.integers(0, 256, (2, pictures, 32, 32, 3), dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (2, pictures, 32, 32, 3), dtype=np.uint8)
     y = np.arange(pictures, dtype=np.uint8) % 10
     return {"x_train": x[0], "y_train": y, "x_test": x[1], "y_test": y, "classes": np.array(list("abcdefghij"))}
 
@@ -146,9 +146,9 @@ def test_a_cutout_is_a_square_of_zeros_cut_off_at_the_border(side: int) -> None:
 
 def test_augmented_batches_are_those_steps_in_a_row() -> None:
     data, augmentation = load("digits"), Augmentation(pad=1, flip=True, cutout=2)
-    chance = epoch_of(augmentation, (1295, 8), seed=5, epoch=2, device=CPU)
-    index = chance.order[300:400]
-    draws, raw = chance.draws.take(index), data.splits["train"].x[index]
+    rng = epoch_of(augmentation, (1295, 8), seed=5, epoch=2, device=CPU)
+    index = rng.order[300:400]
+    draws, raw = rng.draws.take(index), data.splits["train"].x[index]
     x = flip(pad_crop(raw, draws.corner, 1), draws.flipped).double() / 255
     x = cutout((x - data.facts.mean[0]) / data.facts.std[0], draws.centre, 2)
     assert torch.allclose(epoch(data, augmentation, seed=5, epoch=2)[3][0].double(), x, atol=1e-5)

@@ -19,8 +19,8 @@ from manifold_lab.data import DataOptions, cache, load
 
 
 def arrays() -> dict[str, np.ndarray]:
-    chance = np.random.default_rng(0)
-    x = chance.integers(0, 256, (2, 20, 32, 32, 3), dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (2, 20, 32, 32, 3), dtype=np.uint8)
     y = np.arange(20, dtype=np.uint8) % 10
     return {"x_train": x[0], "y_train": y, "x_test": x[1], "y_test": y, "classes": np.array(list("abcdefghij"))}
 
@@ -70,7 +70,7 @@ def test_cifar_is_fetched_checked_and_kept(server: tuple, tmp_path: Path, monkey
     monkeypatch.setattr(kind, "tgz_md5", digest(folder / "pictures.tar.gz"))
     load("cifar10", root=tmp_path / "kept")
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["cifar10.npz"]
-    kept = cache.read("cifar10", tmp_path / "kept" / "cifar10.npz")
+    kept = cache.read_cached("cifar10", tmp_path / "kept" / "cifar10.npz")
     assert all(np.array_equal(kept[name], value) for name, value in given.items())
 
 

@@ -12,8 +12,8 @@ from experiments import fig1_spiral, fig6a_nonlinearity
 from manifold_lab.core.errors import InputError
 from manifold_lab.data import Augmentation, DataOptions, Folder, load
 from manifold_lab.sweeps.study import Plan
-from manifold_lab.sweeps.training_run import measure
-from manifold_lab.training import PRESETS
+from manifold_lab.sweeps.training_run import run_training
+from manifold_lab.training import RECIPES
 
 CROPPED = Augmentation(flip=True, smallest_area=0.2)
 
@@ -21,12 +21,12 @@ CROPPED = Augmentation(flip=True, smallest_area=0.2)
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two classes of eight training and two test pictures, of different sizes."""
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for part, count in (("train", 8), ("val", 2)):
         for name in ("cat", "dog"):
             (tmp_path / part / name).mkdir(parents=True)
             for i in range(count):
-                pixels = chance.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8)
+                pixels = rng.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(tmp_path / part / name / f"{i}.png")
     return tmp_path
 
@@ -129,11 +129,11 @@ def test_the_papers_figure_at_its_own_scale_is_one_option(folder: Path, tmp_path
     assert {(trial.network.num_classes, trial.network.width, trial.network.resolution) for trial in trials} == {
         (2, 1.0, 224)
     }
-    assert {trial.recipe for trial in trials} == {PRESETS["paper"]}
+    assert {trial.recipe for trial in trials} == {RECIPES["paper"]}
     assert fig6a_nonlinearity.STUDY.cells(Plan(pictures=str(folder), runs=tmp_path))[0].spec == trials[0]
     small = dataclasses.replace(trials[0].network, resolution=32)
     short = dataclasses.replace(trials[0].recipe, batch_size=4, images=8)
-    found = measure(dataclasses.replace(trials[0], network=small, recipe=short), tmp_path / "cell")
+    found = run_training(dataclasses.replace(trials[0], network=small, recipe=short), tmp_path / "cell")
     assert 0 <= found.numbers["test_accuracy"] <= 1
 
 

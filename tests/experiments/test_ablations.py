@@ -22,10 +22,10 @@ from manifold_lab.models.specs import DIGITS
 from manifold_lab.report.tables import Lines
 from manifold_lab.sweeps import ablation, runner, store
 from manifold_lab.sweeps.store import Cell
-from manifold_lab.sweeps.training_run import Trial
-from manifold_lab.training import PRESETS
+from manifold_lab.sweeps.training_run import TrainingRun
+from manifold_lab.training import RECIPES
 
-LOOK = Look(Trial(DIGITS, PRESETS["smoke"], "digits"), pictures=100, positions=300)
+LOOK = Look(TrainingRun(DIGITS, RECIPES["smoke"], "digits"), pictures=100, positions=300)
 JITTER = (0.0, 0.01, -0.01)
 
 
@@ -54,7 +54,7 @@ def test_nearly_the_same_is_within_a_point(level: float, verdict: str) -> None:
 
 
 def test_every_factor_and_block_costs_what_the_papers_does() -> None:
-    base = ablation.cifar(0.35).network
+    base = ablation.cifar_setting(0.35).network
     price = matching.madds(base)
     for arms in (ext_expansion.ARMS, tab_block.ARMS):
         assert all(matching.madds(arm(base)) == pytest.approx(price, rel=0.01) for arm in arms.values())
@@ -95,8 +95,8 @@ def test_independent_channels_are_lost_as_the_binomial_says() -> None:
 
 
 def test_a_plane_in_eight_channels_has_two_dimensions() -> None:
-    chance = stream(0, "plane")
-    cloud = torch.randn((4000, 2), generator=chance) @ torch.randn((2, 8), generator=chance)
+    rng = stream(0, "plane")
+    cloud = torch.randn((4000, 2), generator=rng) @ torch.randn((2, 8), generator=rng)
     seen = ext_information.describe(build(DIGITS, stream(0, "weights")), 0, cloud)
     assert seen["dimension"] == pytest.approx(2, abs=0.2) and seen["two_nn"] == pytest.approx(2, abs=0.2)
 
@@ -116,17 +116,17 @@ def test_a_lesions_cost_is_that_of_a_network_that_was_changed_by_hand() -> None:
 
 def looked(cost: Callable[[int, np.random.Generator], float]) -> Lines:
     """Bottlenecks whose losses fall along depth, with noise, in five networks."""
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     return [
         {"arm": "linear", "seed": str(seed), "shortcut": "identity", "block": str(block),
-         "cost": str(cost(block, chance)), **dict.fromkeys(LOSSES, str(-block + 3 * chance.normal()))}
+         "cost": str(cost(block, rng)), **dict.fromkeys(LOSSES, str(-block + 3 * rng.normal()))}
         for seed in range(5) for block in range(17)
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("sign", "verdict"), [(1, "holds"), (-1, "fails")])
 def test_a_rank_correlation_follows_the_order(sign: int, verdict: str) -> None:
-    found = looked(lambda block, chance: -sign * block + chance.normal())
+    found = looked(lambda block, rng: -sign * block + rng.normal())
     plain = [f", {where}, mean" for where in (ext_information.ALL, ext_information.AROUND)]
     ordered = [claim for claim in ext_information.claims(found) if any(where in claim.measure for where in plain)]
     assert [claim.verdict for claim in ordered] == [verdict] * 6
@@ -135,9 +135,9 @@ def test_a_rank_correlation_follows_the_order(sign: int, verdict: str) -> None:
 
 
 def test_what_only_depth_tells_is_no_correlation_given_depth() -> None:
-    chance = np.random.default_rng(0)
-    depth, shared = np.arange(400.0), chance.normal(size=400)
-    first, second = (-depth + 50 * chance.normal(size=400) for _ in range(2))
+    rng = np.random.default_rng(0)
+    depth, shared = np.arange(400.0), rng.normal(size=400)
+    first, second = (-depth + 50 * rng.normal(size=400) for _ in range(2))
     assert abs(ext_information.partial(first, second, depth)) < 4 / 400**0.5
     assert ext_information.partial(first + 100 * shared, second + 100 * shared, depth) > 0.5
     assert np.isnan(ext_information.partial(first, depth, depth))
@@ -170,7 +170,7 @@ def test_no_linear_network_is_told_as_no_runs() -> None:
 
 
 def test_a_look_waits_for_a_training_that_runs_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = Trial(DIGITS, dataclasses.replace(PRESETS["smoke"], images=64))
+    wanted = TrainingRun(DIGITS, dataclasses.replace(RECIPES["smoke"], images=64))
     asked, really = [], runner.run_cell
 
     def busy(work: runner.Work, cell: Cell) -> Cell:

@@ -19,7 +19,7 @@ from experiments import (
 )
 from manifold_lab.models.mobilenet import ConvNormAct, build
 from manifold_lab.models.specs import V2
-from manifold_lab.report.tables import Claim, read_csv
+from manifold_lab.report.tables import ClaimResult, read_csv
 from manifold_lab.sweeps import probe_run
 from manifold_lab.sweeps.store import Cell
 from manifold_lab.sweeps.study import main
@@ -127,7 +127,7 @@ def test_the_papers_bound_is_judged_at_the_networks_own_expansions() -> None:
     widths = {block.expand.conv.in_channels for block in network.blocks if isinstance(block.expand, ConvNormAct)}
     assert widths == thm1_preserved.EXPANDED
 
-    def bound(verdict: str) -> Claim:
+    def bound(verdict: str) -> ClaimResult:
         lines = [{**at_six(), "inputs": str(n), "bound": verdict} for n in sorted(widths)]
         return thm1_preserved.claims([{**at_six(), "bound": "fails"}, *lines, tested])[1]
 

@@ -8,7 +8,7 @@ from scipy import optimize
 from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import KNeighborsRegressor
 
-from manifold_lab import ManifoldSpec, draw, metrics, sample, stream
+from manifold_lab import ManifoldSpec, draw_embedding, metrics, sample, stream
 from manifold_lab.core.errors import InputError
 from manifold_lab.metrics import active_rows
 
@@ -24,7 +24,7 @@ def cloud(name: str, *shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=stream(0, name), dtype=torch.float64)
 
 
-def chance(name: str = "jitter") -> torch.Generator:
+def rng(name: str = "jitter") -> torch.Generator:
     return stream(0, name)
 
 
@@ -34,7 +34,7 @@ def chance(name: str = "jitter") -> torch.Generator:
 @pytest.mark.parametrize("law", ["gaussian", "rademacher"])
 @pytest.mark.parametrize(("m", "n"), [(2, 2), (6, 3), (4, 5)])
 def test_lemma_2_asks_for_the_rank_of_the_active_rows(law, m, n):
-    matrix, x = draw(law, (8, m, n), stream(0, law, m)).matrix, cloud("x", 60, n)
+    matrix, x = draw_embedding(law, (8, m, n), stream(0, law, m)).matrix, cloud("x", 60, n)
     _, active = layer(x, matrix)
     found = metrics.preserved(active_rows(matrix, active))
     expected = [
@@ -55,7 +55,7 @@ def test_rows_that_repeat_count_once():
 
 
 def test_signs_as_entries_lose_more_than_their_count_tells():
-    matrix, x = draw("rademacher", (200, 4, 2), stream(0, "signs")).matrix, cloud("x", 50, 2)
+    matrix, x = draw_embedding("rademacher", (200, 4, 2), stream(0, "signs")).matrix, cloud("x", 50, 2)
     active = layer(x, matrix)[1]
     counted = (metrics.active_count(active) >= 2).double().mean()
     assert metrics.preserved(active_rows(matrix, active)).double().mean() < counted - 0.1
@@ -75,7 +75,7 @@ def test_the_rank_criterion_misses_a_unique_point_where_cells_meet():
 def test_twins_on_a_curve_stop_at_two_active_rows():
     curve = sample(ManifoldSpec("trigonometric"), 2000, stream(0, "curve"))
     with_twin = {c: [] for c in range(5)}
-    for matrix in draw("gaussian", (20, 6, 6), stream(0, "twins")).matrix:
+    for matrix in draw_embedding("gaussian", (20, 6, 6), stream(0, "twins")).matrix:
         y, active = layer(curve.x, matrix)
         count = metrics.active_count(active)
         kept = metrics.preserved_on_manifold(active, 1, 6)
@@ -111,7 +111,7 @@ def test_dimension_loss_is_the_share_of_missing_rows(k):
 def test_exactly_half_of_an_antipodal_set_is_preserved_at_2n_minus_1_rows_by_every_draw(n):
     half = cloud("half", 100, n)
     x = torch.cat([half, -half])
-    matrix = draw("gaussian", (30, 2 * n - 1, n), stream(0, "odd")).matrix
+    matrix = draw_embedding("gaussian", (30, 2 * n - 1, n), stream(0, "odd")).matrix
     kept = metrics.preserved(active_rows(matrix, layer(x, matrix)[1])).double().mean(1)
     assert torch.equal(kept, torch.full((30,), 0.5, dtype=torch.float64))
 
@@ -153,9 +153,9 @@ def test_collapsed_pairs_are_those_found_by_comparing_every_pair(case):
 def test_an_isometry_keeps_every_neighbour():
     x = cloud("x", 200, 3)
     y = torch.cat([x, torch.zeros(200, 4)], dim=1) @ torch.linalg.qr(cloud("turn", 7, 7)).Q
-    assert metrics.trustworthiness(x, y, chance()) == pytest.approx(1, abs=1e-9)
-    assert metrics.continuity(x, y, chance()) == pytest.approx(1, abs=1e-9)
-    assert metrics.information_imbalance(x, y, chance()) == pytest.approx((2 / 200, 2 / 200))
+    assert metrics.trustworthiness(x, y, rng()) == pytest.approx(1, abs=1e-9)
+    assert metrics.continuity(x, y, rng()) == pytest.approx(1, abs=1e-9)
+    assert metrics.information_imbalance(x, y, rng()) == pytest.approx((2 / 200, 2 / 200))
 
 
 def test_ties_between_collapsed_points_are_not_broken_by_their_order():
@@ -179,14 +179,14 @@ def test_information_imbalance_is_that_of_ranks_counted_one_by_one():
             near[i] = far[i] = np.inf
             ranks.append(list(np.argsort(far)).index(np.argmin(near)) + 1)
         expected.append(2 * np.mean(ranks) / 60)
-    assert metrics.information_imbalance(x, y, chance()) == pytest.approx(expected)
+    assert metrics.information_imbalance(x, y, rng()) == pytest.approx(expected)
 
 
 def test_information_imbalance_of_independent_clouds_is_one_and_of_a_projection_is_one_sided():
     x, other = cloud("x", 600, 2), cloud("other", 600, 2)
     uniform_rank = 4 * math.sqrt(4 / 12 / 600)
-    assert metrics.information_imbalance(x, other, chance()) == pytest.approx((1, 1), abs=uniform_rank)
-    there, back = metrics.information_imbalance(x, x[:, :1], chance())
+    assert metrics.information_imbalance(x, other, rng()) == pytest.approx((1, 1), abs=uniform_rank)
+    there, back = metrics.information_imbalance(x, x[:, :1], rng())
     assert there < back / 3
 
 

@@ -17,9 +17,9 @@ from manifold_lab.models.mobilenet import Network, build, make_bottleneck
 from manifold_lab.models.specs import DIGITS, Intervention, NetworkSpec
 from manifold_lab.models.weights import open_weights, save_weights
 from manifold_lab.theory import channel_r2, noise_for
-from manifold_lab.training import PRESETS, Bookkeeping, Outcome, train
+from manifold_lab.training import RECIPES, Bookkeeping, Outcome, train
 from manifold_lab.training.distributed import Ranks
-from manifold_lab.training.distributed_layers import spread
+from manifold_lab.training.distributed_layers import shared_batch
 from manifold_lab.training.optim import gradient_norms
 
 
@@ -144,7 +144,7 @@ def test_noise_moves_no_other_stream_and_every_evaluation_draws_the_same() -> No
 
 
 def test_a_resumed_training_with_noise_ends_with_the_same_bits(tmp_path: Path) -> None:
-    recipe = dataclasses.replace(PRESETS["smoke"], images=640, evaluate_every=320)
+    recipe = dataclasses.replace(RECIPES["smoke"], images=640, evaluate_every=320)
 
     def ended(folder: Path, stop: int | None = None) -> tuple[Outcome | None, dict[str, torch.Tensor]]:
         net, images = network(changed(noise=0.3, noise_shared=False)), load("digits", seed=0)
@@ -218,7 +218,7 @@ def test_weights_of_an_intervened_network_are_saved_and_opened(fields: dict[str,
 def test_noise_refuses_a_batch_that_several_processes_share() -> None:
     with (
         pytest.raises(InputError, match="ChannelNoise needs the whole batch"),
-        spread(network(changed(noise=0.1)), Ranks(0, 2), 4),
+        shared_batch(network(changed(noise=0.1)), Ranks(0, 2), 4),
     ):
         pass
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from experiments import ext_lesions
 from manifold_lab.core import statistics
-from manifold_lab.core.cli import enter
+from manifold_lab.core.cli import run_cli
 from manifold_lab.core.errors import InputError
 from manifold_lab.data import image_files as samples
 from manifold_lab.models import lesions, weights
@@ -58,7 +58,7 @@ def test_every_place_has_its_lesion_and_the_network_stays() -> None:
     network = small()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     cuts = lesions.every(network)
-    counts = {kind: [len(cut.blocks) for cut in cuts if cut.kind == kind] for kind in lesions.KINDS}
+    counts = {kind: [len(cut.blocks) for cut in cuts if cut.kind == kind] for kind in lesions.LESIONS}
     joined = sum(stage.shortcut != "none" for stage in stages(SMALL))
     assert counts == {kind: [1] * n + [n] for kind, n in
                       (("relu6_bottleneck", 17), ("no_shortcut", joined), ("linear_expansion", 16))}  # fmt: skip
@@ -81,9 +81,9 @@ def test_a_change_is_paired_by_picture() -> None:
 
 
 def test_the_interval_of_a_paired_change_covers_as_often_as_it_says() -> None:
-    chance, covered = np.random.default_rng(0), 0
+    rng, covered = np.random.default_rng(0), 0
     for _ in range(2000):
-        kind = chance.choice(4, size=60, p=(0.5, 0.2, 0.08, 0.22))
+        kind = rng.choice(4, size=60, p=(0.5, 0.2, 0.08, 0.22))
         found = statistics.paired_proportion((kind == 0) | (kind == 1), (kind == 0) | (kind == 2))
         covered += found.difference.covers(0.08 - 0.2)
     assert covered / 2000 > statistics.LEVEL - 3 * (0.95 * 0.05 / 2000) ** 0.5
@@ -103,7 +103,7 @@ def test_pictures_come_back_from_their_file(tmp_path: Path) -> None:
     x = np.full((3, 16, 16, 3), 128, np.uint8)
     x[1, :, :8], x[2, :8] = (255, 0, 0), 0
     encoded(tmp_path / "p.npz", x)
-    found = samples.load(tmp_path / "p.npz")
+    found = samples.load_images(tmp_path / "p.npz")
     assert len(found) == 3 and found.labels.tolist() == [0, 1, 2]
     assert (found.x.movedim(1, -1).int() - torch.from_numpy(x).int()).abs().max() <= 6
     unit = samples.normalised(found.x[:1], samples.SYMMETRIC)
@@ -123,10 +123,10 @@ def test_a_file_of_other_things_is_refused(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "cut.npz").write_bytes(content[: len(content) // 2])
     (tmp_path / "changed.npz").write_bytes(content[:300] + b"?" * 40 + content[340:])
     paths = {path.name: path for path in tmp_path.iterdir() if path.name != "whole.npz"}
-    assert len(samples.load(tmp_path / "whole.npz")) == 3 and len(paths) == 9
+    assert len(samples.load_images(tmp_path / "whole.npz")) == 3 and len(paths) == 9
     for path in (*paths.values(), tmp_path / "none.npz", tmp_path):
         words = ["--pictures", str(path), "--out", str(tmp_path / "out")]
-        assert enter(ext_lesions.Run, ext_lesions.run, "experiments.ext_lesions", words) == 2
+        assert run_cli(ext_lesions.Run, ext_lesions.run, "experiments.ext_lesions", words) == 2
         told = capsys.readouterr().err
         assert told.startswith(f"error: pictures: {path} cannot be read") and len(told.splitlines()) == 1
 

@@ -15,7 +15,7 @@ from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
 from manifold_lab.models import matching, profiler
 from manifold_lab.models.mobilenet import Activate, build
-from manifold_lab.models.specs import CIFAR, DIGITS, PRESETS, TABLE_2, V1, V2, NetworkSpec, rounded, stages
+from manifold_lab.models.specs import CIFAR, DIGITS, NETWORKS, TABLE_2, V1, V2, NetworkSpec, rounded, stages
 from tests.networks import SMALL, pictures, small
 
 PICTURE = (3, 224, 224)
@@ -27,7 +27,7 @@ PICTURE = (3, 224, 224)
 )
 def test_costs_are_the_known_integers(width: float, resolution: int, parameters: int, madds: int) -> None:
     network = build(dataclasses.replace(V2, width=width, resolution=resolution))
-    cost = profiler.cost(profiler.watch(network, (3, resolution, resolution)))
+    cost = profiler.cost(profiler.profile(network, (3, resolution, resolution)))
     assert (cost.parameters, cost.madds) == (parameters, madds)
     assert width > 1 or cost.parameters - cost.norm_parameters == 3_470_760
 
@@ -54,7 +54,7 @@ COARSE: list[tuple[NetworkSpec, dict[str, object]]] = [
 def test_a_block_of_another_kind_comes_at_matched_madds(base: NetworkSpec, changes: dict[str, object]) -> None:
     target = matching.madds(base)
     found = matching.at_madds(dataclasses.replace(base, **changes), target)
-    assert abs(matching.cost(found).madds / target - 1) <= matching.TOLERANCE == 0.01
+    assert abs(matching.spec_cost(found).madds / target - 1) <= matching.TOLERANCE == 0.01
     assert found.round_to in (1, base.round_to)
     unscaled = {"rows": base.rows, "stem_channels": base.stem_channels, "round_to": base.round_to}
     assert dataclasses.replace(found, block="inverted", shortcut=base.shortcut, **unscaled) == base
@@ -80,15 +80,15 @@ def test_a_target_out_of_reach_is_refused() -> None:
         matching.at_madds(DIGITS, 10)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("width", [0.35, 0.5, 1.0, 1.4])
 def test_counted_madds_are_those_of_torchs_flop_counter(name: str, width: float) -> None:
-    spec = dataclasses.replace(PRESETS[name], width=width)
+    spec = dataclasses.replace(NETWORKS[name], width=width)
     network = build(spec).eval()
     shape = (spec.in_channels, spec.resolution, spec.resolution)
     with FlopCounterMode(display=False) as counter:
         network(torch.empty(1, *shape, device="meta"))
-    assert 2 * profiler.cost(profiler.watch(network, shape)).madds == counter.get_total_flops()
+    assert 2 * profiler.cost(profiler.profile(network, shape)).madds == counter.get_total_flops()
 
 
 @pytest.mark.parametrize(("width", "resolution"), [(0.1, 32), (0.1, 224), (1.4, 32), (0.25, 33), (1.4, 224)])
@@ -99,7 +99,7 @@ def test_every_width_and_resolution_gives_logits(spec: NetworkSpec, width: float
 
 
 def test_mobilenet_v1_has_its_published_size() -> None:
-    cost = profiler.cost(profiler.watch(build(V1), PICTURE))
+    cost = profiler.cost(profiler.profile(build(V1), PICTURE))
     assert round(cost.madds / 1e6) == 569
     assert round(cost.parameters / 1e6, 1) == 4.2
     assert sum(isinstance(module, nn.Conv2d | nn.Linear) for module in build(V1).modules()) == 28
@@ -231,8 +231,8 @@ def test_initial_weights_have_the_reference_spread_and_come_from_the_generator()
 def test_hooks_go_away_also_when_the_forward_pass_fails() -> None:
     network = small()
     with pytest.raises(RuntimeError):
-        profiler.watch(network, (5, 32, 32))
-    profiler.watch(network.train(), (3, 32, 32))
+        profiler.profile(network, (5, 32, 32))
+    profiler.profile(network.train(), (3, 32, 32))
     assert network.training
     assert all(not module._forward_hooks for module in network.modules())
 

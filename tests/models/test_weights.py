@@ -167,7 +167,7 @@ def test_published_weights_classify_the_sample_pictures(
     spec: NetworkSpec, name: str, scale: samples.Scale, known: float
 ) -> None:
     network = folded(weights.load_weights(spec, Path(DATA) / "weights" / name))
-    shown = samples.load(Path(DATA) / "imagenet_samples.npz")
+    shown = samples.load_images(Path(DATA) / "imagenet_samples.npz")
     with torch.inference_mode():
         found = torch.cat([network(samples.normalised(x, scale)).argmax(1) for x in shown.x.split(20)])
     right = int((found == shown.labels).sum())
@@ -177,7 +177,7 @@ def test_published_weights_classify_the_sample_pictures(
 @pytest.mark.skipif(not DATA, reason="MANIFOLD_LAB_DATA names no folder with weights and pictures")
 def test_tensorflows_weights_need_their_own_padding() -> None:
     path = Path(DATA) / "weights" / "keras_mobilenet_v1_0.25_224.pt"
-    x = samples.normalised(samples.load(Path(DATA) / "imagenet_samples.npz").x[::10], samples.SYMMETRIC)
+    x = samples.normalised(samples.load_images(Path(DATA) / "imagenet_samples.npz").x[::10], samples.SYMMETRIC)
     symmetric = dataclasses.replace(V1_SMALL, padding="symmetric")
     with torch.inference_mode():
         best = [weights.load_weights(spec, path)(x).argmax(1) for spec in (V1_SMALL, symmetric)]

@@ -16,7 +16,7 @@ from manifold_lab import metrics, stream
 from manifold_lab.core.errors import InputError
 from manifold_lab.probe import Probe, Sampling
 from manifold_lab.probe.curve import Curve, information_along
-from manifold_lab.probe.layer_types import KINDS
+from manifold_lab.probe.layer_types import LAYER_KINDS
 from tests.networks import pictures, small
 
 FEW = Sampling(positions=100, pictures=30)
@@ -50,7 +50,7 @@ def test_output_state_mode_and_chance_are_the_same_with_and_without(training: bo
         torch.manual_seed(1)  # dropout draws
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             if model is watched:
-                with Probe(model, KINDS, EVERY, FEW) as found:
+                with Probe(model, LAYER_KINDS, EVERY, FEW) as found:
                     outputs.append(model(x))
             else:
                 outputs.append(model(x))

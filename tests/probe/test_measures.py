@@ -9,7 +9,7 @@ from manifold_lab import metrics, stream, theory
 from manifold_lab.core.errors import InputError
 from manifold_lab.metrics import active_rows
 from manifold_lab.models.mobilenet import Network
-from manifold_lab.probe import KINDS, MEASURES, Layer, Probe, Sampling
+from manifold_lab.probe import LAYER_KINDS, MEASURES, LayerRecord, Probe, Sampling
 from manifold_lab.probe.accumulators import ActiveCounts, Covariance, Reservoir
 from manifold_lab.probe.measures import ridge_r2
 from manifold_lab.probe.tracing import effective
@@ -145,7 +145,7 @@ def test_rank_is_numpys_and_the_inverse_gives_the_input_back(network: Network) -
     rows = [row for row in probe.table() if row["threshold"]]
     assert len(rows) == 17 and all(row["full_rank"] is not None for row in rows)
     for row in rows[::4]:
-        layer: Layer = probe.layers[str(row["layer"])]
+        layer: LayerRecord = probe.layers[str(row["layer"])]
         matrix, offset = effective(layer.chain)
         y, x = (part.double() for part in layer.sample.parts)
         inside = (y > 0) & (y < 6)
@@ -171,13 +171,13 @@ class Known(nn.Module):
 
     def __init__(self, k: int = 3, n: int = 8):
         super().__init__()
-        chance = stream(0, "known")
+        rng = stream(0, "known")
         self.widen = nn.Conv2d(k, n, 1, bias=False)
         self.expand = nn.Conv2d(n, 2 * n, 1, bias=False)
         self.norm, self.act = nn.BatchNorm2d(2 * n), nn.ReLU(inplace=True)
-        frame = torch.linalg.qr(torch.randn((n, n), generator=chance)).Q
+        frame = torch.linalg.qr(torch.randn((n, n), generator=rng)).Q
         with torch.no_grad():
-            self.widen.weight[:, :, 0, 0] = torch.linalg.qr(torch.randn((n, k), generator=chance)).Q
+            self.widen.weight[:, :, 0, 0] = torch.linalg.qr(torch.randn((n, k), generator=rng)).Q
             self.expand.weight[:, :, 0, 0] = torch.cat([frame, -frame])
         self.norm.eps = 0
         self.eval()
@@ -229,4 +229,4 @@ def test_words_that_are_no_layer_or_measure_are_refused(network: Network) -> Non
         looked(network).table()
     with pytest.raises(InputError, match="is compiled"):
         Probe(torch.compile(network, backend="eager"))  # type: ignore[arg-type]
-    assert set(KINDS) >= {"nonlinearity", "bottleneck"}
+    assert set(LAYER_KINDS) >= {"nonlinearity", "bottleneck"}

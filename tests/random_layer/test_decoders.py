@@ -6,7 +6,7 @@ import torch
 from scipy import integrate, stats
 from sklearn.linear_model import LinearRegression
 
-from manifold_lab import Channel, ManifoldSpec, draw, named, sample, stream, theory
+from manifold_lab import ManifoldSpec, RandomLayer, draw_embedding, named, sample, stream, theory
 from manifold_lab.core.errors import InputError
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.random_layer import decoders
@@ -17,9 +17,9 @@ RECOVERABLE += [("gelu", 0.3), ("silu", 0.0), ("hardswish", -0.4), ("identity", 
 
 def channel(
     activation: str, *, m: int = 9, n: int = 3, bias: float = 0.0, radius: float = 3.0, law: str = "gaussian"
-) -> Channel:
+) -> RandomLayer:
     x = sample(ManifoldSpec("blob", inputs=n, radius=radius), 120, stream(0, "points", n)).x
-    return Channel(x, draw(law, (6, m, n), stream(0, "embedding", m, n)), named(activation), bias)
+    return RandomLayer(x, draw_embedding(law, (6, m, n), stream(0, "embedding", m, n)), named(activation), bias)
 
 
 # ── Least squares on the active rows ──────────────────────────────────────────────────────────────────────────────
@@ -82,7 +82,7 @@ BOX = (np.array([-1.0, -1.0]), np.array([1.0, 2.0]))
 
 @pytest.mark.parametrize("seed", range(6))
 def test_preimage_boxes_hold_every_grid_point_with_the_same_image_and_are_tight(seed):
-    matrix = draw("gaussian", (1, 3, 2), stream(seed, "preimage")).matrix[0].numpy()
+    matrix = draw_embedding("gaussian", (1, 3, 2), stream(seed, "preimage")).matrix[0].numpy()
     x = np.random.default_rng(seed).uniform(*BOX, (12, 2))
     u = x @ matrix.T
     found = decoders.preimage(matrix, np.where(u > 0, u, -np.inf), np.where(u > 0, u, 0.0), BOX)
@@ -190,7 +190,7 @@ def test_variance_of_the_papers_reconstruction(n, m, printed):
 ])  # fmt: skip
 def test_variance_of_the_reconstruction_over_draws(case, agrees, normal):
     law, n, m, draws = case
-    drawn = draw(law, (draws, m, n), stream(0, "variance", law, n, m))
+    drawn = draw_embedding(law, (draws, m, n), stream(0, "variance", law, n, m))
     x = normal("a point", n)
     x_hat = (drawn.inverse @ torch.relu(drawn.matrix @ x)[..., None]).squeeze(-1)
     agrees((x_hat - x / 2).square().sum(1) / x.square().sum(), theory.pinv_variance(m, n, law))
@@ -216,7 +216,7 @@ def test_the_best_scale_is_the_minimum_of_the_error(slopes, law):
 
 @pytest.mark.parametrize("slopes", [(0.01, 1.0), (-0.5, 1.0)])
 def test_error_of_a_scaled_reconstruction_over_draws(slopes, agrees, normal):
-    drawn = draw("gaussian", (150_000, 12, 2), stream(0, "scaled"))
+    drawn = draw_embedding("gaussian", (150_000, 12, 2), stream(0, "scaled"))
     x = normal("a point", 2)
     u = drawn.matrix @ x
     y = torch.where(u < 0, slopes[0] * u, slopes[1] * u)
@@ -228,7 +228,7 @@ def test_error_of_a_scaled_reconstruction_over_draws(slopes, agrees, normal):
 @pytest.mark.parametrize("law", ["gaussian", "orthonormal"])
 def test_the_exact_decoder_errs_by_the_dimension_it_lacks(n, law, agrees, normal):
     m = n + 1
-    drawn = draw(law, (6000, m, n), stream(0, "exact", law, n))
+    drawn = draw_embedding(law, (6000, m, n), stream(0, "exact", law, n))
     x = normal("a point", n)
     rows = drawn.matrix * (drawn.matrix @ x > 0)[..., None]
     x_hat = (torch.linalg.pinv(rows) @ rows @ x[:, None]).squeeze(-1)

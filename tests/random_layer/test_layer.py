@@ -4,15 +4,25 @@ import numpy as np
 import pytest
 import torch
 
-from manifold_lab import ACTIVATIONS, Channel, Embedding, ManifoldSpec, draw, metrics, named, sample, stream
+from manifold_lab import (
+    ACTIVATIONS,
+    Embedding,
+    ManifoldSpec,
+    RandomLayer,
+    draw_embedding,
+    metrics,
+    named,
+    sample,
+    stream,
+)
 from manifold_lab.core.errors import InputError
 
 
 def channel(  # noqa: PLR0913
     activation="relu", *, m=6, n=3, bias=0.0, radius=1.0, manifold="blob", points=80
-) -> Channel:
+) -> RandomLayer:
     x = sample(ManifoldSpec(manifold, inputs=n, radius=radius), points, stream(0, "points", n)).x
-    return Channel(x, draw("gaussian", (5, m, n), stream(0, "embedding", m)), named(activation), bias)
+    return RandomLayer(x, draw_embedding("gaussian", (5, m, n), stream(0, "embedding", m)), named(activation), bias)
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
@@ -46,7 +56,7 @@ def test_rotating_input_and_embedding_together_changes_nothing():
     layer = channel()
     q = torch.linalg.qr(torch.randn(3, 3, generator=stream(0, "turn"), dtype=torch.float64)).Q
     turned = Embedding(layer.embedding.matrix @ q, q.T @ layer.embedding.inverse)
-    other = Channel(layer.x @ q, turned, layer.activation)
+    other = RandomLayer(layer.x @ q, turned, layer.activation)
     assert torch.allclose(other.y, layer.y)
     assert torch.equal(other.preserved, layer.preserved)
     for way in ("linear", "affine", "exact"):
@@ -57,7 +67,7 @@ def test_permuting_the_rows_permutes_what_arrives_and_nothing_else():
     layer = channel()
     order = torch.randperm(6, generator=stream(0, "order"))
     mixed = Embedding(layer.embedding.matrix[:, order], layer.embedding.inverse[:, :, order])
-    other = Channel(layer.x, mixed, layer.activation)
+    other = RandomLayer(layer.x, mixed, layer.activation)
     assert torch.equal(other.y, layer.y[..., order])
     for way in ("linear", "affine", "exact"):
         assert torch.allclose(getattr(other, way)(), getattr(layer, way)(), atol=1e-8)

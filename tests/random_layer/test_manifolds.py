@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from manifold_lab import KINDS, ManifoldSpec, metrics, sample, stream
+from manifold_lab import MANIFOLDS, ManifoldSpec, metrics, sample, stream
 from manifold_lab.core.errors import InputError
 
 CURVES = ("spiral", "circle", "line", "trigonometric")
@@ -122,7 +122,7 @@ def test_trigonometric_curve_is_closed_and_spans_its_space():
     assert torch.linalg.matrix_rank(x, rtol=1e-6) == 6
 
 
-@pytest.mark.parametrize("name", sorted(KINDS))
+@pytest.mark.parametrize("name", sorted(MANIFOLDS))
 def test_equal_seeds_give_equal_points_and_positions_lie_in_the_unit_interval(name):
     one, two = points(name, 100), points(name, 100)
     assert torch.equal(one.x, two.x)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from manifold_lab import ManifoldSpec, Survey, custom, layers, measure
+from manifold_lab import ManifoldSpec, MonteCarlo, custom, layers, measure_layer
 from manifold_lab.core.errors import InputError
 from manifold_lab.random_layer import monte_carlo
 from manifold_lab.report import results_table
@@ -28,13 +28,13 @@ CASES = {
 }
 
 
-def spec(**changes) -> Survey:
-    return Survey(**{"dims": (4,), "draws": 12, "points": 60, "information_draws": 2} | changes)
+def spec(**changes) -> MonteCarlo:
+    return MonteCarlo(**{"dims": (4,), "draws": 12, "points": 60, "information_draws": 2} | changes)
 
 
 def measured(given=None, **changes) -> dict[str, np.ndarray]:
     (layer,) = layers(spec(**changes), CPU, given)
-    return measure(layer)
+    return measure_layer(layer)
 
 
 def same(one: dict, two: dict, rounding: float = 0.0) -> bool:
@@ -46,7 +46,7 @@ def test_every_row_agrees_with_theory(case):
     changes, dims = CASES[case]
     compared = set()
     for layer in layers(spec(draws=1000, points=80, dims=dims, **changes), CPU):
-        values = measure(layer)
+        values = measure_layer(layer)
         for row in results_table.rows(layer, values):
             if row.theory is None or row.note == results_table.HEAVY:  # no variance, no standard error
                 continue
@@ -80,7 +80,7 @@ def test_equal_seeds_give_equal_values_and_others_do_not(changes):
 @pytest.mark.parametrize("changes", [{}, {"manifold": ManifoldSpec("sphere")}])
 def test_another_dim_or_more_draws_do_not_move_the_draws(changes):
     one = measured(**changes)
-    among = measure(layers(spec(dims=(3, 4, 9), **changes), CPU)[1])
+    among = measure_layer(layers(spec(dims=(3, 4, 9), **changes), CPU)[1])
     longer = measured(draws=40, **changes)
     assert same(one, among)
     information = one.pop("mutual_information")
@@ -113,7 +113,7 @@ def test_values_do_not_depend_on_the_number_of_threads(changes):
 def test_the_shortcut_for_the_plane_gives_what_the_general_way_gives(activation, m, monkeypatch):
     changes = {"dims": (m,), "activation": activation}
     short = measured(**changes)
-    monkeypatch.setattr(monte_carlo.Layer, "planar", property(lambda _layer: False))
+    monkeypatch.setattr(monte_carlo.MonteCarloLayer, "planar", property(lambda _layer: False))
     assert same(short, measured(**changes), 1e-5)  # held-out errors of a fit to few points amplify rounding
 
 
@@ -132,15 +132,15 @@ def test_a_draw_that_pinv_decodes_without_error_does_not_stop_the_survey(monkeyp
 
 
 def test_dims_are_drawn_independently():
-    three, four = (next(monte_carlo.draw(layer, 16, 1)).matrix for layer in layers(spec(dims=(3, 4)), CPU))
+    three, four = (next(monte_carlo.draw_random_layer(layer, 16, 1)).matrix for layer in layers(spec(dims=(3, 4)), CPU))
     assert not torch.isclose(three.flatten()[:3, None], four.flatten()).any()
 
 
 @pytest.mark.parametrize("changes", [{}, {"manifold": ManifoldSpec("sphere")}, {"bias": 0.5}])
 def test_the_decoders_share_is_the_error_that_falls_on_preserved_points(changes):
     (layer,) = layers(spec(**changes), CPU)
-    found = measure(layer)["decoder_share"]
-    drawn = torch.cat([part.matrix for part in monte_carlo.draw(layer, 12, layer.bytes_per_draw)]).numpy()
+    found = measure_layer(layer)["decoder_share"]
+    drawn = torch.cat([part.matrix for part in monte_carlo.draw_random_layer(layer, 12, layer.bytes_per_draw)]).numpy()
     x = layer.points.x.numpy()
     for t, share in zip(drawn, found, strict=True):
         u = x @ t.T + layer.spec.bias
@@ -183,7 +183,7 @@ def test_a_dim_that_does_not_fit_is_refused_with_the_largest_that_does(dim):
 
 def test_a_callable_without_a_window_has_no_row_about_preserved_points():
     (layer,) = layers(spec(), CPU, custom("softplus", torch.nn.functional.softplus))
-    found = measure(layer)
+    found = measure_layer(layer)
     named = {row.quantity for row in results_table.rows(layer, found)}
     assert {"reconstruction_error", "mutual_information", "collapsed_pairs"} <= named
     assert not named & {"preserved_fraction", "preserved_on_manifold", "information_dimension_loss", "injective"}

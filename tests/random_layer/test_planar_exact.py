@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from manifold_lab import (
-    Channel,
     Cones,
     ManifoldSpec,
-    draw,
+    RandomLayer,
+    draw_embedding,
     metrics,
     named,
     plane_curve,
@@ -20,12 +20,12 @@ DIMS = (1, 2, 3, 5, 15)
 LAWS = ("gaussian", "orthonormal", "uniform", "zero_pad")
 
 
-def both_ways(law: str, m: int, activation: str, manifold: str, dtype=torch.float64) -> tuple[Cones, Channel]:
+def both_ways(law: str, m: int, activation: str, manifold: str, dtype=torch.float64) -> tuple[Cones, RandomLayer]:
     x = sample(ManifoldSpec(manifold), 301, stream(0, "manifold")).x.to(dtype)
-    drawn = draw(law, (12, m, 2), stream(0, "embedding", m))
+    drawn = draw_embedding(law, (12, m, 2), stream(0, "embedding", m))
     drawn = type(drawn)(drawn.matrix.to(dtype), drawn.inverse.to(dtype))
     kind = named(activation)
-    return Cones(plane_curve(x), drawn, kind.slopes), Channel(x, drawn, kind)
+    return Cones(plane_curve(x), drawn, kind.slopes), RandomLayer(x, drawn, kind)
 
 
 def close(found: torch.Tensor, expected: torch.Tensor, rounding: float = 1e-9) -> bool:
@@ -65,7 +65,9 @@ def test_the_comparison_is_not_of_zeros(m):
 @pytest.mark.parametrize("m", [2, 5, 8, 15])
 def test_injective_by_cones_is_injective_by_depth(m):
     cones = Cones(
-        plane_curve(sample(ManifoldSpec(), 50, stream(0)).x), draw("gaussian", (500, m, 2), stream(0)), (0.0, 1.0)
+        plane_curve(sample(ManifoldSpec(), 50, stream(0)).x),
+        draw_embedding("gaussian", (500, m, 2), stream(0)),
+        (0.0, 1.0),
     )
     assert torch.equal(cones.injective(), theory.is_injective(cones.embedding.matrix))
     assert m != 8 or 0 < cones.injective().double().mean() < 1
@@ -89,7 +91,7 @@ def test_single_precision_agrees_to_a_thousandth(activation, m):
 def test_the_order_of_the_points_does_not_matter(activation):
     x = sample(ManifoldSpec("blob"), 200, stream(0, "manifold")).x
     order = torch.randperm(200, generator=stream(0, "order"))
-    drawn = draw("gaussian", (5, 7, 2), stream(0))
+    drawn = draw_embedding("gaussian", (5, 7, 2), stream(0))
     one, two = (Cones(plane_curve(points), drawn, named(activation).slopes) for points in (x, x[order]))
     assert close(reconstruct(one)[:, order], reconstruct(two))
     assert close(one.exact_error(), two.exact_error())

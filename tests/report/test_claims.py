@@ -16,8 +16,8 @@ from experiments import tab2_network, tab_appendix
 from manifold_lab.core import provenance
 from manifold_lab.core.errors import InputError
 from manifold_lab.report import claims as paper
-from manifold_lab.report.claims import Claim, Finding, Source
-from manifold_lab.report.texts import findings
+from manifold_lab.report.claims import Claim, ClaimSource, ClaimVerdict
+from manifold_lab.report.texts import verdict_table
 
 ROOT = Path(__file__).parent.parent.parent
 PLACES = (
@@ -32,29 +32,34 @@ def line(verdict: str, estimate: str = "2", low: str = "1", high: str = "3") -> 
     return LINE | {"verdict": verdict, "estimate": estimate, "low": low, "high": high, "n": "1000"}
 
 
-def finding(*verdicts: str) -> Finding:
-    return Finding(Claim("here", "it is so", source=Source("some")), [line(verdict) for verdict in verdicts])
+def finding(*verdicts: str) -> ClaimVerdict:
+    return ClaimVerdict(Claim("here", "it is so", source=ClaimSource("some")), [line(verdict) for verdict in verdicts])
 
 
 def test_every_place_of_the_paper_has_a_claim_and_every_claim_a_way_to_be_decided() -> None:
-    claims = paper.claims()
+    claims = paper.paper_claims()
     assert {claim.place for claim in claims} >= set(PLACES)
     assert all((claim.source is None) == bool(claim.why) for claim in claims)
     assert all(claim.on for claim in claims if claim.source)
-    assert [erratum.number for erratum in paper.errata()] == list(range(1, 13))
+    assert [erratum.number for erratum in paper.paper_errata()] == list(range(1, 13))
 
 
 def test_what_is_published_is_found_by_the_claims_that_name_it() -> None:
     there = paper.published(ROOT)
-    sources = [claim.source for claim in paper.claims() if claim.source]
-    sources += [source for erratum in paper.errata() for source in erratum.shown]
+    sources = [claim.source for claim in paper.paper_claims() if claim.source]
+    sources += [source for erratum in paper.paper_errata() for source in erratum.shown]
     unmatched = {(source.stem, source.rows) for source in sources if source.stem in there and not source.lines(ROOT)}
     assert unmatched == set()
 
 
 def test_every_published_row_stands_somewhere() -> None:
-    shown = [one for found in (paper.findings(ROOT), paper.beyond(ROOT)) for finding in found for one in finding.lines]
-    shown += [one for erratum in paper.errata() for source in erratum.shown for one in source.lines(ROOT)]
+    shown = [
+        one
+        for found in (paper.verdicts(ROOT), paper.beyond_the_paper(ROOT))
+        for finding in found
+        for one in finding.lines
+    ]
+    shown += [one for erratum in paper.paper_errata() for source in erratum.shown for one in source.lines(ROOT)]
     assert all(one in shown for lines in paper.published(ROOT).values() for one in lines)
 
 
@@ -91,20 +96,20 @@ def test_one_row_without_runs_is_missing_and_not_counted() -> None:
 
 
 def test_what_cannot_be_tested_says_why_and_names_no_command() -> None:
-    found = Finding(Claim("there", "it flies", why="no wings here"), [])
+    found = ClaimVerdict(Claim("there", "it flies", why="no wings here"), [])
     assert (found.verdict, found.measured, found.command) == ("not testable here", "no wings here", "")
 
 
 def test_numbers_are_told_as_they_were_got() -> None:
-    told = [paper.number(line("holds", *ends)) for ends in (("3", "3", "3"), ("0.5", "", ""), ("", "", ""))]
+    told = [paper.claim_value(line("holds", *ends)) for ends in (("3", "3", "3"), ("0.5", "", ""), ("", "", ""))]
     assert told[0] == "3" and told[1].startswith("0.5 (no interval") and told[2] == "–"
 
 
 def test_missing_commit_and_cost_are_shown_as_missing(tmp_path: Path) -> None:
-    cells = findings([finding("holds")]).splitlines()[-1].split(" | ")
+    cells = verdict_table([finding("holds")]).splitlines()[-1].split(" | ")
     assert [cells[-2], cells[-1].strip(" |")] == ["–", "–"]
     made = provenance.Made(("0123456789abcdef with changes", "fedcba9876543210"), 7200.0, ("a processor",))
-    told = Finding(finding("holds").claim, [line("holds")], json.loads(made.text()))
+    told = ClaimVerdict(finding("holds").claim, [line("holds")], json.loads(made.text()))
     assert (told.commit, told.cost) == ("0123456 with changes, fedcba9", "2 h")
     with pytest.raises(InputError, match="holds no claims"):
         paper.published(tmp_path)

@@ -25,8 +25,12 @@ def points() -> Lines:
 
 
 def test_every_decoder_has_a_colour_and_a_marker_of_its_own() -> None:
-    assert set(plots.MARKS) == set(DECODERS)
-    assert len({colour for colour, _ in plots.MARKS.values()}) == len({mark for _, mark in plots.MARKS.values()}) == 6
+    assert set(plots.DECODER_STYLES) == set(DECODERS)
+    assert (
+        len({colour for colour, _ in plots.DECODER_STYLES.values()})
+        == len({mark for _, mark in plots.DECODER_STYLES.values()})
+        == 6
+    )
 
 
 def test_the_curves_colours_differ_in_grey() -> None:

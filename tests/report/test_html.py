@@ -18,12 +18,12 @@ from manifold_lab import theory
 from manifold_lab.activations import ACTIVATIONS
 from manifold_lab.core.errors import InputError
 from manifold_lab.random_layer.embeddings import Embedding, pseudo_inverse
-from manifold_lab.random_layer.layer import Channel
+from manifold_lab.random_layer.layer import RandomLayer
 from manifold_lab.random_layer.manifolds import ManifoldSpec
-from manifold_lab.random_layer.monte_carlo import Survey, draw, layers
+from manifold_lab.random_layer.monte_carlo import MonteCarlo, draw_random_layer, layers
 from manifold_lab.report import claims as paper
 from manifold_lab.report import html as report_page
-from manifold_lab.report.texts import Options, run
+from manifold_lab.report.texts import ReportOptions, run
 
 ROOT = Path(__file__).parent.parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -34,7 +34,7 @@ SLIDERS = ("dim", "seed", "turns", "activation", "decoder")
 
 @pytest.fixture(scope="module")
 def html() -> str:
-    return report_page.build(ROOT)
+    return report_page.build_page(ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def exact(page: Page, name: str) -> float:
 
 
 def test_every_claim_is_there_with_its_verdict_number_and_command(page: Page) -> None:
-    for key, found in (("claims", paper.findings(ROOT)), ("beyond", paper.beyond(ROOT))):
+    for key, found in (("claims", paper.verdicts(ROOT)), ("beyond", paper.beyond_the_paper(ROOT))):
         shown = page.locator(f"#{key} > details.claim")
         told = [re.sub(r"\s+", " ", text) for text in shown.all_text_contents()]
         assert len(told) == len(found) > 10
@@ -117,7 +117,7 @@ def test_every_claim_is_there_with_its_verdict_number_and_command(page: Page) ->
             expected = (one.verdict, one.claim.place, one.claim.says, one.value, one.measured, one.command)
             assert all(re.sub(r"\s+", " ", part).strip() in words for part in expected)
         assert [claim.get_attribute("data-verdict") for claim in shown.all()] == [one.verdict for one in found]
-    assert page.locator("#errata > ol > li").count() == len(paper.errata()) == 12
+    assert page.locator("#errata > ol > li").count() == len(paper.paper_errata()) == 12
 
 
 def test_a_claim_opens_to_its_figure_its_table_its_command_and_its_csv(page: Page, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_claim_opens_to_its_figure_its_table_its_command_and_its_csv(page: Pag
 
 
 def test_every_published_figure_is_drawn_where_its_claim_opens(page: Page) -> None:
-    stems = {one.stem for one in paper.findings(ROOT) if one.lines}
+    stems = {one.stem for one in paper.verdicts(ROOT) if one.lines}
     drawn = {stem for stem in stems if (ROOT / "figures" / f"{stem}.png").is_file()}
     assert len(drawn) >= 8
     for stem in drawn:
@@ -211,18 +211,18 @@ CASES = [
 
 def by_the_library(dim: int, seed: int, turns: float, name: str, decoder: str) -> dict[str, float]:
     """The explorer's numbers for the same T, which it holds in single precision."""
-    (layer,) = layers(Survey((dim,), seed=seed, manifold=ManifoldSpec(turns=turns)), torch.device("cpu"))
-    matrix = next(draw(layer, 1, layer.bytes_per_draw)).matrix.float().double()
+    (layer,) = layers(MonteCarlo((dim,), seed=seed, manifold=ManifoldSpec(turns=turns)), torch.device("cpu"))
+    matrix = next(draw_random_layer(layer, 1, layer.bytes_per_draw)).matrix.float().double()
     x, activation = layer.points.x, ACTIVATIONS[name]
-    channel = Channel(x, Embedding(matrix, pseudo_inverse(matrix)), activation)
+    channel = RandomLayer(x, Embedding(matrix, pseudo_inverse(matrix)), activation)
     x_hat = {"pinv": channel.linear, "affine": channel.affine, "exact": channel.exact}[decoder]()[0]
     judged = slice(1, None, 2) if decoder == "affine" else slice(None)
     spread = torch.linalg.svdvals(channel.y[0] - channel.y[0].mean(0)).square()
-    chance = theory.active_probability(x.norm(dim=1).numpy(), active=activation.window or (0, 0))
+    rng = theory.active_probability(x.norm(dim=1).numpy(), active=activation.window or (0, 0))
     return {
         "preserved": float(channel.preserved.double().mean()),
         "lost": float((~channel.preserved).sum()),
-        "theory": float(theory.preserved_fraction(dim, 2, chance).mean()),
+        "theory": float(theory.preserved_fraction(dim, 2, rng).mean()),
         "error": float((x_hat - x)[judged].square().sum() / x[judged].square().sum()),
         "code-said": float(spread[:2].sum() / spread.sum()),
     }
@@ -287,5 +287,5 @@ def test_the_server_listens_to_this_machine_alone_and_serves_one_page(html: str,
 
 
 def test_the_door_writes_the_page(html: str, tmp_path: Path) -> None:
-    run(Options(html=tmp_path / "out", root=ROOT))
+    run(ReportOptions(html=tmp_path / "out", root=ROOT))
     assert (tmp_path / "out" / "index.html").read_text(encoding="utf-8") == html

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from manifold_lab import ManifoldSpec, Survey, layers, measure, theory
-from manifold_lab.core.statistics import Row
+from manifold_lab import ManifoldSpec, MonteCarlo, layers, measure_layer, theory
+from manifold_lab.core.statistics import ResultRow
 from manifold_lab.random_layer.monte_carlo import input_information
 from manifold_lab.report import results_table
 from manifold_lab.report.results_table import NO_MEAN, TYPICAL
@@ -13,12 +13,12 @@ from manifold_lab.report.results_table import NO_MEAN, TYPICAL
 CPU = torch.device("cpu")
 
 
-def rows(shown: bool = False, **changes) -> list[Row]:
-    (layer,) = layers(Survey(**{"dims": (5,), "draws": 40, "points": 60, "information_draws": 3} | changes), CPU)
-    return results_table.rows(layer, measure(layer), shown)
+def rows(shown: bool = False, **changes) -> list[ResultRow]:
+    (layer,) = layers(MonteCarlo(**{"dims": (5,), "draws": 40, "points": 60, "information_draws": 3} | changes), CPU)
+    return results_table.rows(layer, measure_layer(layer), shown)
 
 
-def pick(found: list[Row], quantity: str, decoder: str = "", statistic: str = "mean") -> Row | None:
+def pick(found: list[ResultRow], quantity: str, decoder: str = "", statistic: str = "mean") -> ResultRow | None:
     wanted = (quantity, decoder, statistic)
     return next((row for row in found if (row.quantity, row.decoder, row.statistic) == wanted), None)
 
@@ -49,8 +49,8 @@ def test_signs_as_entries_have_no_theory_at_all():
 
 def test_relu6_has_theory_for_counts_from_each_points_own_chance():
     found = rows(activation="relu6", manifold=ManifoldSpec("circle", radius=10.0))
-    chance = theory.active_probability(np.array(10.0), 0.0, (0.0, 6.0))
-    expected = 1 - (1 - chance) ** 5 - 5 * chance * (1 - chance) ** 4
+    rng = theory.active_probability(np.array(10.0), 0.0, (0.0, 6.0))
+    expected = 1 - (1 - rng) ** 5 - 5 * rng * (1 - rng) ** 4
     assert pick(found, "preserved_fraction").theory == pytest.approx(expected)
     assert pick(found, "reconstruction_error", "pinv").theory is None
 
@@ -104,14 +104,14 @@ def test_rows_of_the_typical_draw_are_of_one_draw_and_only_where_shown():
     found = rows(shown=True)
     typical = [row for row in found if row.statistic == TYPICAL]
     assert {row.estimate.n for row in typical} == {1}
-    shares = sorted(measure(layers(Survey(dims=(5,), draws=40, points=60), CPU)[0])["preserved_fraction"])
+    shares = sorted(measure_layer(layers(MonteCarlo(dims=(5,), draws=40, points=60), CPU)[0])["preserved_fraction"])
     assert pick(found, "preserved_fraction", statistic=TYPICAL).estimate.value == pytest.approx(shares[19])
     assert not [row for row in rows() if row.statistic == TYPICAL]
 
 
 def test_estimates_are_means_and_medians_of_the_draws_and_know_their_number():
-    (layer,) = layers(Survey(dims=(6,), draws=50, points=60), CPU)
-    values = measure(layer)
+    (layer,) = layers(MonteCarlo(dims=(6,), draws=50, points=60), CPU)
+    values = measure_layer(layer)
     found = results_table.rows(layer, values)
     for quantity, decoder in (("preserved_fraction", ""), ("reconstruction_error", "exact"), ("collapsed_pairs", "")):
         row = pick(found, quantity, decoder)
@@ -144,8 +144,10 @@ def test_folding_activations_say_that_their_share_is_a_lower_bound():
 
 
 def test_the_inputs_own_information_belongs_to_no_dim_and_bounds_the_layers():
-    (layer,) = layers(Survey(dims=(5,), draws=40, points=300), CPU)
+    (layer,) = layers(MonteCarlo(dims=(5,), draws=40, points=300), CPU)
     row = results_table.input_row(layer, input_information(layer))
     assert row.dim is None
     assert row.unit == "nats at sigma 0.03"
-    assert pick(results_table.rows(layer, measure(layer)), "mutual_information").estimate.value < row.estimate.value
+    assert (
+        pick(results_table.rows(layer, measure_layer(layer)), "mutual_information").estimate.value < row.estimate.value
+    )

@@ -5,23 +5,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifold_lab.core.statistics import Estimate, Row
+from manifold_lab.core.statistics import Estimate, ResultRow
 from manifold_lab.report import tables
-from manifold_lab.report.tables import COLUMNS, markdown, number, percent, plain, read_csv, record, to_csv
+from manifold_lab.report.tables import RESULT_COLUMNS, markdown, number, percent, plain, read_csv, record, to_csv
 
 
-def row(**changes: object) -> Row:
+def row(**changes: object) -> ResultRow:
     fields: dict[str, object] = {
         "quantity": "preserved_fraction", "statistic": "mean", "unit": "fraction of points", "dim": 3,
         "manifold": "spiral", "inputs": 2, "intrinsic": 1, "embedding": "gaussian", "activation": "relu",
         "estimate": Estimate(0.5, 0.4, 0.6, 100), "theory": 0.5,
     }  # fmt: skip
-    return Row(**fields | changes)  # type: ignore[arg-type]
+    return ResultRow(**fields | changes)  # type: ignore[arg-type]
 
 
 def test_a_row_comes_back_from_csv_as_it_was() -> None:
     (line,) = read_csv(to_csv([record(row(note='a, "quoted" note'))]))
-    assert tuple(line) == COLUMNS
+    assert tuple(line) == RESULT_COLUMNS
     assert (line["estimate"], line["low"], line["high"], line["n"], line["theory"]) == (
         "0.5",
         "0.4",

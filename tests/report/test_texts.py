@@ -5,17 +5,17 @@ import torch
 
 from manifold_lab.core.errors import InputError
 from manifold_lab.random_layer import monte_carlo
-from manifold_lab.random_layer.monte_carlo import PAPER_DIMS, Survey
+from manifold_lab.random_layer.monte_carlo import PAPER_DIMS, MonteCarlo
 from manifold_lab.report import texts
 from manifold_lab.report.plots import pick
 from manifold_lab.report.tables import read_csv
-from manifold_lab.report.texts import BLOCKS, TEXTS, Options, filled, run
+from manifold_lab.report.texts import TEXT_BLOCKS, TEXTS, ReportOptions, filled, run
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def test_published_texts_and_csv_agree() -> None:
-    run(Options(check=True, root=ROOT))
+    run(ReportOptions(check=True, root=ROOT))
 
 
 def test_a_number_changed_by_hand_is_found(tmp_path: Path) -> None:
@@ -24,18 +24,18 @@ def test_a_number_changed_by_hand_is_found(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     for name in TEXTS:
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
-    run(Options(check=True, root=tmp_path))
+    run(ReportOptions(check=True, root=tmp_path))
     stale = (tmp_path / "README.md").read_text(encoding="utf-8").replace("25.", "26.", 1)
     (tmp_path / "README.md").write_text(stale, encoding="utf-8")
     with pytest.raises(InputError, match=r"README\.md and the csv files differ"):
-        run(Options(check=True, root=tmp_path))
-    run(Options(root=tmp_path))
-    run(Options(check=True, root=tmp_path))
+        run(ReportOptions(check=True, root=tmp_path))
+    run(ReportOptions(root=tmp_path))
+    run(ReportOptions(check=True, root=tmp_path))
 
 
 def test_every_block_is_used_and_an_unknown_one_is_named() -> None:
     texts = "".join((ROOT / name).read_text(encoding="utf-8") for name in TEXTS)
-    assert all(f"<!-- begin {name} -->" in texts for name in BLOCKS)
+    assert all(f"<!-- begin {name} -->" in texts for name in TEXT_BLOCKS)
     with pytest.raises(InputError, match="block: 'clams' is unknown; did you mean 'claims'"):
         filled("<!-- begin clams -->\n<!-- end clams -->", ROOT)
 
@@ -48,8 +48,8 @@ def test_a_missing_csv_says_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dim", [2, 15])
 def test_published_numbers_come_out_again(dim: int) -> None:
     published = read_csv((ROOT / "figures" / "spiral.csv").read_text(encoding="utf-8"))
-    (layer,) = monte_carlo.layers(Survey(dims=(dim,)), torch.device("cpu"))
-    measured = monte_carlo.measure(layer)
+    (layer,) = monte_carlo.layers(MonteCarlo(dims=(dim,)), torch.device("cpu"))
+    measured = monte_carlo.measure_layer(layer)
     assert dim in PAPER_DIMS
     for quantity, decoder in (
         ("preserved_fraction", ""),

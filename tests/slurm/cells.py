@@ -89,7 +89,7 @@ def trained(spec: Spec, folder: Path) -> Result:
 def steps_kept(folder: Path) -> int:
     """The step of the newest checkpoint."""
     found = [folder / name for name in checkpoint.SLOTS if (folder / name).exists()]
-    return max((checkpoint.read(path, torch.device("cpu"))["step"] for path in found), default=0)
+    return max((checkpoint.read_checkpoint(path, torch.device("cpu"))["step"] for path in found), default=0)
 
 
 def rows(cells: Sequence[Cell]) -> Iterable[dict[str, str]]:

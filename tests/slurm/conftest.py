@@ -58,7 +58,7 @@ class User:
         return subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
 
     def cells(self, name: str) -> list[Cell]:
-        return store.look(self.folder / "runs" / "cells", cells.GRIDS[name])
+        return store.read_runs(self.folder / "runs" / "cells", cells.GRIDS[name])
 
     def until(self, condition: Callable[[], object], seconds: float = 240) -> None:
         """Wait for what jobs do."""

@@ -13,18 +13,18 @@ from manifold_lab.models.specs import DIGITS
 from manifold_lab.report import plots
 from manifold_lab.report.tables import Lines
 from manifold_lab.sweeps import comparison
-from manifold_lab.sweeps.comparison import Expected
-from manifold_lab.sweeps.training_run import COLUMNS, FINAL, Trial
-from manifold_lab.training import PRESETS
+from manifold_lab.sweeps.comparison import ExpectedOrder
+from manifold_lab.sweeps.training_run import FINAL, TRAINING_COLUMNS, TrainingRun
+from manifold_lab.training import RECIPES
 
-EXPECTED = [Expected("Figure 6a", "linear is better", "linear", "relu6")]
-PAIR = comparison.Contrast({arm: plots.ACTIVATIONS[arm] for arm in ("linear", "relu6")}, "width")
+EXPECTED = [ExpectedOrder("Figure 6a", "linear is better", "linear", "relu6")]
+PAIR = comparison.Comparison({arm: plots.ACTIVATION_STYLES[arm] for arm in ("linear", "relu6")}, "width")
 
 
 def final(arm: str, seed: int, accuracy: float, state: str = "done") -> dict[str, str]:
     known = {"arm": arm, "group": "0.35", "length": "1000", "data": "digits", "seed": str(seed), "state": state}
     known |= {"kind": FINAL, "images": "1000", "test_accuracy": str(accuracy) if state == "done" else ""}
-    return {name: known.get(name, "") for name in COLUMNS}
+    return {name: known.get(name, "") for name in TRAINING_COLUMNS}
 
 
 def arms(*pairs: tuple[float, float]) -> Lines:
@@ -50,7 +50,7 @@ def test_a_difference_is_paired_by_seed_in_points() -> None:
     ],
 )
 def test_a_claim_holds_fails_or_lacks_runs(lines: Lines, verdict: str) -> None:
-    assert [claim.verdict for claim in comparison.claims(lines, PAIR, EXPECTED, "command")] == [verdict]
+    assert [claim.verdict for claim in comparison.comparison_claims(lines, PAIR, EXPECTED, "command")] == [verdict]
 
 
 def test_a_run_that_diverged_is_not_averaged_in() -> None:
@@ -72,7 +72,7 @@ def test_a_gap_closes_where_the_longest_training_has_less_of_it(later: float, ve
     lines += placed(3.0, "digits", "1000")
     jittered = [{**line, "test_accuracy": str(float(line["test_accuracy"]) + 0.001 * (line["seed"] == "1"))}
                 if (line["length"], line["arm"]) == ("9000", "linear") else line for line in lines]  # fmt: skip
-    (claim,) = comparison.closing(jittered, PAIR, EXPECTED[:1], "command")
+    (claim,) = comparison.gap_shrinks_with_training(jittered, PAIR, EXPECTED[:1], "command")
     assert claim.verdict == verdict
     assert claim.estimate.value == pytest.approx(5.0 - later - 0.1 / 3) and claim.estimate.n == 3
 
@@ -89,13 +89,13 @@ def test_figure_6b_asks_of_both_leads_whether_they_close() -> None:
 def test_narrower_costs_more_where_the_narrowest_has_the_larger_gap(wide: float, verdict: str) -> None:
     lines = [*placed(wide, "1", "1000"), *placed(3.0, "0.35", "1000"), *placed(99.0, "digits", "1000")]
     lines += placed(5.0, "0.25", "1000")
-    (claim,) = comparison.narrowing(lines, PAIR, EXPECTED[0], "command")
+    (claim,) = comparison.gap_grows_when_narrower(lines, PAIR, EXPECTED[0], "command")
     assert claim.verdict == verdict and claim.estimate.value == pytest.approx(5.0 - wide)
-    assert not comparison.narrowing(placed(3.0, "0.35", "1000"), PAIR, EXPECTED[0], "command")
+    assert not comparison.gap_grows_when_narrower(placed(3.0, "0.35", "1000"), PAIR, EXPECTED[0], "command")
 
 
 def test_names_for_figures_are_no_part_of_a_trial() -> None:
-    trial = Trial(DIGITS, PRESETS["smoke"], seed=1, arm="linear", group="0.35")
+    trial = TrainingRun(DIGITS, RECIPES["smoke"], seed=1, arm="linear", group="0.35")
     assert config.key(trial) == config.key(dataclasses.replace(trial, arm="other", group=""))
     assert config.key(trial) != config.key(dataclasses.replace(trial, seed=2))
 

@@ -15,7 +15,7 @@ from manifold_lab.sweeps import run_lock
 
 def left_by(folder: Path, **changes: object) -> Path:
     """A claim of this process, but for what is changed."""
-    claim = run_lock.take(folder)
+    claim = run_lock.acquire(folder)
     assert claim is not None
     owner = json.loads(claim.path.read_text()) | changes
     claim.path.write_text(json.dumps(owner) + "\n")
@@ -28,11 +28,11 @@ def age(path: Path, seconds: float) -> None:
 
 
 def test_a_folder_is_held_by_one_until_it_is_given_back(tmp_path: Path) -> None:
-    first = run_lock.take(tmp_path)
+    first = run_lock.acquire(tmp_path)
     assert first is not None and first.number == 1 and run_lock.holds(first)
-    assert run_lock.take(tmp_path) is None
+    assert run_lock.acquire(tmp_path) is None
     run_lock.release(first)
-    second = run_lock.take(tmp_path)
+    second = run_lock.acquire(tmp_path)
     assert second is not None and second.number == 2
     assert run_lock.holds(second) and not run_lock.holds(first)
     assert run_lock.latest(tmp_path).who == f"process {os.getpid()} on {socket.gethostname()}"
@@ -46,7 +46,7 @@ def test_of_many_that_want_one_folder_one_gets_it(tmp_path: Path) -> None:
 
         def want(folder=folder, gate=gate, got=got) -> None:
             gate.wait()
-            got.append(run_lock.take(folder))
+            got.append(run_lock.acquire(folder))
 
         threads = [threading.Thread(target=want) for _ in range(8)]
         for thread in threads:
@@ -67,7 +67,7 @@ def test_of_many_that_inherit_a_dead_claim_one_gets_it(tmp_path: Path) -> None:
 
         def want(folder=folder, gate=gate, got=got) -> None:
             gate.wait()
-            got.append(run_lock.take(folder))
+            got.append(run_lock.acquire(folder))
 
         threads = [threading.Thread(target=want) for _ in range(8)]
         for thread in threads:
@@ -88,7 +88,7 @@ def test_a_dead_process_of_this_machine_blocks_nobody_however_fresh_its_claim(tm
 
 
 def test_a_living_process_of_this_machine_keeps_its_claim_however_old(tmp_path: Path) -> None:
-    age(left_by(tmp_path), 100 * run_lock.LOST)
+    age(left_by(tmp_path), 100 * run_lock.STALE_AFTER)
     assert run_lock.is_held(run_lock.latest(tmp_path))
 
 
@@ -97,11 +97,13 @@ def test_a_living_process_of_this_machine_keeps_its_claim_however_old(tmp_path: 
     [{"machine": "another"}, {"started": 5.0}],
     ids=["a process of another machine", "a pid that went to another process"],
 )
-@pytest.mark.parametrize(("seconds", "held"), [(0, True), (0.8 * run_lock.LOST, True), (1.2 * run_lock.LOST, False)])
+@pytest.mark.parametrize(
+    ("seconds", "held"), [(0, True), (0.8 * run_lock.STALE_AFTER, True), (1.2 * run_lock.STALE_AFTER, False)]
+)
 def test_elsewhere_the_last_touch_decides(changes: dict, seconds: float, held: bool, tmp_path: Path) -> None:
     age(left_by(tmp_path, **changes), seconds)
     assert run_lock.is_held(run_lock.latest(tmp_path)) == held
-    assert (run_lock.take(tmp_path) is None) == held
+    assert (run_lock.acquire(tmp_path) is None) == held
 
 
 def test_only_the_clock_of_the_file_system_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,9 +118,9 @@ def test_only_the_clock_of_the_file_system_counts(tmp_path: Path, monkeypatch: p
 def test_a_claim_without_a_name_is_held_until_it_is_old(content: str, tmp_path: Path) -> None:
     path = tmp_path / "claim-0001"
     path.write_text(content)
-    assert run_lock.take(tmp_path) is None
-    age(path, 2 * run_lock.LOST)
-    taken = run_lock.take(tmp_path)
+    assert run_lock.acquire(tmp_path) is None
+    age(path, 2 * run_lock.STALE_AFTER)
+    taken = run_lock.acquire(tmp_path)
     assert taken is not None and taken.number == 2
 
 
@@ -126,11 +128,11 @@ def test_a_beating_claim_is_touched_and_a_lost_one_does_no_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_lock, "BEAT", 0.01)
-    claim = run_lock.take(tmp_path)
+    claim = run_lock.acquire(tmp_path)
     assert claim is not None
     age(claim.path, 1000)
     old = claim.path.stat().st_mtime
-    with run_lock.beating(claim):
+    with run_lock.heartbeat(claim):
         for _ in range(500):
             if claim.path.stat().st_mtime > old + 500:
                 break
@@ -145,13 +147,13 @@ def test_a_beating_claim_is_touched_and_a_lost_one_does_no_harm(
 def test_claims_are_counted_beyond_four_digits(tmp_path: Path) -> None:
     for number in (9999, 10000):
         (tmp_path / f"claim-{number}").write_text("{}\nreleased\n")
-    taken = run_lock.take(tmp_path)
+    taken = run_lock.acquire(tmp_path)
     assert taken is not None and taken.number == 10001
 
 
 def test_what_earlier_claims_took_is_from_their_making_to_their_last_touch(tmp_path: Path) -> None:
     for held in (30.0, 12.0):
-        claim = run_lock.take(tmp_path)
+        claim = run_lock.acquire(tmp_path)
         began = json.loads(claim.path.read_text())["began"]
         run_lock.release(claim)
         os.utime(claim.path, (began + held, began + held))

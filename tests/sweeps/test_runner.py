@@ -20,8 +20,8 @@ from manifold_lab.sweeps import launchers, run_lock, runner, store
 from manifold_lab.sweeps.launchers import here, pool
 from manifold_lab.sweeps.runner import Work
 from manifold_lab.sweeps.store import ABSENT, DIVERGED, DONE, FAILED, RUNNING, Cell
-from manifold_lab.sweeps.training_run import LENGTH, Trial
-from manifold_lab.training import PRESETS
+from manifold_lab.sweeps.training_run import LENGTH, TrainingRun
+from manifold_lab.training import RECIPES
 from tests import tiny
 from tests.tiny import GRIDS, Tiny, ran
 
@@ -54,7 +54,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def look(runs: Path, grid: str) -> list[Cell]:
-    return store.look(runs / "tiny", GRIDS[grid])
+    return store.read_runs(runs / "tiny", GRIDS[grid])
 
 
 def late_ones(runs: Path) -> list[Cell]:
@@ -150,9 +150,9 @@ def test_a_pool_goes_on_past_every_way_to_fail_and_does_not_repeat_itself(tmp_pa
 
 def test_a_failed_cell_is_tried_again_only_when_asked_and_only_by_one(tmp_path: Path) -> None:
     spec = Tiny(ends="error")
-    (cell,) = here.launch(WORK, store.look(tmp_path, [spec]))
+    (cell,) = here.launch(WORK, store.read_runs(tmp_path, [spec]))
     assert cell.state == FAILED
-    (planned,) = store.look(tmp_path, [spec])
+    (planned,) = store.read_runs(tmp_path, [spec])
     assert runner.missing([planned]) == []
     assert runner.run_cell(WORK, planned).state == FAILED
     assert len(ran(planned.folder)) == 2
@@ -161,15 +161,15 @@ def test_a_failed_cell_is_tried_again_only_when_asked_and_only_by_one(tmp_path: 
 
 
 def test_a_finished_cell_is_not_run_again_by_an_older_plan(tmp_path: Path) -> None:
-    (planned,) = store.look(tmp_path, [Tiny()])
+    (planned,) = store.read_runs(tmp_path, [Tiny()])
     assert [runner.run_cell(WORK, planned).state for _ in range(3)] == [DONE] * 3
     assert ran(planned.folder) == [os.getpid()]
 
 
 def test_a_cell_that_another_process_runs_is_left_to_it(tmp_path: Path) -> None:
-    (planned,) = store.look(tmp_path, [Tiny()])
+    (planned,) = store.read_runs(tmp_path, [Tiny()])
     planned.folder.mkdir(parents=True)
-    assert run_lock.take(planned.folder)
+    assert run_lock.acquire(planned.folder)
     assert runner.run_cell(WORK, planned).state == RUNNING
     assert ran(planned.folder) == []
 
@@ -182,7 +182,7 @@ def took_over(spec: Tiny, folder: Path) -> store.Result:
 
 @pytest.mark.parametrize("ends", ["well", "error"])
 def test_a_process_that_was_taken_for_dead_writes_nothing(ends: str, tmp_path: Path) -> None:
-    (planned,) = store.look(tmp_path, [Tiny(ends=ends)])
+    (planned,) = store.read_runs(tmp_path, [Tiny(ends=ends)])
     runner.run_cell(Work(took_over), planned)
     assert not {"result.json", "failure.json"} & {path.name for path in planned.folder.iterdir()}
 
@@ -192,14 +192,14 @@ def interrupted(_spec: Tiny, _folder: Path) -> store.Result:
 
 
 def test_an_interruption_gives_the_cell_back_and_goes_on_upwards(tmp_path: Path) -> None:
-    (planned,) = store.look(tmp_path, [Tiny()])
+    (planned,) = store.read_runs(tmp_path, [Tiny()])
     with pytest.raises(KeyboardInterrupt):
         runner.run_cell(Work(interrupted), planned)
     assert runner.run_cell(WORK, planned).state == DONE
 
 
 def test_numbers_that_are_not_finite_fail_their_cell(tmp_path: Path) -> None:
-    (planned,) = store.look(tmp_path, [Tiny()])
+    (planned,) = store.read_runs(tmp_path, [Tiny()])
     cell = runner.run_cell(Work(lambda *_: store.Result({"loss": torch.tensor(torch.nan)})), planned)
     assert (cell.state, "numbers must be finite" in cell.note) == (FAILED, True)
 
@@ -228,7 +228,7 @@ def test_costs_come_from_the_nearest_finished_runs() -> None:
 
 
 def test_costs_are_in_proportion_to_the_length() -> None:
-    short, long = (Trial(DIGITS, dataclasses.replace(PRESETS["smoke"], images=images)) for images in (100, 400))
+    short, long = (TrainingRun(DIGITS, dataclasses.replace(RECIPES["smoke"], images=images)) for images in (100, 400))
     wide = dataclasses.replace(long, network=dataclasses.replace(DIGITS, width=2))
     records = [{"spec": dataclasses.asdict(short), "provenance": {"seconds": 5.0, "attempt": 1}}]
     assert runner.costs([short, long, wide], records, LENGTH) == [(5.0, 0), (20.0, 0), (20.0, 1)]

@@ -42,13 +42,13 @@ class Queue:
         return [cell.state for cell in self.view()]
 
     def view(self) -> list[Cell]:
-        return submissions.view(self.runs, store.look(self.runs, SPECS))
+        return submissions.view(self.runs, store.read_runs(self.runs, SPECS))
 
-    def begin(self, spec: Tiny, number: int, restart: int = 0) -> run_lock.Claim:
+    def begin(self, spec: Tiny, number: int, restart: int = 0) -> run_lock.RunLock:
         """A process of a task claims a cell, on another machine."""
         folder = self.runs / key(spec)
         folder.mkdir(parents=True, exist_ok=True)
-        claim = run_lock.take(folder)
+        claim = run_lock.acquire(folder)
         owner = {"host": "node7", "machine": "far", "pid": 1, "started": 0.0, "job": f"{self.of.name}/{number}"}
         claim.path.write_text(json.dumps(owner | {"restart": restart}) + "\n")
         return claim
@@ -124,17 +124,17 @@ def test_a_job_knows_its_own_earlier_starts(queue: Queue, monkeypatch: pytest.Mo
     monkeypatch.setenv(run_lock.JOB, f"{queue.of.name}/0")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert not run_lock.is_held(run_lock.latest(claim.path.parent))
-    submissions.bury(queue.runs, queue.of, 0)  # after a requeue it goes on
+    submissions.mark_dead_runs(queue.runs, queue.of, 0)  # after a requeue it goes on
     assert queue.states()[0] != FAILED or not (claim.path.parent / "failure.json").exists()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
-    submissions.bury(queue.runs, queue.of, 0)  # within one start its process has died
+    submissions.mark_dead_runs(queue.runs, queue.of, 0)  # within one start its process has died
     assert "was killed" in json.loads((claim.path.parent / "failure.json").read_text())["reason"]
 
 
 def test_a_job_that_starts_too_often_fails_its_cell(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     run_lock.release(queue.begin(SPECS[0], 0))
     monkeypatch.setenv("SLURM_RESTART_COUNT", "4")
-    submissions.bury(queue.runs, queue.of, 0)
+    submissions.mark_dead_runs(queue.runs, queue.of, 0)
     assert queue.states() == [FAILED, ABSENT, ABSENT, ABSENT]
 
 
@@ -189,7 +189,7 @@ def test_options_reach_sbatch(queue: Queue) -> None:
 
 
 def test_printed_commands_run_their_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cells = store.look(tmp_path, SPECS[:3])
+    cells = store.read_runs(tmp_path, SPECS[:3])
     assert list(printing.launch(Work(tiny.measure, program=PROGRAM, cells_per_job=2), cells)) == []
     lines = capsys.readouterr().out.splitlines()
     assert [line.count(cell.key) for line, cell in zip(lines, cells[::2], strict=True)] == [1, 1]
@@ -198,10 +198,10 @@ def test_printed_commands_run_their_cells(tmp_path: Path, capsys: pytest.Capture
 
 def test_named_cells_run_here_one_after_another(tmp_path: Path) -> None:
     specs = {key(spec): spec for spec in SPECS}
-    cells = worker.named(tmp_path, specs, list(specs)[:2])
-    assert [cell.state for cell in worker.serve(Work(tiny.measure), cells)] == [DONE] * 2
+    cells = worker.runs_named(tmp_path, specs, list(specs)[:2])
+    assert [cell.state for cell in worker.work_through(Work(tiny.measure), cells)] == [DONE] * 2
     with pytest.raises(InputError, match="'nope' is no key"):
-        worker.named(tmp_path, specs, ["nope"])
+        worker.runs_named(tmp_path, specs, ["nope"])
 
 
 def test_the_page_has_the_costs_that_are_counted() -> None:

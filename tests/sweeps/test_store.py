@@ -28,7 +28,7 @@ def kept(root: Path, spec: Any, value: float = 0.1, history: Any = HISTORY) -> P
 
 
 def one(root: Path, spec: Any) -> store.Cell:
-    (cell,) = store.look(root, [spec])
+    (cell,) = store.read_runs(root, [spec])
     return cell
 
 
@@ -84,7 +84,7 @@ def test_a_damaged_result_counts_as_absent_and_is_said(damage: str, indexed: boo
     if indexed:
         assert len(store.stored(tmp_path)) == 2
     DAMAGE[damage](folder)
-    bad, good = store.look(tmp_path, [Tiny(), Tiny(1)])
+    bad, good = store.read_runs(tmp_path, [Tiny(), Tiny(1)])
     assert (bad.state, good.state) == (ABSENT, DONE)
     assert "damaged" in bad.note
     kept(tmp_path, Tiny())
@@ -102,7 +102,7 @@ def test_failures_and_divergence_keep_their_reason(tmp_path: Path) -> None:
             raise error
         except BaseException as caught:
             store.fail(tmp_path / key(Tiny(seed)), caught, WHERE)
-    told = [(cell.state, cell.note) for cell in store.look(tmp_path, [Tiny(0), Tiny(1), Tiny(2)])]
+    told = [(cell.state, cell.note) for cell in store.read_runs(tmp_path, [Tiny(0), Tiny(1), Tiny(2)])]
     assert told == [
         (FAILED, "ValueError: two lines"),
         (DIVERGED, "at step 40: the loss is nan"),
@@ -120,7 +120,7 @@ def test_running_stopped_and_lost_cells_are_told_apart(tmp_path: Path) -> None:
     folder = tmp_path / key(Tiny())
     store.begin(Tiny(), folder)
     (folder / "progress.json").write_text('{"step": 12}')
-    claim = run_lock.take(folder)
+    claim = run_lock.acquire(folder)
     cell = one(tmp_path, Tiny())
     assert (cell.state, cell.progress, cell.attempts) == (RUNNING, {"step": 12}, 1)
     run_lock.release(claim)
@@ -146,7 +146,7 @@ def test_the_index_says_what_the_folders_say(tmp_path: Path, monkeypatch: pytest
     with monkeypatch.context() as patch:
         patch.setattr(store, "_read_result", lambda _: pytest.fail("a result was read although the index has it"))
         again = store.stored(tmp_path)
-        cells = store.look(tmp_path, specs)
+        cells = store.read_runs(tmp_path, specs)
     assert again == by_folder(tmp_path)
     assert sum(cell.numbers["value"] for cell in cells) == pytest.approx(sum(range(60)) / 7)
     shutil.rmtree(tmp_path / key(specs[0]))
@@ -219,7 +219,7 @@ def test_a_default_that_changes_is_refused_until_the_first_one_is_told(inside: b
         changed = grown(seed=0, rate=0.25)
         cured, old = grown(seed=0, rate=field(default=0.25, metadata={"first_default": 0.5})), {"rate": 0.5}
     with pytest.raises(InputError, match=r"its inner\.width is not this" if inside else "its rate is not this"):
-        store.look(tmp_path, [changed()])
+        store.read_runs(tmp_path, [changed()])
     assert one(tmp_path, cured()).state == ABSENT
     assert one(tmp_path, cured(**old)).state == DONE
 
@@ -228,4 +228,4 @@ def test_a_cell_that_only_began_is_held_to_its_spec_too(tmp_path: Path) -> None:
     old, new = grown(seed=0, rate=0.5)(), grown(seed=0, rate=0.25)()
     store.begin(old, tmp_path / key(old))
     with pytest.raises(InputError, match="its rate is not this"):
-        store.look(tmp_path, [new])
+        store.read_runs(tmp_path, [new])

@@ -10,7 +10,7 @@ from rich.console import Console
 from manifold_lab.core import statistics
 from manifold_lab.core.config import key
 from manifold_lab.report import texts
-from manifold_lab.report.tables import Claim, Lines, read_csv
+from manifold_lab.report.tables import ClaimResult, Lines, read_csv
 from manifold_lab.sweeps import run_lock, status_table, store, study
 from manifold_lab.sweeps.store import Cell
 from manifold_lab.sweeps.study import Study, main
@@ -25,10 +25,12 @@ def rows(cells: Any) -> list[dict[str, str]]:
             for cell in cells if cell.state != store.ABSENT]  # fmt: skip
 
 
-def judged(lines: Lines) -> list[Claim]:
+def judged(lines: Lines) -> list[ClaimResult]:
     values = {int(line["seed"]): float(line["value"]) for line in lines if line["value"]}
     both = statistics.paired(values, dict.fromkeys(values, -1.0))
-    return [Claim("here", "values are high", "mean", both.difference, statistics.verdict(both.exceeds(0)), "command")]
+    return [
+        ClaimResult("here", "values are high", "mean", both.difference, statistics.verdict(both.exceeds(0)), "command")
+    ]
 
 
 def figure(lines: Lines) -> Figure:
@@ -91,7 +93,7 @@ def test_failures_are_in_the_exit_status_and_are_tried_again_when_asked(typed, m
 def test_status_says_how_far_a_running_cell_is(typed) -> None:
     folder = Path("runs/tiny") / key(Tiny(2))
     store.begin(Tiny(2), folder)
-    run_lock.take(folder)
+    run_lock.acquire(folder)
     progress = {"step": 120, "steps": 1000, "images_per_second": 851.4, "seconds_left": 723.2}
     (folder / "progress.json").write_text(json.dumps(progress))
     told = typed("status")[1]
@@ -102,7 +104,7 @@ def test_status_says_how_far_a_running_cell_is(typed) -> None:
 def test_a_live_status_ends_when_nothing_runs_any_more(typed, monkeypatch) -> None:
     folder = Path("runs/tiny") / key(Tiny(2))
     store.begin(Tiny(2), folder)
-    claim = run_lock.take(folder)
+    claim = run_lock.acquire(folder)
     monkeypatch.setattr(study, "Console", lambda: Console(force_terminal=True))
     monkeypatch.setattr(time, "sleep", lambda _: run_lock.release(claim))
     told = typed("status")[1]
@@ -112,7 +114,7 @@ def test_a_live_status_ends_when_nothing_runs_any_more(typed, monkeypatch) -> No
 def test_a_long_list_is_cut_and_says_so(typed, monkeypatch) -> None:
     monkeypatch.setitem(GRIDS, "good", tuple(Tiny(seed) for seed in range(100)))
     told = typed("plan")[1]
-    assert told.count("seed=") == status_table.SHOWN and f"and {100 - status_table.SHOWN} more" in told
+    assert told.count("seed=") == status_table.LISTED and f"and {100 - status_table.LISTED} more" in told
 
 
 def test_publish_writes_what_the_runs_say_and_fills_the_texts(typed, tmp_path: Path) -> None:
@@ -130,7 +132,7 @@ def test_publish_writes_what_the_runs_say_and_fills_the_texts(typed, tmp_path: P
     lines = read_csv(Path("figures/tiny.csv").read_text())
     assert [float(line["value"]) for line in lines] == [s.seed + 0.5 * (s.arm == "better") for s in GRIDS["good"]]
     assert "| here | values are high |" in (tmp_path / "paper_repro.md").read_text()
-    texts.run(texts.Options(check=True, root=tmp_path))
+    texts.run(texts.ReportOptions(check=True, root=tmp_path))
 
 
 def test_unfinished_and_failed_cells_reach_the_rows_as_what_they_are(typed, monkeypatch) -> None:
@@ -173,7 +175,7 @@ def test_what_cannot_be_done_is_said_in_one_line(words: str, complaint: str, typ
 
 
 def test_durations_are_read_at_a_glance() -> None:
-    assert [status_table.span(seconds) for seconds in (0.0123, 9.4, 61, 90061)] == [
+    assert [status_table.duration(seconds) for seconds in (0.0123, 9.4, 61, 90061)] == [
         "0.012 s",
         "9.4 s",
         "0:01:01",

@@ -18,17 +18,17 @@ from manifold_lab.models.specs import DIGITS, V1_TENSORFLOW, NetworkSpec
 from manifold_lab.models.weights import open_weights, save_weights
 from manifold_lab.sweeps import runner, training_run
 from manifold_lab.sweeps.store import ABSENT, DIVERGED, DONE, FAILED, PROGRESS, RUNNING, Cell, history
-from manifold_lab.sweeps.training_run import CURVE, FINAL, Trial, trained
-from manifold_lab.training import PRESETS
+from manifold_lab.sweeps.training_run import CURVE, FINAL, TrainingRun, trained_network
+from manifold_lab.training import RECIPES
 from tests.networks import SMALL, lively
 
 BATCH, STEPS = 32, 60
 RECIPE = dataclasses.replace(
-    PRESETS["smoke"], images=BATCH * STEPS, batch_size=BATCH, learning_rate=0.03, evaluate_every=BATCH * 25
+    RECIPES["smoke"], images=BATCH * STEPS, batch_size=BATCH, learning_rate=0.03, evaluate_every=BATCH * 25
 )
-TRIAL = Trial(DIGITS, RECIPE, seed=3, arm="plain", group="small")
+TRIAL = TrainingRun(DIGITS, RECIPE, seed=3, arm="plain", group="small")
 LOST = dataclasses.replace(TRIAL, recipe=dataclasses.replace(RECIPE, learning_rate=1e30))
-WORK = runner.Work(training_run.measure)
+WORK = runner.Work(training_run.run_training)
 SPECS = {
     "digits": DIGITS,
     "expansion": dataclasses.replace(SMALL, shortcut="expansion", bottleneck_activation="relu6", norm="group"),
@@ -42,8 +42,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-def ended(runs: Path, spec: Trial) -> Cell:
-    return runner.run_cell(WORK, Cell(spec, runs / training_run.SHELF / key(spec)))
+def ended(runs: Path, spec: TrainingRun) -> Cell:
+    return runner.run_cell(WORK, Cell(spec, runs / training_run.TRAINING_RUNS / key(spec)))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_the_numbers_come_out_again_from_the_network_that_was_kept(runs: Path, d
     data = load("digits", seed=TRIAL.seed)
     ((x, y),) = data.evaluation(split, data.size(split))
     with torch.no_grad():
-        logits = trained(runs, done.key)(x).double()
+        logits = trained_network(runs, done.key)(x).double()
     assert done.numbers[f"{split}_pictures"] == len(y)
     assert done.numbers[f"{split}_accuracy"] == pytest.approx((logits.argmax(1) == y).double().mean().item(), abs=1e-12)
     assert done.numbers[f"{split}_loss"] == pytest.approx(functional.cross_entropy(logits, y).item(), rel=1e-5)
@@ -71,7 +71,7 @@ def test_the_numbers_come_out_again_from_the_network_that_was_kept(runs: Path, d
 def test_the_same_trial_under_another_name_ends_alike_and_another_seed_does_not(tmp_path: Path, done: Cell) -> None:
     named = dataclasses.replace(TRIAL, arm="other", group="")
     for spec, same in ((named, True), (dataclasses.replace(TRIAL, seed=4), False)):
-        numbers = dict(training_run.measure(spec, tmp_path / str(spec.seed)).numbers) | {"images_per_second": 0}
+        numbers = dict(training_run.run_training(spec, tmp_path / str(spec.seed)).numbers) | {"images_per_second": 0}
         assert (numbers == dict(done.numbers) | {"images_per_second": 0}) is same
 
 
@@ -89,16 +89,16 @@ def test_history_ends_with_the_final_validation_and_progress_with_nothing_left(d
 
 def test_a_trial_that_diverges_tells_the_step_and_leaves_no_network(tmp_path: Path, runs: Path, lost: Cell) -> None:
     with pytest.raises(DivergedError) as told:
-        training_run.measure(LOST, tmp_path)
+        training_run.run_training(LOST, tmp_path)
     assert told.value.step == 2, "the first loss is that of the initial weights"
     assert not list(tmp_path.rglob("*.safetensors"))
     assert (lost.state, lost.note) == (DIVERGED, "at step 2: the loss is not finite")
     with pytest.raises(InputError, match="tells no network"):
-        trained(runs, lost.key)
+        trained_network(runs, lost.key)
 
 
 def test_a_finished_trial_has_a_line_per_evaluation_and_a_final_one(done: Cell) -> None:
-    *curves, final = training_run.lines([done])
+    *curves, final = training_run.training_rows([done])
     rows = [row for row in history(done) if row["kind"] == "evaluation"]
     assert len(curves) == len(rows) == 3 and len(history(done)) == 4
     for line, row in zip(curves, rows, strict=True):
@@ -110,12 +110,12 @@ def test_a_finished_trial_has_a_line_per_evaluation_and_a_final_one(done: Cell) 
         assert float(final[name]) == pytest.approx(done.numbers[name], rel=1e-5)
     facts = {"arm": "plain", "group": "small", "length": str(BATCH * STEPS), "data": "digits", "seed": "3"}
     assert all(facts.items() <= line.items() for line in (*curves, final))
-    assert final["images"] == facts["length"] and tuple(final) == training_run.COLUMNS
+    assert final["images"] == facts["length"] and tuple(final) == training_run.TRAINING_COLUMNS
 
 
 def test_a_trial_that_diverged_or_failed_has_one_line_with_no_numbers(tmp_path: Path, lost: Cell) -> None:
     failed = Cell(TRIAL, tmp_path, FAILED, note="OSError: no room")
-    lines = training_run.lines([lost, failed])
+    lines = training_run.training_rows([lost, failed])
     assert [(line["kind"], line["state"]) for line in lines] == [(FINAL, DIVERGED), (FINAL, FAILED)]
     for line in lines:
         assert [line[name] for name in ("train_loss", "validation_accuracy", "test_accuracy")] == ["", "", ""]
@@ -123,7 +123,7 @@ def test_a_trial_that_diverged_or_failed_has_one_line_with_no_numbers(tmp_path: 
 
 @pytest.mark.parametrize("state", [ABSENT, RUNNING])
 def test_a_trial_that_has_not_ended_has_no_line(tmp_path: Path, state: str) -> None:
-    assert training_run.lines([Cell(TRIAL, tmp_path, state)]) == []
+    assert training_run.training_rows([Cell(TRIAL, tmp_path, state)]) == []
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
@@ -177,11 +177,11 @@ def test_what_is_no_file_of_ours_is_refused_in_one_line(tmp_path: Path, kind: st
 
 def test_a_key_that_never_ran_is_refused(runs: Path) -> None:
     with pytest.raises(InputError, match="0123456789abcdef"):
-        trained(runs, "0123456789abcdef")
+        trained_network(runs, "0123456789abcdef")
 
 
 def test_without_evaluations_in_between_the_ends_of_epochs_are_the_curve(tmp_path: Path) -> None:
     recipe = dataclasses.replace(TRIAL.recipe, images=BATCH * 100, evaluate_every=0)
     cell = ended(tmp_path, dataclasses.replace(TRIAL, recipe=recipe))
-    *curves, _final = training_run.lines([cell])
+    *curves, _final = training_run.training_rows([cell])
     assert [int(line["images"]) for line in curves] == [40 * BATCH, 80 * BATCH, 100 * BATCH]

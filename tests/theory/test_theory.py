@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from manifold_lab import draw, named, sample, stream, theory
+from manifold_lab import draw_embedding, named, sample, stream, theory
 from manifold_lab.core.errors import InputError
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 
@@ -111,11 +111,11 @@ def test_active_probability_is_a_normal_interval(low, high, bias):
 def test_pairs_of_directions_collapse_with_chance_one_over_2_to_the_m_times_m_plus_1(m):
     points = 2000
     x = sample(ManifoldSpec("circle"), points, stream(0, "circle")).x
-    assert theory.collapsed_pairs(x, m) == pytest.approx(1 / (2**m * (m + 1)), rel=(m + 2) / points)
+    assert theory.expected_collapsed_pairs(x, m) == pytest.approx(1 / (2**m * (m + 1)), rel=(m + 2) / points)
 
 
 def test_too_many_pairs_are_not_averaged():
-    assert theory.collapsed_pairs(torch.ones(4097, 2, dtype=torch.float64), 2) is None
+    assert theory.expected_collapsed_pairs(torch.ones(4097, 2, dtype=torch.float64), 2) is None
 
 
 # ── Injectivity ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -159,7 +159,7 @@ def test_tukey_depth_on_a_line_is_the_rarer_sign():
 @pytest.mark.parametrize("law", ["gaussian", "uniform"])
 @pytest.mark.parametrize("m", [5, 8, 10])
 def test_share_of_injective_draws_is_free_of_the_law(law, m, agrees):
-    drawn = draw(law, (4000, m, 2), stream(0, law, m))
+    drawn = draw_embedding(law, (4000, m, 2), stream(0, law, m))
     agrees(theory.is_injective(drawn.matrix), theory.injectivity_probability(m, 2))
 
 

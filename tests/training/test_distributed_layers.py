@@ -56,7 +56,7 @@ def go(recipe: str, folder: Path | None = None, images: int = RECIPE.images) -> 
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    with distributed.together() as here:
+    with distributed.join_processes() as here:
         for recipe in RECIPES:
             (folder / str(here.rank)).mkdir(exist_ok=True)
             torch.save(go(recipe, folder / str(here.rank) / recipe), folder / f"{recipe}-{here.rank}.pt")

@@ -16,10 +16,10 @@ from torch.nn import functional
 from manifold_lab import stream
 from manifold_lab.core.errors import InputError
 from manifold_lab.data import Augmentation, Batch, InMemory, load
-from manifold_lab.data.interface import ALL, Share
+from manifold_lab.data.interface import WHOLE, Share
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import DIGITS
-from manifold_lab.training import PRESETS, Bookkeeping, Outcome, Plan, Recipe, learning_rate, train
+from manifold_lab.training import RECIPES, Bookkeeping, Outcome, Recipe, TrainingLength, learning_rate, train
 from manifold_lab.training.evaluate import evaluate
 from manifold_lab.training.optim import MovingAverage
 
@@ -69,7 +69,7 @@ def written_out(data: InMemory, model: nn.Module, smoothing: float, clip: float)
         for p in model.parameters():
             p.grad.mul_(min(1.0, clip / norm))
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(SHORT, Plan(20, STEPS), step)
+            group["lr"] = learning_rate(SHORT, TrainingLength(20, STEPS), step)
         optimizer.step()
         losses.append(loss.item())
     return model, losses
@@ -151,7 +151,8 @@ def test_history_has_a_row_for_every_epoch_and_every_evaluation(data: InMemory) 
     evaluations = [("evaluation", step, 64 * step) for step in (10, 20, 30, 40)]
     assert sorted(rows) == sorted([("epoch", 20, 1280), ("epoch", 40, 2560), *evaluations, ("evaluation", 45, 2880)])
     rates = [
-        learning_rate(dataclasses.replace(SHORT, images=2880), Plan(20, 45), row.step - 1) for row in outcome.history
+        learning_rate(dataclasses.replace(SHORT, images=2880), TrainingLength(20, 45), row.step - 1)
+        for row in outcome.history
     ]
     assert [row.learning_rate for row in outcome.history] == rates
     by = {kind: [row.train_loss for row in outcome.history if row.kind == kind] for kind in ("epoch", "evaluation")}
@@ -193,7 +194,7 @@ def test_test_is_looked_at_once_at_the_end(data: InMemory) -> None:
     looks: list[str] = []
 
     class Watched(InMemory):
-        def evaluation(self, split: str, batch_size: int, share: Share = ALL) -> Iterator[Batch]:
+        def evaluation(self, split: str, batch_size: int, share: Share = WHOLE) -> Iterator[Batch]:
             looks.append(split)
             return super().evaluation(split, batch_size, share)
 
@@ -212,7 +213,7 @@ def test_bf16_and_compile_by_flag(data: InMemory, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_smoke_preset_learns_the_digits_with_the_small_network(data: InMemory) -> None:
-    recipe = dataclasses.replace(PRESETS["smoke"], images=10_000)
+    recipe = dataclasses.replace(RECIPES["smoke"], images=10_000)
     outcome = train(build(DIGITS, stream(0, "weights")), data, recipe, seed=0, bookkeeping=QUIET)
     assert outcome.test.accuracy > 0.95
 

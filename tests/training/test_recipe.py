@@ -9,13 +9,13 @@ from torch import nn
 
 from manifold_lab import stream
 from manifold_lab.core.errors import InputError
-from manifold_lab.training import PRESETS, Plan, Recipe, learning_rate, plan
+from manifold_lab.training import RECIPES, Recipe, TrainingLength, learning_rate, training_length
 from manifold_lab.training.optim import MovingAverage, TensorFlowRMSprop, make_optimizer
 
 
 @pytest.mark.parametrize("step", [0, 3, 9, 10, 11, 24, 25, 26, 50, 99])
 def test_the_schedule_is_its_closed_form(step: int) -> None:
-    length = Plan(epoch=10, steps=100)
+    length = TrainingLength(epoch=10, steps=100)
     warm = min(1, (step + 1) / 20)
     cosine = Recipe(learning_rate=0.4, warmup_epochs=2)
     angle = math.pi * max(0, step - 20) / 80
@@ -27,7 +27,7 @@ def test_the_schedule_is_its_closed_form(step: int) -> None:
 
 
 def test_the_papers_recipe_is_the_papers() -> None:
-    paper, length = PRESETS["paper"], plan(PRESETS["paper"], 1_281_167)
+    paper, length = RECIPES["paper"], training_length(RECIPES["paper"], 1_281_167)
     assert length.steps == 7_000_000 and length.epoch == 13_345
     assert (paper.optimizer, paper.rms_decay, paper.momentum, paper.weight_decay) == ("rmsprop", 0.9, 0.9, 4e-5)
     assert (paper.label_smoothing, paper.ema_decay, paper.batch_size) == (0.1, 0.9999, 96)

@@ -100,7 +100,7 @@ def steps_saved(folder: Path) -> int:
     found = []
     for slot in checkpoint.SLOTS:
         if (folder / slot).exists():
-            found.append(checkpoint.read(folder / slot, CPU)["step"])
+            found.append(checkpoint.read_checkpoint(folder / slot, CPU)["step"])
     return max(found, default=0)
 
 
@@ -108,10 +108,10 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     network()(next(digits().evaluation("test", 64))[0])  # what is loaded here need not be loaded by every child
     torch.use_deterministic_algorithms(False)  # its first call loads half of torch
-    chance, deaths, saved = random.Random(0), [], []
+    rng, deaths, saved = random.Random(0), [], []
     for kill in range(KILLS):
         place = ("step", "half", "step", "synced", "step", "written", "step", "renamed")[kill % 8]
-        after = chance.randint(EVERY + 2, 2 * EVERY + 4)
+        after = rng.randint(EVERY + 2, 2 * EVERY + 4)
         child = os.fork()
         if child == 0:
             run_and_die(folder, place, after)
@@ -156,7 +156,9 @@ def whole() -> tuple[Result, Outcome]:
 
 
 def newest(folder: Path) -> Path:
-    return max((folder / slot for slot in checkpoint.SLOTS), key=lambda path: checkpoint.read(path, CPU)["step"])
+    return max(
+        (folder / slot for slot in checkpoint.SLOTS), key=lambda path: checkpoint.read_checkpoint(path, CPU)["step"]
+    )
 
 
 RMSPROP = {"optimizer": "rmsprop", "learning_rate": 0.01, "ema_decay": None}
@@ -177,7 +179,7 @@ def test_every_recipe_goes_on_in_the_middle_of_an_epoch(tmp_path: Path, changes:
 def test_the_checkpoint_that_was_read_stays_until_the_next_is_whole(tmp_path: Path) -> None:
     stopped(tmp_path, 15)
     stopped(tmp_path, 5)
-    assert {checkpoint.read(tmp_path / slot, CPU)["step"] for slot in checkpoint.SLOTS} == {12, 16}
+    assert {checkpoint.read_checkpoint(tmp_path / slot, CPU)["step"] for slot in checkpoint.SLOTS} == {12, 16}
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "changed", "text"])

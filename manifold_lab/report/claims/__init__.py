@@ -23,16 +23,16 @@ from manifold_lab.report.tables import MISSING, Lines, read_csv
 HOLDS, FAILS, LACKS_RUNS = (verdict(holds) for holds in (True, False, None))
 NOT_TESTABLE = "not testable here"
 VERDICTS = (HOLDS, FAILS, LACKS_RUNS, NOT_TESTABLE)
-MANY = dict(zip(VERDICTS, ("hold", "fail", "lack runs", "are not testable here"), strict=True))
+PLURALS = dict(zip(VERDICTS, ("hold", "fail", "lack runs", "are not testable here"), strict=True))
 """A verdict of several claims."""
 FEW = 6
 """So many rows are told one by one."""
-SHORT = 7
+COMMIT_DIGITS = 7
 """Digits of a commit that readers see."""
 
 
 @dataclass(frozen=True)
-class Source:
+class ClaimSource:
     """Rows of an experiment's claims: those whose `says` and `measure` match the patterns."""
 
     stem: str
@@ -57,7 +57,7 @@ class Claim:
     says: str
     on: str = ""
     printed: str = ""
-    source: Source | None = None
+    source: ClaimSource | None = None
     why: str = ""
 
 
@@ -67,11 +67,11 @@ class Erratum:
 
     number: int
     says: str
-    shown: tuple[Source, ...]
+    shown: tuple[ClaimSource, ...]
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimVerdict:
     """A claim beside the rows that decide it, and how these came to be.
 
     A claim that several rows decide holds where all of them do, and fails where one of them does.
@@ -106,12 +106,12 @@ class Finding:
     def value(self) -> str:
         """The number with interval and n; of a few rows each, by what sets it apart; of many how many hold."""
         if len(self.lines) <= 1:
-            return number(self.lines[0]) if self.lines else MISSING
+            return claim_value(self.lines[0]) if self.lines else MISSING
         if len(self.lines) > FEW or not any(line["estimate"] for line in self.lines):
-            return f"of {len(self.lines)}, {counts(line['verdict'] for line in self.lines)}"
+            return f"of {len(self.lines)}, {verdict_counts(line['verdict'] for line in self.lines)}"
         shared = _shared(self.lines)
         apart = [", ".join(part for part in _parts(line) if part not in shared) for line in self.lines]
-        told = [f"{what or line['says']}: {number(line)} {line['verdict']}"
+        told = [f"{what or line['says']}: {claim_value(line)} {line['verdict']}"
                 for what, line in zip(apart, self.lines, strict=True)]  # fmt: skip
         return "; ".join(told)
 
@@ -145,19 +145,19 @@ def _command(stem: str) -> str:
     return f"python -m experiments.{stem}"
 
 
-def counts(verdicts: Iterable[str]) -> str:
+def verdict_counts(verdicts: Iterable[str]) -> str:
     """How many claims stand how.
 
     >>> counts(["holds", "holds", "fails"])
     '2 hold, 1 fails'
     """
     found = Counter(verdicts)
-    return ", ".join(f"{found[word]} {word if found[word] == 1 else MANY[word]}" for word in VERDICTS if found[word])
+    return ", ".join(f"{found[word]} {word if found[word] == 1 else PLURALS[word]}" for word in VERDICTS if found[word])
 
 
 def _short(commit: str) -> str:
     code, *changed = commit.split(maxsplit=1)
-    return " ".join([code[:SHORT], *changed])
+    return " ".join([code[:COMMIT_DIGITS], *changed])
 
 
 def span(seconds: int | float) -> str:
@@ -170,7 +170,7 @@ def span(seconds: int | float) -> str:
     return f"{seconds / size:.2g} {unit}"
 
 
-def number(line: dict[str, str]) -> str:
+def claim_value(line: dict[str, str]) -> str:
     """A row's value; with interval and n where it was sampled, not counted."""
     value, low, high = (float(line[name]) if line[name] else math.nan for name in ("estimate", "low", "high"))
     if math.isnan(value):
@@ -186,21 +186,21 @@ def _registry() -> dict[str, Any]:
     return tomllib.loads(files(__package__).joinpath("claims.toml").read_text(encoding="utf-8"))
 
 
-def claims() -> tuple[Claim, ...]:
+def paper_claims() -> tuple[Claim, ...]:
     """What the paper claims, in its order."""
     return tuple(_claim(entry) for entry in _registry()["claim"])
 
 
 def _claim(entry: dict[str, Any]) -> Claim:
     keys = ("stem", "rows", "measure")
-    source = Source(**{key: entry[key] for key in keys if key in entry}) if "stem" in entry else None
+    source = ClaimSource(**{key: entry[key] for key in keys if key in entry}) if "stem" in entry else None
     return Claim(**{key: value for key, value in entry.items() if key not in keys}, source=source)
 
 
-def errata() -> tuple[Erratum, ...]:
+def paper_errata() -> tuple[Erratum, ...]:
     """The paper's errata, by number."""
     return tuple(
-        Erratum(entry["number"], entry["says"], tuple(Source(**source) for source in entry["shown"]))
+        Erratum(entry["number"], entry["says"], tuple(ClaimSource(**source) for source in entry["shown"]))
         for entry in _registry()["erratum"]
     )
 
@@ -210,7 +210,7 @@ def evidence(erratum: Erratum, root: Path) -> list[tuple[str, str, str]]:
     found = []
     for source in erratum.shown:
         lines = source.lines(root)
-        found += [(f"{line['says']}: {line['measure']}", number(line), line["command"]) for line in lines]
+        found += [(f"{line['says']}: {line['measure']}", claim_value(line), line["command"]) for line in lines]
         found += [] if lines else [(f"experiment {source.stem}", LACKS_RUNS, _command(source.stem))]
     return found
 
@@ -228,22 +228,22 @@ def published(root: Path) -> dict[str, Lines]:
     return {path.name.removesuffix(suffix): read_csv(path.read_text(encoding="utf-8")) for path in paths}
 
 
-def findings(root: Path, asked: Iterable[Claim] | None = None) -> list[Finding]:
+def verdicts(root: Path, asked: Iterable[Claim] | None = None) -> list[ClaimVerdict]:
     """Every claim, by default the paper's, beside the rows that decide it."""
     found = []
-    for claim in claims() if asked is None else asked:
+    for claim in paper_claims() if asked is None else asked:
         lines = claim.source.lines(root) if claim.source else []
-        found.append(Finding(claim, lines, _made(root, claim.source.stem) if lines and claim.source else {}))
+        found.append(ClaimVerdict(claim, lines, _made(root, claim.source.stem) if lines and claim.source else {}))
     return found
 
 
-def beyond(root: Path) -> list[Finding]:
+def beyond_the_paper(root: Path) -> list[ClaimVerdict]:
     """What was decided besides: the published rows that no claim and no erratum asks for, each a claim of its own."""
-    asked = [line for finding in findings(root) for line in finding.lines]
-    asked += [line for erratum in errata() for source in erratum.shown for line in source.lines(root)]
+    asked = [line for finding in verdicts(root) for line in finding.lines]
+    asked += [line for erratum in paper_errata() for source in erratum.shown for line in source.lines(root)]
     return [
-        Finding(Claim(line["place"], line["says"], source=Source(stem, line["says"], line["measure"])), [line],
-                _made(root, stem))
+        ClaimVerdict(Claim(line["place"], line["says"], source=ClaimSource(stem, line["says"], line["measure"])),
+                     [line], _made(root, stem))
         for stem, lines in published(root).items()
         for line in lines
         if line not in asked

@@ -22,16 +22,16 @@ import torch
 from manifold_lab.activations import ACTIVATIONS
 from manifold_lab.random_layer.layer import DECODERS
 from manifold_lab.random_layer.manifolds import ManifoldSpec
-from manifold_lab.random_layer.monte_carlo import Survey, draw, layers
+from manifold_lab.random_layer.monte_carlo import MonteCarlo, draw_random_layer, layers
 from manifold_lab.report import claims as paper
 from manifold_lab.report import plots, spiral_figure
 from manifold_lab.report.html.server import serve, server
 
-__all__ = ["NAME", "TEXTS", "build", "serve", "server"]
+__all__ = ["PAGE_NAME", "TEXTS", "build_page", "serve", "server"]
 
-NAME = "index.html"
+PAGE_NAME = "index.html"
 TEXTS = ("README.md", "docs/speed.md", "paper_repro.md")
-DIMS, SEEDS = range(2, 31), range(16)
+DIMS, EXPLORER_SEEDS = range(2, 31), range(16)
 """Of the matrices that the explorer can show: the first draw of each."""
 EXPLORED = ("pinv", "affine", "exact")
 """The decoders that the explorer computes."""
@@ -52,7 +52,7 @@ class Figure:
     words: str
 
 
-def figures(root: Path, stems: Iterable[str]) -> dict[str, Figure]:
+def page_figures(root: Path, stems: Iterable[str]) -> dict[str, Figure]:
     """The figures of these experiments, where they have one."""
     said = descriptions(root)
     found = {}
@@ -87,16 +87,16 @@ def packed(content: bytes) -> str:
     return base64.b64encode(gzip.compress(content, mtime=0)).decode()
 
 
-def matrices() -> str:
+def explorer_matrices() -> str:
     """The first T of every seed and dim, as the library draws it, in base64 of little-endian float32.
 
     Seeds outermost, then dims, then rows: what `python -m manifold_lab.spiral --seed S --dims M` begins with.
     """
     cpu = torch.device("cpu")
     drawn = [
-        next(draw(layer, 1, layer.bytes_per_draw)).matrix[0]
-        for seed in SEEDS
-        for layer in layers(Survey(dims=tuple(DIMS), seed=seed, points=8), cpu)
+        next(draw_random_layer(layer, 1, layer.bytes_per_draw)).matrix[0]
+        for seed in EXPLORER_SEEDS
+        for layer in layers(MonteCarlo(dims=tuple(DIMS), seed=seed, points=8), cpu)
     ]
     flat = torch.cat([matrix.flatten() for matrix in drawn]).numpy()
     return base64.b64encode(flat.astype("<f4").tobytes()).decode()
@@ -116,9 +116,9 @@ def explorer() -> dict[str, Any]:
 
     return {
         "dims": [DIMS[0], DIMS[-1]],
-        "seeds": [SEEDS[0], SEEDS[-1]],
-        "matrices": matrices(),
-        "points": Survey.points,
+        "seeds": [EXPLORER_SEEDS[0], EXPLORER_SEEDS[-1]],
+        "matrices": explorer_matrices(),
+        "points": MonteCarlo.points,
         "turns": ManifoldSpec.turns,
         "radius": ManifoldSpec.radius,
         "lostEvery": spiral_figure.LOST_EVERY,
@@ -126,13 +126,13 @@ def explorer() -> dict[str, Any]:
             {"name": name, "window": window(name), "folds": ACTIVATIONS[name].folds} for name in ACTIVATIONS
         ],
         "decoders": [{"name": name, "label": DECODERS[name]} for name in EXPLORED],
-        "first": {"dim": 5, "seed": Survey.seed, "activation": Survey.activation, "decoder": EXPLORED[0]},
+        "first": {"dim": 5, "seed": MonteCarlo.seed, "activation": MonteCarlo.activation, "decoder": EXPLORED[0]},
     }
 
 
 def colours() -> dict[str, str]:
     """The figures' colours, by meaning, for the style sheet."""
-    named = {"measured": plots.MEASURED, "lost": plots.LOST, "gap": plots.GAP, "ghost": plots.GHOST}
+    named = {"measured": plots.MEASURED, "lost": plots.LOST_COLOUR, "gap": plots.GAP, "ghost": plots.GHOST}
     return {name: plots.mpl.colors.to_hex(colour) for name, colour in named.items()}
 
 
@@ -149,21 +149,21 @@ def _piece(name: str) -> str:
     return _environment().loader.get_source(_environment(), name)[0]  # type: ignore[union-attr]
 
 
-def build(root: Path) -> str:
+def build_page(root: Path) -> str:
     """The page, as HTML.
 
     Raises:
         InputError: where the checkout has no published claims.
     """
-    asked, besides = paper.findings(root), paper.beyond(root)
+    asked, besides = paper.verdicts(root), paper.beyond_the_paper(root)
     stems = list(dict.fromkeys(one.stem for one in [*asked, *besides] if one.lines))
     shown = {
         "groups": [("claims", "The paper's claims", asked), ("beyond", "Beyond the paper", besides)],
         "verdicts": paper.VERDICTS,
         "counts": Counter(one.verdict for one in [*asked, *besides]),
-        "stands": paper.counts(one.verdict for one in asked),
-        "errata": [(one, paper.evidence(one, root)) for one in paper.errata()],
-        "figures": figures(root, stems),
+        "stands": paper.verdict_counts(one.verdict for one in asked),
+        "errata": [(one, paper.evidence(one, root)) for one in paper.paper_errata()],
+        "figures": page_figures(root, stems),
         "tables": tables(root, stems),
     }
     look = {"colours": colours(), "shades": shades(), "explorer": json.dumps(explorer())}

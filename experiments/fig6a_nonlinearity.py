@@ -1,11 +1,11 @@
-"""Figure 6a: a linear bottleneck against one with a nonlinearity, over widths, paired by seed.
+"""Figure 6a: a linear bottleneck against one with a nonlinearity, over widths.
 
 Paper    Sandler et al. 2018, arXiv:1801.04381, Figure 6a and section 3.2
 Claims   a linear bottleneck is better than one with ReLU6; the gap gets smaller with training; by section 3.2, it is
          the larger the narrower the bottleneck
 Run      python -m experiments.fig6a_nonlinearity run
 Differs  CIFAR-10 at small widths and short trainings instead of ImageNet: it tests the sign, not the size. The test
-         pictures are looked at once per run. The digits are a cheap second data set. Beyond the paper: relu,
+         images are evaluated once per run. The digits are a cheap second data set. Beyond the paper: relu,
          leaky_relu, gelu and hardswish in the bottleneck. `--smoke` runs the digits alone
 """
 
@@ -16,29 +16,32 @@ from manifold_lab.report import plots
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.study import Study, main
+from manifold_lab.sweeps.study import Arms, trained_study
+from manifold_lab.sweeps.study_commands import main
 
 NAME = "fig6a_nonlinearity"
-COMMAND = f"python -m experiments.{NAME}"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
 BEYOND = {name: ablation.variant(bottleneck_activation=name) for name in ("relu", "leaky_relu", "gelu", "hardswish")}
 """Not in the paper: at one width, and short."""
 SHORT = {ablation.SHORT_IMAGES: ablation.SEEDS_BY_LENGTH[ablation.SHORT_IMAGES]}
-SETTINGS = {f"{width:g}": ablation.cifar_setting(width) for width in (0.35, 0.25, 0.5)} | {
-    "digits": ablation.digits_setting()
-}
+SETTINGS = {f"{width:g}": ablation.cifar_setting(width) for width in (0.35, 0.25, 0.5)}
+SETTINGS["digits"] = ablation.digits_setting()
 """The middle width first."""
 CONTRAST = Comparison({arm: plots.ACTIVATION_STYLES[arm] for arm in ARMS | BEYOND}, "width")
 PAIR = ("linear", "relu6")
 EXPECTED = ExpectedOrder(
-    "Figure 6a", "a linear bottleneck is better than one with ReLU6 (in the paper by 0.62 points)", *PAIR
-)
-CLOSING = ExpectedOrder(
-    "Figure 6a", "the gap gets smaller with training (in the paper from 0.95 points to 0.62)", *PAIR
+    "linear_beats_relu6", "Figure 6a",
+    "a linear bottleneck is better than one with ReLU6 (in the paper by 0.62 points)",
+    *PAIR,
+)  # fmt: skip
+SHRINKING = ExpectedOrder(
+    "gap_shrinks", "Figure 6a", "the gap gets smaller with training (in the paper from 0.95 points to 0.62)", *PAIR
 )
 NARROWING = ExpectedOrder(
-    "Section 3.2", "the narrower the bottleneck, the more ReLU6 costs (as its argument says)", *PAIR
-)
+    "gap_grows_when_narrower", "Section 3.2",
+    "the narrower the bottleneck, the more ReLU6 costs (as its argument says)",
+    *PAIR,
+)  # fmt: skip
 
 
 def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
@@ -50,28 +53,20 @@ def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
 def claims(lines: Lines) -> list[ClaimResult]:
     """Whether ReLU6 costs accuracy, everywhere; whether less after longer training; whether more at smaller widths."""
     return (
-        comparison.comparison_claims(lines, CONTRAST, [EXPECTED], COMMAND)
-        + comparison.gap_shrinks_with_training(lines, CONTRAST, [CLOSING], COMMAND)
-        + comparison.gap_grows_when_narrower(lines, CONTRAST, NARROWING, COMMAND)
+        comparison.comparison_claims(lines, CONTRAST, [EXPECTED], NAME)
+        + comparison.gap_shrinks_with_training(lines, CONTRAST, [SHRINKING], NAME)
+        + comparison.gap_grows_when_narrower(lines, CONTRAST, NARROWING, NAME)
     )
 
 
-FIGURE = functools.partial(comparison.draw_comparison, contrast=CONTRAST)
-DOCUMENT = functools.partial(
-    comparison.comparison_table, contrast=CONTRAST, caption="Figure 6a: the activation behind the bottleneck."
-)
-AT_SCALE = functools.partial(ablation.at_scale, ARMS)
-STUDY = Study(
-    NAME,
-    __doc__,
-    grid,
-    training_run.run_training,
-    training_run.training_rows,
-    FIGURE,
-    claims,
-    DOCUMENT,
-    training_run.TRAINING_RUNS,
-    AT_SCALE,
+STUDY = trained_study(
+    name=NAME,
+    card=__doc__,
+    grid=grid,
+    arms=Arms(comparison=CONTRAST, expected=[EXPECTED, SHRINKING, NARROWING]),
+    caption="Figure 6a: the activation behind the bottleneck.",
+    claims=claims,
+    at_scale=functools.partial(ablation.at_scale, ARMS),
 )
 
 

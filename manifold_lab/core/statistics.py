@@ -270,6 +270,47 @@ class ResultRow:
     note: str = ""
 
 
-def verdict(holds: bool | None) -> str:
-    """A claim holds, fails, or lacks runs (None)."""
-    return "lacks runs" if holds is None else "holds" if holds else "fails"
+HOLDS, FAILS, UNDECIDED, NOT_RUN = VERDICTS = ("holds", "fails", "undecided", "not run")
+"""What a number can say of a claim. Undecided: the interval does not tell. Not run: there is no number."""
+
+
+def verdict(holds: bool | None, found: Estimate | None = None) -> str:
+    """The verdict of a decision; None is *undecided*, and *not run* where the estimate rests on nothing."""
+    if holds is None:
+        return NOT_RUN if found is not None and found.n == 0 else UNDECIDED
+    return HOLDS if holds else FAILS
+
+
+POWER = 0.8
+"""The chance with which so many runs decide a true effect."""
+MOST_RUNS = 10_000
+"""Above so many runs the number that would decide is not told."""
+
+
+def runs_to_decide(effect: float, spread: float, *, paired: bool = False) -> int | None:
+    """Runs of each arm with which Student's two-sided test at 5 % decides an effect with probability 0.8.
+
+    Args:
+        effect: the difference of two means, or the mean of a difference where `paired`.
+        spread: standard deviation within an arm, or of the differences where `paired`.
+        paired: whether runs come in pairs.
+
+    Returns:
+        None where the effect is zero or unknown, or takes more than 10,000 runs.
+    """
+    from statsmodels.stats.power import TTestIndPower, TTestPower  # noqa: PLC0415  (half a second)
+
+    if not (math.isfinite(effect) and math.isfinite(spread)) or effect == 0 or spread == 0:
+        return None
+    test = TTestPower() if paired else TTestIndPower()
+    size = abs(effect) / spread
+    most = 2
+    while not test.power(size, most, 1 - LEVEL) >= POWER:  # upwards: for many runs of a large effect it is nan
+        if most > MOST_RUNS:
+            return None
+        most *= 2
+    least = max(2, most // 2)
+    while least < most:
+        middle = (least + most) // 2
+        least, most = (least, middle) if test.power(size, middle, 1 - LEVEL) >= POWER else (middle + 1, most)
+    return least

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tueplots import bundles
 
+from manifold_lab.core.errors import one_of
 from manifold_lab.core.files import Writer
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.report.tables import Lines
@@ -85,10 +87,28 @@ ALONG = mpl.colors.ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.88, 
 UPPER_BOUND: Any = mpl.markers.CARETDOWN
 
 
+DEFAULT_STYLE = "cvpr2024"
+_VENUE: ContextVar[str] = ContextVar("venue", default=DEFAULT_STYLE)
+
+
 @contextmanager
-def style(name: str) -> Iterator[None]:
-    """Draw within a venue's style; nothing stays set afterwards."""
-    settings: Any = STYLES[name]() | OURS
+def venue(name: str) -> Iterator[None]:
+    """Make another venue's style the one that `style` takes by default.
+
+    Raises:
+        InputError: for an unknown style.
+    """
+    token = _VENUE.set(one_of("style", name, STYLES))
+    try:
+        yield
+    finally:
+        _VENUE.reset(token)
+
+
+@contextmanager
+def style(name: str = "") -> Iterator[None]:
+    """Draw within a venue's style, by default that of `venue`; nothing stays set afterwards."""
+    settings: Any = STYLES[name or _VENUE.get()]() | OURS
     with mpl.rc_context(settings):
         yield
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from manifold_lab.core import provenance
 from manifold_lab.core.files import Writer, csv_text, text
-from manifold_lab.core.statistics import LEVEL, QUANTILES, Estimate, ResultRow
+from manifold_lab.core.statistics import LEVEL, QUANTILES, UNDECIDED, Estimate, ResultRow
 
 Lines = Sequence[dict[str, str]]
 """A csv file as read: one mapping from column to text per line."""
@@ -55,41 +55,78 @@ def record(row: ResultRow) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """One claim of the paper beside the number that decides it."""
+    """One claim beside the number that decides it.
 
+    Args:
+        id: the study's name, a dot, the claim's own name, and after slashes what sets rows of one claim apart:
+            `fig6a_nonlinearity.linear_beats_relu6/cifar10/0.35/120000`. It joins the row with the claims' registry.
+        place: where the claim stands in its paper.
+        says: the claim.
+        measure: what was measured.
+        estimate: its value.
+        verdict: one of `statistics.VERDICTS`.
+        command: what measures it again.
+        p_value: of the test behind the verdict, two-sided; None where the verdict rests on no test.
+        needed: runs of every arm that would decide an effect of the size seen, where that is undecided.
+    """
+
+    id: str
     place: str
     says: str
     measure: str
     estimate: Estimate
     verdict: str
     command: str
+    p_value: float | None = None
+    needed: int | None = None
 
     def record(self) -> dict[str, str]:
         """One line of a csv of claims."""
-        numbers = {name: _measured(getattr(self.estimate, name)) for name in ("low", "high")}
+        found = self.estimate
+        half = (found.high - found.low) / 2 if self.verdict == UNDECIDED else math.nan
         return {
-            **{name: getattr(self, name) for name in ("place", "says", "measure", "verdict", "command")},
-            "estimate": _measured(self.estimate.value),
-            "n": str(self.estimate.n),
-            **numbers,
+            **{name: getattr(self, name) for name in ("id", "place", "says", "measure", "verdict", "command")},
+            **{name: _measured(value) for name, value in (("low", found.low), ("high", found.high))},
+            "estimate": _measured(found.value),
+            "n": str(found.n),
+            "p": "" if self.p_value is None or math.isnan(self.p_value) else f"{self.p_value:.3g}",
+            "within": number(float(f"{half:.3g}")) if math.isfinite(half) else "",
+            "needed": "" if self.needed is None else str(self.needed),
         }
 
 
 def claim_sentence(claim: Mapping[str, str]) -> str:
-    """A line of a csv of claims, in words."""
-    return f"{claim['verdict']}: {claim['says']} ({claim['place']}); {claim['measure']}"
+    """A line of a csv of claims as a sentence, with its number."""
+    return f"{verdict_words(claim)}: {claim['says']} ({claim['place']}); {claim['measure']}: {claim_value(claim)}"
 
 
-CLAIM_COLUMNS = ("place", "says", "measure", "estimate", "low", "high", "n", "verdict", "command")
+def verdict_words(claim: Mapping[str, str]) -> str:
+    """The verdict of a line; where it is undecided, within how much, and how many runs would decide."""
+    if claim["verdict"] != UNDECIDED or not claim["within"]:
+        return claim["verdict"]
+    needed = f"; {claim['needed']} runs an arm would decide an effect of this size" if claim["needed"] else ""
+    return f"{UNDECIDED} (within ±{claim['within']}{needed})"
+
+
+def claim_value(claim: Mapping[str, str]) -> str:
+    """A line's value; with interval and n where it was sampled, not counted."""
+    value, low, high = (float(claim[name]) if claim[name] else math.nan for name in ("estimate", "low", "high"))
+    if math.isnan(value):
+        return MISSING
+    if low == high:
+        return f"{value:,.0f}" if value.is_integer() else f"{value:.4g}"
+    ends = "no interval" if math.isnan(low) else f"{low:.4g} to {high:.4g}"
+    return f"{value:.4g} ({ends}; n = {int(claim['n']):,})"
+
+
+CLAIM_COLUMNS = ("id", "place", "says", "measure", "estimate", "low", "high", "n", "verdict", "p", "within", "needed",
+                 "command")  # fmt: skip
 
 
 def claims_file(stem: str, claims: Iterable[ClaimResult], made: provenance.Made | None = None) -> dict[str, Writer]:
-    """The csv of an experiment's claims and how they came to be (by default here and now), to stand beside its own."""
-    told = made or provenance.here()
-    return {
-        f"{stem}_claims.csv": text(csv_text([claim.record() for claim in claims], CLAIM_COLUMNS)),
-        f"{stem}.json": text(told.text()),
-    }
+    """The csv of an experiment's claims; and where numbers were made for it, how they came to be, as json."""
+    files = {f"{stem}_claims.csv": text(csv_text([claim.record() for claim in claims], CLAIM_COLUMNS))}
+    return files if made is None else files | {f"{stem}.json": text(made.text())}
 
 
 def to_csv(records: Iterable[dict[str, str]], columns: Sequence[str] = RESULT_COLUMNS) -> str:

@@ -1,9 +1,10 @@
-"""The door that keeps prose and csv together: python -m manifold_lab.report [--check | --html FOLDER | --serve].
+"""The command that keeps prose and csv together: python -m manifold_lab.report [--check | --html FOLDER | --serve].
 
 A text holds blocks between `<!-- begin NAME -->` and `<!-- end NAME -->`; each is a function of published csv files.
 The page is another function of them.
 """
 
+import ast
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
@@ -100,51 +101,39 @@ def errata_block(root: Path) -> str:
     return "\n".join(lines)
 
 
-def table_block(stem: str) -> Callable[[Path], str]:
-    """A block that is a published table as it stands."""
-
-    def block(root: Path) -> str:
-        path = root / "figures" / f"{stem}.md"
-        if not path.is_file():
-            raise InputError(f"{path} is missing: run the command that publishes it first")
-        return path.read_text(encoding="utf-8").strip()
-
-    return block
+def table(root: Path, name: str) -> str:
+    """A published table as it stands."""
+    return _published(root, f"{name}.md")
 
 
-def lesions(root: Path) -> str:
-    """One sentence per kind of lesion."""
-    intact, *lines = _read(root / "figures" / "ext_lesions.csv")
-    kinds = list(dict.fromkeys(line["kind"] for line in lines))
-    words = [f"- Intact: top-1 {_share(intact)} of {intact['n']} pictures."]
-    for kind in kinds:
-        *single, together = [line for line in lines if line["kind"] == kind]
-        worst = min(single, key=lambda line: float(line["difference"]))
-        least = max(single, key=lambda line: float(line["difference"]))
-        words.append(
-            f"- `{kind}`: one block at a time, the change of top-1 is between {_change(worst)} points (block "
-            f"{worst['block']}) and {_change(least)} (block {least['block']}); in all {together['blocks']} blocks, "
-            f"{_change(together)}, which leaves {_share(together)}."
-        )
-    return "\n".join(words)
+def said(root: Path, name: str) -> str:
+    """What a study says of its numbers."""
+    return _published(root, f"{name}_text.md")
 
 
-def _share(line: dict[str, str]) -> str:
-    value, low, high = (100 * float(line[f"top1{end}"]) for end in ("", "_low", "_high"))
-    return f"{value:.1f} % ({low:.1f} to {high:.1f})"
+def _published(root: Path, name: str) -> str:
+    path = root / "figures" / name
+    if not path.is_file():
+        raise InputError(f"{path} is missing: run the command that publishes it first")
+    return path.read_text(encoding="utf-8").strip()
 
 
-def _change(line: dict[str, str]) -> str:
-    value, low, high = (100 * float(line[f"difference{end}"]) for end in ("", "_low", "_high"))
-    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+def study_claims(root: Path, name: str) -> str:
+    """A study's claims, each with its verdict and number."""
+    lines = _read(root / "figures" / f"{name}_claims.csv")
+    return "\n".join(f"- {claim_sentence(line)}" for line in lines)
 
 
-def bound(root: Path) -> str:
-    """The paper's last bound beside the exact value, at the network's own expansion."""
-    lines = [line for line in _read(root / "figures" / "thm1_preserved.csv") if line["expansion"] == "6"]
-    head = ("n", "m = 6n", "log2 of the lost fraction, exact", "the bound, -m/2", "the bound")
-    keys = ("inputs", "dim", "log2_lost", "log2_bound")
-    return markdown(head, [[f"{float(line[key]):.6g}" for key in keys] + [line["bound"]] for line in lines])
+def experiments(root: Path) -> str:
+    """Every experiment's lab card: its title, what it decides, and its command."""
+    rows = []
+    for path in sorted((root / "experiments").glob("*.py")):
+        card = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        title, _, entries = card.partition("\n")
+        found = dict(re.findall(r"^(Paper|Claims|Run|Differs) +(.+(?:\n {2,}.+)*)", entries, re.MULTILINE))
+        told = {name: " ".join(entry.split()) for name, entry in found.items()}
+        rows.append([f"[{path.stem}]({path.name})", title, told["Claims"], told["Paper"], f"`{told['Run']}`"])
+    return markdown(("experiment", "what it is", "claims it decides", "paper", "run"), rows)
 
 
 def speed(root: Path) -> str:
@@ -203,44 +192,29 @@ def probe_speed(root: Path) -> str:
     return markdown(head, body) + f"\n\n{note}"
 
 
-def network_door(_root: Path) -> str:
-    """The beginning and the end of what the network's door prints."""
+def network_command(_root: Path) -> str:
+    """The beginning and the end of what the command `network` prints."""
     made = mobilenet.build(dataclasses.replace(specs.V2, width=0.5))
     lines = network_table.network_rows(made)
     rows = [lines[0], *lines[3:6], lines[-1]]
     return f"{markdown(network_table.NETWORK_HEAD, rows)}\n\n{network_table.totals(made)}"
 
 
-def study_door(root: Path) -> str:
-    """What publishing Figure 6a says, with its numbers."""
-    lines = _read(root / "figures" / "fig6a_nonlinearity_claims.csv")
-    return "\n".join(f"- {claim_sentence(line)}: {paper.claim_value(line)}" for line in lines)
-
-
 TEXT_BLOCKS: dict[str, Callable[[Path], str]] = {
     "spiral-table": spiral_table,
     "spiral-words": spiral_words,
-    "network-door": network_door,
-    "study-door": study_door,
+    "network-command": network_command,
     "claims": claims_block,
     "errata": errata_block,
     "beyond": beyond_block,
-    "bound": bound,
     "speed": speed,
     "network-speed": network_speed,
     "training-speed": training_speed,
     "probe-speed": probe_speed,
-    "table-2": table_block("tab2_network"),
-    "table-3": table_block("tab3_memory"),
-    "table-3-peaks": table_block("tab3_memory_peaks"),
-    "table-4": table_block("tab4_cost"),
-    "figure-6a": table_block("fig6a_nonlinearity"),
-    "figure-6b": table_block("fig6b_shortcut"),
-    "two-switches": table_block("ext_shortcut_x_nonlinearity"),
-    "blocks": table_block("tab_block"),
-    "expansions": table_block("ext_expansion"),
-    "lesions": lesions,
+    "experiments": experiments,
 }
+PUBLISHED_BLOCKS: dict[str, Callable[[Path, str], str]] = {"table": table, "text": said, "claims": study_claims}
+"""Blocks of any study, by kind: `<!-- begin table:NAME -->`."""
 
 
 def filled(content: str, root: Path) -> str:
@@ -251,8 +225,12 @@ def filled(content: str, root: Path) -> str:
     """
 
     def fill(found: re.Match[str]) -> str:
-        name = one_of("block", found[1], TEXT_BLOCKS)
-        return f"<!-- begin {name} -->\n{TEXT_BLOCKS[name](root)}\n<!-- end {name} -->"
+        kind, _, name = found[1].partition(":")
+        if name:
+            content = PUBLISHED_BLOCKS[one_of("block", kind, PUBLISHED_BLOCKS)](root, name)
+        else:
+            content = TEXT_BLOCKS[one_of("block", kind, TEXT_BLOCKS)](root)
+        return f"<!-- begin {found[1]} -->\n{content}\n<!-- end {found[1]} -->"
 
     return re.sub(r"<!-- begin (\S+) -->\n.*?<!-- end \1 -->", fill, content, flags=re.DOTALL)
 

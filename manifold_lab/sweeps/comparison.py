@@ -14,40 +14,42 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
-from manifold_lab.core.statistics import Estimate
+from manifold_lab.core.statistics import Contrast, Estimate
 from manifold_lab.report import plots
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.tables import ClaimResult, Document, Lines
+from manifold_lab.sweeps.store import DIVERGED
 from manifold_lab.sweeps.training_run import CURVE, FINAL
 
 POINTS = 100
 """Accuracies are shares; differences are told in percentage points."""
 NUMBER = re.compile(r"\d+(\.\d+)?")
 CAPTION = (
-    f"Left: mean and {statistics.LEVEL:.0%} interval over runs, dashed: shorter trainings; right: dots are pairs of "
-    "runs, marks their mean and interval"
+    f"Left: mean and {statistics.LEVEL:.0%} interval over runs, dashed: shorter trainings; right: dots are runs "
+    "against the reference's mean, marks the difference and Welch's interval"
 )
-Difference = statistics.Paired | None
-"""Of two arms over the seeds that they share; None where they share no finished run."""
+FEWEST = 5
+"""Runs of an arm below which nothing is decided: with fewer, Student's interval covers too little where one run in five
+is slow."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared: the arms in order, each with its look; the others are held against the first."""
+    """What is compared: the arms in order, each with its style; the others are held against the first."""
 
-    looks: Mapping[str, tuple[str, str]]
+    styles: Mapping[str, tuple[str, str]]
     group: str
     """What the groups are, for axes and sentences: width, data."""
 
     @property
     def reference(self) -> str:
         """The arm that the others are held against."""
-        return next(iter(self.looks))
+        return next(iter(self.styles))
 
     @property
     def others(self) -> list[str]:
         """The arms that are held against it."""
-        return list(self.looks)[1:]
+        return list(self.styles)[1:]
 
 
 def unique(lines: Lines, name: str) -> list[str]:
@@ -77,41 +79,52 @@ def scores(lines: Lines, arm: str, group: str, length: str) -> dict[int, float]:
     return {int(line["seed"]): POINTS * float(line["test_accuracy"]) for line in found}
 
 
-def gaps(lines: Lines, pair: tuple[str, str], group: str, length: str) -> dict[int, float]:
-    """First minus second arm by seed, in points, where both have finished."""
-    first, second = (scores(lines, arm, group, length) for arm in pair)
-    return {seed: first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())}
+def gap(lines: Lines, pair: tuple[str, str], *places: tuple[str, str]) -> Contrast:
+    """First minus second arm in points, by Welch's test over all runs; of two places (group and length), the change.
+
+    Runs are not paired by seed: between trained arms a seed's runs are hardly correlated, so that pairs would only
+    halve the degrees of freedom.
+    """
+    weights = (1.0, -1.0)[: len(places)]
+    return statistics.contrast([
+        (list(scores(lines, arm, *place).values()), sign * weight)
+        for place, weight in zip(places, weights, strict=True)
+        for arm, sign in zip(pair, (1.0, -1.0), strict=True)
+    ])  # fmt: skip
 
 
-def difference(lines: Lines, pair: tuple[str, str], group: str, length: str) -> Difference:
-    """First minus second arm over shared seeds, in points; None where they share no finished run."""
-    found = gaps(lines, pair, group, length)
-    return statistics.paired(found, dict.fromkeys(found, 0.0)) if found else None
+def fewest(lines: Lines, pair: tuple[str, str], *places: tuple[str, str]) -> int:
+    """The finished runs of the arm that has fewest of them."""
+    return min(len(scores(lines, arm, *place)) for place in places for arm in pair)
 
 
-def gap_change(lines: Lines, pair: tuple[str, str], larger: tuple[str, str], smaller: tuple[str, str]) -> Difference:
-    """By how much the gap between two arms is larger in one place (group and length) than in another, seed by seed."""
-    found = [gaps(lines, pair, *place) for place in (larger, smaller)]
-    return statistics.paired(*found) if found[0].keys() & found[1].keys() else None
+def diverged(lines: Lines, pair: tuple[str, str], *places: tuple[str, str]) -> int:
+    """Runs of a pair that left the finite numbers."""
+    found = (pick(lines, kind=FINAL, arm=arm, group=group, length=length, state=DIVERGED)
+             for group, length in places for arm in pair)  # fmt: skip
+    return sum(map(len, found))
 
 
 COMPARISON_HEAD = {
-    "group": "group", "arm": "arm", "madds": "MAdds", "length": "pictures seen", "n": "runs",
-    "accuracy": "test accuracy, %", "interval": "95 % interval", "difference": "paired difference, points",
+    "group": "group", "arm": "arm", "madds": "MAdds", "length": "images seen", "n": "runs",
+    "accuracy": "test accuracy, %", "interval": "95 % interval", "difference": "difference, points",
     "difference_interval": "its 95 % interval", "p": "p",
 }  # fmt: skip
 
 
 def comparison_table(lines: Lines, contrast: Comparison, caption: str) -> Document:
-    """Every arm in every group and length: accuracy, and the paired difference to the reference with Student's test."""
+    """Every arm that has runs, by group and length: accuracy, and the difference to the reference with Welch's test."""
     places = [(group, length) for group in groups(lines) for length in lengths(lines, group)]
-    shown = [row(lines, contrast, arm, place) for place in places for arm in contrast.looks]
+    shown = [row(lines, contrast, arm, place) for place in places for arm in contrast.styles]
+    missing = [f"{line['arm']} ({line['group']}, {int(line['length']):,})" for line in shown if line["n"] == "0"]
     head = {**COMPARISON_HEAD, "group": contrast.group}
     note = (
-        f"Differences are to {contrast.reference}, over shared seeds; interval and two-sided p-value are Student's, "
+        f"Differences are to {contrast.reference}, over all runs; interval and two-sided p-value are Welch's, "
         "not corrected for the number of rows."
     )
-    return Document(f"{caption} Data: {', '.join(unique(lines, 'data'))}. {note}", head, shown)
+    absent = f" Not run: {', '.join(missing)}." if missing else ""
+    caption = f"{caption} Data: {', '.join(unique(lines, 'data'))}. {note}{absent}"
+    return Document(caption, head, [line for line in shown if line["n"] != "0"])
 
 
 def row(lines: Lines, contrast: Comparison, arm: str, place: tuple[str, str]) -> dict[str, str]:
@@ -119,12 +132,12 @@ def row(lines: Lines, contrast: Comparison, arm: str, place: tuple[str, str]) ->
     group, length = place
     mine = scores(lines, arm, *place)
     level = statistics.mean(np.array(list(mine.values())))
-    other = None if arm == contrast.reference else difference(lines, (arm, contrast.reference), *place)
-    gap = other.difference if other else statistics.NO_RUNS
+    other = None if arm == contrast.reference else gap(lines, (arm, contrast.reference), place)
+    found = other.estimate if other else statistics.NO_RUNS
     prices = unique(pick(lines, arm=arm, group=group), "madds")
     known = {"group": group, "arm": arm, "madds": prices[0] if prices else "", "length": length, "n": str(len(mine))}
     known |= {"accuracy": _told(level.value), "interval": _ends(level)}
-    known |= {"difference": _told(gap.value, "+"), "difference_interval": _ends(gap, "+")}
+    known |= {"difference": _told(found.value, "+"), "difference_interval": _ends(found, "+")}
     return known | {"p": f"{other.p_value:.2g}" if other and not math.isnan(other.p_value) else ""}
 
 
@@ -142,9 +155,9 @@ def draw_curves(ax: Axes, lines: Lines, contrast: Comparison, group: str) -> Non
     *shorter, longest = lengths(curves, group)
     for length in (*shorter, longest):
         for arm in unique(pick(curves, length=length), "arm"):
-            look = {"color": contrast.looks[arm][0], "ls": "-" if length == longest else "--"}
+            look = {"color": contrast.styles[arm][0], "ls": "-" if length == longest else "--"}
             runs |= draw_curve(ax, pick(curves, arm=arm, length=length), {**look, "label": arm})
-    ax.set(xlabel="pictures seen, thousands", ylabel="validation accuracy, %")
+    ax.set(xlabel="images seen, thousands", ylabel="validation accuracy, %")
     bottom, top = map(float, ax.get_ylim())
     ax.set_ylim(max(bottom, 0), min(top, 100))
     many = f"{min(runs)} runs" if len(runs) == 1 else f"{min(runs)} to {max(runs)} runs"
@@ -176,7 +189,7 @@ def label(lines: Lines, group: str) -> str:
 
 
 def draw_differences(ax: Axes, lines: Lines, contrast: Comparison) -> None:
-    """Every seed's difference of final test accuracy, and mean and interval; groups along x, lengths side by side."""
+    """Final test accuracy against the reference's, runs and difference; groups along x, lengths side by side."""
     along = groups(lines)
     shown = {group: _shown(lines, contrast, group) for group in along}
     slots = max(1, *map(len, shown.values()))
@@ -184,10 +197,12 @@ def draw_differences(ax: Axes, lines: Lines, contrast: Comparison) -> None:
     for place, (group, drawn) in enumerate(shown.items()):
         shortest, *longer = lengths(lines, group)
         for slot, (arm, length) in enumerate(drawn):
-            each = np.array(list(gaps(lines, (arm, contrast.reference), group, length).values()))
+            level = np.mean(list(scores(lines, contrast.reference, group, length).values()))
+            each = np.array(list(scores(lines, arm, group, length).values())) - level
             x = place + (slot - (len(drawn) - 1) / 2) * 0.8 / slots
             whole = length != shortest or not longer
-            plots.draw_point(ax, (x, statistics.mean(each)), contrast.looks[arm], label=arm, filled=whole)
+            found = gap(lines, (arm, contrast.reference), (group, length)).estimate
+            plots.draw_point(ax, (x, found), contrast.styles[arm], label=arm, filled=whole)
             ax.plot([x] * len(each), each, ".", color="0.6", ms=2.5, zorder=1)
         if not drawn:
             ax.text(place, 0, "no runs ", rotation=90, ha="center", va="top", color="0.5")
@@ -205,7 +220,7 @@ def draw_differences(ax: Axes, lines: Lines, contrast: Comparison) -> None:
 def _shown(lines: Lines, contrast: Comparison, group: str) -> list[tuple[str, str]]:
     """Arm and length of every difference of a group that there is."""
     told = itertools.product(contrast.others, lengths(lines, group))
-    return [(arm, length) for arm, length in told if gaps(lines, (arm, contrast.reference), group, length)]
+    return [(arm, length) for arm, length in told if fewest(lines, (arm, contrast.reference), (group, length))]
 
 
 def draw_comparison(lines: Lines, contrast: Comparison) -> Figure:
@@ -224,7 +239,7 @@ def draw_comparison(lines: Lines, contrast: Comparison) -> Figure:
         handles: dict[str, Artist] = {}
         for ax in (*right[::-1], left):  # a curve's colour where there is one, else the point's
             handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
-        arms = [arm for arm in contrast.looks if arm in handles]
+        arms = [arm for arm in contrast.styles if arm in handles]
         figure.legend([handles[arm] for arm in arms], arms, loc="outside upper center", ncols=6, frameon=False)
         figure.supxlabel(CAPTION, size="small")
         return plots.fixed_layout(figure)
@@ -234,6 +249,7 @@ def draw_comparison(lines: Lines, contrast: Comparison) -> Figure:
 class ExpectedOrder:
     """A claim of the paper about two arms: the first is better than the second, by so many points there."""
 
+    id: str
     place: str
     says: str
     better: str
@@ -246,11 +262,11 @@ class ExpectedOrder:
 
 
 def comparison_claims(
-    lines: Lines, contrast: Comparison, expected: Sequence[ExpectedOrder], command: str
+    lines: Lines, contrast: Comparison, expected: Sequence[ExpectedOrder], study: str
 ) -> list[ClaimResult]:
-    """Every claim in every group and length, by the paired difference over seeds."""
+    """Every claim in every group and length."""
     return [
-        judged(claim, _measure(lines, contrast, (group, length)), difference(lines, claim.pair, group, length), command)
+        judged(lines, claim, study, [(group, length)], where(lines, contrast, (group, length)))
         for claim in expected
         for group in groups(lines)
         for length in lengths(lines, group)
@@ -258,41 +274,64 @@ def comparison_claims(
 
 
 def gap_shrinks_with_training(
-    lines: Lines, contrast: Comparison, expected: Sequence[ExpectedOrder], command: str
+    lines: Lines, contrast: Comparison, expected: Sequence[ExpectedOrder], study: str
 ) -> list[ClaimResult]:
     """Whether a claim's gap is smaller after the longest training than after the shortest, by claim and group."""
     found = []
     for claim, group in itertools.product(expected, groups(lines)):
         shortest, *longer = lengths(lines, group)
         if longer:
-            less = gap_change(lines, claim.pair, (group, shortest), (group, longer[-1]))
-            measure = f"{_measure(lines, contrast, (group, shortest))}: gap there minus gap at {int(longer[-1]):,}"
-            found.append(judged(claim, measure, less, command))
+            places = [(group, shortest), (group, longer[-1])]
+            measure = f"{where(lines, contrast, places[0])}: gap there minus gap at {int(longer[-1]):,}"
+            found.append(judged(lines, claim, study, places, measure))
     return found
 
 
-def gap_grows_when_narrower(
-    lines: Lines, contrast: Comparison, claim: ExpectedOrder, command: str
-) -> list[ClaimResult]:
+def gap_grows_when_narrower(lines: Lines, contrast: Comparison, claim: ExpectedOrder, study: str) -> list[ClaimResult]:
     """Whether the gap is larger in the narrowest group than in the widest, of groups that are numbers, by length."""
     found, widths = [], numbers(groups(lines))
     for length in lengths(lines, widths[0]) if len(widths) > 1 else []:
-        more = gap_change(lines, claim.pair, (widths[0], length), (widths[-1], length))
-        measure = f"{_measure(lines, contrast, (widths[0], length))}: gap there minus gap at {widths[-1]}"
-        found.append(judged(claim, measure, more, command))
+        places = [(widths[0], length), (widths[-1], length)]
+        measure = f"{where(lines, contrast, places[0])}: gap there minus gap at {widths[-1]}"
+        found.append(judged(lines, claim, study, places, measure))
     return found
 
 
-def judged(claim: ExpectedOrder, measure: str, paired: Difference, command: str) -> ClaimResult:
-    """A claim that holds where the paired difference is above zero."""
-    verdict = statistics.verdict(paired.exceeds(0) if paired else None)
+def judged(
+    lines: Lines, claim: ExpectedOrder, study: str, places: Sequence[tuple[str, str]], measure: str
+) -> ClaimResult:
+    """A claim that holds where the gap of its pair, or its change between two places, is above zero.
+
+    Below `FEWEST` runs of an arm it is undecided. Diverged runs are no part of the number, and are said.
+    """
+    found, (group, length) = gap(lines, claim.pair, *places), places[0]
+    fewest_runs, lost = fewest(lines, claim.pair, *places), diverged(lines, claim.pair, *places)
+    estimate = found.estimate if fewest_runs else statistics.NO_RUNS
+    decided = found.exceeds(0) if fewest_runs >= FEWEST else None
+    spreads = [np.std(list(scores(lines, arm, *place).values()), ddof=1)
+               for place in places for arm in claim.pair if len(scores(lines, arm, *place)) > 1]  # fmt: skip
+    spread = math.sqrt(np.mean(np.square(spreads)) * len(places)) if spreads else math.nan
     return ClaimResult(
-        claim.place, claim.says, measure, paired.difference if paired else statistics.NO_RUNS, verdict, command
+        id="/".join([f"{study}.{claim.id}", data_of(lines, group), *filter(None, [label(lines, group)]), length]),
+        place=claim.place,
+        says=claim.says,
+        measure=measure + (f"; {lost} diverged" if lost else ""),
+        estimate=estimate,
+        verdict=statistics.verdict(decided, estimate),
+        command=f"python -m experiments.{study}",
+        p_value=found.p_value if fewest_runs >= FEWEST else None,
+        needed=_needed(estimate.value, spread) if decided is None and fewest_runs > 1 else None,
     )
 
 
-def _measure(lines: Lines, contrast: Comparison, place: tuple[str, str]) -> str:
+def _needed(effect: float, spread: float) -> int | None:
+    runs = statistics.runs_to_decide(effect, spread)
+    return None if runs is None else max(runs, FEWEST)
+
+
+def where(lines: Lines, contrast: Comparison, place: tuple[str, str]) -> str:
+    """What is measured in a place, in words."""
     group, length = place
     named = label(lines, group)
-    where = ", ".join(filter(None, (data_of(lines, group), named and f"{contrast.group} {named}")))
-    return f"points of test accuracy, {where}, {int(length):,} pictures seen, paired by seed"
+    on = ", ".join(filter(None, (data_of(lines, group), named and f"{contrast.group} {named}")))
+    return f"points of test accuracy, {on}, {int(length):,} images seen"

@@ -15,8 +15,11 @@ class GridOptions:
 
     smoke: bool = False
     """A small grid, to see that it runs."""
-    pictures: str = ""
-    """A folder such as ImageNet's (train/CLASS, val/CLASS): the paper's network and recipe on it instead."""
+    images: str = ""
+    """Trained comparisons: a folder such as ImageNet's (train/CLASS, val/CLASS), for the paper's network and recipe on
+    it instead. Measurements on images: an .npz of jpeg, offsets and labels."""
+    weights: Path | None = None
+    """A checkpoint of MobileNetV2 1.0, for measurements on images; without one the published weights are fetched."""
     runs: Path = Path("runs")
     """Folder of the stored runs."""
 
@@ -73,6 +76,10 @@ class PublishOptions(GridOptions):
 
     out: Path | None = None
     """Folder for the csv files and figures; by default figures, with --smoke out."""
+    redraw: bool = False
+    """From the csv files that are there instead of from runs: figure, tables and verdicts anew."""
+    style: str = "cvpr2024"
+    """Whose column width and fonts the figure has."""
 
 
 @dataclass(frozen=True)

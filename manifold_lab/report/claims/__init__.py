@@ -5,26 +5,25 @@ number of ours.
 """
 
 import json
-import math
 import tomllib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from manifold_lab.core import statistics
 from manifold_lab.core.errors import InputError
-from manifold_lab.core.statistics import verdict
-from manifold_lab.report.tables import MISSING, Lines, read_csv
+from manifold_lab.core.statistics import FAILS, HOLDS, NOT_RUN, UNDECIDED
+from manifold_lab.report.tables import MISSING, Lines, claim_value, read_csv, verdict_words
 
-HOLDS, FAILS, LACKS_RUNS = (verdict(holds) for holds in (True, False, None))
 NOT_TESTABLE = "not testable here"
-VERDICTS = (HOLDS, FAILS, LACKS_RUNS, NOT_TESTABLE)
-PLURALS = dict(zip(VERDICTS, ("hold", "fail", "lack runs", "are not testable here"), strict=True))
+VERDICTS = (*statistics.VERDICTS, NOT_TESTABLE)
+PLURALS = dict(zip(VERDICTS, ("hold", "fail", "are undecided", "are not run", "are not testable here"), strict=True))
 """A verdict of several claims."""
+SINGULARS = dict(zip(VERDICTS, ("holds", "fails", "is undecided", "is not run", "is not testable here"), strict=True))
 FEW = 6
 """So many rows are told one by one."""
 COMMIT_DIGITS = 7
@@ -33,20 +32,19 @@ COMMIT_DIGITS = 7
 
 @dataclass(frozen=True)
 class ClaimSource:
-    """Rows of an experiment's claims: those whose `says` and `measure` match the patterns."""
+    """Rows of published claims: those of an id and of the ids below it, as `tab_block.inverted/cifar10` has several."""
 
-    stem: str
-    rows: str = "*"
-    measure: str = "*"
+    id: str
+
+    @property
+    def study(self) -> str:
+        """The study that publishes them."""
+        return self.id.partition(".")[0]
 
     def lines(self, root: Path) -> Lines:
-        """The rows as published; none where the experiment has not been."""
-        found = published(root).get(self.stem, [])
-        return [line for line in found if _like(line["says"], self.rows) and _like(line["measure"], self.measure)]
-
-
-def _like(text: str, pattern: str) -> bool:
-    return fnmatchcase(text, pattern.replace("[", "[[]"))
+        """The rows as published; none where the study has not been."""
+        found = published(root).get(self.study, [])
+        return [line for line in found if line["id"] == self.id or line["id"].startswith(f"{self.id}/")]
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,7 @@ class Claim:
     printed: str = ""
     source: ClaimSource | None = None
     why: str = ""
+    section: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,7 @@ class Erratum:
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """A claim beside the rows that decide it, and how these came to be.
-
-    A claim that several rows decide holds where all of them do, and fails where one of them does.
-    """
+    """A claim beside the rows that decide it, and how these came to be."""
 
     claim: Claim
     lines: Lines
@@ -84,15 +80,12 @@ class ClaimVerdict:
     @property
     def stem(self) -> str:
         """The experiment; empty where there is none."""
-        return self.claim.source.stem if self.claim.source else ""
+        return self.claim.source.study if self.claim.source else ""
 
     @cached_property
     def verdict(self) -> str:
         """One of VERDICTS."""
-        if not self.stem:
-            return NOT_TESTABLE
-        found = {line["verdict"] for line in self.lines} or {LACKS_RUNS}
-        return next(word for word in (FAILS, LACKS_RUNS, HOLDS) if word in found)
+        return combined(self.lines) if self.stem else NOT_TESTABLE
 
     @property
     def measured(self) -> str:
@@ -111,7 +104,7 @@ class ClaimVerdict:
             return f"of {len(self.lines)}, {verdict_counts(line['verdict'] for line in self.lines)}"
         shared = _shared(self.lines)
         apart = [", ".join(part for part in _parts(line) if part not in shared) for line in self.lines]
-        told = [f"{what or line['says']}: {claim_value(line)} {line['verdict']}"
+        told = [f"{what or line['says']}: {claim_value(line)} {verdict_words(line)}"
                 for what, line in zip(apart, self.lines, strict=True)]  # fmt: skip
         return "; ".join(told)
 
@@ -130,6 +123,25 @@ class ClaimVerdict:
         """What it took."""
         least = "at least " if self.made.get("least") else ""
         return least + span(self.made["seconds"]) if "seconds" in self.made else MISSING
+
+
+def combined(lines: Lines) -> str:
+    """The verdict of a claim that several rows decide.
+
+    Rows with a p-value count as decided after Holm's correction over them alone. The claim holds where at least one row
+    does and none fails, fails where at least one does and none holds, and is undecided otherwise: where it is false,
+    or true, everywhere, it is decided wrongly in at most 5 %. A counted row is exact: one that fails fails the claim.
+    """
+    if all(line["verdict"] == NOT_RUN for line in lines):
+        return NOT_RUN
+    p_values = statistics.holm({line["id"]: float(line["p"]) for line in lines if line["p"]})
+    decided = {line["verdict"] for line in lines if p_values.get(line["id"], 0.0) < 1 - statistics.LEVEL} & {
+        HOLDS,
+        FAILS,
+    }
+    if any(line["verdict"] == FAILS and not line["p"] for line in lines):
+        return FAILS
+    return decided.pop() if len(decided) == 1 else UNDECIDED
 
 
 def _parts(line: dict[str, str]) -> list[str]:
@@ -152,7 +164,8 @@ def verdict_counts(verdicts: Iterable[str]) -> str:
     '2 hold, 1 fails'
     """
     found = Counter(verdicts)
-    return ", ".join(f"{found[word]} {word if found[word] == 1 else PLURALS[word]}" for word in VERDICTS if found[word])
+    words = {word: SINGULARS if found[word] == 1 else PLURALS for word in VERDICTS}
+    return ", ".join(f"{found[word]} {words[word][word]}" for word in VERDICTS if found[word])
 
 
 def _short(commit: str) -> str:
@@ -170,17 +183,6 @@ def span(seconds: int | float) -> str:
     return f"{seconds / size:.2g} {unit}"
 
 
-def claim_value(line: dict[str, str]) -> str:
-    """A row's value; with interval and n where it was sampled, not counted."""
-    value, low, high = (float(line[name]) if line[name] else math.nan for name in ("estimate", "low", "high"))
-    if math.isnan(value):
-        return MISSING
-    if low == high:
-        return f"{value:,.0f}" if value.is_integer() else f"{value:.4g}"
-    ends = "no interval" if math.isnan(low) else f"{low:.4g} to {high:.4g}"
-    return f"{value:.4g} ({ends}; n = {int(line['n']):,})"
-
-
 @cache
 def _registry() -> dict[str, Any]:
     return tomllib.loads(files(__package__).joinpath("claims.toml").read_text(encoding="utf-8"))
@@ -192,15 +194,14 @@ def paper_claims() -> tuple[Claim, ...]:
 
 
 def _claim(entry: dict[str, Any]) -> Claim:
-    keys = ("stem", "rows", "measure")
-    source = ClaimSource(**{key: entry[key] for key in keys if key in entry}) if "stem" in entry else None
-    return Claim(**{key: value for key, value in entry.items() if key not in keys}, source=source)
+    source = ClaimSource(entry["decided_by"]) if "decided_by" in entry else None
+    return Claim(**{key: value for key, value in entry.items() if key != "decided_by"}, source=source)
 
 
 def paper_errata() -> tuple[Erratum, ...]:
     """The paper's errata, by number."""
     return tuple(
-        Erratum(entry["number"], entry["says"], tuple(ClaimSource(**source) for source in entry["shown"]))
+        Erratum(entry["number"], entry["says"], tuple(map(ClaimSource, entry["shown"])))
         for entry in _registry()["erratum"]
     )
 
@@ -211,7 +212,7 @@ def evidence(erratum: Erratum, root: Path) -> list[tuple[str, str, str]]:
     for source in erratum.shown:
         lines = source.lines(root)
         found += [(f"{line['says']}: {line['measure']}", claim_value(line), line["command"]) for line in lines]
-        found += [] if lines else [(f"experiment {source.stem}", LACKS_RUNS, _command(source.stem))]
+        found += [] if lines else [(f"experiment {source.study}", NOT_RUN, _command(source.study))]
     return found
 
 
@@ -233,7 +234,7 @@ def verdicts(root: Path, asked: Iterable[Claim] | None = None) -> list[ClaimVerd
     found = []
     for claim in paper_claims() if asked is None else asked:
         lines = claim.source.lines(root) if claim.source else []
-        found.append(ClaimVerdict(claim, lines, _made(root, claim.source.stem) if lines and claim.source else {}))
+        found.append(ClaimVerdict(claim, lines, _made(root, claim.source.study) if lines and claim.source else {}))
     return found
 
 
@@ -242,8 +243,7 @@ def beyond_the_paper(root: Path) -> list[ClaimVerdict]:
     asked = [line for finding in verdicts(root) for line in finding.lines]
     asked += [line for erratum in paper_errata() for source in erratum.shown for line in source.lines(root)]
     return [
-        ClaimVerdict(Claim(line["place"], line["says"], source=ClaimSource(stem, line["says"], line["measure"])),
-                     [line], _made(root, stem))
+        ClaimVerdict(Claim(line["place"], line["says"], source=ClaimSource(line["id"])), [line], _made(root, stem))
         for stem, lines in published(root).items()
         for line in lines
         if line not in asked

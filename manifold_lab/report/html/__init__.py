@@ -30,7 +30,7 @@ from manifold_lab.report.html.server import serve, server
 __all__ = ["PAGE_NAME", "TEXTS", "build_page", "serve", "server"]
 
 PAGE_NAME = "index.html"
-TEXTS = ("README.md", "docs/speed.md", "paper_repro.md")
+TEXTS = ("README.md", "docs/speed.md", "experiments/README.md", "paper_repro.md")
 DIMS, EXPLORER_SEEDS = range(2, 31), range(16)
 """Of the matrices that the explorer can show: the first draw of each."""
 EXPLORED = ("pinv", "affine", "exact")
@@ -139,7 +139,7 @@ def colours() -> dict[str, str]:
 @functools.cache
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("manifold_lab", "page"), autoescape=True, undefined=jinja2.StrictUndefined,
+        loader=jinja2.PackageLoader(__package__, ""), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
 

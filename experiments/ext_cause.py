@@ -16,6 +16,7 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet; one dat
 """
 
 import dataclasses
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -35,10 +36,10 @@ from manifold_lab.report.tables import ClaimResult, Document, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.ablation import Arm
 from manifold_lab.sweeps.store import Cell
-from manifold_lab.sweeps.study import Study, main
+from manifold_lab.sweeps.study import Arms, trained_study
+from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_cause"
-COMMAND = f"python -m experiments.{NAME}"
 WIDTH = 0.35
 RULE_COMMIT = "437dd29a3ad6d5f121fcde36d9ce30187f94de3e"
 """The commit of the rule: every run of a new arm was made by a commit that descends from it."""
@@ -213,19 +214,28 @@ def claims(lines: Lines) -> list[ClaimResult]:
     found = []
     for length in comparison.lengths(lines, f"{RATE:g}"):
         judged = rule.outcomes(accuracies(lines, f"{RATE:g}", length))
-        for arm, (says, like) in EXPECTED.items():
-            found.append(claim(says, like, judged.get(arm), f"{arm}, {comparison.unique(lines, 'data')[0]}, {length}"))
+        found += [claim(arm, judged.get(arm), f"cifar10/{length}") for arm in EXPECTED]
     return found
 
 
-def claim(says: str, like: str, found: rule.ArmOutcome | None, where: str) -> ClaimResult:
+def claim(arm: str, found: rule.ArmOutcome | None, setting: str) -> ClaimResult:
     """One arm's verdict as a claim: below ReLU6 costs as much as ReLU6, and more."""
+    says, like = EXPECTED[arm]
     outcome = found.verdict if found else rule.UNDECIDED
     outcome = rule.WITH_RELU6 if outcome == rule.BELOW_RELU6 else outcome
     holds = None if outcome == rule.UNDECIDED else outcome == like
-    measure = f"points of test accuracy above the midpoint of linear and relu6; {where} images"
     estimate = found.distance.estimate if found else statistics.NO_RUNS
-    return ClaimResult("Section 3.2 (cause)", says, measure, estimate, statistics.verdict(holds), COMMAND)
+    decided = found is not None and not math.isnan(found.p_value)
+    return ClaimResult(
+        id=f"{NAME}.as_the_argument_expects/{arm}/{setting}",
+        place="Section 3.2 (cause)",
+        says=says,
+        measure=f"points above the midpoint of linear and relu6, {setting.replace('/', ', ')} images seen",
+        estimate=estimate,
+        verdict=statistics.verdict(holds, estimate),
+        command=f"python -m experiments.{NAME}",
+        p_value=found.p_value if decided and found else None,
+    )
 
 
 HEAD = {
@@ -275,8 +285,17 @@ def figure(lines: Lines) -> Figure:
     return drawing.draw(panels, answer(lines), length)
 
 
-STUDY = Study(
-    NAME, __doc__, grid, training_run.run_training, rows, figure, claims, document, training_run.TRAINING_RUNS
+STUDY = trained_study(
+    name=NAME,
+    card=__doc__,
+    grid=grid,
+    arms=Arms(comparison=CONTRAST),
+    caption="",
+    rows=rows,
+    figure=figure,
+    claims=claims,
+    table=document,
+    text=lambda lines: f"**Why does ReLU6 in a bottleneck cost accuracy?** {answer(lines)}.",
 )
 
 

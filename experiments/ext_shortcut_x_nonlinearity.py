@@ -7,17 +7,16 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet. The cla
          by seed. Shares its runs with fig6a_nonlinearity and fig6b_shortcut. `--smoke` runs the digits
 """
 
-import functools
 import sys
 
 from manifold_lab.report import plots
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.study import Study, main
+from manifold_lab.sweeps.study import Arms, trained_study
+from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_shortcut_x_nonlinearity"
-COMMAND = f"python -m experiments.{NAME}"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
 DIGITS = "digits, "
 SHORTCUTS = ("bottleneck", "none", "expansion")
@@ -33,14 +32,16 @@ def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
     return ablation.training_runs(ARMS, wired)
 
 
+EVERYWHERE = ExpectedOrder(
+    "linear_beats_relu6", "Figure 6 (ours)", "a linear bottleneck is better than one with ReLU6, whatever the shortcut",
+    "linear", "relu6",
+)  # fmt: skip
+
+
 def claims(lines: Lines) -> list[ClaimResult]:
     """The loss under each wiring, and whether a shortcut makes it smaller."""
-    says = "a linear bottleneck is better than one with ReLU6, whatever the shortcut"
-    found = comparison.comparison_claims(
-        lines, CONTRAST, [ExpectedOrder("Figure 6 (ours)", says, "linear", "relu6")], COMMAND
-    )
     present = comparison.groups(lines)
-    return found + [
+    return comparison.comparison_claims(lines, CONTRAST, [EVERYWHERE], NAME) + [
         softened(lines, (data + wiring, data + "none"), length)
         for data in ("", DIGITS)
         for wiring in ("bottleneck", "expansion")
@@ -53,26 +54,19 @@ def softened(lines: Lines, groups: tuple[str, str], length: str) -> ClaimResult:
     """What ReLU6 costs without a shortcut, the second group, minus what it costs with one, the first."""
     with_one, with_none = (comparison.label(lines, group) for group in groups)
     says = f"a shortcut (between {with_one}s) makes the loss by ReLU6 smaller than without one"
-    claim = ExpectedOrder("Footnote 3", says, "linear", "relu6")
-    less = comparison.gap_change(lines, claim.pair, (groups[1], length), (groups[0], length))
-    where = f"{comparison.data_of(lines, groups[0])}, {with_none} minus {with_one}, {int(length):,} pictures seen"
-    measure = f"points of test accuracy lost, {where}, paired by seed"
-    return comparison.judged(claim, measure, less, COMMAND)
+    claim = ExpectedOrder(f"shortcut_{with_one}_softens", "Footnote 3", says, "linear", "relu6")
+    on = f"{comparison.data_of(lines, groups[0])}, {with_none} minus {with_one}, {int(length):,} images seen"
+    tested = comparison.pair_of(claim, (groups[1], length), (groups[0], length))
+    return comparison.judged(lines, claim, NAME, tested, f"points of test accuracy lost, {on}")
 
 
-CAPTION = "What ReLU6 behind the bottleneck costs under each wiring."
-FIGURE = functools.partial(comparison.draw_comparison, contrast=CONTRAST)
-DOCUMENT = functools.partial(comparison.comparison_table, contrast=CONTRAST, caption=CAPTION)
-STUDY = Study(
-    NAME,
-    __doc__,
-    grid,
-    training_run.run_training,
-    training_run.training_rows,
-    FIGURE,
-    claims,
-    DOCUMENT,
-    training_run.TRAINING_RUNS,
+STUDY = trained_study(
+    name=NAME,
+    card=__doc__,
+    grid=grid,
+    arms=Arms(comparison=CONTRAST, expected=[EVERYWHERE]),
+    caption="What ReLU6 behind the bottleneck costs under each wiring.",
+    claims=claims,
 )
 
 

@@ -19,15 +19,15 @@ from manifold_lab.report.plots import pick
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.study import Study, main
+from manifold_lab.sweeps.study import Arms, trained_study
+from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_width_resolution"
-COMMAND = f"python -m experiments.{NAME}"
 ARM = "linear"
 WIDTHS, RESOLUTIONS = (0.35, 0.25, 0.5), (32, 24, 16)
 SMALL = (4, 6, 8)
 """Resolutions of the digits."""
-EXPECTED = ExpectedOrder("Figure 5", "accuracy rises with multiply-adds", ARM, ARM)
+EXPECTED = ExpectedOrder("accuracy_rises", "Figure 5", "accuracy rises with multiply-adds", ARM, ARM)
 CONTRAST = Comparison({ARM: plots.ACTIVATION_STYLES[ARM]}, "width @ resolution")
 
 
@@ -52,7 +52,7 @@ def points(lines: Lines, length: str) -> list[tuple[str, int, statistics.Estimat
 
 def figure(lines: Lines) -> Figure:
     """Accuracy against multiply-adds, at the length of which most is there; a line joins the widths of a resolution."""
-    with plots.style("cvpr2024"):
+    with plots.style():
         found = Figure(figsize=(mpl.rcParams["figure.figsize"][0] / 2, 2.4), layout="constrained")
         ax = found.subplots()
         told = max((points(lines, length) for length in comparison.unique(lines, "length")), key=len)
@@ -63,7 +63,7 @@ def figure(lines: Lines) -> Figure:
             ax.plot([price for price, _ in mine], [score.value for _, score in mine], color=look[0], lw=0.6)
             for number, (price, score) in enumerate(mine):
                 plots.draw_point(ax, (price, score), look, label=None if number else f"{size} pixels")
-        ax.set(xscale="log", xlabel="multiply-adds of one picture, millions", ylabel="test accuracy, %")
+        ax.set(xscale="log", xlabel="multiply-adds of one image, millions", ylabel="test accuracy, %")
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter("{x:g}")
         ax.legend(frameon=False)
@@ -76,11 +76,12 @@ def claims(lines: Lines) -> list[ClaimResult]:
     for length in comparison.lengths(lines, lines[0]["group"]):
         told = points(lines, length)
         for cheap, dear in [(a, b) for a in told for b in told if steps(a[0], b[0])]:
-            first, second = (comparison.scores(lines, ARM, group, length) for group in (dear[0], cheap[0]))
-            shared = first.keys() & second.keys()
-            paired = statistics.paired(first, second) if shared else None
-            measure = f"points of test accuracy, {dear[0]} minus {cheap[0]}, {int(length):,} pictures seen"
-            found.append(comparison.judged(EXPECTED, measure, paired, COMMAND))
+            claim = dataclasses.replace(EXPECTED, id=f"{EXPECTED.id}/{dear[0]} over {cheap[0]}".replace(" @ ", "@"))
+            tested = [
+                comparison.WeightedArm(ARM, group, length, sign) for group, sign in ((dear[0], 1), (cheap[0], -1))
+            ]
+            measure = f"points of test accuracy, {dear[0]} minus {cheap[0]}, {int(length):,} images seen"
+            found.append(comparison.judged(lines, claim, NAME, tested, measure))
     return found
 
 
@@ -97,16 +98,15 @@ def document(lines: Lines) -> comparison.Document:
     return comparison.comparison_table(lines, CONTRAST, "Width and resolution multipliers.")
 
 
-STUDY = Study(
-    NAME,
-    __doc__,
-    grid,
-    training_run.run_training,
-    training_run.training_rows,
-    figure,
-    claims,
-    document,
-    training_run.TRAINING_RUNS,
+STUDY = trained_study(
+    name=NAME,
+    card=__doc__,
+    grid=grid,
+    arms=Arms(comparison=CONTRAST),
+    caption="Width and resolution multipliers.",
+    figure=figure,
+    claims=claims,
+    table=document,
 )
 
 

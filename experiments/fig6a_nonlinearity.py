@@ -23,10 +23,15 @@ NAME = "fig6a_nonlinearity"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
 BEYOND = {name: ablation.variant(bottleneck_activation=name) for name in ("relu", "leaky_relu", "gelu", "hardswish")}
 """Not in the paper: at one width, and short."""
-SHORT = {ablation.SHORT_IMAGES: ablation.SEEDS_BY_LENGTH[ablation.SHORT_IMAGES]}
-SETTINGS = {f"{width:g}": ablation.cifar_setting(width) for width in (0.35, 0.25, 0.5)}
-SETTINGS["digits"] = ablation.digits_setting()
-"""The middle width first."""
+SHORT = ablation.SHORT_ONLY
+SETTINGS = {
+    "0.35": ablation.cifar_setting(0.35, {ablation.SHORT_IMAGES: 5, ablation.LONG_IMAGES: 5}),
+    "0.25": ablation.cifar_setting(0.25),
+    "0.5": ablation.cifar_setting(0.5),
+    "1": ablation.cifar_setting(1.0, SHORT),
+    "digits": ablation.digits_setting(),
+}
+"""The middle width first; 1 is the paper's own."""
 CONTRAST = Comparison({arm: plots.ACTIVATION_STYLES[arm] for arm in ARMS | BEYOND}, "width")
 PAIR = ("linear", "relu6")
 EXPECTED = ExpectedOrder(

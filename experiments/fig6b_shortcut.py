@@ -14,56 +14,51 @@ import sys
 
 from manifold_lab.report import plots
 from manifold_lab.report.tables import ClaimResult, Lines
-from manifold_lab.sweeps import ablation, comparison, training_run
+from manifold_lab.sweeps import ablation, comparison
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.study import Study, main
+from manifold_lab.sweeps.study import Arms, trained_study
+from manifold_lab.sweeps.study_commands import main
 
 NAME = "fig6b_shortcut"
-COMMAND = f"python -m experiments.{NAME}"
 ARMS = {name: ablation.variant(shortcut=name) for name in ("bottleneck", "expansion", "none", "projected")}
-SETTINGS = {"0.35": ablation.cifar_setting(0.35), "digits": ablation.digits_setting()}
+SETTINGS = {"0.35": ablation.cifar_setting(0.35), "1": ablation.cifar_setting(1.0, ablation.SHORT_ONLY)}
+SETTINGS["digits"] = ablation.digits_setting()
 CONTRAST = Comparison({arm: plots.SHORTCUT_STYLES[arm] for arm in ARMS}, "width")
 EXPECTED = [
-    ExpectedOrder("Figure 6b", f"a shortcut between bottlenecks is better than {other}", "bottleneck", arm)
+    ExpectedOrder(
+        f"beats_{arm}", "Figure 6b", f"a shortcut between bottlenecks is better than {other}", "bottleneck", arm
+    )
     for arm, other in (
         ("expansion", "one between expansions (in the paper by 0.48 points)"),
         ("none", "none (in the paper by 1.50)"),
     )
 ]
-CLOSING = [
+SHRINKING = [
     ExpectedOrder(
-        "Figure 6b", f"the lead over {other} gets smaller with training (in the paper {paper})", "bottleneck", arm
+        f"lead_over_{arm}_shrinks", "Figure 6b",
+        f"the lead over {other} gets smaller with training (in the paper {paper})", "bottleneck", arm,
     )
     for arm, other, paper in (
         ("expansion", "a shortcut between expansions", "from 1.45 points to 0.48"),
         ("none", "no shortcut", "from more than 2.65 points to 1.50"),
     )
-]
+]  # fmt: skip
 
 
 def claims(lines: Lines) -> list[ClaimResult]:
     """Whether the shortcut between bottlenecks is better, everywhere; whether by less after longer training."""
-    found = comparison.comparison_claims(lines, CONTRAST, EXPECTED, COMMAND)
-    return found + comparison.gap_shrinks_with_training(lines, CONTRAST, CLOSING, COMMAND)
+    found = comparison.comparison_claims(lines, CONTRAST, EXPECTED, NAME)
+    return found + comparison.gap_shrinks_with_training(lines, CONTRAST, SHRINKING, NAME)
 
 
-FIGURE = functools.partial(comparison.draw_comparison, contrast=CONTRAST)
-DOCUMENT = functools.partial(
-    comparison.comparison_table, contrast=CONTRAST, caption="Figure 6b: what the shortcut joins."
-)
-GRID = functools.partial(ablation.grid, ARMS, SETTINGS)
-AT_SCALE = functools.partial(ablation.at_scale, ARMS)
-STUDY = Study(
-    NAME,
-    __doc__,
-    GRID,
-    training_run.run_training,
-    training_run.training_rows,
-    FIGURE,
-    claims,
-    DOCUMENT,
-    training_run.TRAINING_RUNS,
-    AT_SCALE,
+STUDY = trained_study(
+    name=NAME,
+    card=__doc__,
+    grid=functools.partial(ablation.grid, ARMS, SETTINGS),
+    arms=Arms(comparison=CONTRAST, expected=[*EXPECTED, *SHRINKING]),
+    caption="Figure 6b: what the shortcut joins.",
+    claims=claims,
+    at_scale=functools.partial(ablation.at_scale, ARMS),
 )
 
 

@@ -12,7 +12,7 @@ from manifold_lab.core import statistics
 from manifold_lab.report import plots
 from manifold_lab.report.plots import pick
 from manifold_lab.report.tables import Lines
-from manifold_lab.sweeps import comparison
+from manifold_lab.sweeps import comparison, comparison_figure
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Panels:
 
 def draw(panels: Panels, title: str, length: str) -> Figure:
     """All three panels, the reading of the rule above them."""
-    with plots.style("cvpr2024"):
+    with plots.style():
         found = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.9), layout="constrained")
         axes = found.subplots(1, 3, width_ratios=(1.3, 1, 0.9))
         draw_dose(axes[0], panels, length)
@@ -73,7 +73,7 @@ def draw_training(ax: Axes, panels: Panels) -> None:
     for arm in panels.rates:
         one = pick(panels.curves, arm=arm, length=str(longest))
         if one:
-            comparison.draw_curve(ax, one, {"color": panels.styles[arm][0], "label": arm, "ls": "-"})
+            comparison_figure.draw_curve(ax, one, {"color": panels.styles[arm][0], "label": arm, "ls": "-"})
     ax.set(xlabel="images seen, thousands", ylabel="validation accuracy, %")
     ax.set_title(f"b  {longest:,} images", loc="left")
 

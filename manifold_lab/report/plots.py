@@ -70,6 +70,10 @@ ACTIVATION_STYLES = {
     "hardswish": ("#56B4E9", "P"),
 }
 """Colour and marker of each activation of the bottleneck."""
+ARM_STYLES = tuple(zip(
+    ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "0.45", "0.1"), "os^DvPX<", strict=True
+))  # fmt: skip
+"""Colours and markers of arms that have none of their own."""
 BLOCK_STYLES = {
     "inverted": ("#0072B2", "o"),
     "classic": ("#D55E00", "s"),

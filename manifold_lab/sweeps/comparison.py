@@ -1,33 +1,23 @@
-"""Arms of an ablation side by side, from csv lines alone: curves, paired differences, verdicts."""
+"""Arms of an ablation side by side, from csv lines alone: accuracies, differences, table, verdicts."""
 
 import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
 from manifold_lab.core.statistics import Contrast, Estimate
-from manifold_lab.report import plots
-from manifold_lab.report.plots import column, pick
+from manifold_lab.report.plots import pick
 from manifold_lab.report.tables import ClaimResult, Document, Lines
 from manifold_lab.sweeps.store import DIVERGED
-from manifold_lab.sweeps.training_run import CURVE, FINAL
+from manifold_lab.sweeps.training_run import FINAL
 
 POINTS = 100
 """Accuracies are shares; differences are told in percentage points."""
 NUMBER = re.compile(r"\d+(\.\d+)?")
-CAPTION = (
-    f"Left: mean and {statistics.LEVEL:.0%} interval over runs, dashed: shorter trainings; right: dots are runs "
-    "against the reference's mean, marks the difference and Welch's interval"
-)
 FEWEST = 5
 """Runs of an arm below which nothing is decided: with fewer, Student's interval covers too little where one run in five
 is slow."""
@@ -98,13 +88,6 @@ def fewest(lines: Lines, pair: tuple[str, str], *places: tuple[str, str]) -> int
     return min(len(scores(lines, arm, *place)) for place in places for arm in pair)
 
 
-def diverged(lines: Lines, pair: tuple[str, str], *places: tuple[str, str]) -> int:
-    """Runs of a pair that left the finite numbers."""
-    found = (pick(lines, kind=FINAL, arm=arm, group=group, length=length, state=DIVERGED)
-             for group, length in places for arm in pair)  # fmt: skip
-    return sum(map(len, found))
-
-
 COMPARISON_HEAD = {
     "group": "group", "arm": "arm", "madds": "MAdds", "length": "images seen", "n": "runs",
     "accuracy": "test accuracy, %", "interval": "95 % interval", "difference": "difference, points",
@@ -149,34 +132,6 @@ def _ends(found: Estimate, sign: str = "") -> str:
     return "" if math.isnan(found.low) else f"{found.low:{sign}.2f} to {found.high:{sign}.2f}"
 
 
-def draw_curves(ax: Axes, lines: Lines, contrast: Comparison, group: str) -> None:
-    """Validation accuracy against pictures seen, of trainings of every length; arms without runs not."""
-    curves, runs = pick(lines, kind=CURVE, group=group), set[int]()
-    *shorter, longest = lengths(curves, group)
-    for length in (*shorter, longest):
-        for arm in unique(pick(curves, length=length), "arm"):
-            look = {"color": contrast.styles[arm][0], "ls": "-" if length == longest else "--"}
-            runs |= draw_curve(ax, pick(curves, arm=arm, length=length), {**look, "label": arm})
-    ax.set(xlabel="images seen, thousands", ylabel="validation accuracy, %")
-    bottom, top = map(float, ax.get_ylim())
-    ax.set_ylim(max(bottom, 0), min(top, 100))
-    many = f"{min(runs)} runs" if len(runs) == 1 else f"{min(runs)} to {max(runs)} runs"
-    named = label(lines, group)
-    told = (*unique(curves, "data"), named and f"{contrast.group} {named}", many)
-    ax.set_title(", ".join(filter(None, told)), loc="left")
-
-
-def draw_curve(ax: Axes, mine: Lines, look: Mapping[str, Any]) -> set[int]:
-    """Mean over seeds, Student's interval behind; over how many seeds."""
-    seen = sorted({int(line["images"]) for line in mine})
-    found = [statistics.mean(POINTS * column(pick(mine, images=str(images)), "validation_accuracy")) for images in seen]
-    x = np.array(seen) / 1000
-    ax.plot(x, [one.value for one in found], **look)
-    low, high = ([getattr(one, end) for one in found] for end in ("low", "high"))
-    ax.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
-    return {one.n for one in found}
-
-
 def data_of(lines: Lines, group: str) -> str:
     """The data set that a group is trained on."""
     return unique(pick(lines, group=group), "data")[0]
@@ -186,63 +141,6 @@ def label(lines: Lines, group: str) -> str:
     """A group without the name of its data."""
     data = data_of(lines, group)
     return "" if group == data else group.removeprefix(f"{data}, ")
-
-
-def draw_differences(ax: Axes, lines: Lines, contrast: Comparison) -> None:
-    """Final test accuracy against the reference's, runs and difference; groups along x, lengths side by side."""
-    along = groups(lines)
-    shown = {group: _shown(lines, contrast, group) for group in along}
-    slots = max(1, *map(len, shown.values()))
-    ax.axhline(0, color="0.5", lw=0.6)
-    for place, (group, drawn) in enumerate(shown.items()):
-        shortest, *longer = lengths(lines, group)
-        for slot, (arm, length) in enumerate(drawn):
-            level = np.mean(list(scores(lines, contrast.reference, group, length).values()))
-            each = np.array(list(scores(lines, arm, group, length).values())) - level
-            x = place + (slot - (len(drawn) - 1) / 2) * 0.8 / slots
-            whole = length != shortest or not longer
-            found = gap(lines, (arm, contrast.reference), (group, length)).estimate
-            plots.draw_point(ax, (x, found), contrast.styles[arm], label=arm, filled=whole)
-            ax.plot([x] * len(each), each, ".", color="0.6", ms=2.5, zorder=1)
-        if not drawn:
-            ax.text(place, 0, "no runs ", rotation=90, ha="center", va="top", color="0.5")
-    if not any(shown.values()):
-        ax.set(ylim=(-1, 1), yticks=[])
-    named = [label(lines, group) for group in along]
-    named = named if any(named) else []
-    ax.set_xticks(range(len(named)), named)
-    ax.set_xlim(-0.6, len(along) - 0.4)
-    ax.set(xlabel=contrast.group if named else "", ylabel=f"test accuracy − {contrast.reference}, points")
-    several = any(len(lengths(lines, group)) > 1 for group in along)
-    ax.set_title(unique(lines, "data")[0] + several * "; open: shortest training", loc="left")
-
-
-def _shown(lines: Lines, contrast: Comparison, group: str) -> list[tuple[str, str]]:
-    """Arm and length of every difference of a group that there is."""
-    told = itertools.product(contrast.others, lengths(lines, group))
-    return [(arm, length) for arm, length in told if fewest(lines, (arm, contrast.reference), (group, length))]
-
-
-def draw_comparison(lines: Lines, contrast: Comparison) -> Figure:
-    """Curves of the grid's first group, and the differences, a panel per data."""
-    curves = pick(lines, kind=CURVE)
-    sets = [pick(lines, data=data) for data in unique(lines, "data")]
-    with plots.style("cvpr2024"):
-        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.5), layout="constrained")
-        left, *right = figure.subplots(
-            1, 1 + len(sets), width_ratios=(1.2, *(0.5 + len(groups(one)) / 4 for one in sets))
-        )
-        if curves:
-            draw_curves(left, lines, contrast, curves[0]["group"])
-        for ax, one in zip(right, sets, strict=True):
-            draw_differences(ax, one, contrast)
-        handles: dict[str, Artist] = {}
-        for ax in (*right[::-1], left):  # a curve's colour where there is one, else the point's
-            handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
-        arms = [arm for arm in contrast.styles if arm in handles]
-        figure.legend([handles[arm] for arm in arms], arms, loc="outside upper center", ncols=6, frameon=False)
-        figure.supxlabel(CAPTION, size="small")
-        return plots.fixed_layout(figure)
 
 
 @dataclass(frozen=True)
@@ -266,7 +164,7 @@ def comparison_claims(
 ) -> list[ClaimResult]:
     """Every claim in every group and length."""
     return [
-        judged(lines, claim, study, [(group, length)], where(lines, contrast, (group, length)))
+        judged(lines, claim, study, pair_of(claim, (group, length)), where(lines, contrast, (group, length)))
         for claim in expected
         for group in groups(lines)
         for length in lengths(lines, group)
@@ -283,44 +181,76 @@ def gap_shrinks_with_training(
         if longer:
             places = [(group, shortest), (group, longer[-1])]
             measure = f"{where(lines, contrast, places[0])}: gap there minus gap at {int(longer[-1]):,}"
-            found.append(judged(lines, claim, study, places, measure))
+            found.append(judged(lines, claim, study, pair_of(claim, *places), measure))
     return found
 
 
 def gap_grows_when_narrower(lines: Lines, contrast: Comparison, claim: ExpectedOrder, study: str) -> list[ClaimResult]:
-    """Whether the gap is larger in the narrowest group than in the widest, of groups that are numbers, by length."""
-    found, widths = [], numbers(groups(lines))
+    """Whether a claim's gap falls with the logarithm of the group's number, over all groups that are numbers.
+
+    The slope of the least-squares line through the gaps is a weighted sum of them, and is tested as such.
+    """
+    widths, found = numbers(groups(lines)), []
     for length in lengths(lines, widths[0]) if len(widths) > 1 else []:
-        places = [(widths[0], length), (widths[-1], length)]
-        measure = f"{where(lines, contrast, places[0])}: gap there minus gap at {widths[-1]}"
-        found.append(judged(lines, claim, study, places, measure))
+        there = [width for width in widths if fewest(lines, claim.pair, (width, length))]
+        if len(there) > 1:
+            x = np.log2([float(width) for width in there])
+            slopes = -(x - x.mean()) / np.sum((x - x.mean()) ** 2)
+            on = f"{data_of(lines, widths[0])}, {contrast.group} {', '.join(there)}, {int(length):,} images seen"
+            measure = f"points of the gap in test accuracy for each halving of the width, {on}"
+            weighted = [(width, float(weight)) for width, weight in zip(there, slopes, strict=True)]
+            found.append(judged(lines, claim, study, _trend(claim, weighted, length), measure))
     return found
 
 
-def judged(
-    lines: Lines, claim: ExpectedOrder, study: str, places: Sequence[tuple[str, str]], measure: str
-) -> ClaimResult:
-    """A claim that holds where the gap of its pair, or its change between two places, is above zero.
+@dataclass(frozen=True)
+class WeightedArm:
+    """One arm in one place, and the weight of its mean accuracy in what is tested."""
+
+    arm: str
+    group: str
+    length: str
+    weight: float
+
+
+def pair_of(claim: ExpectedOrder, *places: tuple[str, str]) -> list[WeightedArm]:
+    """The gap of a claim's arms; of two places, the change of it."""
+    return [
+        WeightedArm(arm, group, length, sign * weight)
+        for (group, length), weight in zip(places, (1.0, -1.0), strict=False)
+        for arm, sign in zip(claim.pair, (1.0, -1.0), strict=True)
+    ]
+
+
+def _trend(claim: ExpectedOrder, weighted: Sequence[tuple[str, float]], length: str) -> list[WeightedArm]:
+    return [WeightedArm(arm, group, length, sign * weight) for group, weight in weighted
+            for arm, sign in zip(claim.pair, (1.0, -1.0), strict=True)]  # fmt: skip
+
+
+def judged(lines: Lines, claim: ExpectedOrder, study: str, tested: Sequence[WeightedArm], measure: str) -> ClaimResult:
+    """A claim that holds where a weighted sum of arms' mean accuracies is above zero, by Welch's test over all runs.
 
     Below `FEWEST` runs of an arm it is undecided. Diverged runs are no part of the number, and are said.
     """
-    found, (group, length) = gap(lines, claim.pair, *places), places[0]
-    fewest_runs, lost = fewest(lines, claim.pair, *places), diverged(lines, claim.pair, *places)
-    estimate = found.estimate if fewest_runs else statistics.NO_RUNS
-    decided = found.exceeds(0) if fewest_runs >= FEWEST else None
-    spreads = [np.std(list(scores(lines, arm, *place).values()), ddof=1)
-               for place in places for arm in claim.pair if len(scores(lines, arm, *place)) > 1]  # fmt: skip
-    spread = math.sqrt(np.mean(np.square(spreads)) * len(places)) if spreads else math.nan
+    runs = [list(scores(lines, one.arm, one.group, one.length).values()) for one in tested]
+    lost = sum(len(pick(lines, kind=FINAL, arm=one.arm, group=one.group, length=one.length, state=DIVERGED))
+               for one in tested)  # fmt: skip
+    found = statistics.contrast([(values, one.weight) for values, one in zip(runs, tested, strict=True)])
+    least, group = min(map(len, runs)), tested[0].group
+    estimate = found.estimate if least else statistics.NO_RUNS
+    decided = found.exceeds(0) if least >= FEWEST else None
+    spread = [one.weight**2 * np.var(run, ddof=1) for run, one in zip(runs, tested, strict=True) if len(run) > 1]
+    setting = [data_of(lines, group), *filter(None, [label(lines, group)]), tested[0].length]
     return ClaimResult(
-        id="/".join([f"{study}.{claim.id}", data_of(lines, group), *filter(None, [label(lines, group)]), length]),
+        id="/".join([f"{study}.{claim.id}", *setting]),
         place=claim.place,
         says=claim.says,
         measure=measure + (f"; {lost} diverged" if lost else ""),
         estimate=estimate,
         verdict=statistics.verdict(decided, estimate),
         command=f"python -m experiments.{study}",
-        p_value=found.p_value if fewest_runs >= FEWEST else None,
-        needed=_needed(estimate.value, spread) if decided is None and fewest_runs > 1 else None,
+        p_value=found.p_value if least >= FEWEST else None,
+        needed=_needed(estimate.value, math.sqrt(sum(spread) / 2)) if decided is None and least > 1 else None,
     )
 
 

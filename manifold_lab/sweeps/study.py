@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.report.tables import ClaimResult, Document, Lines
-from manifold_lab.sweeps import comparison, runner, store, submissions, training_run
+from manifold_lab.sweeps import comparison, comparison_figure, runner, store, submissions, training_run
 from manifold_lab.sweeps.comparison import Comparison
 from manifold_lab.sweeps.options import GridOptions
 from manifold_lab.sweeps.probe_run import ProbeSource
@@ -212,7 +212,7 @@ def trained_study(
     made: dict[str, Any] = {
         "measure": training_run.run_training,
         "rows": training_run.training_rows,
-        "figure": functools.partial(comparison.draw_comparison, contrast=arms.comparison),
+        "figure": functools.partial(comparison_figure.draw_comparison, contrast=arms.comparison),
         "claims": functools.partial(comparison.comparison_claims, contrast=arms.comparison, **expected),
         "table": functools.partial(comparison.comparison_table, contrast=arms.comparison, caption=caption),
         "run_folder": training_run.TRAINING_RUNS,

@@ -1,0 +1,80 @@
+"""A comparison of networks from one call: figure, table and claim."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.models.specs import NetworkSpec
+from manifold_lab.report import plots
+from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
+from manifold_lab.sweeps.study import Arms, Study, trained_study
+from manifold_lab.sweeps.training_run import TrainingRun
+from manifold_lab.training import RECIPES, Recipe
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How much is trained: images seen by each run, and seeds of each arm; below five seeds nothing is decided."""
+
+    images: int = 20_000
+    seeds: int = 5
+    recipe: Recipe = RECIPES["smoke"]
+
+
+SMOKE_EFFORT = Effort(images=2_500, seeds=2)
+
+
+def compare(
+    networks: Mapping[str, NetworkSpec],
+    *,
+    better: str,
+    worse: str,
+    data: str = "digits",
+    effort: Effort | None = None,
+    name: str = "compare",
+) -> Study:
+    """A study that trains networks side by side and judges whether one is better than another.
+
+    Args:
+        networks: two or more, by the names of their arms.
+        better: the arm that should be better.
+        worse: than this one.
+        data: the data set's name, whose images and classes the networks fit.
+        effort: images seen, seeds and recipe.
+        name: of its files and of the folder of its runs.
+
+    Raises:
+        InputError: for fewer than two networks, or an arm that is not among them.
+    """
+    if len(networks) < 2:
+        raise InputError(f"networks: {len(networks)} given; a comparison needs two or more")
+    for arm in (better, worse):
+        one_of("arm", arm, list(networks))
+    styles = dict(zip(networks, plots.ARM_STYLES, strict=False))
+    chosen = effort or Effort()
+
+    def grid(smoke: bool) -> tuple[TrainingRun, ...]:
+        used = SMOKE_EFFORT if smoke else chosen
+        recipe = dataclasses.replace(used.recipe, images=used.images)
+        return tuple(
+            TrainingRun(network, recipe, data, seed, arm=arm, group=data)
+            for seed in range(used.seeds)
+            for arm, network in networks.items()
+        )
+
+    says = f"{better} is better than {worse}"
+    started = getattr(sys.modules["__main__"], "__file__", None)
+    return trained_study(
+        name=name,
+        card=f"{says}.\n\nPaper    none\nClaims   {says}\nRun      this file\nDiffers  from no paper",
+        grid=grid,
+        arms=Arms(
+            comparison=Comparison(styles, "data"),
+            expected=[ExpectedOrder(f"{better}_beats_{worse}", name, says, better, worse)],
+        ),
+        caption=f"{' and '.join(networks)}, compared.",
+        run_folder=name,
+        program=(str(Path(started).resolve()),) if started else (),
+    )

@@ -1,0 +1,41 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from manifold_lab.core.errors import InputError
+from manifold_lab.models.specs import DIGITS
+from manifold_lab.report.tables import read_csv
+from manifold_lab.sweeps import comparison, study
+from manifold_lab.sweeps.compare import compare
+from manifold_lab.sweeps.study_commands import main
+
+ARMS = {name: replace(DIGITS, depthwise_activation=name) for name in ("relu6", "linear")}
+
+
+def test_one_call_trains_compares_and_publishes(tmp_path: Path) -> None:
+    made = compare(ARMS, better="relu6", worse="linear", name="mine")
+    assert main(made, ["--smoke", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
+    (claim,) = read_csv((tmp_path / "mine_claims.csv").read_text(encoding="utf-8"))
+    assert claim["id"] == "mine.relu6_beats_linear/digits/2500" and claim["verdict"] == "undecided"
+    assert {f"mine.{kind}" for kind in ("csv", "png", "md", "tex")} <= {path.name for path in tmp_path.iterdir()}
+    accuracy = {line["arm"]: float(line["test_accuracy"]) for line in read_csv((tmp_path / "mine.csv").read_text())
+                if line["kind"] == "final" and line["seed"] == "0"}  # fmt: skip
+    assert set(accuracy) == set(ARMS) and len(list((tmp_path / "runs" / "mine").glob("*/result.json"))) == 4
+
+
+@pytest.mark.parametrize(("better", "worse"), [("relu", "linear"), ("relu6", "lineer")])
+def test_a_misspelt_arm_is_refused_before_anything_is_trained(better: str, worse: str) -> None:
+    with pytest.raises(InputError, match="did you mean"):
+        compare(ARMS, better=better, worse=worse)
+    styles = dict.fromkeys(ARMS, ("C0", "o"))
+    with pytest.raises(InputError, match="did you mean"):
+        study.Arms(
+            comparison=comparison.Comparison(styles, "data"),
+            expected=[comparison.ExpectedOrder("id", "here", "says", better, worse)],
+        )
+
+
+def test_one_network_is_no_comparison() -> None:
+    with pytest.raises(InputError, match="two or more"):
+        compare({"one": DIGITS}, better="one", worse="one")

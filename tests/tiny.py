@@ -20,6 +20,7 @@ class Tiny:
     ends: str = "well"
 
 
+CARD = "Paper  none\nClaims  none\nRun  tiny\nDiffers  none"
 GRIDS = {
     "good": tuple(Tiny(seed, arm) for arm in ("plain", "better") for seed in range(6)),
     "mixed": tuple(Tiny(seed, ends=ends) for seed in range(2) for ends in ("error", "divergence", "death", "well")),
@@ -59,7 +60,7 @@ def main() -> int:
 
     from manifold_lab.core import statistics  # noqa: PLC0415
     from manifold_lab.report import tables  # noqa: PLC0415
-    from manifold_lab.sweeps import study  # noqa: PLC0415
+    from manifold_lab.sweeps import study, study_commands  # noqa: PLC0415
 
     def rows(cells):
         for cell in cells:
@@ -71,15 +72,14 @@ def main() -> int:
                 for arm in ("plain", "better")}  # fmt: skip
         both = statistics.paired(arms["better"], arms["plain"])
         verdict = statistics.verdict(both.exceeds(0))
+        command = "python tests/tiny.py"
         return [
-            tables.ClaimResult(
-                "here", "better is better", "difference", both.difference, verdict, "python tests/tiny.py"
-            )
+            tables.ClaimResult("tiny.better", "here", "better is better", "mean", both.difference, verdict, command)
         ]
 
-    whole = study.Study("tiny", "A card", grid, measure, rows, lambda _: Figure(figsize=(1, 1)), claims,
-                        program=(__file__,))  # fmt: skip
-    return study.main(whole)
+    whole = study.Study(name="tiny", card=CARD, grid=grid, measure=measure, rows=rows, claims=claims,
+                        figure=lambda _: Figure(figsize=(1, 1)), program=(__file__,))  # fmt: skip
+    return study_commands.main(whole)
 
 
 if __name__ == "__main__":

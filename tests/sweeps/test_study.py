@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -9,11 +10,12 @@ from rich.console import Console
 
 from manifold_lab.core import statistics
 from manifold_lab.core.config import key
-from manifold_lab.report import texts
+from manifold_lab.core.errors import InputError
 from manifold_lab.report.tables import ClaimResult, Lines, read_csv
-from manifold_lab.sweeps import run_lock, status_table, store, study
+from manifold_lab.sweeps import run_lock, status_table, store, study_commands
 from manifold_lab.sweeps.store import Cell
-from manifold_lab.sweeps.study import Study, main
+from manifold_lab.sweeps.study import Study
+from manifold_lab.sweeps.study_commands import main
 from tests import tiny
 from tests.tiny import GRIDS, Tiny, ran
 
@@ -28,9 +30,8 @@ def rows(cells: Any) -> list[dict[str, str]]:
 def judged(lines: Lines) -> list[ClaimResult]:
     values = {int(line["seed"]): float(line["value"]) for line in lines if line["value"]}
     both = statistics.paired(values, dict.fromkeys(values, -1.0))
-    return [
-        ClaimResult("here", "values are high", "mean", both.difference, statistics.verdict(both.exceeds(0)), "command")
-    ]
+    verdict = statistics.verdict(both.exceeds(0))
+    return [ClaimResult("tiny.high", "here", "values are high", "mean", both.difference, verdict, "command")]
 
 
 def figure(lines: Lines) -> Figure:
@@ -38,7 +39,8 @@ def figure(lines: Lines) -> Figure:
     return Figure(figsize=(1, 1))
 
 
-STUDY = Study("tiny", "Paper  none", tiny.grid, tiny.measure, rows, figure, judged)
+CARD = "Paper  none\nClaims  high\nRun  tiny\nDiffers  none"
+STUDY = Study(name="tiny", card=CARD, grid=tiny.grid, measure=tiny.measure, rows=rows, figure=figure, claims=judged)
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ def test_a_live_status_ends_when_nothing_runs_any_more(typed, monkeypatch) -> No
     folder = Path("runs/tiny") / key(Tiny(2))
     store.begin(Tiny(2), folder)
     claim = run_lock.acquire(folder)
-    monkeypatch.setattr(study, "Console", lambda: Console(force_terminal=True))
+    monkeypatch.setattr(study_commands, "Console", lambda: Console(force_terminal=True))
     monkeypatch.setattr(time, "sleep", lambda _: run_lock.release(claim))
     told = typed("status")[1]
     assert "stopped before its end" in told and "process" not in told.splitlines()[-2]
@@ -117,22 +119,43 @@ def test_a_long_list_is_cut_and_says_so(typed, monkeypatch) -> None:
     assert told.count("seed=") == status_table.LISTED and f"and {100 - status_table.LISTED} more" in told
 
 
-def test_publish_writes_what_the_runs_say_and_fills_the_texts(typed, tmp_path: Path) -> None:
-    assert typed("publish") == (2, "error: tiny: no cell is done yet; run python -m experiments.tiny run\n")
+def test_publish_writes_what_the_runs_say_and_leaves_the_texts_alone(typed, tmp_path: Path) -> None:
+    assert typed("publish") == (2, "error: tiny: no run is done yet; run python -m experiments.tiny run\n")
     typed("run")
     (tmp_path / "paper_repro.md").write_text("<!-- begin beyond -->\n<!-- end beyond -->\n")
-    for other in set(texts.TEXTS) - {"paper_repro.md"}:
-        (tmp_path / other).parent.mkdir(exist_ok=True)
-        (tmp_path / other).write_text("")
     status, told = typed("publish")
-    assert status == 0 and "holds: values are high" in told and "12 done" in told
+    assert status == 0 and "holds: values are high" in told and "12 done" in told and "run manifold-lab report" in told
+    assert (tmp_path / "paper_repro.md").read_text().count("\n") == 2
     assert {path.name for path in Path("figures").iterdir()} == {
         f"tiny{end}" for end in (".csv", ".png", ".pdf", ".svg", ".json", "_claims.csv")
     }
     lines = read_csv(Path("figures/tiny.csv").read_text())
     assert [float(line["value"]) for line in lines] == [s.seed + 0.5 * (s.arm == "better") for s in GRIDS["good"]]
-    assert "| here | values are high |" in (tmp_path / "paper_repro.md").read_text()
-    texts.run(texts.ReportOptions(check=True, root=tmp_path))
+    before = {path.name: path.read_bytes() for path in Path("figures").iterdir()}
+    for path in Path("figures").glob("*.png"):
+        path.unlink()
+    assert typed("publish --redraw --runs elsewhere")[0] == 0
+    assert {path.name: path.read_bytes() for path in Path("figures").iterdir()} == before
+
+
+def test_a_study_that_keeps_no_runs_makes_them_when_it_publishes(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    unstored = dataclasses.replace(STUDY, stored=False)
+    assert main(unstored, ["--smoke"]) == 0 and main(unstored, ["publish"]) == 0 and main(unstored, ["status"]) == 0
+    assert len(read_csv(Path("figures/tiny.csv").read_text())) == len(GRIDS["good"]) and not Path("runs").exists()
+
+
+def test_ids_that_are_not_the_studys_or_not_unique_are_refused(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (claim,) = judged([{"seed": "1", "value": "1"}])
+    for claims in ([claim, claim], [dataclasses.replace(claim, id="other.high")]):
+        wrong = dataclasses.replace(STUDY, stored=False, claims=lambda _, found=claims: found)
+        assert main(wrong, ["publish"]) == 2 and "claims: the id" in capsys.readouterr().err
+
+
+def test_a_card_without_an_entry_is_refused() -> None:
+    with pytest.raises(InputError, match="has no entry Differs"):
+        dataclasses.replace(STUDY, card="Paper  a\nClaims  b\nRun  c")
 
 
 def test_unfinished_and_failed_cells_reach_the_rows_as_what_they_are(typed, monkeypatch) -> None:
@@ -154,7 +177,7 @@ def test_a_smoke_run_shows_what_comes_out_and_replaces_nothing_that_is_published
 
 def test_without_a_verb_a_study_runs_and_publishes(typed) -> None:
     status, told = typed("--smoke --out made")
-    assert status == 0 and told.count("done in") == SMOKE and "lacks runs" in told
+    assert status == 0 and told.count("done in") == SMOKE and "undecided" in told
     assert len(read_csv(Path("made/tiny.csv").read_text())) == SMOKE
     assert main(STUDY, []) == 0
     assert len(read_csv(Path("figures/tiny.csv").read_text())) == len(GRIDS["good"])

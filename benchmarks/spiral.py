@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from manifold_lab.core.cli import run_cli
-from manifold_lab.core.config import stream
 from manifold_lab.core.files import publish, text
+from manifold_lab.core.random_streams import stream
 from manifold_lab.random_layer import embeddings, manifolds
 from manifold_lab.random_layer.embeddings import Embedding
 from manifold_lab.random_layer.manifolds import ManifoldSpec

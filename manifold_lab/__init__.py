@@ -5,8 +5,9 @@ The one-page public API; loads neither matplotlib nor torchvision.
 
 from manifold_lab import metrics, theory
 from manifold_lab.activations import ACTIVATIONS, Activation, custom, named
-from manifold_lab.core.config import key, stream
+from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
+from manifold_lab.core.random_streams import stream
 from manifold_lab.core.statistics import Estimate, ResultRow
 from manifold_lab.metrics.active_rows import ActiveRows, active_rows
 from manifold_lab.random_layer.embeddings import LAWS, Embedding, draw_embedding

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from manifold_lab import activations, metrics, theory
 from manifold_lab.activations import Activation
-from manifold_lab.core.config import check_types, stream
+from manifold_lab.core.config import check_types
 from manifold_lab.core.errors import InputError, at_least, one_of, within
+from manifold_lab.core.random_streams import stream
 from manifold_lab.random_layer import decoders, embeddings, manifolds
 from manifold_lab.random_layer.embeddings import LAWS, Embedding
 from manifold_lab.random_layer.layer import RandomLayer

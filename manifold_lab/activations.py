@@ -1,5 +1,6 @@
 """The nonlinearities under test, by name, each with what can be undone of it."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,20 +88,44 @@ def _check(name: str, u: Tensor, y: object) -> None:
         raise InputError(f"activation: {name}({u[bad][0].item():.4g}) is {y[bad][0].item()}; it must be finite")
 
 
-def _bisect(function: Map) -> Map:
-    """Inverse on y > 0 of a gate u * g(u) with 1/2 <= g(u) <= 1 for u > 0: the preimage lies between y and 2y."""
+def _gate_inverse(function: Map, end: float) -> Map:
+    """Inverse on y > 0 of a gate u * g(u) with 1/2 <= g(u) <= 1 for u > 0, where g(u) is 1 to rounding from `end` on.
 
-    def inverse(y: Tensor) -> Tensor:
+    On the CPU it is a table of polynomials (`core.tabulated`), made by bisection at the first call.
+    """
+
+    @functools.cache
+    def coefficients() -> Any:
         import torch  # noqa: PLC0415
 
-        low, high = y, 2 * y
-        for _ in range(60):
-            middle = (low + high) / 2
-            below = function(middle) < y
-            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        return (low + high) / 2
+        return lazy_function("manifold_lab.core.tabulated.table")(
+            lambda y: _bisect(function, torch.from_numpy(y)).numpy(), end
+        )
+
+    def inverse(y: Tensor) -> Tensor:
+        if y.device.type != "cpu":
+            return _bisect(function, y)
+        flat = y.detach().double().contiguous().view(-1)
+        result = flat.new_empty(flat.shape)
+        lazy_function("manifold_lab.core.tabulated.evaluate")(coefficients(), flat.numpy(), result.numpy())
+        return result.view(y.shape).to(y.dtype)
 
     return inverse
+
+
+def _bisect(function: Map, y: Tensor) -> Tensor:
+    """The u between y and 2y with function(u) = y."""
+    low, high = y, 2 * y
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = function(middle) < y
+        low, high = middle.where(below, low), high.where(below, middle)
+    return (low + high) / 2
+
+
+def _hardswish_inverse(y: Tensor) -> Tensor:
+    """Inverse on y > 0 of u (u + 3) / 6 below u = 3 and of u above, in a form without cancellation."""
+    return y.where(y >= 3, 12 * y / (3 + (9 + 24 * y).clamp_min(0).sqrt()))
 
 
 POSITIVE = (0.0, INFINITY)
@@ -136,21 +161,21 @@ ACTIVATIONS: dict[str, Activation] = {
             "gelu",
             _functional("gelu"),
             POSITIVE,
-            inverse=_bisect(_functional("gelu")),
+            inverse=_gate_inverse(_functional("gelu"), 9.0),
             folds=True,
         ),
         Activation(
             "silu",
             _functional("silu"),
             POSITIVE,
-            inverse=_bisect(_functional("silu")),
+            inverse=_gate_inverse(_functional("silu"), 40.0),
             folds=True,
         ),
         Activation(
             "hardswish",
             _functional("hardswish"),
             POSITIVE,
-            inverse=_bisect(_functional("hardswish")),
+            inverse=_hardswish_inverse,
             folds=True,
         ),
         Activation("tanh", lazy_function("torch.tanh"), EVERYWHERE, inverse=lazy_function("torch.atanh")),

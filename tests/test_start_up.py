@@ -92,9 +92,7 @@ def test_version_and_help_of_the_console_script(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize(("arguments", "message"), [(["spirl"], "did you mean 'spiral'"), ([], "allowed: spiral")])
-def test_an_unknown_command_is_one_line(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_command_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert console_script.main(arguments) == 2
     told = capsys.readouterr().err
     assert message in told and len(told.splitlines()) == 1

@@ -19,6 +19,7 @@ from manifold_lab.random_layer.embeddings import Embedding
 from manifold_lab.random_layer.layer import RandomLayer
 from manifold_lab.random_layer.manifolds import Points
 from manifold_lab.random_layer.planar_exact import Cones, PlaneCurve, plane_curve
+from manifold_lab.random_layer.point_sums import sum_points
 from manifold_lab.random_layer.specs import LAWS, MonteCarlo
 
 CHUNK_BYTES = 32 * 2**20
@@ -170,33 +171,27 @@ def _planar(layer: MonteCarloLayer, embedding: Embedding, curve: PlaneCurve) -> 
     if not layer.activation.folds:
         found["information_dimension_loss"] = cones.share((k - count).clamp_min(0) / k)
     every, kept = cones.linear_products(), cones.linear_products((count >= 2).to(curve.angle))
-    return found | _linear_errors(layer, *every) | _decoder_share(every, kept) | _affine_error(layer, cones)
+    found |= _linear_errors(layer, *every) | _decoder_share(every, kept)
+    return found | (_affine_error(*cones.affine_moments()) if layer.fits_affine else {})
 
 
 def _general(layer: MonteCarloLayer, embedding: Embedding) -> dict[str, Tensor]:
-    channel = RandomLayer(layer.points.x, embedding, layer.activation, layer.spec.bias)
-    every, kept = channel.linear_products(), None
-    found = {"collapsed_pairs": metrics.collapsed_pairs(channel.y)}
-    if layer.activation.window is not None:
-        found |= _by_window(layer, channel)
-        kept = channel.linear_products(channel.preserved.to(channel.x))
+    batch = RandomLayer(layer.points.x, embedding, layer.activation, layer.spec.bias)
+    sums = sum_points(batch, layer.points.intrinsic, layer.fits_affine)
+    found = {"collapsed_pairs": sums.collapsed_pairs}
+    if sums.window is not None:
+        found |= {
+            "preserved_fraction": sums.window.preserved,
+            "preserved_on_manifold": sums.window.on_manifold,
+            "reconstruction_error/exact": sums.window.exact_error,
+        }
+        if not layer.activation.folds:
+            found["information_dimension_loss"] = sums.window.dimension_loss
     if layer.tests_injectivity:
         found["injective"] = _injective(layer, embedding)
-    return found | _linear_errors(layer, *every) | _decoder_share(every, kept) | _affine_error(layer, channel)
-
-
-def _by_window(layer: MonteCarloLayer, channel: RandomLayer) -> dict[str, Tensor]:
-    """What can be said once the activation tells which outputs have one preimage."""
-    x, k = channel.x, layer.points.intrinsic
-    on_manifold = metrics.preserved_on_manifold(channel.active, k, layer.inputs)
-    found = {
-        "preserved_fraction": channel.preserved.to(x).mean(1),
-        "preserved_on_manifold": on_manifold.to(x).mean(1),
-        "reconstruction_error/exact": (channel.exact() - x).square().sum((1, 2)) / x.square().sum(),
-    }
-    if not layer.activation.folds:
-        found["information_dimension_loss"] = metrics.dimension_loss(channel.active, k).mean(1)
-    return found
+    kept = None if sums.window is None else sums.window.kept
+    shares = _linear_errors(layer, *sums.products) | _decoder_share(sums.products, kept)
+    return found | shares | (_affine_error(*sums.halves) if sums.halves else {})
 
 
 def _injective(layer: MonteCarloLayer, embedding: Embedding) -> Tensor:
@@ -226,10 +221,7 @@ def _decoder_share(every: tuple[Tensor, ...], kept: tuple[Tensor, ...] | None) -
     return {"decoder_share": share.clamp(0, 1)}
 
 
-def _affine_error(layer: MonteCarloLayer, source: Cones | RandomLayer) -> dict[str, Tensor]:
-    if not layer.fits_affine:
-        return {}
-    fit, held_out = source.affine_moments()
+def _affine_error(fit: decoders.AffineMoments, held_out: decoders.AffineMoments) -> dict[str, Tensor]:
     error = decoders.affine_error(decoders.fit_affine(fit), held_out)
     return {"reconstruction_error/affine": error / held_out.xx.diagonal().sum()}
 

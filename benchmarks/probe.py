@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from benchmarks import turns
 from benchmarks.turns import Turn
 from manifold_lab.core.cli import run_cli
-from manifold_lab.core.config import stream
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.files import check_folder, publish, text
+from manifold_lab.core.random_streams import stream
 from manifold_lab.models.mobilenet import Activate, build
 from manifold_lab.models.specs import V2
 from manifold_lab.probe import Probe

@@ -20,13 +20,12 @@ import numpy as np
 import torch
 
 from manifold_lab.core.cli import run_cli
-from manifold_lab.core.config import stream
 from manifold_lab.core.files import publish, text
+from manifold_lab.core.random_streams import stream
 from manifold_lab.random_layer import embeddings, manifolds
 from manifold_lab.random_layer.embeddings import Embedding
-from manifold_lab.random_layer.manifolds import ManifoldSpec
-from manifold_lab.random_layer.monte_carlo import DTYPES, PAPER_DIMS
 from manifold_lab.random_layer.planar_exact import Cones, plane_curve, reconstruct
+from manifold_lab.random_layer.specs import DTYPES, PAPER_DIMS, ManifoldSpec
 from manifold_lab.report import tables
 
 COLUMNS = (
@@ -104,7 +103,7 @@ def demand(options: Run, dim: int, dtype: torch.dtype, keep: bool) -> tuple[floa
 
 def compare(options: Run, dim: int, name: str, keep: bool) -> dict[str, str]:
     """One line: peer and ours in turns, after one small round of each to warm up."""
-    dtype = DTYPES[name]
+    dtype = getattr(torch, name)
     x = manifolds.sample(ManifoldSpec(), options.points, stream(0, "manifold")).x.to(dtype)
     peer(x.numpy(), dim, 100, keep)
     ours(x, dim, 2048, keep)

@@ -30,9 +30,10 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from benchmarks import turns
 from benchmarks.turns import Turn
 from manifold_lab.core.cli import run_cli
-from manifold_lab.core.config import key, stream
+from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError, at_least
 from manifold_lab.core.files import check_folder, publish, text
+from manifold_lab.core.random_streams import stream
 from manifold_lab.data import InMemory, load
 from manifold_lab.models.mobilenet import build
 from manifold_lab.report import tables

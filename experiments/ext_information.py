@@ -28,8 +28,9 @@ from torch import Tensor
 
 from manifold_lab import activations, data, metrics, theory
 from manifold_lab.core import statistics
-from manifold_lab.core.config import key, stream
+from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
+from manifold_lab.core.random_streams import stream
 from manifold_lab.data import Data, DataOptions
 from manifold_lab.models import lesions
 from manifold_lab.models.lesions import Lesion

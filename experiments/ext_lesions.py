@@ -25,9 +25,9 @@ from scipy.stats import false_discovery_control, mannwhitneyu
 
 from manifold_lab.core import statistics
 from manifold_lab.core.cli import destination, run_cli
-from manifold_lab.core.config import stream
 from manifold_lab.core.errors import InputError, at_least
 from manifold_lab.core.files import check_folder, publish
+from manifold_lab.core.random_streams import stream
 from manifold_lab.data import image_files
 from manifold_lab.data.image_files import Pictures
 from manifold_lab.models import lesions, weights

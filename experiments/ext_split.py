@@ -23,8 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from manifold_lab.core import statistics
 from manifold_lab.core.cli import destination, run_cli
-from manifold_lab.core.config import stream
 from manifold_lab.core.files import publish, text
+from manifold_lab.core.random_streams import stream
 from manifold_lab.models import memory
 from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import Network, build

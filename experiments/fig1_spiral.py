@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
 from manifold_lab.random_layer import monte_carlo
-from manifold_lab.random_layer.monte_carlo import PAPER_DIMS, MonteCarlo, layers
+from manifold_lab.random_layer.monte_carlo import layers
+from manifold_lab.random_layer.specs import PAPER_DIMS, MonteCarlo
 from manifold_lab.report import plots, results_table, tables
 from manifold_lab.report.plots import pick
 from manifold_lab.report.tables import ClaimResult, number

@@ -21,8 +21,8 @@ from torch import nn
 
 from manifold_lab.core import statistics
 from manifold_lab.core.cli import destination, run_cli
-from manifold_lab.core.config import stream
 from manifold_lab.core.files import check_folder, publish, text
+from manifold_lab.core.random_streams import stream
 from manifold_lab.models import memory, profiler
 from manifold_lab.models.mobilenet import Block, ConvNormAct, Network, build
 from manifold_lab.models.specs import SHORTCUTS, V1, V2

@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
 from manifold_lab.core.cli import destination, run_cli
-from manifold_lab.core.config import stream
 from manifold_lab.core.errors import at_least
 from manifold_lab.core.files import check_folder, publish
+from manifold_lab.core.random_streams import stream
 from manifold_lab.models import matching, profiler
 from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import build

@@ -23,9 +23,9 @@ from torch import Tensor
 from manifold_lab import activations, metrics, theory
 from manifold_lab.core import statistics
 from manifold_lab.core.cli import destination, run_cli
-from manifold_lab.core.config import stream
 from manifold_lab.core.errors import at_least
 from manifold_lab.core.files import check_folder, publish, text
+from manifold_lab.core.random_streams import stream
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.random_layer import decoders, embeddings

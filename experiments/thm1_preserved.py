@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from manifold_lab import activations, metrics, theory
 from manifold_lab.core import statistics
-from manifold_lab.core.config import stream
+from manifold_lab.core.random_streams import stream
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.models import specs
 from manifold_lab.random_layer import manifolds

@@ -1,19 +1,26 @@
 """How much information an activation destroys on a low-dimensional manifold, and what that costs.
 
-The one-page public API; loads neither matplotlib nor torchvision.
+The one-page public API. Each name is imported when it is first used, so that importing the package loads no library.
 """
 
-from manifold_lab import metrics, theory
-from manifold_lab.activations import ACTIVATIONS, Activation, custom, named
-from manifold_lab.core.config import key, stream
-from manifold_lab.core.errors import InputError
-from manifold_lab.core.statistics import Estimate, ResultRow
-from manifold_lab.metrics.active_rows import ActiveRows, active_rows
-from manifold_lab.random_layer.embeddings import LAWS, Embedding, draw_embedding
-from manifold_lab.random_layer.layer import DECODERS, RandomLayer
-from manifold_lab.random_layer.manifolds import MANIFOLDS, ManifoldSpec, Points, sample
-from manifold_lab.random_layer.monte_carlo import MonteCarlo, layers, measure_layer
-from manifold_lab.random_layer.planar_exact import Cones, plane_curve, reconstruct
+from typing import TYPE_CHECKING
+
+from manifold_lab.core.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from manifold_lab import metrics, theory
+    from manifold_lab.activations import ACTIVATIONS, Activation, custom, named
+    from manifold_lab.core.config import key
+    from manifold_lab.core.errors import InputError
+    from manifold_lab.core.random_streams import stream
+    from manifold_lab.core.statistics import Estimate, ResultRow
+    from manifold_lab.metrics.active_rows import ActiveRows, active_rows
+    from manifold_lab.random_layer.embeddings import Embedding, draw_embedding
+    from manifold_lab.random_layer.layer import RandomLayer
+    from manifold_lab.random_layer.manifolds import Points, sample
+    from manifold_lab.random_layer.monte_carlo import layers, measure_layer
+    from manifold_lab.random_layer.planar_exact import Cones, plane_curve, reconstruct
+    from manifold_lab.random_layer.specs import DECODERS, LAWS, MANIFOLDS, ManifoldSpec, MonteCarlo
 
 __all__ = [
     "ACTIVATIONS",
@@ -45,3 +52,23 @@ __all__ = [
     "stream",
     "theory",
 ]
+
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "metrics": "",
+        "theory": "",
+        "activations": "ACTIVATIONS Activation custom named",
+        "core.config": "key",
+        "core.errors": "InputError",
+        "core.random_streams": "stream",
+        "core.statistics": "Estimate ResultRow",
+        "metrics.active_rows": "ActiveRows active_rows",
+        "random_layer.embeddings": "Embedding draw_embedding",
+        "random_layer.layer": "RandomLayer",
+        "random_layer.manifolds": "Points sample",
+        "random_layer.monte_carlo": "layers measure_layer",
+        "random_layer.planar_exact": "Cones plane_curve reconstruct",
+        "random_layer.specs": "DECODERS LAWS MANIFOLDS ManifoldSpec MonteCarlo",
+    },
+)

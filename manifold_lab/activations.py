@@ -1,18 +1,25 @@
 """The nonlinearities under test, by name, each with what can be undone of it."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
-from torch.nn import functional
+from typing import TYPE_CHECKING, Any
 
 from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.lazy import lazy_function
+
+if TYPE_CHECKING:
+    from torch import Tensor
+else:
+    Tensor = Any  # commands list the activations in their help, before torch is loaded
 
 Map = Callable[[Tensor], Tensor]
 INFINITY = math.inf
+
+
+def _functional(name: str) -> Map:
+    return lazy_function(f"torch.nn.functional.{name}")
 
 
 def _identity(u: Tensor) -> Tensor:
@@ -36,8 +43,8 @@ class Activation:
     slopes: tuple[float, float] | None = None
     folds: bool = False
 
-    def __call__(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Apply the function.
+    def __call__(self, u: Tensor) -> Tensor:
+        """Apply the function to every element.
 
         Raises:
             InputError: if a finite input gives NaN or infinity, or the shape changes.
@@ -56,11 +63,13 @@ class Activation:
         """
         if self.window is None:
             raise InputError(f"activation: {self.name} does not say which inputs can be read back; give window=...")
+        import torch  # noqa: PLC0415
+
         low, high = self.function(torch.tensor(self.window, dtype=torch.float64)).tolist()
         return low, high
 
-    def is_active(self, y: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
-        """Which outputs have exactly one preimage: 0 < y for ReLU, 0 < y < 6 for ReLU6.
+    def is_active(self, y: Tensor) -> Tensor:
+        """Which outputs have exactly one preimage, as booleans of y's shape: 0 < y for ReLU, 0 < y < 6 for ReLU6.
 
         Raises:
             InputError: if `window` was not given for this activation.
@@ -70,25 +79,53 @@ class Activation:
 
 
 def _check(name: str, u: Tensor, y: object) -> None:
-    if not isinstance(y, Tensor) or y.shape != u.shape or not y.is_floating_point():
+    import torch  # noqa: PLC0415
+
+    if not isinstance(y, torch.Tensor) or y.shape != u.shape or not y.is_floating_point():
         raise InputError(f"activation: {name} must return a floating-point tensor of its input's shape")
     bad = ~torch.isfinite(y)
     if bad.any():
         raise InputError(f"activation: {name}({u[bad][0].item():.4g}) is {y[bad][0].item()}; it must be finite")
 
 
-def _bisect(function: Map) -> Map:
-    """Inverse on y > 0 of a gate u * g(u) with 1/2 <= g(u) <= 1 for u > 0: the preimage lies between y and 2y."""
+def _gate_inverse(function: Map, end: float) -> Map:
+    """Inverse on y > 0 of a gate u * g(u) with 1/2 <= g(u) <= 1 for u > 0, where g(u) is 1 to rounding from `end` on.
+
+    On the CPU it is a table of polynomials (`core.tabulated`), made by bisection at the first call.
+    """
+
+    @functools.cache
+    def coefficients() -> Any:
+        import torch  # noqa: PLC0415
+
+        return lazy_function("manifold_lab.core.tabulated.table")(
+            lambda y: _bisect(function, torch.from_numpy(y)).numpy(), end
+        )
 
     def inverse(y: Tensor) -> Tensor:
-        low, high = y, 2 * y
-        for _ in range(60):
-            middle = (low + high) / 2
-            below = function(middle) < y
-            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        return (low + high) / 2
+        if y.device.type != "cpu":
+            return _bisect(function, y)
+        flat = y.detach().double().contiguous().view(-1)
+        result = flat.new_empty(flat.shape)
+        lazy_function("manifold_lab.core.tabulated.evaluate")(coefficients(), flat.numpy(), result.numpy())
+        return result.view(y.shape).to(y.dtype)
 
     return inverse
+
+
+def _bisect(function: Map, y: Tensor) -> Tensor:
+    """The u between y and 2y with function(u) = y."""
+    low, high = y, 2 * y
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = function(middle) < y
+        low, high = middle.where(below, low), high.where(below, middle)
+    return (low + high) / 2
+
+
+def _hardswish_inverse(y: Tensor) -> Tensor:
+    """Inverse on y > 0 of u (u + 3) / 6 below u = 3 and of u above, in a form without cancellation."""
+    return y.where(y >= 3, 12 * y / (3 + (9 + 24 * y).clamp_min(0).sqrt()))
 
 
 POSITIVE = (0.0, INFINITY)
@@ -98,16 +135,17 @@ LEAK = 0.01
 
 
 def leaky_relu(slope: float) -> Activation:
-    """U for u > 0, slope * u below; injective for every slope above zero.
+    """The function u for u > 0, slope * u below; injective for every slope above zero.
 
     Args:
         slope: on the left, above 0.
     """
+    leaky = _functional("leaky_relu")
     return Activation(
         "leaky_relu",
-        lambda u: functional.leaky_relu(u, slope),
+        lambda u: leaky(u, slope),
         EVERYWHERE,
-        inverse=lambda y: torch.where(y < 0, y / slope, y),
+        inverse=lambda y: y.where(y >= 0, y / slope),
         slopes=(slope, 1.0),
     )
 
@@ -116,14 +154,32 @@ ACTIVATIONS: dict[str, Activation] = {
     activation.name: activation
     for activation in (
         Activation("identity", _identity, EVERYWHERE, slopes=(1.0, 1.0)),
-        Activation("relu", torch.relu, POSITIVE, slopes=(0.0, 1.0)),
-        Activation("relu6", functional.relu6, (0.0, 6.0)),
+        Activation("relu", lazy_function("torch.relu"), POSITIVE, slopes=(0.0, 1.0)),
+        Activation("relu6", _functional("relu6"), (0.0, 6.0)),
         leaky_relu(LEAK),
-        Activation("gelu", functional.gelu, POSITIVE, inverse=_bisect(functional.gelu), folds=True),
-        Activation("silu", functional.silu, POSITIVE, inverse=_bisect(functional.silu), folds=True),
-        Activation("hardswish", functional.hardswish, POSITIVE, inverse=_bisect(functional.hardswish), folds=True),
-        Activation("tanh", torch.tanh, EVERYWHERE, inverse=torch.atanh),
-        Activation("abs", torch.abs, NOWHERE, slopes=(-1.0, 1.0), folds=True),
+        Activation(
+            "gelu",
+            _functional("gelu"),
+            POSITIVE,
+            inverse=_gate_inverse(_functional("gelu"), 9.0),
+            folds=True,
+        ),
+        Activation(
+            "silu",
+            _functional("silu"),
+            POSITIVE,
+            inverse=_gate_inverse(_functional("silu"), 40.0),
+            folds=True,
+        ),
+        Activation(
+            "hardswish",
+            _functional("hardswish"),
+            POSITIVE,
+            inverse=_hardswish_inverse,
+            folds=True,
+        ),
+        Activation("tanh", lazy_function("torch.tanh"), EVERYWHERE, inverse=lazy_function("torch.atanh")),
+        Activation("abs", lazy_function("torch.abs"), NOWHERE, slopes=(-1.0, 1.0), folds=True),
     )
 }
 
@@ -140,7 +196,8 @@ def named(name: str) -> Activation:
 def custom(name: str, function: Map, **properties: object) -> Activation:
     """Wrap any callable on tensors; what `properties` (fields of `Activation`) do not say is taken as unknown.
 
-    >>> custom("softplus", functional.softplus)(torch.zeros(1, dtype=torch.float64))
+    >>> import torch
+    >>> custom("softplus", torch.nn.functional.softplus)(torch.zeros(1, dtype=torch.float64))
     tensor([0.6931], dtype=torch.float64)
 
     Raises:
@@ -149,5 +206,7 @@ def custom(name: str, function: Map, **properties: object) -> Activation:
     if name in ACTIVATIONS:
         raise InputError(f"activation: the name {name!r} belongs to a built-in activation; give another one")
     activation = Activation(name, function, **properties)  # type: ignore[arg-type]
+    import torch  # noqa: PLC0415
+
     activation(torch.linspace(-8, 8, 33, dtype=torch.float64))
     return activation

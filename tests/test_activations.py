@@ -1,5 +1,6 @@
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -43,11 +44,33 @@ def test_active_outputs_are_those_that_no_other_input_gives(name):
 def test_the_inverse_undoes_the_function_on_its_window(name):
     activation = named(name)
     low, high = activation.window
-    u = U[(low < U) & (high > U) & (U.abs() < 8)]
+    u = torch.cat([U[U.abs() < 8], torch.logspace(-12, 0.9, 500, dtype=torch.float64)])
+    u = u[(low < u) & (high > u)]
     assert len(u) > 300
     assert activation.is_active(activation(u)).all()
-    rounding = 1e-8 if name == "tanh" else 1e-12  # atanh amplifies near its ends
-    assert activation.inverse(activation(u)).numpy() == pytest.approx(u.numpy(), rel=rounding, abs=1e-9)
+    rounding = 1e-8 if name == "tanh" else 3e-15  # atanh amplifies near its ends
+    assert activation.inverse(activation(u)).numpy() == pytest.approx(
+        u.numpy(), rel=rounding, abs=1e-9 if name == "tanh" else 0
+    )
+
+
+@pytest.mark.parametrize("name", ["gelu", "silu"])
+def test_tables_of_inverses_are_right_to_rounding(name):
+    y = np.concatenate([np.logspace(-9, 1.7, 60), np.arange(1, 20) / 128, [np.nextafter(9.0, 0), 9.0, 40.0]])
+    found = named(name).inverse(torch.from_numpy(y)).numpy()
+    gate = mpmath.ncdf if name == "gelu" else (lambda u: 1 / (1 + mpmath.exp(-u)))
+    with mpmath.workdps(40):
+        for value, u in zip(y, found, strict=True):
+            exact = mpmath.findroot(lambda v, value=value: v * gate(v) - mpmath.mpf(value), mpmath.mpf(float(u)))
+            assert abs(u / exact - 1) < 6e-16
+
+
+def test_inverses_keep_shape_and_precision_and_pass_what_lies_outside():
+    y = torch.tensor([[-0.1, 0.0], [0.5, 1e6]], dtype=torch.float32)
+    found = named("gelu").inverse(y.mT)
+    assert found.dtype == torch.float32 and found.shape == (2, 2)
+    assert torch.equal(found[0, 0], y[0, 0]) and torch.equal(found[1, 1], y[1, 1])
+    assert named("gelu")(found[0, 1]) == pytest.approx(0.5, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))

@@ -1,4 +1,4 @@
-"""What was run, as a value: canonical JSON, a key made from it, and named streams of chance."""
+"""What was run, as a value: canonical JSON and a key made from it."""
 
 import dataclasses
 import functools
@@ -7,8 +7,6 @@ import json
 import math
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
-
-import torch
 
 from manifold_lab.core.errors import InputError
 
@@ -159,20 +157,3 @@ def _shared(spec: Any, stored: Any) -> list[tuple[str, Any, Any]] | None:
     if isinstance(spec, tuple | list) and isinstance(stored, list) and len(spec) == len(stored):
         return [(str(place), *pair) for place, pair in enumerate(zip(spec, stored, strict=True))]
     return None
-
-
-def stream_seed(seed: int, *names: str | int) -> int:
-    """The 63-bit seed of the stream that `names` spell under `seed`."""
-    text = "/".join(str(part) for part in (seed, *names))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
-def stream(seed: int, *names: str | int) -> torch.Generator:
-    """A generator of its own for every purpose: adding a dim or a metric never moves another one's draws.
-
-    It lives on the CPU whatever device computes, so that the numbers drawn do not depend on the device.
-
-    >>> torch.rand(1, generator=stream(0, "embedding", 15)) == torch.rand(1, generator=stream(0, "embedding", 15))
-    tensor([True])
-    """
-    return torch.Generator().manual_seed(stream_seed(seed, *names))

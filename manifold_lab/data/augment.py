@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from manifold_lab.core.config import check_types, stream
+from manifold_lab.core.config import check_types
 from manifold_lab.core.errors import InputError, at_least
+from manifold_lab.core.random_streams import stream
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from manifold_lab.core.config import stream_seed
 from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.random_streams import stream_seed
 from manifold_lab.data.augment import Augmentation, augment, epoch_of
 from manifold_lab.data.in_memory import kept_for_training
 from manifold_lab.data.interface import SPLITS, WHOLE, Batch, DatasetInfo, Share, normaliser, part

@@ -10,8 +10,8 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from manifold_lab.core.config import stream
 from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.random_streams import stream
 from manifold_lab.data.augment import Augmentation, augment, epoch_of
 from manifold_lab.data.interface import SPLITS, WHOLE, Batch, DatasetInfo, Share, normaliser, part
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from manifold_lab.core.config import check_types, stream
+from manifold_lab.core.config import check_types
 from manifold_lab.core.errors import InputError, at_least, one_of
+from manifold_lab.core.random_streams import stream
 from manifold_lab.data import cache, folder, synthetic
 from manifold_lab.data.in_memory import InMemory, Split, hold_out, in_memory, on_device, shrunk, statistics
 from manifold_lab.data.interface import Data, DatasetInfo

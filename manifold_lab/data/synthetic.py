@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from manifold_lab.core.config import check_types, stream
+from manifold_lab.core.config import check_types
 from manifold_lab.core.errors import at_least, one_of
+from manifold_lab.core.random_streams import stream
 from manifold_lab.data.in_memory import InMemory, Split, hold_out, in_memory
 from manifold_lab.data.interface import DatasetInfo
 from manifold_lab.random_layer import embeddings, manifolds

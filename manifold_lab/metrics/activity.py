@@ -45,7 +45,7 @@ def dimension_loss(active: Bool[Tensor, "*draws points ambient"], intrinsic: int
     Averaged over points it is the information-dimension loss (Geiger and Kubin 2016). Does not see folding (two sheets
     sent onto each other keep their dimension), nor anything about a smooth activation.
     """
-    return (intrinsic - active_count(active)).clamp_min(0) / intrinsic
+    return (intrinsic - active_count(active)).clamp_min(0).double() / intrinsic
 
 
 def collapsed_pairs(y: Float[Tensor, "draws points ambient"]) -> Float[Tensor, " draws"]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from manifold_lab.core.config import stream_seed
+from manifold_lab.core.random_streams import stream_seed
 
 MOMENTUM = 0.1
 """Of the running variance, as torch's batch norm has it."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from manifold_lab.activations import Activation, leaky_relu, named
-from manifold_lab.core.config import stream_seed
+from manifold_lab.core.random_streams import stream_seed
 from manifold_lab.models.interventions import ChannelGain, ChannelNoise
 from manifold_lab.models.specs import NetworkSpec, Stage, stages
 

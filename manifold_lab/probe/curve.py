@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from manifold_lab.core.config import stream
 from manifold_lab.core.errors import InputError, above, at_least
+from manifold_lab.core.random_streams import stream
 from manifold_lab.probe.hooks import Probe
 from manifold_lab.probe.layer import Sampling
 from manifold_lab.probe.layer_types import NONLINEARITY, first_tensor

@@ -1,27 +1,14 @@
 """The loop that counts, compiled at its first use; the code is kept for later processes wherever there is room."""
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 
-
-def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """numba.njit of a function, without the checks of types that the tests put around it."""
-
-    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-        plain = inspect.unwrap(function)
-        try:
-            return numba.njit(cache=True, **options)(plain)
-        except RuntimeError:  # neither this folder nor the user's can be written into
-            return numba.njit(**options)(plain)
-
-    return compiled
+from manifold_lab.core.compiled import compiled
 
 
-@_compiled()
+@compiled()
 def count(x: Any, low: Any, high: Any, of_rows: Any, of_columns: Any) -> int:
     """Of a matrix, how many numbers of every row and every column are inside the window, and how many at `high`.
 
@@ -46,7 +33,7 @@ def count(x: Any, low: Any, high: Any, of_rows: Any, of_columns: Any) -> int:
     return odd
 
 
-@_compiled(parallel=True)
+@compiled(parallel=True)
 def count_in_parts(x: Any, low: Any, high: Any, of_rows: Any, of_columns: Any, odd: Any) -> None:
     """The same with shares of the rows in threads of their own, as many as `of_columns` (parts, 2, columns) has."""
     parts = len(of_columns)

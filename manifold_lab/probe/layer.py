@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from manifold_lab.core.config import stream
 from manifold_lab.core.errors import at_least
+from manifold_lab.core.random_streams import stream
 from manifold_lab.probe.accumulators import ActiveCounts, Covariance, Reservoir, Still, distinct
 from manifold_lab.probe.layer_types import BOTTLENECK, NORM, Window, channels_at, kinds, narrows, window
 from manifold_lab.probe.tracing import Chain

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from manifold_lab import metrics, theory
-from manifold_lab.core.config import stream
 from manifold_lab.core.errors import InputError
+from manifold_lab.core.random_streams import stream
 from manifold_lab.metrics import Neighbours
 from manifold_lab.probe.inverse import rank, ridge_r2
 from manifold_lab.probe.layer import COUNTS, COVARIANCE, PICTURES, PRODUCTS, SAMPLE, LayerRecord, LayerRow

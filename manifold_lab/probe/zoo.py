@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from manifold_lab import data
-from manifold_lab.core.config import stream, stream_seed
 from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.random_streams import stream, stream_seed
 from manifold_lab.data import DataOptions, image_files
 from manifold_lab.data.image_files import IMAGENET, SYMMETRIC, Scale
 from manifold_lab.models import weights

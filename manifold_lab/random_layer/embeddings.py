@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.random_layer.specs import LAWS
 
 BATCH_OF_DRAWS = 16
 """Draws are made in blocks of 16, so that draw i is the same whatever the number of draws and the chunking."""
@@ -20,21 +21,6 @@ class Embedding:
 
     matrix: Float[Tensor, "draws ambient inputs"]
     inverse: Float[Tensor, "draws inputs ambient"]
-
-
-@dataclass(frozen=True)
-class Law:
-    """How the square or tall matrix of a draw is made, and what the closed forms may assume of its rows.
-
-    `general_position`: almost surely any n rows are independent. `isotropic`: the law does not change under rotations
-    of R^n. `sign_symmetric`: p(T) = p(DT) for diagonal signs D, all that Theorem 1 needs.
-    """
-
-    draw: Callable[[tuple[int, int, int], torch.Generator], Tensor]
-    general_position: bool = True
-    isotropic: bool = False
-    sign_symmetric: bool = True
-    square: bool = False
 
 
 def _gaussian(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
@@ -58,15 +44,14 @@ def _rademacher(shape: tuple[int, int, int], generator: torch.Generator) -> Tens
     return 2.0 * torch.randint(0, 2, shape, generator=generator, dtype=torch.int8).to(torch.float64) - 1
 
 
-LAWS: dict[str, Law] = {
-    "gaussian": Law(_gaussian, isotropic=True),
-    "orthonormal": Law(_orthonormal, isotropic=True),
-    "uniform": Law(_uniform),
-    "rademacher": Law(_rademacher, general_position=False),
-    "zero_pad": Law(_gaussian, isotropic=True, square=True),
+DRAWS: dict[str, Callable[[tuple[int, int, int], torch.Generator], Tensor]] = {
+    "gaussian": _gaussian,
+    "orthonormal": _orthonormal,
+    "uniform": _uniform,
+    "rademacher": _rademacher,
+    "zero_pad": _gaussian,
 }
-"""By name. Every law has entries of mean zero and variance one; `zero_pad` is the web's variant: x is padded with
-zeros to R^m, multiplied by a square Gaussian matrix, and brought back by that matrix's true inverse."""
+"""For each of `specs.LAWS`, matrices of a shape (draws, ambient, inputs), square where the law is."""
 
 
 def draw_embedding(law: str, shape: tuple[int, int, int], generator: torch.Generator) -> Embedding:
@@ -80,7 +65,7 @@ def draw_embedding(law: str, shape: tuple[int, int, int], generator: torch.Gener
     if LAWS[law].square and ambient < inputs:
         raise InputError(f"dims: {ambient} is not allowed with zero_pad; it must be at least {inputs}, the input's")
     blocks = -(-draws // BATCH_OF_DRAWS) * BATCH_OF_DRAWS
-    matrix = LAWS[law].draw((blocks, ambient, ambient if LAWS[law].square else inputs), generator)[:draws]
+    matrix = DRAWS[law]((blocks, ambient, ambient if LAWS[law].square else inputs), generator)[:draws]
     if LAWS[law].square:
         return Embedding(matrix[:, :, :inputs], torch.linalg.inv(matrix)[:, :inputs, :])
     return Embedding(matrix, pseudo_inverse(matrix))

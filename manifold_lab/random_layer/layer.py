@@ -16,16 +16,6 @@ from manifold_lab.metrics.active_rows import ActiveRows, active_rows
 from manifold_lab.random_layer import decoders
 from manifold_lab.random_layer.embeddings import Embedding
 
-DECODERS = {
-    "pinv": "pinv (the paper)",
-    "pinv_gain": "pinv / gain",
-    "pinv_scale": "pinv, best scale",
-    "affine": "best affine map",
-    "exact": "exact (active rows)",
-    "preimage": "middle of the preimages",
-}
-"""The ways back, by name, and what a figure calls them."""
-
 
 @dataclass(frozen=True)
 class RandomLayer:

@@ -8,46 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from manifold_lab.core.config import check_types
-from manifold_lab.core.errors import InputError, above, at_least, one_of, within
-
-SIZES = (1e-6, 1e6)
-"""Least and greatest radius, or other number beside x: where squares of it and of x stay within a float32."""
-MOST_TURNS = 1e6
-
-
-@dataclass(frozen=True)
-class ManifoldSpec:
-    """Which manifold, where it lies and how large it is."""
-
-    name: str = "spiral"
-    turns: float = 3.0
-    radius: float = 1.0
-    inputs: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be built."""
-        check_types(self)
-        one_of("manifold", self.name, MANIFOLDS)
-        above("turns", self.turns, 0)
-        within("turns", self.turns, 0, MOST_TURNS)
-        if self.turns != ManifoldSpec.turns:
-            check_turns(self.name, self.turns)
-        within("radius", self.radius, *SIZES)
-        low, high = MANIFOLDS[self.name].inputs
-        if self.inputs is not None and not low <= self.inputs <= high:
-            allowed = str(low) if low == high else f"{low} to {high}"
-            raise InputError(f"inputs: {self.inputs} is not allowed for {self.name}; allowed: {allowed}")
-
-
-def check_turns(name: str, turns: int | float) -> None:
-    """Refuse turns that were asked for of anything but a spiral.
-
-    Raises:
-        InputError: naming the manifold.
-    """
-    if name != "spiral":
-        raise InputError(f"turns: {turns:g} is not allowed for {name}; only a spiral has turns")
+from manifold_lab.core.errors import at_least
+from manifold_lab.random_layer.specs import ManifoldSpec, dimensions
 
 
 @dataclass(frozen=True)
@@ -60,16 +22,6 @@ class Points:
 
 
 Sampler = Callable[[ManifoldSpec, int, int, torch.Generator], tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One family of manifolds: how to sample it, its input dimensions (lowest, highest, default), its own dimension."""
-
-    sample: Sampler
-    inputs: tuple[int, int]
-    default_inputs: int
-    intrinsic: Callable[[int], int]
 
 
 def _midpoints(count: int) -> Tensor:
@@ -160,35 +112,29 @@ def _blob(spec: ManifoldSpec, count: int, inputs: int, generator: torch.Generato
     return spec.radius * x, torch.special.ndtr(x[:, 0])
 
 
-MANIFOLDS: dict[str, Kind] = {
-    "spiral": Kind(_spiral, (2, 2), 2, lambda _n: 1),
-    "circle": Kind(_circle, (2, 2), 2, lambda _n: 1),
-    "line": Kind(_line, (2, 1024), 2, lambda _n: 1),
-    "trigonometric": Kind(_trigonometric, (2, 1024), 6, lambda _n: 1),
-    "swiss_roll": Kind(_swiss_roll, (3, 3), 3, lambda _n: 2),
-    "sphere": Kind(_sphere, (2, 1024), 3, lambda n: n - 1),
-    "torus": Kind(_torus, (3, 3), 3, lambda _n: 2),
-    "blob": Kind(_blob, (2, 1024), 2, lambda n: n),
+SAMPLERS: dict[str, Sampler] = {
+    "spiral": _spiral,
+    "circle": _circle,
+    "line": _line,
+    "trigonometric": _trigonometric,
+    "swiss_roll": _swiss_roll,
+    "sphere": _sphere,
+    "torus": _torus,
+    "blob": _blob,
 }
-
-
-def dimensions(spec: ManifoldSpec) -> tuple[int, int]:
-    """Input dimension n and intrinsic dimension k of a manifold, without sampling it."""
-    kind = MANIFOLDS[spec.name]
-    inputs = spec.inputs or kind.default_inputs
-    return inputs, kind.intrinsic(inputs)
+"""For each of `specs.MANIFOLDS`, its points and their positions from (spec, points, inputs, generator)."""
 
 
 def sample(spec: ManifoldSpec, points: int, generator: torch.Generator) -> Points:
     """Draw `points` points of a manifold, in float64 on the CPU.
 
-    Curves are laid out at equal steps and use no chance but for their shape; surfaces and blobs are random and
-    uniform in area or Gaussian.
+    Curves are laid out at equal steps, and only their shape is random; points of surfaces are uniform in area, those of
+    blobs Gaussian.
 
     Raises:
         InputError: if `points` is below 2.
     """
     at_least("points", points, 2)
     inputs, intrinsic = dimensions(spec)
-    x, position = MANIFOLDS[spec.name].sample(spec, points, inputs, generator)
+    x, position = SAMPLERS[spec.name](spec, points, inputs, generator)
     return Points(x, position, intrinsic)

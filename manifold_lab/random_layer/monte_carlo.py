@@ -3,7 +3,7 @@
 import bisect
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import psutil
@@ -12,66 +12,23 @@ from torch import Tensor
 
 from manifold_lab import activations, metrics, theory
 from manifold_lab.activations import Activation
-from manifold_lab.core.config import check_types, stream
-from manifold_lab.core.errors import InputError, at_least, one_of, within
+from manifold_lab.core.errors import InputError
+from manifold_lab.core.random_streams import stream
 from manifold_lab.random_layer import decoders, embeddings, manifolds
-from manifold_lab.random_layer.embeddings import LAWS, Embedding
+from manifold_lab.random_layer.embeddings import Embedding
 from manifold_lab.random_layer.layer import RandomLayer
-from manifold_lab.random_layer.manifolds import ManifoldSpec, Points
+from manifold_lab.random_layer.manifolds import Points
 from manifold_lab.random_layer.planar_exact import Cones, PlaneCurve, plane_curve
+from manifold_lab.random_layer.point_sums import sum_points
+from manifold_lab.random_layer.specs import LAWS, MonteCarlo
 
-PAPER_DIMS = (2, 3, 5, 15, 30)
-"""The panels of Figure 1 of the paper."""
-DTYPES = {"float64": torch.float64, "float32": torch.float32}
 CHUNK_BYTES = 32 * 2**20
 POINTS_PER_CHANNEL = 4
 """An affine decoder is fitted only where there are at least this many points for each of its channels."""
 NO_ERROR = 1e-12
 """A relative squared error that is rounding."""
-MOST = 10**6
-"""Draws, and points, that a survey has at most: a share's interval is 0.1 % wide then."""
 QUERIES = 128
 """Noisy codes per draw in the Monte Carlo for mutual information."""
-
-
-@dataclass(frozen=True)
-class MonteCarlo:
-    """What is run: everything that changes a number, and nothing else."""
-
-    dims: tuple[int, ...] = PAPER_DIMS
-    draws: int = 1000
-    points: int = 1000
-    manifold: ManifoldSpec = field(default_factory=ManifoldSpec)
-    embedding: str = "gaussian"
-    activation: str = "relu"
-    bias: float = 0.0
-    sigma: float = 0.03
-    information_draws: int = 24
-    seed: int = 0
-    dtype: str = "float64"
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be run."""
-        check_types(self)
-        if not self.dims:
-            raise InputError("dims: none given; give one or more whole numbers of at least 1, as in --dims 2 3 5 15 30")
-        for dim in self.dims:
-            at_least("dims", dim, 1)
-        within("draws", self.draws, 1, MOST)
-        within("points", self.points, 8, MOST)
-        at_least("information_draws", self.information_draws, 1)
-        within("sigma", self.sigma, *manifolds.SIZES)
-        within("bias", self.bias, -manifolds.SIZES[1], manifolds.SIZES[1])
-        at_least("seed", self.seed, 0)
-        one_of("embedding", self.embedding, LAWS)
-        one_of("dtype", self.dtype, DTYPES)
-        if LAWS[self.embedding].square and min(self.dims) < manifolds.dimensions(self.manifold)[0]:
-            raise InputError(f"dims: {min(self.dims)} is below the input's dimension, which zero_pad does not allow")
-
-    @property
-    def inputs(self) -> int:
-        """Input dimension n."""
-        return manifolds.dimensions(self.manifold)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +101,7 @@ def layers(spec: MonteCarlo, device: torch.device, activation: Activation | None
     """
     activation = activation or activations.named(spec.activation)
     points = manifolds.sample(spec.manifold, spec.points, stream(spec.seed, "manifold"))
-    points = replace(points, x=points.x.to(device, DTYPES[spec.dtype]), position=points.position.to(device))
+    points = replace(points, x=points.x.to(device, getattr(torch, spec.dtype)), position=points.position.to(device))
     made = [MonteCarloLayer(spec, dim, points, activation, device) for dim in spec.dims]
     _check_memory(max(made, key=lambda layer: layer.dim))
     return made
@@ -214,33 +171,27 @@ def _planar(layer: MonteCarloLayer, embedding: Embedding, curve: PlaneCurve) -> 
     if not layer.activation.folds:
         found["information_dimension_loss"] = cones.share((k - count).clamp_min(0) / k)
     every, kept = cones.linear_products(), cones.linear_products((count >= 2).to(curve.angle))
-    return found | _linear_errors(layer, *every) | _decoder_share(every, kept) | _affine_error(layer, cones)
+    found |= _linear_errors(layer, *every) | _decoder_share(every, kept)
+    return found | (_affine_error(*cones.affine_moments()) if layer.fits_affine else {})
 
 
 def _general(layer: MonteCarloLayer, embedding: Embedding) -> dict[str, Tensor]:
-    channel = RandomLayer(layer.points.x, embedding, layer.activation, layer.spec.bias)
-    every, kept = channel.linear_products(), None
-    found = {"collapsed_pairs": metrics.collapsed_pairs(channel.y)}
-    if layer.activation.window is not None:
-        found |= _by_window(layer, channel)
-        kept = channel.linear_products(channel.preserved.to(channel.x))
+    batch = RandomLayer(layer.points.x, embedding, layer.activation, layer.spec.bias)
+    sums = sum_points(batch, layer.points.intrinsic, layer.fits_affine)
+    found = {"collapsed_pairs": sums.collapsed_pairs}
+    if sums.window is not None:
+        found |= {
+            "preserved_fraction": sums.window.preserved,
+            "preserved_on_manifold": sums.window.on_manifold,
+            "reconstruction_error/exact": sums.window.exact_error,
+        }
+        if not layer.activation.folds:
+            found["information_dimension_loss"] = sums.window.dimension_loss
     if layer.tests_injectivity:
         found["injective"] = _injective(layer, embedding)
-    return found | _linear_errors(layer, *every) | _decoder_share(every, kept) | _affine_error(layer, channel)
-
-
-def _by_window(layer: MonteCarloLayer, channel: RandomLayer) -> dict[str, Tensor]:
-    """What can be said once the activation tells which outputs have one preimage."""
-    x, k = channel.x, layer.points.intrinsic
-    on_manifold = metrics.preserved_on_manifold(channel.active, k, layer.inputs)
-    found = {
-        "preserved_fraction": channel.preserved.to(x).mean(1),
-        "preserved_on_manifold": on_manifold.to(x).mean(1),
-        "reconstruction_error/exact": (channel.exact() - x).square().sum((1, 2)) / x.square().sum(),
-    }
-    if not layer.activation.folds:
-        found["information_dimension_loss"] = metrics.dimension_loss(channel.active, k).mean(1)
-    return found
+    kept = None if sums.window is None else sums.window.kept
+    shares = _linear_errors(layer, *sums.products) | _decoder_share(sums.products, kept)
+    return found | shares | (_affine_error(*sums.halves) if sums.halves else {})
 
 
 def _injective(layer: MonteCarloLayer, embedding: Embedding) -> Tensor:
@@ -270,10 +221,7 @@ def _decoder_share(every: tuple[Tensor, ...], kept: tuple[Tensor, ...] | None) -
     return {"decoder_share": share.clamp(0, 1)}
 
 
-def _affine_error(layer: MonteCarloLayer, source: Cones | RandomLayer) -> dict[str, Tensor]:
-    if not layer.fits_affine:
-        return {}
-    fit, held_out = source.affine_moments()
+def _affine_error(fit: decoders.AffineMoments, held_out: decoders.AffineMoments) -> dict[str, Tensor]:
     error = decoders.affine_error(decoders.fit_affine(fit), held_out)
     return {"reconstruction_error/affine": error / held_out.xx.diagonal().sum()}
 

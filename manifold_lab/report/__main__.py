@@ -2,7 +2,17 @@
 
 import sys
 
-from manifold_lab.report.texts import main
+from manifold_lab.core.cli import run_cli
+from manifold_lab.core.lazy import lazy_function
+from manifold_lab.report.options import ReportOptions
+
+run = lazy_function("manifold_lab.report.texts.run")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    return run_cli(ReportOptions, run, "manifold_lab.report", arguments)
+
 
 if __name__ == "__main__":
     sys.exit(main())

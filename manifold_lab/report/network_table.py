@@ -1,9 +1,12 @@
 """Layers and costs of a network as a table, and its sums in words."""
 
+from rich.console import Console
+
 from manifold_lab.models import memory, profiler
-from manifold_lab.models.mobilenet import Network
+from manifold_lab.models.mobilenet import Network, build
 from manifold_lab.models.profiler import LayerProfile
-from manifold_lab.models.specs import Stage, stages
+from manifold_lab.models.specs import NetworkSpec, Stage, stages
+from manifold_lab.report import tables
 
 NETWORK_HEAD = ("layer", "operator", "t", "c", "n", "s", "output", "parameters", "MAdds", "in + out", "shortcut")
 WIDTH = 130
@@ -11,6 +14,15 @@ WIDTH = 130
 TABLE_CONVENTION = (
     f"{profiler.COUNTING_CONVENTION} in + out: numbers that go in and come out of the operator, without weights."
 )
+
+
+def print_network(spec: NetworkSpec) -> None:
+    """Print the table, the totals and the convention."""
+    network = build(spec)
+    console = Console(width=max(Console().width, WIDTH))
+    console.print(tables.terminal("", NETWORK_HEAD, [network_rows(network)]), soft_wrap=True)
+    console.print(totals(network), highlight=False)
+    console.print(TABLE_CONVENTION, highlight=False)
 
 
 def network_rows(network: Network) -> list[list[str]]:

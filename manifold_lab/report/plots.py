@@ -1,7 +1,7 @@
 """Figures as pure functions of csv lines; style as values, one colour and one name per meaning."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -11,23 +11,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from tueplots import bundles
 
 from manifold_lab.core.errors import one_of
 from manifold_lab.core.files import Writer
 from manifold_lab.core.statistics import Estimate
+from manifold_lab.report.styles import FORMATS, STYLES
 from manifold_lab.report.tables import Lines
 
-STYLES: dict[str, Callable[[], dict[str, Any]]] = {
-    "cvpr2024": lambda: bundles.cvpr2024(column="full"),
-    "icml2024": lambda: bundles.icml2024(column="full"),
-    "neurips2024": bundles.neurips2024,
-    "iclr2024": bundles.iclr2024,
-    "jmlr2001": bundles.jmlr2001,
-    "tmlr2023": bundles.tmlr2023,
-}
-"""Full-width figures of the venues; their text widths and font sizes come from tueplots."""
-FORMATS = ("png", "pdf", "svg")
 OURS: dict[str, Any] = {
     "text.usetex": False,  # no TeX needed
     "font.family": "serif",

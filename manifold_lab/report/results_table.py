@@ -7,10 +7,10 @@ import numpy as np
 
 from manifold_lab import theory
 from manifold_lab.core import statistics
-from manifold_lab.core.config import stream_seed
+from manifold_lab.core.random_streams import stream_seed
 from manifold_lab.core.statistics import Estimate, ResultRow
-from manifold_lab.random_layer.embeddings import LAWS
 from manifold_lab.random_layer.monte_carlo import MonteCarloLayer
+from manifold_lab.random_layer.specs import LAWS
 from manifold_lab.report.tables import MISSING, Lines, percent, plain
 
 BOUNDED = (

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from manifold_lab.random_layer.layer import DECODERS
+from manifold_lab.random_layer.specs import DECODERS
 from manifold_lab.report.plots import (
     ALONG,
     DECODER_STYLES,

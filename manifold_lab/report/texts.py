@@ -1,4 +1,4 @@
-"""The command that keeps prose and csv together: python -m manifold_lab.report [--check | --html FOLDER | --serve].
+"""Prose and csv kept together: python -m manifold_lab.report [--check | --html FOLDER | --serve].
 
 A text holds blocks between `<!-- begin NAME -->` and `<!-- end NAME -->`; each is a function of published csv files.
 The page is another function of them.
@@ -8,10 +8,8 @@ import ast
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from manifold_lab.core.cli import run_cli
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.core.files import check_folder, publish, text
 from manifold_lab.models import mobilenet, specs
@@ -19,24 +17,8 @@ from manifold_lab.report import claims as paper
 from manifold_lab.report import html as page
 from manifold_lab.report import network_table, results_table
 from manifold_lab.report.claims import ClaimVerdict
+from manifold_lab.report.options import ReportOptions
 from manifold_lab.report.tables import MISSING, Lines, claim_sentence, markdown, percent, read_csv
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """Refresh the marked blocks of the texts from the csv files, check them, or make the page."""
-
-    check: bool = False
-    """Change nothing; exit with status 2 when a block differs from its csv."""
-    html: Path | None = None
-    """Write the report as one page, index.html, into this folder instead."""
-    serve: bool = False
-    """Show the page to a browser on this machine instead, until a key stops it."""
-    port: int = 8000
-    """Where --serve listens, on the loopback interface alone; 0 for any free port."""
-    root: Path = Path()
-    """The checkout: holds figures/, benchmarks/ and the texts."""
-
 
 TEXTS = page.TEXTS
 
@@ -265,8 +247,3 @@ def refresh(options: ReportOptions) -> None:
         if fresh != content:
             path = options.root / name
             publish(path.parent, {path.name: text(fresh)})
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; its exit status."""
-    return run_cli(ReportOptions, run, "manifold_lab.report", arguments)

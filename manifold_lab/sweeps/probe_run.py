@@ -12,8 +12,9 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from manifold_lab import data
-from manifold_lab.core.config import key, stream
+from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
+from manifold_lab.core.random_streams import stream
 from manifold_lab.data import DataOptions, image_files
 from manifold_lab.models import weights
 from manifold_lab.models.mobilenet import Network, build

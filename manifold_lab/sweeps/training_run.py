@@ -16,9 +16,10 @@ from typing import ClassVar
 import torch
 
 from manifold_lab import data
-from manifold_lab.core.config import check_types, stream
+from manifold_lab.core.config import check_types
 from manifold_lab.core.errors import DivergedError, at_least
 from manifold_lab.core.files import publish, text
+from manifold_lab.core.random_streams import stream
 from manifold_lab.data import DataOptions, ManifoldTask
 from manifold_lab.models import matching
 from manifold_lab.models.bottlenecks import read_bottlenecks

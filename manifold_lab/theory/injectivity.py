@@ -87,10 +87,15 @@ def _orthogonal(rows: Float[Tensor, "draws vertices rows inputs"]) -> Float[Tens
 def is_injective(matrix: Float[Tensor, "draws ambient inputs"]) -> Bool[Tensor, " draws"]:
     """Exact test of x -> ReLU(Tx) for rows in general position: the origin's Tukey depth is at least n.
 
+    Below 2n rows it never is: c rows are active at x and m - c at -x, so that one of the two is at most m/2 < n.
+
     Source: directed spanning sets, Puthawala et al. 2020, arXiv:2006.08464. Deciding it is coNP-complete in general
     (Froese, Grillo and Skutella 2025, arXiv:2405.19805), so it is for small n.
 
     Raises:
         InputError: as `tukey_depth`.
     """
-    return tukey_depth(matrix) >= matrix.shape[-1]
+    draws, ambient, inputs = matrix.shape
+    if ambient < 2 * inputs:
+        return torch.zeros(draws, dtype=torch.bool, device=matrix.device)
+    return tukey_depth(matrix) >= inputs

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from manifold_lab.core.config import key, stream_seed
+from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError, at_least
+from manifold_lab.core.random_streams import stream_seed
 from manifold_lab.data import Batch, Data
 from manifold_lab.training.allocator import keep_memory
 from manifold_lab.training.checkpoint import Checkpoints, State

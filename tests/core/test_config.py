@@ -7,12 +7,11 @@ from typing import Any
 
 import jaxtyping
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from manifold_lab import MonteCarlo
-from manifold_lab.core.config import canonical_json, disagreement, key, stream
+from manifold_lab.core.config import canonical_json, disagreement, key
 from manifold_lab.core.errors import InputError, at_least, one_of
 from manifold_lab.data import Augmentation, DataOptions, ManifoldTask
 from manifold_lab.models.specs import CIFAR, V2, NetworkSpec
@@ -97,14 +96,6 @@ def test_disagreement_names_the_field_and_overlooks_what_one_side_lacks() -> Non
     assert disagreement(Outer(), stored) is None
     assert disagreement(Outer(V2), stored) == "network.resolution"
     assert [disagreement(Spec(), {"dims": dims}) for dims in ([2, 3], [2], "2", None)] == [None, *["dims"] * 3]
-
-
-@given(st.integers(0, 2**62), st.integers(0, 2**62))
-def test_streams_agree_exactly_when_seed_and_name_do(seed: int, other: int) -> None:
-    first, again = (torch.rand(4, generator=stream(seed, "embedding", 3)) for _ in range(2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, torch.rand(4, generator=stream(seed, "embedding", 4)))
-    assert (seed == other) == torch.equal(first, torch.rand(4, generator=stream(other, "embedding", 3)))
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_and_the_whole_list() -> None:

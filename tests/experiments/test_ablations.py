@@ -15,7 +15,7 @@ from test_contrast import final
 from experiments import ext_expansion, ext_information, ext_shortcut_x_nonlinearity, ext_width_resolution, tab_block
 from experiments.ext_information import LOSSES, Look
 from manifold_lab import data, theory
-from manifold_lab.core.config import stream
+from manifold_lab.core.random_streams import stream
 from manifold_lab.models import matching
 from manifold_lab.models.mobilenet import Activate, build
 from manifold_lab.models.specs import DIGITS

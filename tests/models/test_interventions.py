@@ -7,8 +7,8 @@ import torch
 from sklearn.linear_model import LinearRegression
 from torch import nn
 
-from manifold_lab.core.config import stream
 from manifold_lab.core.errors import InputError
+from manifold_lab.core.random_streams import stream
 from manifold_lab.data import load
 from manifold_lab.metrics.linear import held_out_r2, second_moments
 from manifold_lab.models.bottlenecks import read_bottlenecks

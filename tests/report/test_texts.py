@@ -5,7 +5,7 @@ import torch
 
 from manifold_lab.core.errors import InputError
 from manifold_lab.random_layer import monte_carlo
-from manifold_lab.random_layer.monte_carlo import PAPER_DIMS, MonteCarlo
+from manifold_lab.random_layer.specs import PAPER_DIMS, MonteCarlo
 from manifold_lab.report import texts
 from manifold_lab.report.plots import pick
 from manifold_lab.report.tables import read_csv

@@ -20,9 +20,8 @@ import numpy as np
 import torch
 
 from manifold_lab.activations import ACTIVATIONS
-from manifold_lab.random_layer.layer import DECODERS
-from manifold_lab.random_layer.manifolds import ManifoldSpec
-from manifold_lab.random_layer.monte_carlo import MonteCarlo, draw_random_layer, layers
+from manifold_lab.random_layer.monte_carlo import draw_random_layer, layers
+from manifold_lab.random_layer.specs import DECODERS, ManifoldSpec, MonteCarlo
 from manifold_lab.report import claims as paper
 from manifold_lab.report import plots, spiral_figure
 from manifold_lab.report.html.server import serve, server

@@ -1,120 +1,43 @@
-"""The main door: python -m manifold_lab.spiral --dims 2 3 5 15 30.
-
-Figure 1 of MobileNetV2 (arXiv:1801.04381), and how much was lost, where, by what, with what spread, against theory.
-"""
+"""What the spiral's command does: measure every dim, draw the figures, write the files, print the table."""
 
 import dataclasses
 import json
-import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-import tyro
 from rich.console import Console
 from rich.progress import Progress
 
-from manifold_lab.activations import ACTIVATIONS, Activation
-from manifold_lab.core.cli import run_cli
+from manifold_lab.activations import Activation
 from manifold_lab.core.config import key
-from manifold_lab.core.errors import InputError, one_of
-from manifold_lab.core.files import Writer, check_folder, publish, text
+from manifold_lab.core.errors import InputError
+from manifold_lab.core.files import Writer, publish, text
 from manifold_lab.core.provenance import commit, versions
 from manifold_lab.core.statistics import ResultRow
 from manifold_lab.random_layer import figure1
-from manifold_lab.random_layer.embeddings import LAWS
-from manifold_lab.random_layer.layer import DECODERS
-from manifold_lab.random_layer.manifolds import MANIFOLDS, ManifoldSpec, check_turns
 from manifold_lab.random_layer.monte_carlo import (
-    DTYPES,
     POINTS_PER_CHANNEL,
-    MonteCarlo,
     MonteCarloLayer,
     input_information,
     layers,
     measure_layer,
 )
+from manifold_lab.random_layer.specs import MonteCarlo
 from manifold_lab.report import plots, results_table, spiral_figure, tables
+from manifold_lab.spiral.command import SpiralOptions
 
 
-@dataclass(frozen=True)
-class SpiralOptions:
-    """How much an activation destroys of a manifold in a random embedding: Figure 1 of MobileNetV2, measured."""
-
-    dims: Annotated[tuple[int, ...], tyro.conf.arg(metavar="M [M ...]")] = MonteCarlo.dims
-    """Ambient dimensions m of the panels: one or more whole numbers of at least 1."""
-    draws: int = MonteCarlo.draws
-    """Random matrices T per dim."""
-    points: int = MonteCarlo.points
-    """Points of the manifold."""
-    manifold: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(MANIFOLDS)}.")] = ManifoldSpec.name
-    turns: Annotated[float | None, tyro.conf.arg(help=f"Turns of the spiral; {ManifoldSpec.turns:g} by default.")] = (
-        None
-    )
-    radius: float = ManifoldSpec.radius
-    """Largest |x| (a blob's standard deviation). Matters where an activation is not homogeneous, as ReLU6."""
-    inputs: int | None = ManifoldSpec.inputs
-    """Input dimension n, for a line, trigonometric curve, sphere or blob; by default each one's own."""
-    embedding: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(LAWS)}.")] = MonteCarlo.embedding
-    activation: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(ACTIVATIONS)}.")] = (
-        MonteCarlo.activation
-    )
-    bias: float = MonteCarlo.bias
-    """Added to every row before the activation."""
-    decoder: Annotated[
-        str, tyro.conf.arg(metavar="NAME", help=f"Of the picture's upper row, one of: {', '.join(DECODERS)}.")
-    ] = "pinv"
-    sigma: float = MonteCarlo.sigma
-    """Noise for the mutual information, after scaling the code by sqrt(2/m)."""
-    seed: int = MonteCarlo.seed
-    """Equal seeds give equal csv files, byte for byte."""
-    out: Path = Path("figures")
-    """Folder for the figures, spiral.csv, spiral_points.csv and spiral.json."""
-    formats: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FORMAT [FORMAT ...]")] = ("png", "pdf")
-    """File formats of the figures: png, pdf, svg."""
-    style: Annotated[str, tyro.conf.arg(metavar="VENUE", help=f"One of: {', '.join(plots.STYLES)}.")] = "cvpr2024"
-    device: str = "cpu"
-    """cpu, cuda or cuda:N; the random draws are the same on each."""
-    dtype: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(DTYPES)}.")] = MonteCarlo.dtype
-
-    @property
-    def survey(self) -> MonteCarlo:
-        """The part that changes numbers.
-
-        Raises:
-            InputError: for a value that is not allowed.
-        """
-        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(MonteCarlo) if hasattr(self, f.name)}
-        if self.turns is not None:
-            check_turns(one_of("manifold", self.manifold, MANIFOLDS), self.turns)
-        turns = ManifoldSpec.turns if self.turns is None else self.turns
-        manifold = ManifoldSpec(self.manifold, turns, self.radius, self.inputs)
-        return MonteCarlo(**shared | {"manifold": manifold})
-
-
-def check_options(options: SpiralOptions) -> torch.device:
-    """Refuse, before any work, what only the door knows: device, formats, style, decoder, folder.
+def find_device(name: str) -> torch.device:
+    """The device of that name.
 
     Raises:
-        InputError: naming the option and what is allowed.
+        InputError: where this machine does not have it.
     """
-    one_of("style", options.style, plots.STYLES)
-    one_of("decoder", options.decoder, DECODERS)
-    if not options.formats:
-        raise InputError(f"formats: none given; allowed: {', '.join(plots.FORMATS)}")
-    for name in options.formats:
-        one_of("formats", name, plots.FORMATS)
-    family, _, index = options.device.partition(":")
-    one_of("device", family, ("cpu", "cuda"))
+    family, _, index = name.partition(":")
     found = torch.cuda.device_count() if family == "cuda" else 1
     if not (index or "0").isdigit() or int(index or "0") >= found:
-        raise InputError(
-            f"device: {options.device!r} is not on this machine; it has cpu and {torch.cuda.device_count()} cuda"
-        )
-    check_folder(options.out)
-    return torch.device(options.device)
+        raise InputError(f"device: {name!r} is not on this machine; it has cpu and {torch.cuda.device_count()} cuda")
+    return torch.device(name)
 
 
 def check_decoder(options: SpiralOptions, layer: MonteCarloLayer) -> None:
@@ -216,12 +139,12 @@ def print_results(options: SpiralOptions, numbers: tables.Lines, console: Consol
 
 
 def run(options: SpiralOptions) -> None:
-    """Measure, draw, write, say.
+    """Measure, draw, write and print.
 
     Raises:
         InputError: for anything that the options ask for and cannot be had.
     """
-    device = check_options(options)
+    device = find_device(options.device)
     for layer in layers(options.survey, device):
         check_decoder(options, layer)
     rows, shown = survey(options.survey, device)
@@ -239,12 +162,3 @@ def run(options: SpiralOptions) -> None:
     console = Console()
     print_results(options, numbers, console)
     console.print("written: " + ", ".join(str(path) for path in written), highlight=False, soft_wrap=True)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; its exit status."""
-    return run_cli(SpiralOptions, run, "manifold_lab.spiral", arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,148 @@
+"""What a batch of layers does to a sample, summed over its points: the general way, for any manifold and activation."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from manifold_lab import metrics
+from manifold_lab.metrics.active_rows import active_rows
+from manifold_lab.random_layer import decoders
+from manifold_lab.random_layer.layer import RandomLayer
+
+Products = tuple[Float[Tensor, " draws"], Float[Tensor, " draws"], Float[Tensor, " draws"]]
+"""Sums over points of x_hat.x, x_hat.x_hat and x.x for the linear decoder."""
+Images = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Points x, their images y, T x as read back from y, and which of it can be."""
+Halves = tuple[decoders.AffineMoments, decoders.AffineMoments] | None
+MAX_INPUTS = 16
+"""Largest n of the compiled pass, whose n x n Gram matrices stay in the cache."""
+
+
+@dataclass(frozen=True)
+class WindowSums:
+    """What is known once the activation says which outputs have one preimage: per draw, means over points.
+
+    `kept` are the products over preserved points alone; `exact_error` is relative to the sum of |x|^2.
+    """
+
+    kept: Products
+    preserved: Float[Tensor, " draws"]
+    on_manifold: Float[Tensor, " draws"]
+    dimension_loss: Float[Tensor, " draws"]
+    exact_error: Float[Tensor, " draws"]
+
+
+@dataclass(frozen=True)
+class PointSums:
+    """Sums over the points of each draw; `halves` are the moments to fit an affine decoder on and those held out."""
+
+    products: Products
+    collapsed_pairs: Float[Tensor, " draws"]
+    window: WindowSums | None
+    halves: Halves
+
+
+def sum_points(layer: RandomLayer, intrinsic: int, affine: bool) -> PointSums:
+    """Sum a batch of layers over its points: by one compiled pass in float64 on the CPU, else point by point.
+
+    Args:
+        layer: the batch of layers and its points.
+        intrinsic: dimension k of the manifold.
+        affine: whether the moments of an affine decoder are wanted.
+    """
+    x = layer.x
+    compiled = x.device.type == "cpu" and x.dtype == torch.float64 and x.shape[1] <= MAX_INPUTS
+    return _compiled_sums(layer, intrinsic, affine) if compiled else reference_sums(layer, intrinsic, affine)
+
+
+def reference_sums(layer: RandomLayer, intrinsic: int, affine: bool) -> PointSums:
+    """The same sums from every point's decoded values, on any device: what the compiled pass is tested against."""
+    window, x = None, layer.x
+    if layer.activation.window is not None:
+        window = WindowSums(
+            layer.linear_products(layer.preserved.to(x)),
+            layer.preserved.to(x).mean(1),
+            metrics.preserved_on_manifold(layer.active, intrinsic, x.shape[1]).to(x).mean(1),
+            metrics.dimension_loss(layer.active, intrinsic).mean(1),
+            (layer.exact() - x).square().sum((1, 2)) / x.square().sum(),
+        )
+    halves = layer.affine_moments() if affine else None
+    return PointSums(layer.linear_products(), metrics.collapsed_pairs(layer.y), window, halves)
+
+
+def _compiled_sums(layer: RandomLayer, intrinsic: int, affine: bool) -> PointSums:
+    from manifold_lab.random_layer import kernel  # noqa: PLC0415  (numba takes half a second, which the plane is spared)
+
+    x = torch.cat([layer.x[0::2], layer.x[1::2]])  # each half of the affine decoder's points is one piece of memory
+    y, value, active = _images(layer, x)
+    embedding = layer.embedding
+    sums, pairs = y.new_zeros(len(y), kernel.EXACT + 1), y.new_zeros(len(y))
+    marks, unsure = y.new_empty(len(y), len(x)), y.new_empty((len(y), len(x)), dtype=torch.bool)
+    arrays = [part.contiguous().numpy() for part in (x.mT, y, value, active, embedding.matrix, embedding.inverse)]
+    kernel.sum_over_points(
+        tuple(arrays[:4]), (*arrays[4:], float(layer.bias)), intrinsic, sums.numpy(), marks.numpy(), unsure.numpy()
+    )
+    kernel.equal_pairs(marks.numpy(), arrays[1], pairs.numpy())
+    if layer.activation.window is not None:
+        _add_unsure(layer, (x, y, value, active), unsure, sums)
+    return _means(layer, sums, pairs / (len(x) * (len(x) - 1)), intrinsic, _halves(x, y) if affine else None)
+
+
+def _images(layer: RandomLayer, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The images y of points x, T x as read back from them, and which can be, each (draws, ambient, points)."""
+    activation = layer.activation
+    y = activation(layer.embedding.matrix @ x.mT + layer.bias)
+    if activation.window is None:
+        return y, y, torch.zeros_like(y, dtype=torch.bool)
+    active = activation.is_active(y)
+    return y, activation.inverse(y.where(active, 1.0)) - layer.bias, active
+
+
+def _halves(x: Tensor, y: Tensor) -> tuple[decoders.AffineMoments, decoders.AffineMoments]:
+    middle = (len(x) + 1) // 2
+    first, second = slice(None, middle), slice(middle, None)
+    return decoders.moments(x[first], y[..., first].mT), decoders.moments(x[second], y[..., second].mT)
+
+
+def _add_unsure(layer: RandomLayer, points: Images, unsure: Bool[Tensor, "draws points"], sums: Tensor) -> None:
+    """Add the points whose conditioning the compiled pass did not trust, by singular value decomposition."""
+    from manifold_lab.random_layer import kernel  # noqa: PLC0415
+
+    x, y, value, active = points
+    draw, point = unsure.nonzero(as_tuple=True)
+    if not len(draw):
+        return
+    embedding, on = layer.embedding, active[draw, :, point]
+    patterns, group = torch.cat([draw[:, None], on], 1).unique(dim=0, return_inverse=True)
+    rows = active_rows(embedding.matrix[patterns[:, 0]], patterns[:, None, 1:].bool())
+    rows = replace(rows, group=rows.group.flatten()[group][:, None])
+    x_hat = decoders.exact_decode(rows, value[draw, :, point][:, None], on[:, None])[:, 0]
+    linear = decoders.linear_decode(embedding.inverse[draw], y[draw, :, point][:, None], layer.bias)[:, 0]
+    x, kept = x[point], metrics.preserved(rows)[:, 0]
+    found = {
+        kernel.KEPT: torch.ones_like(x[:, 0]),
+        kernel.KEPT_CROSS: (linear * x).sum(1),
+        kernel.KEPT_SQUARE: linear.square().sum(1),
+        kernel.KEPT_ENERGY: x.square().sum(1),
+    }
+    sums[:, kernel.EXACT].index_add_(0, draw, (x_hat - x).square().sum(1))
+    for column, value_here in found.items():
+        sums[:, column].index_add_(0, draw, value_here * kept)
+
+
+def _means(layer: RandomLayer, sums: Tensor, pairs: Tensor, intrinsic: int, halves: Halves) -> PointSums:
+    """Columns of the compiled pass as what they are."""
+    cross, square, energy, *kept, preserved, on_manifold, lost, exact = sums.unbind(1)
+    window = None
+    if layer.activation.window is not None:
+        points = len(layer.x)
+        window = WindowSums(
+            (kept[0], kept[1], kept[2]),
+            preserved / points,
+            on_manifold / points,
+            lost / (points * intrinsic),
+            exact / layer.x.square().sum(),
+        )
+    return PointSums((cross, square, energy), pairs, window, halves)

@@ -1,0 +1,112 @@
+"""The options of the spiral's command, checked before torch is loaded."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from manifold_lab.activations import ACTIVATIONS
+from manifold_lab.core.cli import run_cli
+from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.files import check_folder
+from manifold_lab.core.lazy import lazy_function
+from manifold_lab.random_layer.specs import (
+    DECODERS,
+    DTYPES,
+    LAWS,
+    MANIFOLDS,
+    ManifoldSpec,
+    MonteCarlo,
+    check_turns,
+)
+from manifold_lab.report.styles import FORMATS, STYLES
+
+
+@dataclass(frozen=True)
+class SpiralOptions:
+    """How much an activation destroys of a manifold in a random embedding: Figure 1 of MobileNetV2, measured."""
+
+    dims: Annotated[tuple[int, ...], tyro.conf.arg(metavar="M [M ...]")] = MonteCarlo.dims
+    """Ambient dimensions m of the panels: one or more whole numbers of at least 1."""
+    draws: int = MonteCarlo.draws
+    """Random matrices T per dim."""
+    points: int = MonteCarlo.points
+    """Points of the manifold."""
+    manifold: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(MANIFOLDS)}.")] = ManifoldSpec.name
+    turns: Annotated[float | None, tyro.conf.arg(help=f"Turns of the spiral; {ManifoldSpec.turns:g} by default.")] = (
+        None
+    )
+    radius: float = ManifoldSpec.radius
+    """Largest |x| (a blob's standard deviation). Matters where an activation is not homogeneous, as ReLU6."""
+    inputs: int | None = ManifoldSpec.inputs
+    """Input dimension n, for a line, trigonometric curve, sphere or blob; by default each one's own."""
+    embedding: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(LAWS)}.")] = MonteCarlo.embedding
+    activation: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(ACTIVATIONS)}.")] = (
+        MonteCarlo.activation
+    )
+    bias: float = MonteCarlo.bias
+    """Added to every row before the activation."""
+    decoder: Annotated[
+        str, tyro.conf.arg(metavar="NAME", help=f"Of the figure's upper row, one of: {', '.join(DECODERS)}.")
+    ] = "pinv"
+    sigma: float = MonteCarlo.sigma
+    """Noise for the mutual information, after scaling the code by sqrt(2/m)."""
+    seed: int = MonteCarlo.seed
+    """Equal seeds give equal csv files, byte for byte."""
+    out: Path = Path("figures")
+    """Folder for the figures, spiral.csv, spiral_points.csv and spiral.json."""
+    formats: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FORMAT [FORMAT ...]")] = ("png", "pdf")
+    """File formats of the figures: png, pdf, svg."""
+    style: Annotated[str, tyro.conf.arg(metavar="VENUE", help=f"One of: {', '.join(STYLES)}.")] = "cvpr2024"
+    device: str = "cpu"
+    """cpu, cuda or cuda:N; the random draws are the same on each."""
+    dtype: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(DTYPES)}.")] = MonteCarlo.dtype
+
+    @property
+    def survey(self) -> MonteCarlo:
+        """The part that changes numbers.
+
+        Raises:
+            InputError: for a value that is not allowed.
+        """
+        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(MonteCarlo) if hasattr(self, f.name)}
+        if self.turns is not None:
+            check_turns(one_of("manifold", self.manifold, MANIFOLDS), self.turns)
+        turns = ManifoldSpec.turns if self.turns is None else self.turns
+        manifold = ManifoldSpec(self.manifold, turns, self.radius, self.inputs)
+        return MonteCarlo(**shared | {"manifold": manifold})
+
+
+def check_options(options: SpiralOptions) -> None:
+    """Refuse what can be refused without sampling a point: the spec, device, formats, style, decoder, folder.
+
+    Raises:
+        InputError: naming the option and what is allowed.
+    """
+    _ = options.survey
+    one_of("activation", options.activation, ACTIVATIONS)
+    one_of("style", options.style, STYLES)
+    one_of("decoder", options.decoder, DECODERS)
+    if not options.formats:
+        raise InputError(f"formats: none given; allowed: {', '.join(FORMATS)}")
+    for name in options.formats:
+        one_of("formats", name, FORMATS)
+    one_of("device", options.device.partition(":")[0], ("cpu", "cuda"))
+    check_folder(options.out)
+
+
+def run(options: SpiralOptions) -> None:
+    """Measure, draw, write and print.
+
+    Raises:
+        InputError: for anything that the options ask for and cannot be had.
+    """
+    check_options(options)
+    lazy_function("manifold_lab.spiral.pipeline.run")(options)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    return run_cli(SpiralOptions, run, "manifold_lab.spiral", arguments)

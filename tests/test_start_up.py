@@ -1,0 +1,98 @@
+"""Start-up: what a command answers without loading torch, and the console script."""
+
+import importlib
+import importlib.metadata
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import manifold_lab
+from manifold_lab import __main__ as console_script
+
+ROOT = Path(__file__).resolve().parents[1]
+SLOW = {"torch", "numpy", "scipy", "pandas", "matplotlib", "numba"}
+"""Libraries that take from a tenth of a second to seconds to load."""
+ANSWERS = {
+    "manifold_lab --version": 0,
+    "manifold_lab --help": 0,
+    "manifold_lab spirl": 2,
+    "manifold_lab spiral --help": 0,
+    "manifold_lab network --help": 0,
+    "manifold_lab report --help": 0,
+    "manifold_lab.spiral --drawz 5": 2,
+    "manifold_lab.spiral --dims 0": 2,
+    "manifold_lab.spiral --activation rellu": 2,
+    "manifold_lab.spiral --manifold sprial": 2,
+    "manifold_lab.spiral --style nature": 2,
+    "manifold_lab.spiral --out /dev/null/here": 2,
+    "manifold_lab.network mobilenet_v2 --width 0": 2,
+    "manifold_lab.report --chek": 2,
+}
+
+
+def modules_loaded(module: str, *options: str) -> tuple[int, set[str]]:
+    """Exit status of `python -m module options`, and the top-level modules that were loaded for it."""
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = {[module, *options]!r}\n"
+        "try: runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
+        "finally: print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return done.returncode, set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("command", ANSWERS)
+def test_help_and_refused_options_load_no_slow_library(command: str) -> None:
+    status, loaded = modules_loaded(*command.split())
+    assert status == ANSWERS[command]
+    assert "manifold_lab" in loaded and not SLOW & loaded
+
+
+def test_importing_the_package_loads_no_slow_library() -> None:
+    code = "import sys, manifold_lab; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not SLOW & set(loaded)
+
+
+def test_every_public_name_is_its_modules() -> None:
+    assert sorted(set(manifold_lab.__all__)) == sorted(manifold_lab.__all__)
+    for name in manifold_lab.__all__:
+        found = getattr(manifold_lab, name)
+        home = getattr(found, "__module__", None)
+        if isinstance(home, str) and home.startswith("manifold_lab."):
+            assert getattr(importlib.import_module(home), name) is found
+    assert manifold_lab.metrics is importlib.import_module("manifold_lab.metrics")
+    with pytest.raises(AttributeError, match="no attribute 'sampel'"):
+        _ = manifold_lab.sampel
+
+
+def test_the_console_script_is_declared_and_knows_every_command() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    module, _, function = declared["manifold-lab"].partition(":")
+    assert getattr(importlib.import_module(module), function) is console_script.main
+    assert set(console_script.COMMANDS) == {"spiral", "network", "probe", "report"}
+
+
+@pytest.mark.parametrize("name", console_script.COMMANDS)
+def test_a_command_answers_as_its_module_does(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert console_script.main([name, "--no-such-option"]) == 2
+    told = capfd.readouterr().err
+    assert told.startswith("error: ") and "--no-such-option" in told and len(told.splitlines()) == 1
+
+
+def test_version_and_help_of_the_console_script(capsys: pytest.CaptureFixture[str]) -> None:
+    assert console_script.main(["--version"]) == console_script.main(["--help"]) == 0
+    version, *usage = capsys.readouterr().out.splitlines()
+    assert version == importlib.metadata.version("manifold_lab")
+    assert [line.split()[0] for line in usage if line.startswith("  ")] == ["spiral", "network", "probe", "report"]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [(["spirl"], "did you mean 'spiral'"), ([], "allowed: spiral")])
+def test_an_unknown_command_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert console_script.main(arguments) == 2
+    told = capsys.readouterr().err
+    assert message in told and len(told.splitlines()) == 1

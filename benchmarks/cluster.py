@@ -29,7 +29,7 @@ from manifold_lab.models import matching
 from manifold_lab.models.matching import at_madds, madds
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import V2, NetworkSpec
-from manifold_lab.sweeps import ablation, runner, store, study, submissions
+from manifold_lab.sweeps import ablation, runner, store, study, study_commands, submissions
 from manifold_lab.sweeps.store import Cell, Result
 
 PAGE = Path("docs/cluster.md")
@@ -104,7 +104,10 @@ def rows(cells: Sequence[Cell]) -> Iterable[Mapping[str, str]]:
 def simulation(cells: int) -> list[dict[str, str]]:
     """Seconds of each verb while the cells of a study are absent, queued, half done and done."""
     grid = tuple(Simulated(seed) for seed in range(cells))
-    made = study.Study("simulated", "A card", lambda _: grid, measure, rows, lambda _: Figure(), lambda _: [])
+    made = study.Study(
+        name="simulated", card="Paper  none\nClaims  none\nRun  benchmark\nDiffers  none", grid=lambda _: grid,
+        measure=measure, rows=lambda cells: list(rows(cells)), figure=lambda _: Figure(), claims=lambda _: [],
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         runs = Path("runs/simulated")
         found = [_timed(made, "plan", "all absent")]
@@ -152,7 +155,7 @@ def _fake_queue(arrays: Sequence[submissions.Submission]) -> Iterator[None]:
 def _timed(made: study.Study, verb: str, when: str) -> dict[str, str]:
     began = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        status = study.main(made, [verb])
+        status = study_commands.main(made, [verb])
     assert status == 0, verb
     return _row(when, verb, time.perf_counter() - began)
 

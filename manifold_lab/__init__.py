@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     from manifold_lab.core.random_streams import stream
     from manifold_lab.core.statistics import Estimate, ResultRow
     from manifold_lab.metrics.active_rows import ActiveRows, active_rows
+    from manifold_lab.models.mobilenet import build
+    from manifold_lab.models.specs import NetworkSpec
+    from manifold_lab.probe import Probe
     from manifold_lab.random_layer.embeddings import Embedding, draw_embedding
     from manifold_lab.random_layer.layer import RandomLayer
     from manifold_lab.random_layer.manifolds import Points, sample
     from manifold_lab.random_layer.monte_carlo import layers, measure_layer
     from manifold_lab.random_layer.planar_exact import Cones, plane_curve, reconstruct
     from manifold_lab.random_layer.specs import DECODERS, LAWS, MANIFOLDS, ManifoldSpec, MonteCarlo
+    from manifold_lab.sweeps.compare import compare
+    from manifold_lab.sweeps.study import Study
 
 __all__ = [
     "ACTIVATIONS",
@@ -35,10 +40,15 @@ __all__ = [
     "InputError",
     "ManifoldSpec",
     "MonteCarlo",
+    "NetworkSpec",
     "Points",
+    "Probe",
     "RandomLayer",
     "ResultRow",
+    "Study",
     "active_rows",
+    "build",
+    "compare",
     "custom",
     "draw_embedding",
     "key",
@@ -64,11 +74,16 @@ __getattr__ = lazy_attributes(
         "core.random_streams": "stream",
         "core.statistics": "Estimate ResultRow",
         "metrics.active_rows": "ActiveRows active_rows",
+        "models.mobilenet": "build",
+        "models.specs": "NetworkSpec",
+        "probe": "Probe",
         "random_layer.embeddings": "Embedding draw_embedding",
         "random_layer.layer": "RandomLayer",
         "random_layer.manifolds": "Points sample",
         "random_layer.monte_carlo": "layers measure_layer",
         "random_layer.planar_exact": "Cones plane_curve reconstruct",
         "random_layer.specs": "DECODERS LAWS MANIFOLDS ManifoldSpec MonteCarlo",
+        "sweeps.compare": "compare",
+        "sweeps.study": "Study",
     },
 )

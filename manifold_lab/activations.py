@@ -140,7 +140,7 @@ def leaky_relu(slope: float) -> Activation:
     Args:
         slope: on the left, above 0.
     """
-    leaky = _functional("leaky_relu")
+    leaky: Any = _functional("leaky_relu")
     return Activation(
         "leaky_relu",
         lambda u: leaky(u, slope),

@@ -18,7 +18,16 @@ from manifold_lab.report import html as page
 from manifold_lab.report import network_table, results_table
 from manifold_lab.report.claims import ClaimVerdict
 from manifold_lab.report.options import ReportOptions
-from manifold_lab.report.tables import MISSING, Lines, claim_sentence, markdown, percent, read_csv
+from manifold_lab.report.tables import (
+    MISSING,
+    Lines,
+    claim_sentence,
+    claim_value,
+    markdown,
+    percent,
+    read_csv,
+    verdict_words,
+)
 
 TEXTS = page.TEXTS
 
@@ -48,30 +57,64 @@ def spiral_words(root: Path) -> str:
     return "\n".join(f"- {results_table.dim_sentence(numbers, dim)}" for dim in _asked(numbers))
 
 
-FINDING = ("where", "claim", "its number", "measured", "value", "on what", "verdict", "command", "commit", "cost")
+VERDICT_HEAD = ("claim", "printed", "measured here", "verdict")
+DETAIL_HEAD = ("claim", "measured", "on what", "command", "commit", "cost")
 
 
 def verdict_table(found: Sequence[ClaimVerdict]) -> str:
-    """Claims beside what was measured, one per line."""
-    return markdown(FINDING, [_finding(one) for one in found])
+    """Claims with number and verdict, a line each; below, folded, what was measured on what and how."""
+    rows = [[one.claim.says, one.claim.printed or MISSING, one.value, f"**{one.verdict}**"] for one in found]
+    details = [_details(one) for one in found]
+    folded = f"<details><summary>how measured</summary>\n\n{markdown(DETAIL_HEAD, details)}\n\n</details>"
+    return f"{markdown(VERDICT_HEAD, rows)}\n\n{folded}"
 
 
-def _finding(one: ClaimVerdict) -> list[str]:
+def _details(one: ClaimVerdict) -> list[str]:
     command = f"`{one.command}`" if one.command else MISSING
-    words = [one.claim.place, one.claim.says, one.claim.printed or MISSING, one.measured, one.value]
-    return [*words, one.claim.on or MISSING, f"**{one.verdict}**", command, one.commit, one.cost]
+    return [one.claim.says, one.measured, one.claim.on or MISSING, command, one.commit, one.cost]
+
+
+def by_section(found: Sequence[ClaimVerdict]) -> str:
+    """Tables of claims, one a part of the paper, in the order in which the parts come."""
+    parts: dict[str, list[ClaimVerdict]] = {}
+    for one in found:
+        parts.setdefault(section(one.claim.place), []).append(one)
+    return "\n\n".join(f"### {name}\n\n{verdict_table(mine)}" for name, mine in parts.items())
+
+
+def section(place: str) -> str:
+    """The part of the paper that a place belongs to.
+
+    >>> [section(place) for place in ("Section 3.2, 3", "Table 4", "Figure 7b", "Lemma 2", "After Theorem 1")]
+    ['Section 3', 'Table 4', 'Figure 7', 'Appendix A', 'Appendix A']
+    """
+    if re.match(r"(Lemma|Theorem|After Theorem)", place):
+        return "Appendix A"
+    found = re.match(r"(Sections?|Tables?|Figure|Footnote) (\d+)", place)
+    return f"{found[1].removesuffix('s')} {found[2]}" if found else place.partition(" (")[0]
 
 
 def claims_block(root: Path) -> str:
-    """Every claim of the paper, in its order, and how many stand how."""
+    """Every claim of the paper, by its parts, and how many stand how."""
     found = paper.verdicts(root)
     told = paper.verdict_counts(one.verdict for one in found)
-    return f"Of {len(found)} claims {told}.\n\n{verdict_table(found)}"
+    return f"Of {len(found)} claims {told}.\n\n{by_section(found)}"
+
+
+def answers(root: Path) -> str:
+    """The questions that a reader has first, each with the rows that answer it."""
+    lines = []
+    for question, source in paper.answers():
+        rows = source.lines(root)
+        lines.append(f"- **{question}**")
+        lines += [f"  - **{verdict_words(row)}**: {row['says']}; {row['measure']}: {claim_value(row)}" for row in rows]
+        lines += [] if rows else ["  - **not run**"]
+    return "\n".join(lines)
 
 
 def beyond_block(root: Path) -> str:
     """What was decided besides."""
-    return verdict_table(paper.beyond_the_paper(root))
+    return by_section(paper.beyond_the_paper(root))
 
 
 def errata_block(root: Path) -> str:
@@ -188,6 +231,7 @@ TEXT_BLOCKS: dict[str, Callable[[Path], str]] = {
     "network-command": network_command,
     "claims": claims_block,
     "errata": errata_block,
+    "answers": answers,
     "beyond": beyond_block,
     "speed": speed,
     "network-speed": network_speed,

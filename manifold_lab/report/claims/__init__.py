@@ -206,6 +206,11 @@ def paper_errata() -> tuple[Erratum, ...]:
     )
 
 
+def answers() -> list[tuple[str, ClaimSource]]:
+    """The questions that are answered first, and the rows that answer each."""
+    return [(entry["question"], ClaimSource(entry["decided_by"])) for entry in _registry()["answer"]]
+
+
 def evidence(erratum: Erratum, root: Path) -> list[tuple[str, str, str]]:
     """What shows an erratum: what was measured, the value, the command that measures it again."""
     found = []

@@ -18,8 +18,15 @@ Map = Callable[[Tensor], Tensor]
 INFINITY = math.inf
 
 
-def _functional(name: str) -> Map:
-    return lazy_function(f"torch.nn.functional.{name}")
+def _functional(name: str) -> Callable[..., Any]:
+    """A function of torch.nn.functional, imported when it is called: torch.compile can trace an import statement."""
+
+    def function(u: Tensor, *options: float) -> Tensor:
+        from torch.nn import functional  # noqa: PLC0415
+
+        return getattr(functional, name)(u, *options)
+
+    return function
 
 
 def _identity(u: Tensor) -> Tensor:
@@ -154,7 +161,7 @@ ACTIVATIONS: dict[str, Activation] = {
     activation.name: activation
     for activation in (
         Activation("identity", _identity, EVERYWHERE, slopes=(1.0, 1.0)),
-        Activation("relu", lazy_function("torch.relu"), POSITIVE, slopes=(0.0, 1.0)),
+        Activation("relu", lambda u: u.relu(), POSITIVE, slopes=(0.0, 1.0)),
         Activation("relu6", _functional("relu6"), (0.0, 6.0)),
         leaky_relu(LEAK),
         Activation(
@@ -178,8 +185,8 @@ ACTIVATIONS: dict[str, Activation] = {
             inverse=_hardswish_inverse,
             folds=True,
         ),
-        Activation("tanh", lazy_function("torch.tanh"), EVERYWHERE, inverse=lazy_function("torch.atanh")),
-        Activation("abs", lazy_function("torch.abs"), NOWHERE, slopes=(-1.0, 1.0), folds=True),
+        Activation("tanh", lambda u: u.tanh(), EVERYWHERE, inverse=lambda u: u.atanh()),
+        Activation("abs", lambda u: u.abs(), NOWHERE, slopes=(-1.0, 1.0), folds=True),
     )
 }
 

@@ -124,3 +124,9 @@ def test_a_callable_with_a_window_is_read_back_there():
     active = mine.is_active(mine(U))
     assert torch.equal(active, U > 1)
     assert torch.allclose(mine.inverse(mine(U))[active], U[active])
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_functions_are_compiled_without_a_break(name):
+    compiled = torch.compile(named(name).function, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(U), named(name)(U))

@@ -8,7 +8,7 @@ MANY, NEAREST = 40, 5
 """So many names are all listed; of more, the nearest."""
 
 
-class InputError(Exception):
+class InputError(ValueError):
     """An input that cannot be used; its text is the one line that the user sees."""
 
 

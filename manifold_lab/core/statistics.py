@@ -1,14 +1,19 @@
-"""From values over draws to an estimate with n and an interval that is right for the quantity."""
+"""From values over draws to an estimate with n and an interval that is right for the quantity.
+
+A value that is nan makes the estimates from it nan: what is unknown of one draw is unknown of all.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import special
 from scipy import stats as scipy_stats
 
+from manifold_lab.core import domain
 from manifold_lab.core.errors import InputError
 
 LEVEL = 0.95
@@ -51,7 +56,16 @@ def counted(value: int | float) -> Estimate:
 
 
 def proportion(successes: int, n: int) -> Estimate:
-    """Exact binomial interval (Clopper and Pearson 1934): right also at 0 and n successes."""
+    """Exact binomial interval (Clopper and Pearson 1934): right also at 0 and n successes; `NO_RUNS` for n = 0.
+
+    Raises:
+        InputError: for numbers that are not whole, or more successes than n.
+    """
+    successes, n = domain.whole("successes", successes, 0), domain.whole("n", n, 0)
+    if successes > n:
+        raise InputError(f"successes: {successes} of {n} is not allowed; there are at most n")
+    if n == 0:
+        return NO_RUNS
     tail = (1 - LEVEL) / 2
     low = float(special.betaincinv(successes, n - successes + 1, tail)) if successes else 0.0
     high = float(special.betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0
@@ -73,7 +87,12 @@ def paired_proportion(before: Bool[np.ndarray, " n"], after: Bool[np.ndarray, " 
 
     The p-value is McNemar's (1947) by the exact binomial law of those that changed; the interval is Bonett and Price's
     (2012), which adds one to either kind of change.
+
+    Raises:
+        InputError: for anything but two arrays of bool of one length, at least one.
     """
+    before, after = _flags("before", before), _flags("after", after)
+    domain.same_length("before, after", before, after)
     n, lost, gained = len(before), int((before & ~after).sum()), int((~before & after).sum())
     changed = lost + gained
     p_value = float(scipy_stats.binomtest(gained, changed).pvalue) if changed else 1.0
@@ -83,15 +102,28 @@ def paired_proportion(before: Bool[np.ndarray, " n"], after: Bool[np.ndarray, " 
     return PairedProportion(Estimate((gained - lost) / n, low, high, n), lost, gained, p_value)
 
 
+def _flags(field: str, given: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    found = np.asarray(given)
+    if found.dtype != np.bool_ or found.ndim != 1 or not len(found):
+        raise InputError(f"{field}: {found.dtype} of shape {found.shape} is not allowed; it must be a row of bool")
+    return found
+
+
 def bounded_means(values: Float[np.ndarray, "quantities n"], rng: np.random.Generator) -> list[Estimate]:
     """Means of quantities that lie in [0, 1]; safe where almost every draw gives the same value.
 
     Gaffke's interval (2005; Learned-Miller and Thomas 2019, arXiv:1905.06208): the Bayesian bootstrap with one more
     atom, at 0 for the low and at 1 for the high end. For zeros and ones it is Clopper and Pearson's, for many
-    well-spread values the usual one; where every draw gives 1 its low end is still below 1, as it must be.
+    well-spread values the usual one; where every draw gives 1 its low end is still below 1, as it must be. `NO_RUNS`
+    for no draws.
+
+    Raises:
+        InputError: for values outside of [0, 1], nan among them, or that are not quantities x draws.
     """
-    values = np.sort(np.asarray(values, dtype=np.float64), axis=1)
+    values = np.sort(domain.array("values", values, 0, 1, ndim=2), axis=1)
     n = values.shape[1]
+    if not n:
+        return [NO_RUNS] * len(values)
     size = -(-n // GROUPS)
     edges = np.arange(0, n, size)
     counts = np.diff(np.append(edges, n))
@@ -113,14 +145,20 @@ def bounded_means(values: Float[np.ndarray, "quantities n"], rng: np.random.Gene
 
 def mean(values: Float[np.ndarray, " n"]) -> Estimate:
     """Student's interval: right for finite variance and n large against the tails; nan for fewer than two values."""
-    values = np.asarray(values, dtype=np.float64)
+    values = domain.values("values", values, ndim=1)
     if not len(values):
         return NO_RUNS
-    n, centre = len(values), float(values.mean())
-    if n < 2:
+    n, centre = len(values), float(_quiet(np.mean, values))
+    if n < 2 or not np.isfinite(values).all():
         return Estimate(centre, math.nan, math.nan, n)
     half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
     return Estimate(centre, centre - half, centre + half, n)
+
+
+def _quiet(function: Callable[..., Any], values: Float[np.ndarray, " n"], *more: Any, **named: Any) -> Any:
+    """A function of values, among which infinity minus infinity is nan and needs no warning."""
+    with np.errstate(invalid="ignore"):
+        return function(values, *more, **named)
 
 
 @dataclass(frozen=True)
@@ -148,7 +186,7 @@ def paired(first: Mapping[int, int | float], second: Mapping[int, int | float]) 
         raise InputError("seeds: the two arms share none; a paired difference needs at least one")
     values = np.array([float(first[seed]) - float(second[seed]) for seed in shared])
     difference, n = mean(values), len(values)
-    if n < 2:
+    if math.isnan(difference.low):
         return Paired(difference, math.nan)
     error = float(values.std(ddof=1)) / math.sqrt(n)
     t = abs(difference.value) / error if error else math.inf if difference.value else 0.0
@@ -177,15 +215,21 @@ def contrast(groups: Sequence[tuple[Sequence[float] | np.ndarray, float]], level
     Args:
         groups: the values of each group and the weight of its mean: two groups with 1 and -1 give Welch's t-test.
         level: of the interval.
+
+    Raises:
+        InputError: for a level outside of (0, 1), or a weight that is not finite.
     """
-    values = [np.asarray(group, dtype=np.float64) for group, _ in groups]
-    weights = [weight for _, weight in groups]
+    if domain.number("level", level, 0, 1, above=True) == 1:
+        raise InputError("level: 1 is not allowed; it must be above 0 and below 1")
+    values = [domain.values("groups", group, ndim=1) for group, _ in groups]
+    weights = [domain.number("weight", weight) for _, weight in groups]
     n = sum(map(len, values))
-    if not all(map(len, values)):
+    if not n or not all(map(len, values)):
         return Contrast(Estimate(math.nan, math.nan, math.nan, n), math.nan, math.nan)
-    centre = float(sum(weight * group.mean() for group, weight in zip(values, weights, strict=True)))
+    means = [float(_quiet(np.mean, group)) for group in values]
+    centre = sum(weight * level for level, weight in zip(means, weights, strict=True))
     unknown = Contrast(Estimate(centre, math.nan, math.nan, n), math.nan, math.nan)
-    if any(len(group) < 2 for group in values):
+    if any(len(group) < 2 or not np.isfinite(group).all() for group in values):
         return unknown
     parts = [weight**2 * group.var(ddof=1) / len(group) for group, weight in zip(values, weights, strict=True)]
     total = float(sum(parts))
@@ -199,8 +243,9 @@ def contrast(groups: Sequence[tuple[Sequence[float] | np.ndarray, float]], level
 
 
 def squared_error(values: Sequence[float] | np.ndarray) -> float:
-    """Variance of the mean of independent values."""
-    return float(np.var(np.asarray(values, dtype=np.float64), ddof=1)) / len(values)
+    """Variance of the mean of independent values; nan for fewer than two."""
+    known = domain.values("values", values, ndim=1)
+    return float(_quiet(np.var, known, ddof=1)) / len(known) if len(known) > 1 else math.nan
 
 
 def ratio(
@@ -213,40 +258,58 @@ def ratio(
         denominator: the second one.
         covariance: theirs, 2 x 2.
         freedom: degrees of freedom; `n` of the result is one more.
+
+    Raises:
+        InputError: for a covariance that is none, or degrees of freedom that are not above zero.
     """
-    value, n = numerator / denominator, round(freedom) + 1
-    (aa, ab), (_, bb) = covariance
+    n = round(domain.number("freedom", freedom, 0, above=True)) + 1
+    given = domain.values("covariance", covariance, ndim=2)
+    (aa, ab), (ba, bb) = given if given.shape == (2, 2) else ((-1, 0), (0, 0))
+    if aa < 0 or bb < 0 or not (math.isnan(ab) or math.isclose(ab, ba)) or ab**2 > aa * bb * (1 + domain.ROUNDING):
+        raise InputError(f"covariance: {given.tolist()} is none of two estimates")
+    if not denominator:
+        return Estimate(math.nan, math.nan, math.nan, n)
+    value = numerator / denominator
     square = float(special.stdtrit(freedom, (1 + LEVEL) / 2)) ** 2
     first, third = denominator**2 - square * bb, numerator**2 - square * aa
     second = numerator * denominator - square * ab
     root = second**2 - first * third
-    if first <= 0 or root < 0:
+    if not (first > 0 and root >= 0):
         return Estimate(value, math.nan, math.nan, n)
     return Estimate(value, (second - math.sqrt(root)) / first, (second + math.sqrt(root)) / first, n)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """P-values adjusted for their number by Holm's method (1979, statsmodels); those that are nan stay so."""
+    """P-values adjusted for their number by Holm's method (1979, statsmodels); those that are nan stay so.
+
+    Raises:
+        InputError: for a number outside of [0, 1].
+    """
     from statsmodels.stats.multitest import multipletests  # noqa: PLC0415  (half a second that few callers need)
 
-    known = {name: value for name, value in p_values.items() if not math.isnan(value)}
+    known = {name: domain.number(name, value, 0, 1) for name, value in p_values.items() if not math.isnan(value)}
     adjusted = multipletests(list(known.values()), method="holm")[1] if known else []
     return dict(p_values) | dict(zip(known, map(float, adjusted), strict=True))
 
 
 def median(values: Float[np.ndarray, " n"]) -> Estimate:
     """Sample median, exact interval between order statistics: right whatever the tails; nan below six values."""
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    ordered = np.sort(domain.values("values", values, ndim=1))
     n = len(ordered)
+    if not n or math.isnan(ordered[-1]):
+        return Estimate(math.nan, math.nan, math.nan, n)
     below = int(np.searchsorted(special.bdtr(np.arange(n), n, 0.5), (1 - LEVEL) / 2, side="right"))
     if below == 0:
-        return Estimate(float(np.median(ordered)), math.nan, math.nan, n)
-    return Estimate(float(np.median(ordered)), float(ordered[below - 1]), float(ordered[n - below]), n)
+        return Estimate(float(_quiet(np.median, ordered)), math.nan, math.nan, n)
+    return Estimate(float(_quiet(np.median, ordered)), float(ordered[below - 1]), float(ordered[n - below]), n)
 
 
 def quantiles(values: Float[np.ndarray, " n"]) -> dict[str, float]:
-    """The spread over draws: 5, 25, 50, 75 and 95 %."""
-    found = np.quantile(np.asarray(values, dtype=np.float64), list(QUANTILES.values()))
+    """The spread over draws: 5, 25, 50, 75 and 95 %; nan for no draws."""
+    ordered = domain.values("values", values, ndim=1)
+    if not len(ordered):
+        return dict.fromkeys(QUANTILES, math.nan)
+    found = _quiet(np.quantile, ordered, list(QUANTILES.values()))
     return dict(zip(QUANTILES, map(float, found), strict=True))
 
 

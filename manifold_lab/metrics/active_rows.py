@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from manifold_lab.core import domain
+from manifold_lab.core.errors import InputError
+
 
 @dataclass(frozen=True)
 class ActiveRows:
@@ -62,10 +65,18 @@ def active_rows(
     """Decompose the active rows of each draw's T at each of its points.
 
     A singular value counts when it is above `tolerance` times the largest one there; default max(m, n) * eps.
+
+    Raises:
+        InputError: for numbers that are not finite, shapes that do not fit, or a negative tolerance.
     """
+    matrix = domain.tensor("matrix", matrix, "draws ambient inputs").detach()
+    active = domain.flags("active", active, "draws points ambient")
+    draws, points, ambient = active.shape
+    if (draws, ambient) != matrix.shape[:2]:
+        raise InputError(f"active: shape {tuple(active.shape)} does not fit a matrix of {tuple(matrix.shape)}")
     if tolerance is None:
         tolerance = max(matrix.shape[-2:]) * torch.finfo(matrix.dtype).eps
-    draws, points = active.shape[:2]
+    domain.number("tolerance", tolerance, 0)
     new = torch.ones(draws, points, dtype=torch.bool, device=active.device)
     new[:, 1:] = (active[:, 1:] != active[:, :-1]).any(-1)
     group = new.flatten().cumsum(0).reshape(draws, points) - 1

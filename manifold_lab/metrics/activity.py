@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from manifold_lab.core import domain
 from manifold_lab.metrics.active_rows import ActiveRows
 
 
@@ -15,8 +16,11 @@ def active_count(active: Bool[Tensor, "*draws points ambient"]) -> Int[Tensor, "
     """Number of active channels at each point, the c of the formulas.
 
     Does not see whether the active rows are independent, nor how near to the threshold a channel is.
+
+    Raises:
+        InputError: for anything but booleans.
     """
-    return active.sum(-1)
+    return domain.flags("active", active, "* points ambient").sum(-1)
 
 
 def preserved(rows: ActiveRows) -> Bool[Tensor, "draws points"]:
@@ -35,8 +39,12 @@ def preserved_on_manifold(
 
     Holds for rows in general position (Sauer, Yorke and Casdagli 1991). Does not see the measure-zero set of points
     that still have a twin; for every point, min(n, 2k + 1) rows are needed.
+
+    Raises:
+        InputError: for anything but booleans, or dimensions below one.
     """
-    return active_count(active) >= min(inputs, intrinsic + 1)
+    needed = min(domain.whole("inputs", inputs, 1), domain.whole("intrinsic", intrinsic, 1) + 1)
+    return active_count(active) >= needed
 
 
 def dimension_loss(active: Bool[Tensor, "*draws points ambient"], intrinsic: int) -> Float[Tensor, "*draws points"]:
@@ -44,7 +52,11 @@ def dimension_loss(active: Bool[Tensor, "*draws points ambient"], intrinsic: int
 
     Averaged over points it is the information-dimension loss (Geiger and Kubin 2016). Does not see folding (two sheets
     sent onto each other keep their dimension), nor anything about a smooth activation.
+
+    Raises:
+        InputError: for anything but booleans, or a dimension below one.
     """
+    domain.whole("intrinsic", intrinsic, 1)
     return (intrinsic - active_count(active)).clamp_min(0).double() / intrinsic
 
 
@@ -52,13 +64,33 @@ def collapsed_pairs(y: Float[Tensor, "draws points ambient"]) -> Float[Tensor, "
     """Fraction of the pairs of points that have exactly the same image.
 
     Sees collapse to a point only: two pieces of a curve squeezed onto one axis hardly ever meet exactly.
+
+    Raises:
+        InputError: for numbers that are not finite, or fewer than two points.
     """
+    y = domain.tensor("y", y, "draws points:2 ambient").detach()
     draws, points, ambient = y.shape
     weight = 1.5 + torch.sin(torch.arange(1, ambient + 1, device=y.device, dtype=torch.float64))
-    mark = (y.double() * weight).sum(-1)  # equal images have equal marks, so sorting joins them
-    ordered = y.gather(1, mark.argsort(1)[..., None].expand_as(y))
-    run = (ordered[:, 1:] != ordered[:, :-1]).any(-1).cumsum(1)
-    run = torch.nn.functional.pad(run, (1, 0))
+    mark = (domain.unit_scale(y)[0].double() * weight).sum(-1)
+    order = mark.argsort(1)  # equal images have equal marks, so sorting joins them
+    new = _differs(y, order)
+    if bool((new & (mark.gather(1, order).diff(dim=1) == 0)).any()):  # and unequal images have, too: sort by all of y
+        order = _lexicographic(y)
+        new = _differs(y, order)
+    run = torch.nn.functional.pad(new.cumsum(1), (1, 0))
     size = torch.zeros(draws, points, device=y.device, dtype=torch.float64)
     size.scatter_add_(1, run, torch.ones_like(mark))
     return (size * (size - 1)).clamp_min(0).sum(1) / (points * (points - 1))
+
+
+def _differs(y: Float[Tensor, "draws points ambient"], order: Int[Tensor, "draws points"]) -> Bool[Tensor, "draws _"]:
+    """Whether each point but the first differs from the one before it, in this order."""
+    ordered = y.gather(1, order[..., None].expand_as(y))
+    return (ordered[:, 1:] != ordered[:, :-1]).any(-1)
+
+
+def _lexicographic(y: Float[Tensor, "draws points ambient"]) -> Int[Tensor, "draws points"]:
+    order = torch.arange(y.shape[1], device=y.device).expand(y.shape[:2])
+    for channel in y.unbind(-1):
+        order = order.gather(1, channel.gather(1, order).argsort(dim=1, stable=True))
+    return order

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from manifold_lab.core import domain
+
 RELATIVE = 1e-10
 """Eigenvalues of the covariance below this share of the largest count as zero: dead or repeated channels."""
 
@@ -16,8 +18,14 @@ Moments = Float[Tensor, "columns columns"]
 def second_moments(
     observed: Float[Tensor, "points observed"], wanted: Float[Tensor, "points wanted"]
 ) -> Float[Tensor, "columns columns"]:
-    """Sums of products of the columns [1, observed, wanted], in float64; sums over batches are sums of these."""
-    observed, wanted = observed.double(), wanted.double()
+    """Sums of products of the columns [1, observed, wanted], in float64; sums over batches are sums of these.
+
+    Raises:
+        InputError: for numbers that are not finite, no points, or parts of unequal length.
+    """
+    observed, wanted = (domain.tensor(name, part, "points channels").detach().double()
+                        for name, part in (("observed", observed), ("wanted", wanted)))  # fmt: skip
+    domain.same_length("observed, wanted", observed, wanted)
     columns = torch.cat([torch.ones_like(observed[:, :1]), observed, wanted], 1)
     return columns.T @ columns
 

@@ -157,6 +157,8 @@ def open_weights(path: str | Path) -> Network:
         with safetensors.safe_open(path, "pt") as file:
             told = json.loads((file.metadata() or {})["spec"])
             spec = from_fields(told)
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         raise InputError(f"weights: {path} tells no network of ours ({type(error).__name__})") from None
     return load_weights(spec, path)

@@ -147,8 +147,8 @@ def preservation(layer: LayerRecord) -> LayerRow:
         return {}
     k = max(1, round(metrics.maximum_likelihood(cloud, NEIGHBOURS)))
     needed = k + 1 if layer.chain.inputs is None else min(k + 1, layer.chain.inputs)
-    predicted = theory.poisson_binomial((counts.active / counts.positions).cpu().double().numpy())
-    met = (counts.histogram / counts.positions).cpu().double().numpy()
+    predicted = theory.poisson_binomial((counts.active.cpu().double() / counts.positions).numpy())
+    met = (counts.histogram.cpu().double() / counts.positions).numpy()
     return {"input_dimension": k, "kept_predicted": theory.preserved_of(predicted, needed),
             "kept": theory.preserved_of(met, needed), "lost_predicted": theory.dimension_loss_of(predicted, k),
             "lost": theory.dimension_loss_of(met, k)}  # fmt: skip

@@ -60,8 +60,10 @@ def fit_affine(train: AffineMoments) -> Affine:
     from blowing up; it costs a relative error of that order.
 
     Raises:
-        InputError: where the mean of y hides its spread in this precision.
+        InputError: for moments that are not finite, or where the mean of y hides its spread in this precision.
     """
+    if not all(bool(torch.isfinite(part).all()) for part in (train.x, train.y, train.xx, train.xy, train.yy)):
+        raise InputError("y: NaN or infinity among inputs or outputs; every number must be finite")
     covariance = train.yy - train.y.unsqueeze(-1) * train.y.unsqueeze(-2)
     cross = train.xy - train.x.unsqueeze(-1) * train.y.unsqueeze(-2)
     variance = torch.diagonal(covariance, dim1=-2, dim2=-1)

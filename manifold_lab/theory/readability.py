@@ -5,8 +5,10 @@ R² is that of the best affine map from the output back to the input: what the n
 
 import math
 
+from manifold_lab.core import domain
 
-def channel_r2(slope: float) -> float:
+
+def channel_r2(slope: int | float) -> float:
     """R² of the best affine map from f(z) back to z ~ N(0, 1), for f of slope 1 on the right and `slope` on the left.
 
     ((1 + a)/2)² / ((1 + a²)/2 - (1 - a)²/(2 pi)): the covariance of z and f(z) is (1 + a)/2, and the denominator is the
@@ -14,21 +16,25 @@ def channel_r2(slope: float) -> float:
 
     >>> [round(channel_r2(slope), 4) for slope in (1, 0.5, 0.1, 0, -1)]
     [1.0, 0.9612, 0.8043, 0.7335, 0.0]
+
+    Raises:
+        InputError: for a slope that is not finite.
     """
-    covariance = (1 + slope) / 2
-    variance = (1 + slope**2) / 2 - (1 - slope) ** 2 / (2 * math.pi)
-    return covariance**2 / variance
+    domain.number("slope", slope)
+    scale = max(1.0, abs(slope))  # R² does not depend on it, and squares of large slopes overflow
+    right, left = 1 / scale, slope / scale
+    variance = (right**2 + left**2) / 2 - (right - left) ** 2 / (2 * math.pi)
+    return ((right + left) / 2) ** 2 / variance
 
 
-def noise_for(r2: float) -> float:
+def noise_for(r2: int | float) -> float:
     """Variance of the independent noise, over the channel's own, that leaves the same R²: (1 - R²)/R².
 
     >>> round(noise_for(channel_r2(0)), 4)
     0.3634
 
     Raises:
-        ValueError: outside of (0, 1].
+        InputError: outside of (0, 1].
     """
-    if not 0 < r2 <= 1:
-        raise ValueError(f"r2: {r2} is not allowed; it must be above 0 and at most 1")
+    domain.number("r2", r2, 0, 1, above=True)
     return (1 - r2) / r2

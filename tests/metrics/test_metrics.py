@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from manifold_lab import ManifoldSpec, draw_embedding, metrics, sample, stream
 from manifold_lab.core.errors import InputError
-from manifold_lab.metrics import active_rows
+from manifold_lab.metrics.active_rows import active_rows
 
 DEGREE = math.pi / 180
 

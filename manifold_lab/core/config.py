@@ -121,28 +121,19 @@ def _first_defaults(kind: type) -> dict[str, Any]:
     return found
 
 
-def disagreement(spec: Any, stored: Any, known: dict[tuple[int, int], str | None] | None = None) -> str | None:
+def disagreement(spec: Any, stored: Any) -> str | None:
     """Where `spec` and a stored one (as read from its JSON) differ: the first such field that both have; else None.
 
-    Fields that only one of them has are younger or older than the other: they count as agreed. `known`, kept by who
-    compares many specs that share parts, holds the answers for pairs of parts, which must live as long as it does.
+    Fields that only one of them has are younger or older than the other: they count as agreed.
     """
-    if isinstance(stored, str | int | float):
-        return None if spec == stored else ""
-    known, pair = {} if known is None else known, (id(spec), id(stored))
-    if pair not in known:
-        known[pair] = _disagreement(spec, stored, known)
-    return known[pair]
-
-
-def _disagreement(spec: Any, stored: Any, known: dict[tuple[int, int], str | None]) -> str | None:
-    shared = _shared(spec, stored)
-    if shared is None:
+    parts = _shared(spec, stored)
+    if parts is None:
         return None if _told(spec) == _told(stored) else ""
-    for name, ours, theirs in shared:
-        told = disagreement(ours, theirs, known)
-        if told is not None:
-            return f"{name}.{told}".rstrip(".")
+    for name, ours, theirs in parts:
+        if ours != theirs:  # equal values, which most are, are found without a call
+            part = disagreement(ours, theirs)
+            if part is not None:
+                return f"{name}.{part}".rstrip(".")
     return None
 
 
@@ -150,10 +141,17 @@ def _shared(spec: Any, stored: Any) -> list[tuple[str, Any, Any]] | None:
     """The parts that two values both have, by name; None where they are not made alike."""
     if dataclasses.is_dataclass(spec) and isinstance(stored, dict):
         kind: Any = type(spec)
-        there = {name: old if old in stored else name for name, old in _field_names(kind).items()}
         return [
-            (name, getattr(spec, name), stored[there[name]]) for name in _first_defaults(kind) if there[name] in stored
+            (name, getattr(spec, name), stored[old if old in stored else name])
+            for name, old in _compared(kind)
+            if old in stored or name in stored
         ]
     if isinstance(spec, tuple | list) and isinstance(stored, list) and len(spec) == len(stored):
         return [(str(place), *pair) for place, pair in enumerate(zip(spec, stored, strict=True))]
     return None
+
+
+@functools.cache
+def _compared(kind: type) -> tuple[tuple[str, str], ...]:
+    """The compared fields of a dataclass, each with its name in keys, which is that in older records."""
+    return tuple((name, _field_names(kind)[name]) for name in _first_defaults(kind))

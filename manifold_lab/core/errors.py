@@ -1,4 +1,4 @@
-"""What a user is told when an input cannot be used: one line, what was wrong, what is allowed."""
+"""Errors that a command reports in one line: what was wrong, and what is allowed."""
 
 import difflib
 import math
@@ -10,6 +10,10 @@ MANY, NEAREST = 40, 5
 
 class InputError(ValueError):
     """An input that cannot be used; its text is the one line that the user sees."""
+
+
+class DiskError(InputError):
+    """A disk that is full, over quota or read-only: nobody's fault but the disk's, and gone when it is mended."""
 
 
 class DivergedError(Exception):

@@ -9,21 +9,43 @@ import io
 import os
 import shutil
 import socket
+import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from manifold_lab.core.errors import InputError
+from manifold_lab.core.errors import DiskError, InputError
 
 Writer = Callable[[Path], None]
 WRITING, READY = ".writing-", ".ready-"
 """How the folders of a publication under way begin: while its files are written, and while they take their names."""
 DAY = 86_400.0
 """Seconds after which what a process on another machine left counts as left: longer than clocks disagree."""
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.ESTALE, errno.ENOLCK)
+"""What the system answers where the disk is full, over quota, read-only or gone, or a file is at its limit."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings of a cell that spreadsheets take for a formula."""
+
+
+def read_file(path: str | Path) -> bytes:
+    """The bytes of a regular file; a pipe or a device is refused at once, where reading could wait for ever.
+
+    Raises:
+        OSError: if there is no such file, it is of another kind, or it cannot be read.
+    """
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        mode = os.fstat(file).st_mode
+        if not stat.S_ISREG(mode):
+            code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            raise OSError(code, "it is a folder" if stat.S_ISDIR(mode) else "it is no regular file", str(path))
+        return io.FileIO(file, closefd=False).readall()
+    finally:
+        os.close(file)
 
 
 def check_folder(folder: Path) -> None:
@@ -33,17 +55,63 @@ def check_folder(folder: Path) -> None:
         InputError: if not.
     """
     try:
-        there = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+        there = next(path for path in (folder, *folder.absolute().parents) if _is_there(path))
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise refused(folder, error) from None
 
 
+def _is_there(path: Path) -> bool:
+    """Whether a path exists.
+
+    Raises:
+        OSError: for one that cannot: a loop of links, or a name that is too long.
+    """
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def refused(folder: Path, error: OSError) -> InputError:
-    """What a folder's or a disk's refusal means to the user."""
+    """The error for the user where a folder or a disk refuses a file: a DiskError where it is the disk's fault."""
     reason = error.strerror or type(error).__name__
+    if error.errno in DISK:
+        return DiskError(
+            f"out: cannot write into {folder} ({reason}); nothing was changed, run again when there is room"
+        )
     return InputError(f"out: cannot write into {folder} ({reason}); nothing was changed, name another folder")
+
+
+def disk_fault(error: BaseException) -> OSError | None:
+    """The fault of a disk that an error comes from, also through other errors; None where it comes from none."""
+    chain, seen = [error], set[int]()
+    while chain:
+        one = chain.pop()
+        if isinstance(one, OSError) and one.errno in DISK:
+            return one
+        seen.add(id(one))
+        chain += [more for more in (one.__cause__, one.__context__) if more is not None and id(more) not in seen]
+    return None
+
+
+class LostError(Exception):
+    """A folder that this process no longer may write into."""
+
+
+_guards: dict[Path, Callable[[], bool]] = {}
+
+
+@contextlib.contextmanager
+def guarded(folder: Path, may_write: Callable[[], bool]) -> Iterator[None]:
+    """Within, publications into `folder` raise LostError as soon as `may_write` says no."""
+    _guards[folder] = may_write
+    try:
+        yield
+    finally:
+        del _guards[folder]
 
 
 def publish(folder: Path, writers: Mapping[str, Writer]) -> list[Path]:
@@ -56,6 +124,7 @@ def publish(folder: Path, writers: Mapping[str, Writer]) -> list[Path]:
 
     Raises:
         InputError: if the folder or the disk refuses; nothing is left half-written, and no folder is made.
+        LostError: within `guarded`, where the folder is no longer this process's.
     """
     made = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
     try:
@@ -80,6 +149,8 @@ def _written(folder: Path, writers: Mapping[str, Writer]) -> None:
             _sync(scratch / name)
             if (folder / name).is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if folder in _guards and not _guards[folder]():
+            raise LostError(f"another process has taken over {folder}")
         scratch = scratch.rename(folder / scratch.name.replace(WRITING, READY, 1))
         _move(scratch, folder, list(writers))
     finally:
@@ -91,7 +162,7 @@ def settle(folder: Path) -> None:
     for left in [*folder.glob(f"{WRITING}*"), *folder.glob(f"{READY}*")]:
         mark, _, rest = left.name.partition("-")[2].partition("-")
         pid = rest.partition("-")[0]
-        here = mark == machine() and pid.isdigit()
+        here = mark == machine() and pid.isascii() and pid.isdigit() and len(pid) < 19
         with contextlib.suppress(OSError):  # another process may be at it
             ended = not psutil.pid_exists(int(pid)) if here else time.time() - left.stat().st_mtime > DAY
             if ended and here and left.name.startswith(READY):
@@ -103,6 +174,17 @@ def settle(folder: Path) -> None:
 def _move(scratch: Path, folder: Path, names: Iterable[str]) -> None:
     for name in names:
         (scratch / name).replace(folder / name)
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames within a folder last through a power cut, where the file system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @functools.cache
@@ -129,12 +211,40 @@ def text(content: str) -> Writer:
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """The text of a csv file, with the same bytes on every system."""
+    """The text of a csv file, with the same bytes on every system; `csv_rows` reads it back.
+
+    A cell that a spreadsheet would take for a formula gets an apostrophe before it, as spreadsheets have it.
+    """
     made = io.StringIO()
     writer = csv.DictWriter(made, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
     return made.getvalue()
+
+
+def csv_rows(text: str) -> list[dict[str, str]]:
+    """The rows of a csv text: one mapping from column to text per line, as they were before `csv_text`."""
+    return [{name: _plain(value) for name, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
+
+
+def _harmless(value: Any) -> Any:
+    return (
+        f"'{value}"
+        if isinstance(value, str) and value.lstrip("'").startswith(FORMULA) and not _is_number(value)
+        else value
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value[1:] if isinstance(value, str) and value[:1] == "'" and value.lstrip("'").startswith(FORMULA) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _sync(path: Path) -> None:

@@ -42,13 +42,15 @@ class RunOptions(PlanOptions):
     """Where cells run: here, pool, slurm, or print for the commands; by default here, in a pool for many workers."""
     retry_failed: bool = False
     """Run failed cells again, and only those."""
+    retry_damaged: bool = False
+    """Run damaged cells again, and only those; their damaged files are put aside."""
     processes_per_cell: int = 1
     """Processes that train one network together."""
     cells_per_job: int = 1
     """Cells that run one after another in one job or command."""
     wait: bool = False
     """Wait until what was submitted has ended."""
-    slurm: Slurm = field(default_factory=slurm.defaults)
+    slurm: Slurm = field(default_factory=slurm.readable_defaults)
     """What each job asks of Slurm."""
 
 

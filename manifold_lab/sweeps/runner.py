@@ -18,15 +18,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from manifold_lab.core import provenance
-from manifold_lab.core.errors import InputError
-from manifold_lab.core.files import refused
+from manifold_lab.core.errors import DiskError, InputError
+from manifold_lab.core.files import disk_fault, guarded, settle
 from manifold_lab.sweeps import run_lock, store
 from manifold_lab.sweeps.slurm import Slurm
-from manifold_lab.sweeps.store import ABSENT, DIVERGED, DONE, FAILED, Cell, Result
+from manifold_lab.sweeps.store import ABSENT, DAMAGED, DIVERGED, DONE, FAILED, Cell, Result
 
 Measure = Callable[[Any, Path], Result]
 """Runs one spec; its folder is its own, and holds what an attempt that was cut short left there. Where several
 processes run one cell, each of them calls it, and the first one's result counts (`train.ranks`)."""
+
+ON_LOOPBACK = ("--standalone", "--local-addr=127.0.0.1")
+"""Options of torchrun for processes of one machine, which meet whether or not the machine's name resolves."""
+LOOPBACK_INTERFACE = "lo" if sys.platform == "linux" else "lo0"
+STOP_SECONDS = 20.0
+"""Seconds that torchrun and its processes have to release a run before they are killed."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Program:
 
     def cell(self, *words: str, processes: int = 1, python: str = sys.executable) -> list[str]:
         """The words of a command that runs some cells, by several processes of this machine where told."""
-        torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
+        torchrun = ("-m", "torch.distributed.run", *ON_LOOPBACK, f"--nproc-per-node={processes}")
         return [python, *(torchrun if processes > 1 else ()), *self.start, "cell", *words, *self.grid]
 
 
@@ -83,9 +89,26 @@ def batched(parts: Sequence[Part], size: int) -> list[tuple[Part, ...]]:
 Launcher = Callable[[Work, Sequence[Cell]], Generator[Cell, None, None]]
 
 
-def missing(cells: Sequence[Cell], retry_failed: bool = False) -> list[Cell]:
-    """The cells that are to be run: absent ones, or failed ones where asked; a diverged one would diverge again."""
-    return [cell for cell in cells if cell.state == (FAILED if retry_failed else ABSENT)]
+def missing(cells: Sequence[Cell], retry_failed: bool = False, retry_damaged: bool = False) -> list[Cell]:
+    """The runs that are to be made: absent ones, or where asked the failed or the damaged ones.
+
+    A diverged run would diverge again.
+    """
+    asked = {FAILED} if retry_failed else set()
+    asked |= {DAMAGED} if retry_damaged else set()
+    return [cell for cell in cells if cell.state in (asked or {ABSENT})]
+
+
+def left_over(cells: Sequence[Cell], wanted: Sequence[Cell]) -> str:
+    """A sentence on the failed and damaged runs that are not wanted this time; empty without any."""
+    taken = {cell.key for cell in wanted}
+    others = [cell for cell in cells if cell.key not in taken]
+    found = {state: [cell for cell in others if cell.state == state] for state in (FAILED, DAMAGED)}
+    return "; ".join(
+        f"{len(some)} {state}, such as {some[0].key} ({some[0].note[:160]}): run with --retry-{state} to repeat"
+        for state, some in found.items()
+        if some
+    )
 
 
 def costs(specs: Sequence[Any], records: Iterable[store.Record], length: str = "") -> list[tuple[float, int] | None]:
@@ -130,38 +153,62 @@ def _words(value: Any) -> str:
 
 
 def run_cell(work: Work, cell: Cell) -> Cell:
-    """Run one cell, unless another process runs it or has just ended it; how it stands then.
+    """Run one cell, unless another process runs it or has just ended it; its state then.
 
-    Whatever the measure raises is written into the cell's folder; only an interruption goes on upwards. Where several
-    processes are to run it, they are started here.
+    Whatever the measure raises is written into the cell's folder; only an interruption and a disk's fault go on
+    upwards. Where several processes are to run it, they are started here.
 
     Raises:
-        InputError: for a folder that cannot be written into.
+        DiskError: for a disk that is full or read-only; the run is absent again.
     """
     if work.processes > 1:
         return _together(work, cell)
-    claim = _claim(cell.folder)
-    if claim is None:
-        return store.state(cell.spec, cell.folder)
     try:
-        now = store.settled(cell.spec, cell.folder)
-        others = claim.number > cell.attempts + 1
-        if now.state == DONE or (others and now.state in (FAILED, DIVERGED)):
-            return now
-        with run_lock.heartbeat(claim):
-            _attempt(work, cell, claim)
-        return store.settled(cell.spec, cell.folder)
-    finally:
-        run_lock.release(claim)
+        claim = _claim(cell.folder)
+        if claim is None:
+            return store.state(cell.spec, cell.folder)
+        try:
+            return _held(work, cell, claim)
+        finally:
+            run_lock.release(claim)
+    except OSError as error:  # of this folder alone: a file, a loop of links or another user's folder in its place
+        note = f"{error.filename or cell.folder}: {error.strerror}"
+        return dataclasses.replace(cell, state=DAMAGED, note=note)
+
+
+def _held(work: Work, cell: Cell, claim: run_lock.RunLock) -> Cell:
+    """What `run_cell` does once the cell is this process's."""
+    settle(cell.folder)  # a kill between two moves may have left a whole result
+    now = store.settled(cell.spec, cell.folder)
+    others = claim.number > cell.attempts + 1
+    if now.state == DONE or (others and now.state in (FAILED, DIVERGED)):
+        return now
+    with run_lock.heartbeat(claim), guarded(cell.folder, lambda: run_lock.holds(claim)):
+        _attempt(work, cell, claim)
+    return store.settled(cell.spec, cell.folder)
 
 
 def _together(work: Work, cell: Cell) -> Cell:
     """Let torchrun start the processes that run a cell, the first of which claims it."""
     command = work.commands().cell(cell.key, processes=work.processes)
     quiet = {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # the first is torchrun's own default
-    ended = subprocess.run(command, check=False, env={**quiet, **os.environ}, stdout=subprocess.DEVNULL)
+    quiet["GLOO_SOCKET_IFNAME"] = LOOPBACK_INTERFACE
+    with subprocess.Popen(command, env={**quiet, **os.environ}, stdout=subprocess.DEVNULL) as torchrun:
+        try:
+            ended = torchrun.wait()
+        except BaseException:  # an interruption: its processes release the run, and do not outlive it
+            _stop(torchrun)
+            raise
     now = store.state(cell.spec, cell.folder)
-    return now if now.state != ABSENT else dataclasses.replace(now, note=f"torchrun ended with {ended.returncode}")
+    return now if now.state != ABSENT else dataclasses.replace(now, note=f"torchrun ended with {ended}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _claim(folder: Path) -> run_lock.RunLock | None:
@@ -169,7 +216,15 @@ def _claim(folder: Path) -> run_lock.RunLock | None:
         folder.mkdir(parents=True, exist_ok=True)
         return run_lock.acquire(folder)
     except OSError as error:
-        raise refused(folder, error) from None
+        if disk_fault(error):
+            raise _disk_error(folder, error) from None
+        raise
+
+
+def _disk_error(folder: Path, error: OSError) -> DiskError:
+    return DiskError(
+        f"runs: cannot write into {folder} ({error.strerror}); the run is absent, run again when there is room"
+    )
 
 
 def _attempt(work: Work, cell: Cell, claim: run_lock.RunLock) -> None:
@@ -184,11 +239,14 @@ def _attempt(work: Work, cell: Cell, claim: run_lock.RunLock) -> None:
         return {**made, "device": provenance.device(), "seconds": seconds, "finished": _now()}
 
     try:
-        store.begin(cell.spec, cell.folder)
+        store.begin(cell.spec, cell.folder, claim.number)
         result = work.measure(cell.spec, cell.folder)
         if run_lock.holds(claim):
             store.finish(cell.spec, cell.folder, result, told())
     except (Exception, SystemExit) as error:  # whatever it is, the other cells go on
+        fault = disk_fault(error)
+        if fault is not None:
+            raise _disk_error(cell.folder, fault) from None
         if run_lock.holds(claim):
             store.fail(cell.folder, error, told())
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import tomllib
 from collections.abc import Iterable
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from manifold_lab.core.errors import InputError, at_least, one_of
+from manifold_lab.core.files import read_file
 
 TABLE, ENVIRONMENT = "[tool.manifold_lab.slurm]", "MANIFOLD_LAB_SLURM_"
+WHOLE = re.compile("-?[0-9]{1,9}")
 QUEUE_TIMEOUT = 60
 """Seconds that Slurm's commands may take to answer."""
 QUEUE_COLUMNS = "%j|%K|%T|%N|%r|%i"
@@ -51,12 +54,34 @@ class Slurm:
     """Further options of sbatch, such as constraint=a100."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers that mean nothing."""
+        """Refuse numbers that mean nothing, and characters that would end a line of the job's script."""
         for name, least in {"gpus": 0, "cpus": 0, "nodes": 1, "parallel": 0, "notice": 1, "requeues": 0}.items():
             at_least(f"slurm.{name}", getattr(self, name), least)
-        for words in self.extra:
-            if words.startswith("-"):
-                raise InputError(f"slurm.extra: {words!r} is not allowed; write name=value, without dashes")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            for given in (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ():
+                plain_text(f"slurm.{field.name}", given)
+        for option in self.extra:
+            if option.startswith("-"):
+                raise InputError(f"slurm.extra: {option!r} is not allowed; write name=value, without dashes")
+
+
+def plain_text(field: str, value: str) -> None:
+    """Refuse control characters, of which a newline would start another line of a job's script.
+
+    Raises:
+        InputError: naming the field and the text.
+    """
+    if not value.replace("\t", " ").isprintable():
+        raise InputError(f"{field}: {value[:60]!r} is not allowed; it must have no control characters")
+
+
+def readable_defaults() -> Slurm:
+    """The options of a lab, or Slurm's own where those cannot be read: only who submits jobs has to know."""
+    try:
+        return defaults()
+    except InputError:
+        return Slurm()
 
 
 def defaults(folder: Path = Path()) -> Slurm:
@@ -71,24 +96,32 @@ def defaults(folder: Path = Path()) -> Slurm:
 
 
 def _table(folder: Path) -> dict[str, Any]:
+    path = folder / "pyproject.toml"
     try:
-        with (folder / "pyproject.toml").open("rb") as file:
-            found: dict[str, Any] = tomllib.load(file).get("tool", {}).get("manifold_lab", {}).get("slurm", {})
-            return found
+        found = tomllib.loads(read_file(path).decode())
     except OSError:
         return {}
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"slurm: {folder / 'pyproject.toml'} cannot be read ({error})") from None
+    except (ValueError, RecursionError) as error:  # also text that is not UTF-8
+        raise InputError(f"slurm: {path} cannot be read ({' '.join(str(error).split())[:100]})") from None
+    for name in ("tool", "manifold_lab", "slurm"):
+        found = found.get(name, {})
+        if not isinstance(found, dict):
+            raise InputError(f"slurm: {path} cannot be read ({name} is no table)")
+    return found
 
 
 def _value(name: str, fields: dict[str, type], value: Any) -> Any:
     kind = fields[one_of(TABLE, name, fields)]
-    if kind is tuple:
-        return tuple(value.split(";") if isinstance(value, str) else map(str, value))
-    try:
-        return kind(value)
-    except ValueError:
-        raise InputError(f"slurm.{name}: {value!r} is not allowed; it must be a whole number") from None
+    if kind is tuple and isinstance(value, str):
+        return tuple(value.split(";"))
+    if kind is tuple and isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return tuple(value)
+    if kind is str and isinstance(value, str | int) and not isinstance(value, bool):
+        return str(value)
+    if kind is int and (type(value) is int or (isinstance(value, str) and WHOLE.fullmatch(value))):
+        return int(value)
+    allowed = {int: "a whole number", str: "a text", tuple: "a list of texts"}[kind]
+    raise InputError(f"slurm.{name}: {str(value)[:60]!r} is not allowed; it must be {allowed}")
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from manifold_lab.sweeps import runner
-from manifold_lab.sweeps.store import ABSENT, DIVERGED, DONE, FAILED, QUEUED, RUNNING, Cell
+from manifold_lab.sweeps.store import ABSENT, DAMAGED, DIVERGED, DONE, FAILED, QUEUED, RUNNING, Cell
 
 LISTED = 30
 """Cells that a table names one by one."""
-ORDER = (RUNNING, FAILED, DIVERGED, QUEUED, ABSENT, DONE)
+LONGEST = 1e9
+"""Seconds beyond which hours and minutes mean nothing, and `timedelta` has no room."""
+ORDER = (RUNNING, DAMAGED, FAILED, DIVERGED, QUEUED, ABSENT, DONE)
 
 
 def status_table(name: str, cells: Sequence[Cell], every: bool = False) -> Group:
@@ -23,7 +25,10 @@ def status_table(name: str, cells: Sequence[Cell], every: bool = False) -> Group
     said = [cell for state in ORDER for cell in cells if cell.state == state and (every or _is_news(cell))]
     told = said if every else said[:LISTED]
     rows = [[cell.key, label, cell.state, how(cell)] for cell, label in zip(told, labels(told), strict=True)]
-    return Group(listing(name, ("key", "cell", "state", "how"), rows, len(said)), state_counts(cells))
+    table = listing(name, ("key", "cell", "state", "how"), rows, len(said))
+    unverified = sum(cell.state == DONE and not cell.verified for cell in cells)
+    note = f"{unverified} of the done runs are of an older release, without a digest that vouches for their numbers"
+    return Group(table, state_counts(cells), *([note] if unverified else []))
 
 
 def _is_news(cell: Cell) -> bool:
@@ -48,7 +53,9 @@ def how(cell: Cell) -> str:
 
 
 def duration(seconds: int | float) -> str:
-    """A duration in words: 0.2 s, or hours, minutes and seconds."""
+    """A duration as text: 0.2 s, or hours, minutes and seconds."""
+    if seconds > LONGEST:
+        return f"{seconds / 86_400:.3g} days"
     return f"{seconds:.2g} s" if seconds < 10 else str(timedelta(seconds=round(seconds)))
 
 

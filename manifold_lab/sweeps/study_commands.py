@@ -17,7 +17,7 @@ from manifold_lab.core.errors import InputError, at_least
 from manifold_lab.core.files import Writer, csv_text, publish, text
 from manifold_lab.report import plots
 from manifold_lab.report.tables import ClaimResult, Document, claim_sentence, claims_file, read_csv, typeset
-from manifold_lab.sweeps import launchers, runner, store, worker
+from manifold_lab.sweeps import launchers, runner, slurm, store, worker
 from manifold_lab.sweeps.options import (
     CellOptions,
     GridOptions,
@@ -78,8 +78,9 @@ def run(study: Study, options: RunOptions) -> int:
         at_least(name, getattr(options, name), 1)
     name = options.launcher or ("here" if options.workers == 1 else "pool")
     launch = launchers.find(name)
+    slurm.defaults()  # refused here where it cannot be read; the other commands do without
     cells = _only(study.cells(options), options.only)
-    wanted = runner.missing(cells, options.retry_failed)
+    wanted = runner.missing(cells, options.retry_failed, options.retry_damaged)
     console, ended, queued = Console(stderr=name == "print"), [], 0
     console.print(f"{study.name}: {len(wanted)} to run; {state_counts(cells)}", highlight=False)
     try:
@@ -96,7 +97,10 @@ def run(study: Study, options: RunOptions) -> int:
         raise KeyboardInterrupt(told) from None
     if queued > len(ended):
         console.print(f"{queued} queued; ask status how they stand, and publish when they are done", highlight=False)
-    return int(any(cell.state not in (DONE, RUNNING) for cell in ended))
+    passed_over = runner.left_over(cells, wanted)
+    if passed_over:
+        console.print(passed_over, highlight=False, markup=False, soft_wrap=True)
+    return int(bool(passed_over) or any(cell.state not in (DONE, RUNNING) for cell in ended))
 
 
 def _work(study: Study, options: RunOptions) -> runner.Work:

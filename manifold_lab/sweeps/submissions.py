@@ -19,12 +19,14 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from manifold_lab.core.errors import InputError
-from manifold_lab.core.files import publish, text
+from manifold_lab.core.files import publish, read_file, text
 from manifold_lab.sweeps import run_lock, slurm, store
+from manifold_lab.sweeps.records import RESULT
 from manifold_lab.sweeps.slurm import Queued
-from manifold_lab.sweeps.store import ABSENT, FAILED, FAILURE, QUEUED, RESULT, RUNNING, TAIL, Cell
+from manifold_lab.sweeps.store import ABSENT, DAMAGED, FAILED, FAILURE, QUEUED, RUNNING, TAIL, Cell
 
 FOLDER, OPEN, ENDED, BEGAN = ".slurm", "submission.json", "ended.json", "began"
 MEMORY = ("oom-kill", "oom_kill", "out of memory", "out_of_memory", "exceeded memory limit")
@@ -59,23 +61,57 @@ def announce(runs: Path, study: str, tasks: Sequence[Task], requeues: int) -> Su
 
 
 def load_submission(folder: Path) -> Submission | None:
-    """The submission of a folder; None where it is closed, or is none."""
+    """The submission of a folder; None where it is closed, or is none.
+
+    Raises:
+        InputError: for a damaged one, of which nothing is known but that its jobs may be in the queue.
+    """
+    path = folder / OPEN
     try:
-        told = json.loads((folder / OPEN).read_text(encoding="utf-8"))
-        since = (folder / OPEN).stat().st_mtime
-    except (OSError, ValueError):
+        found = json.loads(read_file(path))
+        tasks = tuple(tuple((_text(key), int(attempts)) for key, attempts in task) for task in found["tasks"])
+        return Submission(folder, tasks, int(found["requeues"]), path.stat().st_mtime)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    tasks = tuple(tuple((key, attempts) for key, attempts in task) for task in told["tasks"])
-    return Submission(folder, tasks, told["requeues"], since)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        raise InputError(
+            f"slurm: {path} is damaged; cancel its jobs with scancel --name={folder.name} and remove the file"
+        ) from None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def submissions(runs: Path) -> list[Submission]:
-    """All that are not closed."""
+    """All that are not closed.
+
+    Raises:
+        InputError: as `load_submission`.
+    """
+    return [found for folder in _folders(runs) if (found := load_submission(folder)) is not None]
+
+
+def _folders(runs: Path) -> list[Path]:
     try:
-        folders = sorted((runs / FOLDER).iterdir())
-    except (FileNotFoundError, NotADirectoryError):
+        return sorted((runs / FOLDER).iterdir())
+    except OSError:
         return []
-    return [found for folder in folders if (found := load_submission(folder)) is not None]
+
+
+def _readable(runs: Path) -> tuple[list[Submission], str]:
+    """The submissions that are not closed, and a note on the first damaged one."""
+    found, note = [], ""
+    for folder in _folders(runs):
+        try:
+            one = load_submission(folder)
+        except InputError as error:
+            note = note or f"whether it is queued is not known: {error}"
+            continue
+        found += [one] if one is not None else []
+    return found, note
 
 
 @contextlib.contextmanager
@@ -102,7 +138,11 @@ def view(runs: Path, cells: Sequence[Cell]) -> list[Cell]:
     Raises:
         InputError: where there are submissions, and Slurm does not answer.
     """
-    found = submissions(runs)
+    found, damaged = _readable(runs)
+    if damaged:
+        cells = [
+            dataclasses.replace(cell, note=cell.note or damaged) if cell.state == ABSENT else cell for cell in cells
+        ]
     if not found:
         return list(cells)
     live = {(job.name, job.task): job for job in slurm.queue(submission.name for submission in found)}
@@ -123,7 +163,7 @@ def _tasks(found: Sequence[Submission]) -> Iterator[tuple[Submission, int, Task]
 
 def _seen(cell: Cell, of: Submission, number: int, attempts: int, live: Mapping[tuple[str, int], Queued]) -> Cell:
     job = live.get((of.name, number))
-    if cell.state not in (ABSENT, RUNNING, FAILED):
+    if cell.state not in (ABSENT, RUNNING, FAILED, DAMAGED):
         return cell
     if job is None:
         return _left(cell, of, number)
@@ -200,9 +240,16 @@ def this_task(runs: Path) -> Submission | None:
     return load_submission(runs / FOLDER / os.environ.get(run_lock.JOB, "").partition("/")[0])
 
 
-def this_number() -> int:
-    """The place of this process's job in its array."""
-    return int(os.environ[run_lock.JOB].partition("/")[2])
+def this_number(of: Submission) -> int:
+    """The place of this process's job in its array.
+
+    Raises:
+        InputError: where the environment names no task of this submission.
+    """
+    given = os.environ.get(run_lock.JOB, "").partition("/")[2]
+    if not (given.isascii() and given.isdigit() and len(given) < 10 and int(given) < len(of.tasks)):
+        raise InputError(f"{run_lock.JOB}: {given[:40]!r} is no task of {of.name}, which has {len(of.tasks)}")
+    return int(given)
 
 
 def mark_dead_runs(runs: Path, of: Submission, number: int) -> None:
@@ -212,7 +259,7 @@ def mark_dead_runs(runs: Path, of: Submission, number: int) -> None:
     `began` tells the job's script that its process came so far.
     """
     (of.folder / f"{BEGAN}-{number}").touch()
-    restart = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+    restart = run_lock.restarts()
     for key, attempts in of.tasks[number]:
         claim = run_lock.latest(runs / key)
         if claim is None or claim.number <= attempts or (runs / key / RESULT).exists():

@@ -44,7 +44,7 @@ def of_this_job(runs: Path, specs: Mapping[str, Any]) -> list[Cell]:
     of = submissions.this_task(runs)
     if of is None:
         return []
-    number = submissions.this_number()
+    number = submissions.this_number(of)
     if distributed.current().first:
         submissions.mark_dead_runs(runs, of, number)
     return [Cell(specs[key], runs / key, attempts=attempts) for key, attempts in of.tasks[number] if key in specs]

@@ -55,7 +55,7 @@ def test_checking_a_folder_does_not_make_it(tmp_path: Path) -> None:
 SLOW = """
 import sys, time
 from pathlib import Path
-from manifold_lab import files
+from manifold_lab.core import files
 def slow(path):
     path.write_text("half"); print("writing", flush=True); time.sleep(60)
 def moved(scratch, folder, names):

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import socket
@@ -161,3 +162,45 @@ def test_what_earlier_claims_took_is_from_their_making_to_their_last_touch(tmp_p
     assert run_lock.spent(tmp_path, 3) == pytest.approx(42.0, abs=0.01)
     left_by(tmp_path, began=0.0)
     assert run_lock.spent(tmp_path, 4) is None
+
+
+@pytest.mark.parametrize("seconds", [-1e4, -1e9])
+def test_a_claim_dated_in_the_future_expires(seconds: float, tmp_path: Path) -> None:
+    age(left_by(tmp_path, machine="another"), seconds)
+    assert not run_lock.is_held(run_lock.latest(tmp_path))
+    assert run_lock.acquire(tmp_path) is not None
+
+
+@pytest.mark.parametrize("changes", [{"pid": "text"}, {"pid": 10**30}, {"pid": -1}, {"started": None}, {"job": 3}])
+def test_a_claim_of_no_process_ends_when_it_is_old(changes: dict, tmp_path: Path) -> None:
+    age(left_by(tmp_path, **changes), 2 * run_lock.STALE_AFTER)
+    assert not run_lock.is_held(run_lock.latest(tmp_path))
+
+
+def test_claims_with_numbers_of_any_size_are_counted_at_once(tmp_path: Path) -> None:
+    for number in ("²", "x", "1e3", "9" * 40):
+        (tmp_path / f"claim-{number}").write_text("{}\nreleased\n")
+    taken = run_lock.acquire(tmp_path)
+    assert taken is not None and taken.number == 10**40
+    assert run_lock.spent(tmp_path, taken.number) is None
+
+
+def test_claims_where_nothing_can_be_written_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    path = left_by(tmp_path, machine="another")
+    monkeypatch.setattr(run_lock.tempfile, "NamedTemporaryFile", refuse)
+    assert run_lock.is_held(run_lock.latest(tmp_path))
+    age(path, 2 * run_lock.STALE_AFTER)
+    assert not run_lock.is_held(run_lock.latest(tmp_path))
+
+
+def test_a_claim_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run_lock.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        run_lock.acquire(tmp_path)
+    assert list(tmp_path.iterdir()) == []

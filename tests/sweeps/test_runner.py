@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import errno
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,8 @@ import pytest
 import torch
 
 from manifold_lab.core.config import key
-from manifold_lab.core.errors import InputError
+from manifold_lab.core.errors import DiskError, InputError
+from manifold_lab.core.files import READY, machine, publish, text
 from manifold_lab.models.specs import DIGITS
 from manifold_lab.sweeps import launchers, run_lock, runner, store
 from manifold_lab.sweeps.launchers import here, pool
@@ -34,9 +36,11 @@ def driver(grid: str, runs: Path, *words: str) -> Iterator[subprocess.Popen]:
     """A driver in a process of its own, killed at the end with its workers where any still lives."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     environment = {**os.environ, "PYTHONPATH": path, "TINY": grid, "OMP_NUM_THREADS": "1"}
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child inherits only that it is ignored
     command = [sys.executable, ROOT / "tests" / "tiny.py", "run", "--runs", runs, *words]
     process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
                                start_new_session=True)  # fmt: skip
+    signal.signal(signal.SIGINT, heard)
     try:
         yield process
     finally:
@@ -129,8 +133,12 @@ def test_workers_do_not_hear_the_keyboard_and_the_driver_always_does() -> None:
     with pool._deaf():
         worker = started()
     assert (worker, started()) == ("True", "False")
-    with pytest.raises(KeyboardInterrupt), pool._deaf():
-        os.kill(os.getpid(), signal.SIGINT)
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background, none
+    try:
+        with pytest.raises(KeyboardInterrupt), pool._deaf():
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 def test_a_pool_goes_on_past_every_way_to_fail_and_does_not_repeat_itself(tmp_path: Path) -> None:
@@ -202,6 +210,63 @@ def test_numbers_that_are_not_finite_fail_their_cell(tmp_path: Path) -> None:
     (planned,) = store.read_runs(tmp_path, [Tiny()])
     cell = runner.run_cell(Work(lambda *_: store.Result({"loss": torch.tensor(torch.nan)})), planned)
     assert (cell.state, "numbers must be finite" in cell.note) == (FAILED, True)
+
+
+def full(_spec: Tiny, folder: Path) -> store.Result:
+    """A disk that is full when the measure writes, said by another error as libraries do."""
+    try:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    except OSError:
+        raise InputError("checkpoint: cannot write") from None
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG])
+def test_a_fault_of_the_disk_leaves_the_run_absent_and_goes_on_upwards(code: int, tmp_path: Path) -> None:
+    def fault(_spec: Tiny, folder: Path) -> store.Result:
+        raise OSError(code, os.strerror(code), str(folder))
+
+    (planned,) = store.read_runs(tmp_path, [Tiny()])
+    for measure in (fault, full):
+        with pytest.raises(DiskError, match="the run is absent, run again when there is room"):
+            runner.run_cell(Work(measure), planned)
+        (now,) = store.read_runs(tmp_path, [Tiny()])
+        assert now.state == ABSENT and runner.missing([now]) == [now]
+    assert runner.run_cell(WORK, now).state == DONE
+
+
+def test_another_fault_of_the_system_is_the_run_s(tmp_path: Path) -> None:
+    def unreadable(_spec: Tiny, _folder: Path) -> store.Result:
+        raise PermissionError(errno.EACCES, "Permission denied", "data")
+
+    (planned,) = store.read_runs(tmp_path, [Tiny()])
+    assert runner.run_cell(Work(unreadable), planned).state == FAILED
+
+
+def publishes_late(spec: Tiny, folder: Path) -> store.Result:
+    """Write as a process that was taken for dead."""
+    publish(folder, {"weights": text("ours")})
+    (folder / "claim-0002").write_text("{}\n")
+    publish(folder, {"weights": text("late"), "progress.json": text("{}")})
+    return tiny.measure(spec, folder)
+
+
+def test_who_no_longer_holds_a_run_publishes_nothing_into_it(tmp_path: Path) -> None:
+    (planned,) = store.read_runs(tmp_path, [Tiny()])
+    runner.run_cell(Work(publishes_late), planned)
+    assert (planned.folder / "weights").read_text() == "ours" and not (planned.folder / "progress.json").exists()
+    assert not [path for path in planned.folder.iterdir() if path.name.startswith(".")] and not ran(planned.folder)
+
+
+def test_a_result_whose_last_move_a_kill_prevented_is_not_measured_again(tmp_path: Path) -> None:
+    (planned,) = store.read_runs(tmp_path, [Tiny()])
+    assert runner.run_cell(WORK, planned).state == DONE
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = planned.folder / f"{READY}{machine()}-{gone.pid}-abc"
+    left.mkdir()
+    (planned.folder / "result.json").rename(left / "result.json")
+    assert store.state(planned.spec, planned.folder).state == ABSENT
+    assert runner.run_cell(WORK, planned).state == DONE and len(ran(planned.folder)) == 1
 
 
 def test_a_launcher_is_a_module_of_their_folder() -> None:

@@ -14,6 +14,7 @@ from manifold_lab.core.errors import InputError
 from manifold_lab.sweeps import run_lock, runner, slurm, store, submissions, worker
 from manifold_lab.sweeps.launchers import print as printing
 from manifold_lab.sweeps.launchers import slurm as launcher
+from manifold_lab.sweeps.options import RunOptions
 from manifold_lab.sweeps.runner import Program, Work
 from manifold_lab.sweeps.slurm import Slurm
 from manifold_lab.sweeps.store import ABSENT, DONE, FAILED, QUEUED, RUNNING, Cell
@@ -168,6 +169,78 @@ def test_a_lab_sets_its_defaults_once(tmp_path: Path, monkeypatch: pytest.Monkey
         slurm.defaults(tmp_path)
 
 
+FOREIGN = {
+    "tool = 3": "tool is no table",
+    "[tool.manifold_lab]\nslurm = 'x'": "slurm is no table",
+    "[tool.manifold_lab.slurm]\ngpus = 1.5": "a whole number",
+    "[tool.manifold_lab.slurm]\ngpus = 'x'": "a whole number",
+    "[tool.manifold_lab.slurm]\nsetup = 5": "a list of texts",
+    "[tool.manifold_lab.slurm]\npartition = true": "a text",
+    "[tool": "cannot be read",
+    "# \xe9": "cannot be read",
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+def test_a_foreign_table_is_one_line_for_who_submits_and_nothing_to_the_rest(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(content, encoding="latin-1")
+    with pytest.raises(InputError, match=FOREIGN[content]):
+        slurm.defaults(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert RunOptions().slurm == Slurm()
+
+
+@pytest.mark.parametrize("sign", ["\n", "\r", "\x00", "\x1b", "\u2028"])
+@pytest.mark.parametrize("option", ["partition", "account", "qos", "time", "mem", "setup", "extra"])
+def test_no_option_of_slurm_has_a_control_character(option: str, sign: str) -> None:
+    given = f"a{sign}#SBATCH --uid=0"
+    with pytest.raises(InputError, match=f"slurm.{option}: .* no control characters"):
+        Slurm(**{option: (given,) if option in ("setup", "extra") else given})
+
+
+def test_the_logs_of_a_path_with_patterns_are_its_own(tmp_path: Path) -> None:
+    submission = submissions.announce(tmp_path / "100%j", "tiny", [((key(SPECS[0]), 0),)], 1)
+    assert "100%%j" in launcher.parameters(Work(tiny.measure), submission)["additional_parameters"]["output"]
+    submission = submissions.announce(tmp_path / "two\nlines", "tiny", [((key(SPECS[0]), 0),)], 1)
+    with pytest.raises(InputError, match="no control characters"):
+        launcher.parameters(Work(tiny.measure), submission)
+
+
+DAMAGED = ["", "{", "[]", '{"tasks": 3, "requeues": 1}', '{"tasks": [[[1, 2]]], "requeues": 1}', "[" * 10**5]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_submission_is_one_line_for_who_submits_and_a_note_for_who_looks(
+    content: str, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = queue.of.folder / "submission.json"
+    path.write_text(content)
+    for ask in (submissions.submissions, submissions.close_ended):
+        with pytest.raises(InputError, match="is damaged; cancel its jobs"):
+            ask(queue.runs)
+    assert queue.states() == [ABSENT] * 4 and "whether it is queued is not known" in queue.view()[0].note
+    monkeypatch.setenv(run_lock.JOB, f"{queue.of.name}/1")
+    with pytest.raises(InputError, match="is damaged"):
+        worker.of_this_job(queue.runs, {})
+
+
+@pytest.mark.parametrize("count", ["x", "²", "-1", "1" * 30])
+def test_a_restart_count_that_is_none_is_one_line(count: str, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_RESTART_COUNT", count)
+    assert queue.states() == [ABSENT] * 4
+    with pytest.raises(InputError, match=r"SLURM_RESTART_COUNT: .* must be a whole number"):
+        submissions.mark_dead_runs(queue.runs, queue.of, 0)
+
+
+@pytest.mark.parametrize("place", ["x", "", "2", "²"])
+def test_a_job_of_no_task_is_one_line(place: str, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(run_lock.JOB, f"{queue.of.name}/{place}")
+    with pytest.raises(InputError, match="is no task of"):
+        worker.of_this_job(queue.runs, {})
+
+
 @pytest.mark.parametrize("wrong", [{"nodes": 0}, {"notice": 0}, {"extra": ("--constraint=a",)}])
 def test_options_that_mean_nothing_are_refused(wrong: dict) -> None:
     with pytest.raises(InputError, match=f"slurm.{next(iter(wrong))}"):
@@ -183,6 +256,8 @@ def test_options_reach_sbatch(queue: Queue) -> None:
               "gpus_per_node": 2, "cpus_per_task": 6, "array_parallelism": 5, "signal_delay_s": 40,
               "setup": ["module load a"]}  # fmt: skip
     assert wanted.items() <= told.items()
+    output = told["additional_parameters"].pop("output")
+    assert output == f"{queue.of.folder.resolve()}/%A_%a_0_log.out"
     assert told["additional_parameters"] == {"requeue": True, "mem": "8G", "constraint": "a", "exclusive": True}
     with pytest.raises(InputError, match="must divide the 3 processes"):
         launcher.parameters(Work(tiny.measure, processes=3, slurm=asked), queue.of)

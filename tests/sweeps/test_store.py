@@ -1,6 +1,8 @@
+import contextlib
 import dataclasses
 import json
-import shutil
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from manifold_lab.core.config import key
 from manifold_lab.core.errors import DivergedError, InputError
-from manifold_lab.sweeps import index, run_lock, store
-from manifold_lab.sweeps.store import ABSENT, DIVERGED, DONE, FAILED, RUNNING, Result
+from manifold_lab.sweeps import run_lock, runner, store
+from manifold_lab.sweeps.status_table import status_table
+from manifold_lab.sweeps.store import ABSENT, DAMAGED, DIVERGED, DONE, FAILED, RUNNING, Result
 from tests.tiny import Tiny
 
 WHERE = {"versions": {"torch": "2"}, "commit": None, "host": "h", "device": "cpu", "seconds": 2.5, "attempt": 1}
@@ -34,9 +38,9 @@ def one(root: Path, spec: Any) -> store.Cell:
 
 def test_a_result_comes_back_as_it_was(tmp_path: Path) -> None:
     kept(tmp_path, Tiny(3), 1 / 3)
-    for _ in range(2):  # from the folder, then from the index
-        cell = one(tmp_path, Tiny(3))
-        assert (cell.state, cell.numbers, cell.provenance) == (DONE, {"value": 1 / 3, "missing": None}, WHERE)
+    cell = one(tmp_path, Tiny(3))
+    assert (cell.state, cell.numbers, cell.provenance) == (DONE, {"value": 1 / 3, "missing": None}, WHERE)
+    assert cell.verified
     rows = [{name: float(word) for name, word in row.items()} for row in store.history(cell)]
     assert rows == HISTORY
 
@@ -45,7 +49,7 @@ def test_what_was_never_run_is_absent_and_looking_makes_nothing(tmp_path: Path) 
     cell = one(tmp_path / "none", Tiny())
     assert (cell.state, cell.numbers, cell.note) == (ABSENT, {}, "")
     assert store.stored(tmp_path / "none") == {}
-    assert list(tmp_path.iterdir()) == [] or [path.name for path in (tmp_path / "none").iterdir()] == [index.NAME]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("scalar", [np.float32(0.5), np.int64(2), torch.tensor(0.25)])
@@ -61,34 +65,168 @@ def test_what_is_no_finite_number_is_refused_and_nothing_is_written(value: Any, 
     assert one(tmp_path, Tiny()).state == ABSENT
 
 
+def changed(folder: Path, **entries: Any) -> None:
+    """Another value in a record, and the digest that it had."""
+    record = json.loads((folder / "result.json").read_text()) | entries
+    (folder / "result.json").write_text(store.records.as_json(record))
+
+
 DAMAGE = {
-    "half a result": lambda folder: cut(folder / "result.json", 0.5),
-    "all but a byte": lambda folder: (folder / "result.json").write_bytes((folder / "result.json").read_bytes()[:-2]),
-    "an empty result": lambda folder: cut(folder / "result.json", 0),
-    "another file": lambda folder: (folder / "result.json").write_text("[1]"),
-    "half a history": lambda folder: cut(folder / "history.csv", 0.5),
-    "no history": lambda folder: (folder / "history.csv").unlink(),
+    "half a result": ("result.json", lambda folder: cut(folder / "result.json", 0.5)),
+    "all but a byte": ("result.json", lambda folder: cut(folder / "result.json", 1, -2)),
+    "an empty result": ("result.json", lambda folder: cut(folder / "result.json", 0)),
+    "another file": ("result.json", lambda folder: (folder / "result.json").write_text("[1]")),
+    "another number": ("result.json", lambda folder: changed(folder, numbers={"value": 0.2, "missing": None})),
+    "another schema": ("result.json", lambda folder: changed(folder, schema=99)),
+    "another key": ("result.json", lambda folder: changed(folder, key="0123456789abcdef")),
+    "nested lists": ("result.json", lambda folder: (folder / "result.json").write_text('{"a":' + "[" * 10**5)),
+    "a folder": ("result.json", lambda folder: replaced(folder / "result.json", Path.mkdir)),
+    "a pipe": ("result.json", lambda folder: replaced(folder / "result.json", os.mkfifo)),
+    "a loop": ("result.json", lambda folder: replaced(folder / "result.json", lambda path: path.symlink_to(path))),
+    "half a history": ("history.csv", lambda folder: cut(folder / "history.csv", 0.5)),
+    "another history": ("history.csv", lambda folder: (folder / "history.csv").write_text("x" * 45)),
+    "no history": ("history.csv", lambda folder: (folder / "history.csv").unlink()),
+    "a pipe as history": ("history.csv", lambda folder: replaced(folder / "history.csv", os.mkfifo)),
 }
 
 
-def cut(path: Path, share: float) -> None:
+def cut(path: Path, share: float, end: int | None = None) -> None:
     content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
+    path.write_bytes(content[: int(share * len(content))][:end])
+
+
+def replaced(path: Path, make: Callable[[Path], object]) -> None:
+    path.unlink()
+    make(path)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("indexed", [False, True])
-def test_a_damaged_result_counts_as_absent_and_is_said(damage: str, indexed: bool, tmp_path: Path) -> None:
+def test_damage_is_said_with_its_file_stays_in_its_run_and_is_redone_when_asked(damage: str, tmp_path: Path) -> None:
     folder = kept(tmp_path, Tiny())
     kept(tmp_path, Tiny(1))
-    if indexed:
-        assert len(store.stored(tmp_path)) == 2
-    DAMAGE[damage](folder)
+    file, harm = DAMAGE[damage]
+    harm(folder)
     bad, good = store.read_runs(tmp_path, [Tiny(), Tiny(1)])
-    assert (bad.state, good.state) == (ABSENT, DONE)
-    assert "damaged" in bad.note
-    kept(tmp_path, Tiny())
+    assert (bad.state, good.state, list(store.stored(tmp_path))) == (DAMAGED, DONE, [good.key])
+    assert bad.note.startswith(f"{file}: ") and not bad.numbers and store.history(bad) == []
+    assert runner.missing([bad, good]) == [] and runner.missing([bad, good], retry_damaged=True) == [bad]
+    assert "1 damaged" in runner.left_over([bad, good], [])
+    again = runner.run_cell(runner.Work(lambda *_: Result({"value": 0.1})), bad)
+    assert (again.state, again.numbers, again.verified) == (DONE, {"value": 0.1}, True)
+    assert (folder / f"damaged-0001-{file}").is_symlink() or list(folder.glob("damaged-0001-*"))
+
+
+def test_every_changed_byte_of_a_record_and_of_its_history_is_found(tmp_path: Path) -> None:
+    folder = kept(tmp_path, Tiny())
+    for file in ("result.json", "history.csv"):
+        whole = (folder / file).read_bytes()
+        for place in range(len(whole)):
+            for bit in (place % 8,):
+                changed = whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :]
+                (folder / file).write_bytes(changed)
+                cell = one(tmp_path, Tiny())
+                assert cell.state == DAMAGED and cell.note.startswith(file), (file, place, bit)
+        (folder / file).write_bytes(whole)
     assert one(tmp_path, Tiny()).state == DONE
+
+
+OLD_DAMAGE: dict[str, dict[str, Any]] = {
+    "an accuracy of 7.5": {"numbers": {"test_accuracy": 7.5}},
+    "an accuracy in words": {"numbers": {"test_accuracy": "0.5"}},
+    "an accuracy of a part": {"numbers": {"parts": [{"accuracy": -0.1}]}},
+    "no numbers": {"numbers": {}, "history_bytes": 0},
+    "numbers in a list": {"numbers": [1]},
+    "another kind": {"kind": "Other"},
+    "another key": {"key": "0123456789abcdef"},
+    "another seed": {"spec": {"seed": 1, "arm": "plain", "ends": "well"}},
+    "an empty provenance": {"provenance": {}},
+    "a negative time": {"provenance": WHERE | {"seconds": -1}},
+    "a commit in numbers": {"provenance": WHERE | {"commit": 3}},
+    "another schema": {"schema": 99},
+}
+
+
+def of_older_release(folder: Path, **entries: Any) -> None:
+    """The record as releases without digests wrote it."""
+    record = json.loads((folder / "result.json").read_text()) | entries
+    del record["digest"], record["history_sha256"]
+    (folder / "result.json").write_text(store.records.as_json(record))
+    if not record["history_bytes"]:
+        (folder / "history.csv").unlink()
+
+
+def test_a_record_of_an_older_release_is_read_and_told_apart(tmp_path: Path) -> None:
+    of_older_release(kept(tmp_path, Tiny()))
+    kept(tmp_path, Tiny(1))
+    cells = store.read_runs(tmp_path, [Tiny(), Tiny(1)])
+    assert [(cell.state, cell.verified) for cell in cells] == [(DONE, False), (DONE, True)]
+    console = Console(record=True, width=200)
+    console.print(status_table("tiny", cells))
+    assert "1 of the done runs are of an older release" in console.export_text()
+
+
+@pytest.mark.parametrize("damage", OLD_DAMAGE)
+def test_what_an_older_record_cannot_mean_is_damage(damage: str, tmp_path: Path) -> None:
+    of_older_release(kept(tmp_path, Tiny()), **OLD_DAMAGE[damage])
+    cell = one(tmp_path, Tiny())
+    assert cell.state == DAMAGED and cell.note.startswith("result.json: ")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_no_record_has_a_number_that_is_not_finite(number: str, tmp_path: Path) -> None:
+    folder = kept(tmp_path, Tiny())
+    of_older_release(folder, numbers={"value": 12345})
+    path = folder / "result.json"
+    path.write_text(path.read_text().replace("12345", number))
+    assert one(tmp_path, Tiny()).state == DAMAGED
+
+
+@pytest.mark.parametrize("cell", ["nan", "inf", "-Infinity"])
+def test_an_older_history_that_is_not_finite_is_damage_of_the_history(cell: str, tmp_path: Path) -> None:
+    folder = kept(tmp_path, Tiny(), history=[{"step": 1, "accuracy": 0.5}])
+    for content in (f"step,loss\n1,{cell}\n", "step,accuracy\n1,7.5\n", "step,loss\n1\n", "step,loss\n\xff,1\n"):
+        (folder / "history.csv").write_text(content, encoding="latin-1")
+        if b"digest" in (folder / "result.json").read_bytes():
+            of_older_release(folder)
+        changed(folder, history_bytes=len(content))
+        assert one(tmp_path, Tiny()).note.startswith("history.csv: ")
+
+
+@pytest.mark.parametrize("numbers", [{"test_accuracy": 1.5}, {"accuracy": True}, {"a": [{"accuracy": -1}]}])
+def test_an_accuracy_that_is_no_share_is_never_written(numbers: dict, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no share from 0 to 1"):
+        store.finish(Tiny(), tmp_path / key(Tiny()), Result(numbers), WHERE)
+    with pytest.raises(InputError, match="is not finite"):
+        store.finish(Tiny(), tmp_path / key(Tiny()), Result({"a": 1}, [{"loss": float("nan")}]), WHERE)
+
+
+UNREADABLE = ["failure.json", "spec.json", "progress.json", "claim-0001"]
+
+
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path), lambda path: path.write_text("[" * 10**5)]
+)
+@pytest.mark.parametrize("file", UNREADABLE)
+def test_what_stands_in_a_file_s_place_stops_no_other_run(file: str, make: Callable, tmp_path: Path) -> None:
+    folder = tmp_path / key(Tiny())
+    folder.mkdir()
+    make(folder / file)
+    if file == "claim-0001":
+        with contextlib.suppress(OSError):
+            os.utime(folder / file, (1, 1), follow_symlinks=False)
+    kept(tmp_path, Tiny(1))
+    bad, good = store.read_runs(tmp_path, [Tiny(), Tiny(1)])
+    assert (bad.state, good.state) == (DAMAGED if file == "failure.json" else ABSENT, DONE)
+    assert runner.run_cell(runner.Work(lambda *_: Result({"value": 0.1})), bad).state == DONE
+
+
+@pytest.mark.parametrize("make", [lambda path: path.write_text(""), os.mkfifo, lambda path: path.symlink_to(path)])
+def test_what_stands_in_a_folder_s_place_stops_no_other_run(make: Callable, tmp_path: Path) -> None:
+    make(tmp_path / key(Tiny()))
+    kept(tmp_path, Tiny(1))
+    bad, good = store.read_runs(tmp_path, [Tiny(), Tiny(1)])
+    assert (bad.state, good.state) == (DAMAGED, DONE)
+    assert runner.run_cell(runner.Work(lambda *_: Result({"value": 0.1})), bad).state == DAMAGED
 
 
 def test_a_history_without_its_result_is_not_a_result(tmp_path: Path) -> None:
@@ -129,58 +267,6 @@ def test_running_stopped_and_lost_cells_are_told_apart(tmp_path: Path) -> None:
     assert "ended without a result" in one(tmp_path, Tiny()).note
 
 
-def many(root: Path, count: int) -> list[Tiny]:
-    specs = [Tiny(seed, "plain" if seed % 3 else "better") for seed in range(count)]
-    for spec in specs:
-        kept(root, spec, spec.seed / 7, HISTORY if spec.seed % 2 else ())
-    return specs
-
-
-def by_folder(root: Path) -> dict[str, Any]:
-    return {path.parent.name: json.loads(path.read_text()) for path in root.glob("*/result.json")}
-
-
-def test_the_index_says_what_the_folders_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    specs = many(tmp_path, 60)
-    assert store.stored(tmp_path) == by_folder(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "_read_result", lambda _: pytest.fail("a result was read although the index has it"))
-        again = store.stored(tmp_path)
-        cells = store.read_runs(tmp_path, specs)
-    assert again == by_folder(tmp_path)
-    assert sum(cell.numbers["value"] for cell in cells) == pytest.approx(sum(range(60)) / 7)
-    shutil.rmtree(tmp_path / key(specs[0]))
-    kept(tmp_path, Tiny(99))
-    kept(tmp_path, specs[5], -1.0)
-    assert store.stored(tmp_path) == by_folder(tmp_path)
-    assert len(store.stored(tmp_path)) == 60
-
-
-@pytest.mark.parametrize(
-    "content", [None, "", "{", "[]", '{"groups": [{}], "shared": []}', '{"groups": 3, "shared": 4}']
-)
-def test_a_lost_or_damaged_index_is_made_again(content: str | None, tmp_path: Path) -> None:
-    many(tmp_path, 3)
-    whole = store.stored(tmp_path)
-    made = (tmp_path / index.NAME).read_text()
-    (tmp_path / index.NAME).unlink()
-    if content is not None:
-        (tmp_path / index.NAME).write_text(content)
-    assert store.stored(tmp_path) == whole
-    assert (tmp_path / index.NAME).read_text() == made
-
-
-def test_records_of_every_shape_pass_through_the_index(tmp_path: Path) -> None:
-    records = [
-        {"spec": {"rows": [[1, 2], [3]], "net": {"a": 1}}, "numbers": {}, "x": 0},
-        {"spec": {}, "numbers": {"a": None}},
-        {"spec": {"rows": [[1, 2], [3]], "net": {"a": 2}}, "numbers": {}, "x": [7]},
-    ]
-    entries = {str(place): ((place, 2, 3), record) for place, record in enumerate(records)}
-    index.write(tmp_path, entries)
-    assert index.read(tmp_path) == entries
-
-
 @dataclass(frozen=True)
 class Inner:
     width: float = 1.0
@@ -218,8 +304,9 @@ def test_a_default_that_changes_is_refused_until_the_first_one_is_told(inside: b
         kept(tmp_path, grown(seed=0, rate=0.5)())
         changed = grown(seed=0, rate=0.25)
         cured, old = grown(seed=0, rate=field(default=0.25, metadata={"first_default": 0.5})), {"rate": 0.5}
-    with pytest.raises(InputError, match=r"its inner\.width is not this" if inside else "its rate is not this"):
-        store.read_runs(tmp_path, [changed()])
+    found = one(tmp_path, changed())
+    assert found.state == DAMAGED
+    assert f"its {'inner.width' if inside else 'rate'} is not this" in found.note
     assert one(tmp_path, cured()).state == ABSENT
     assert one(tmp_path, cured(**old)).state == DONE
 
@@ -227,5 +314,4 @@ def test_a_default_that_changes_is_refused_until_the_first_one_is_told(inside: b
 def test_a_cell_that_only_began_is_held_to_its_spec_too(tmp_path: Path) -> None:
     old, new = grown(seed=0, rate=0.5)(), grown(seed=0, rate=0.25)()
     store.begin(old, tmp_path / key(old))
-    with pytest.raises(InputError, match="its rate is not this"):
-        store.read_runs(tmp_path, [new])
+    assert one(tmp_path, new).state == DAMAGED and "its rate is not this" in one(tmp_path, new).note

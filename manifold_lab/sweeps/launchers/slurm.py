@@ -1,4 +1,4 @@
-"""In jobs of Slurm: arrays of at most the size that it takes, handed over through submitit."""
+"""Launcher that submits runs to Slurm: arrays of at most the size that it takes, through submitit."""
 
 import dataclasses
 import shlex
@@ -10,7 +10,7 @@ from typing import Any
 from manifold_lab.core.errors import InputError
 from manifold_lab.sweeps import run_lock, runner, slurm, store, submissions, worker
 from manifold_lab.sweeps.runner import Work
-from manifold_lab.sweeps.store import ABSENT, FAILED, QUEUED, RUNNING, Cell
+from manifold_lab.sweeps.store import ABSENT, DAMAGED, FAILED, QUEUED, RUNNING, Cell
 from manifold_lab.sweeps.submissions import Submission
 
 LOOK_EVERY = 5.0
@@ -41,12 +41,13 @@ def launch(work: Work, cells: Sequence[Cell]) -> Generator[Cell, None, None]:
         InputError: where submitit or Slurm is missing or refuses; what was handed over before stays in the queue.
     """
     runs = work.runs
+    slurm.defaults()  # which `options` passes over where it cannot be read
     if not cells and not (runs / submissions.FOLDER).exists():
         return
     with submissions.only_submitter(runs):
         submissions.close_ended(runs)
         now = submissions.view(runs, [store.state(cell.spec, cell.folder) for cell in cells])
-        wanted = [cell for cell in now if cell.state in (ABSENT, FAILED)]
+        wanted = [cell for cell in now if cell.state in (ABSENT, FAILED, DAMAGED)]
         tasks = [tuple((cell.key, cell.attempts) for cell in packed)
                  for packed in runner.batched(wanted, work.cells_per_job)]  # fmt: skip
         for array in runner.batched(tasks, slurm.largest_array()) if tasks else ():
@@ -99,8 +100,21 @@ def parameters(work: Work, submission: Submission) -> dict[str, Any]:
         "stderr_to_stdout": True,
         "use_srun": False,
         "wckey": None,
-        "additional_parameters": {"requeue": True} | ({"mem": asked.mem} if asked.mem else {}) | options,
+        "additional_parameters": {"requeue": True, "output": _log_files(submission)}
+        | ({"mem": asked.mem} if asked.mem else {})
+        | options,
     }
+
+
+def _log_files(submission: Submission) -> str:
+    """Where the jobs write, as submitit names it; a % of the path is none of Slurm's own patterns.
+
+    Raises:
+        InputError: for a path that would end a line of the job's script.
+    """
+    folder = str(submission.folder.resolve())
+    slurm.plain_text("runs", folder)
+    return f"{folder.replace('%', '%%')}/%A_%a_0_log.out"
 
 
 def script(work: Work, submission: Submission) -> str:
@@ -121,7 +135,7 @@ def script(work: Work, submission: Submission) -> str:
 
 def _ends(runs: Path, cells: Sequence[Cell]) -> Generator[Cell, None, None]:
     """How cells end, as soon as they do."""
-    waiting = {cell.key: cell for cell in cells if cell.state in (ABSENT, FAILED, QUEUED, RUNNING)}
+    waiting = {cell.key: cell for cell in cells if cell.state in (ABSENT, FAILED, DAMAGED, QUEUED, RUNNING)}
     while waiting:
         time.sleep(LOOK_EVERY)
         looked = [store.state(cell.spec, cell.folder) for cell in waiting.values()]

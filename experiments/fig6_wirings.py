@@ -2,7 +2,7 @@
 
 Paper    Sandler et al. 2018, arXiv:1801.04381, Figures 3, 4 and 6b
 Claims   none: the paper names the shortcut between expansions without defining it; this is the definition used here
-Run      python -m experiments.fig6_wirings
+Run      python -m experiments.fig6_wirings publish
 Differs  between expansions: from a block's depthwise output, after its activation, to the next block's expanded tensor,
          after its activation, wherever channels and resolution agree; as many as between bottlenecks
 """
@@ -10,6 +10,7 @@ Differs  between expansions: from a block's depthwise output, after its activati
 import dataclasses
 import itertools
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,16 +19,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from manifold_lab.core import statistics
-from manifold_lab.core.cli import destination, run_cli
-from manifold_lab.core.files import publish, text
 from manifold_lab.models.specs import V2, stages
 from manifold_lab.report import plots, tables
 from manifold_lab.report.plots import pick
+from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult
+from manifold_lab.sweeps.store import Result
+from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
+from manifold_lab.sweeps.study_commands import main
 
-STEM = "fig6_wirings"
-COMMAND = "python -m experiments.fig6_wirings"
+NAME = "fig6_wirings"
 WIRINGS = ("bottleneck", "expansion", "none", "projected")
 TITLES = {
     "bottleneck": "bottleneck (the paper's): block input + projection",
@@ -42,19 +43,21 @@ SIZE = 1 / 384
 
 
 @dataclass(frozen=True)
-class Run:
-    """A drawing of the shortcut's wirings."""
+class Spec:
+    """The wirings that are drawn, the paper's first."""
 
-    smoke: bool = False
-    """The same: it takes seconds."""
-    out: Path | None = None
-    """Folder for the csv file and the drawing; by default figures, with --smoke out."""
+    wirings: tuple[str, ...] = WIRINGS
 
 
-def wirings() -> list[dict[str, str]]:
+def measure(spec: Spec, _folder: Path) -> Result:
+    """The lines of every wiring."""
+    return tables_result({MAIN: wirings(spec.wirings)})
+
+
+def wirings(names: Sequence[str]) -> list[dict[str, str]]:
     """One line per wiring and block: its channels, and the shortcuts that end in it."""
     lines = []
-    for wiring in WIRINGS:
+    for wiring in names:
         wide = False
         for block, stage in enumerate(stages(dataclasses.replace(V2, shortcut=wiring))):
             channels = {
@@ -138,7 +141,7 @@ def draw_wiring(ax: Axes, lines: tables.Lines) -> None:
 
 def draw(lines: tables.Lines) -> Figure:
     """One row per wiring; the operators are named once, at the bottom."""
-    with plots.style("cvpr2024"):
+    with plots.style():
         figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 4.6), layout="constrained")
         axes = figure.subplots(len(WIRINGS), 1)
         for ax, wiring in zip(axes, WIRINGS, strict=True):
@@ -156,26 +159,22 @@ def claims(lines: tables.Lines) -> list[ClaimResult]:
         for wiring in WIRINGS
     }
     says = "Figure 6b compares equally many shortcuts, between expansions and between bottlenecks"
+    measured = f"between expansions, beside {count['bottleneck']} between bottlenecks"
     equal = count["expansion"] == count["bottleneck"]
-    measure = f"between expansions, beside {count['bottleneck']} between bottlenecks"
-    return [
-        ClaimResult(
-            "Figure 6b", says, measure, statistics.counted(count["expansion"]), statistics.verdict(equal), COMMAND
-        )
-    ]
+    return counted_claims(NAME, [("equally_many", "Figure 6b", says, measured, count["expansion"], equal)])
 
 
-def run(options: Run) -> None:
-    """Plan, draw, publish."""
-    lines = wirings()
-    figure = draw(lines)
-    publish(
-        destination(options.out, options.smoke),
-        {f"{STEM}.csv": text(tables.to_csv(lines, list(lines[0])))}
-        | tables.claims_file(STEM, claims(lines))
-        | plots.figure_files(figure, STEM),
-    )
+STUDY = Study(
+    name=NAME,
+    card=__doc__,
+    grid=lambda _smoke: (Spec(),),
+    measure=measure,
+    rows=tables_of,
+    figure=draw,
+    claims=claims,
+    stored=False,
+)
 
 
 if __name__ == "__main__":
-    sys.exit(run_cli(Run, run, f"experiments.{STEM}"))
+    sys.exit(main(STUDY))

@@ -1,8 +1,9 @@
 """Table 2: the network, row by row as printed and as a forward pass meets it.
 
 Paper    Sandler et al. 2018, arXiv:1801.04381, Table 2 and section 4
-Claims   the printed sizes; 300 million multiply-adds and 3.4 million parameters; 19 residual bottleneck layers
-Run      python -m experiments.tab2_network
+Claims   the printed sizes; 300 million multiply-adds and 3.4 million parameters; 19 residual bottleneck layers; a
+         separable layer costs 8 to 9 times less (section 3.1); without inner channels a block is the identity (3.4)
+Run      python -m experiments.tab2_network publish
 Differs  in nothing: the paper's own network, counted; what does not agree is the paper's erratum
 """
 
@@ -13,20 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
+import torch
 from matplotlib.figure import Figure
 
-from manifold_lab.core import statistics
-from manifold_lab.core.cli import destination, run_cli
-from manifold_lab.core.files import check_folder, publish
+from manifold_lab.core.random_streams import stream
 from manifold_lab.models import matching, profiler
 from manifold_lab.models.mobilenet import Block, build
 from manifold_lab.models.profiler import LayerProfile
 from manifold_lab.models.specs import TABLE_2, V2, NetworkSpec, stages
 from manifold_lab.report import plots, tables
-from manifold_lab.report.tables import ClaimResult
+from manifold_lab.report.printed import Printed, counted_claims
+from manifold_lab.report.tables import ClaimResult, Document
+from manifold_lab.sweeps.store import Result
+from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
+from manifold_lab.sweeps.study_commands import main
 
-STEM = "tab2_network"
-COMMAND = "python -m experiments.tab2_network"
+NAME = "tab2_network"
+COUNTS = "counts"
+"""The part of the csv files that has what Table 2 does not."""
 PRINTED = (
     "224x224x3", "112x112x32", "112x112x16", "56x56x24", "28x28x32", "14x14x64", "14x14x96", "7x7x160", "7x7x320",
     "7x7x1280", "1x1x1280",
@@ -49,13 +54,16 @@ CAPTION = (
 
 
 @dataclass(frozen=True)
-class Run:
-    """Table 2, counted."""
+class Spec:
+    """The network that is counted."""
 
-    smoke: bool = False
-    """The same: it takes seconds."""
-    out: Path | None = None
-    """Folder for the tables and the figure; by default figures, with --smoke out."""
+    network: NetworkSpec = V2
+
+
+def measure(spec: Spec, _folder: Path) -> Result:
+    """Table 2's rows as met, and the counts that it does not show."""
+    counts = [{"count": name, "value": tables.number(value)} for name, value in other_counts(spec.network).items()]
+    return tables_result({MAIN: rows(spec.network), COUNTS: counts})
 
 
 def groups(spec: NetworkSpec) -> list[tuple[str, tuple[str, ...], list[LayerProfile]]]:
@@ -82,7 +90,7 @@ def _operator(name: str, first: LayerProfile) -> str:
 
 
 def size(shape: Sequence[int]) -> str:
-    """Height x width x channels; 1x1 where there is no picture any more."""
+    """Height x width x channels; 1x1 where there is no image any more."""
     channels, *rest = shape
     return "x".join(map(str, (*(rest or (1, 1)), channels)))
 
@@ -105,20 +113,20 @@ def line(operator: str, words: tuple[str, ...], seen: list[LayerProfile]) -> dic
     }
 
 
-def rows() -> list[dict[str, str]]:
+def rows(spec: NetworkSpec) -> list[dict[str, str]]:
     """The table, the average pool between its last two convolutions included."""
-    lines = [line(*group) for group in groups(V2)]
+    lines = [line(*group) for group in groups(spec)]
     before, after = lines[-2]["output"], lines[-1]["input"]
     pool = dict.fromkeys(lines[0], "") | {"operator": "avgpool 7x7", "input": before, "output": after}
     lines.insert(-1, pool)
     return [{"printed": printed, **one} for printed, one in zip(PRINTED, lines, strict=True)]
 
 
-def draw(lines: tables.Lines) -> Figure:
-    """Multiply-adds and parameters of every row that has any, from the picture down."""
-    met = [line for line in lines if line["madds"]]
+def draw(published: dict[str, tables.Lines]) -> Figure:
+    """Multiply-adds and parameters of every row that has any, from the image down."""
+    met = [line for line in published[MAIN] if line["madds"]]
     names = [f"{line['operator']}, {line['input'].replace('x', '·')}" for line in met]
-    with plots.style("cvpr2024"):
+    with plots.style():
         figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.2), layout="constrained")
         axes = figure.subplots(1, 2, sharey=True)
         for ax, key, label in zip(axes, ("madds", "parameters"), ("multiply-adds", "parameters"), strict=True):
@@ -129,13 +137,35 @@ def draw(lines: tables.Lines) -> Figure:
         return plots.fixed_layout(figure)
 
 
-def by_formula() -> tuple[int, int]:
+def other_counts(spec: NetworkSpec) -> dict[str, int | float]:
+    """Every count that a claim needs and Table 2's rows do not give."""
+    cost = matching.spec_cost(spec)
+    first = dataclasses.replace(spec, rows=((EXPANDED, *FIRST_VERSION[0][1:]), *FIRST_VERSION[1:]))
+    expanded = dataclasses.replace(spec, rows=((EXPANDED, *TABLE_2[0][1:]), *TABLE_2[1:]))
+    agreed, even = by_formula(spec)
+    together, least, most = separable_factors(spec)
+    return {
+        "parameters": cost.parameters,
+        "parameters without norms": cost.parameters - cost.norm_parameters,
+        "blocks of stride 1 with an expansion": even,
+        "of these, as Table 1 says": agreed,
+        "multiply-adds with an expansion in every block": matching.madds(expanded),
+        "multiply-adds with the first version's stride": matching.madds(first),
+        "multiply-adds of standard layers / separable": together,
+        "smallest of a block": least,
+        "largest of a block": most,
+        "largest |y - x| without inner channels": without_inner_channels(spec),
+    }
+
+
+def by_formula(spec: NetworkSpec) -> tuple[int, int]:
     """Of the blocks with stride 1 and an expansion, how many cost h·w·n·t·(n + k² + n'), and how many there are."""
-    seen = profiler.profile(
-        build(V2), (V2.in_channels, V2.resolution, V2.resolution), (*profiler.OPERATOR_LAYERS, Block)
-    )
+    shape = (spec.in_channels, spec.resolution, spec.resolution)
+    seen = profiler.profile(build(spec), shape, (*profiler.OPERATOR_LAYERS, Block))
     agree, blocks = 0, [one for one in seen if isinstance(one.module, Block)]
-    even = [(one, stage) for one, stage in zip(blocks, stages(V2), strict=True) if stage.stride == 1 and stage.expands]
+    even = [
+        (one, stage) for one, stage in zip(blocks, stages(spec), strict=True) if stage.stride == 1 and stage.expands
+    ]
     for one, stage in even:
         parts = [part for part in seen if part.name.startswith(f"{one.name}.")]
         height, width = one.inputs[1:]
@@ -143,52 +173,85 @@ def by_formula() -> tuple[int, int]:
     return agree, len(even)
 
 
-def claims(lines: tables.Lines) -> list[ClaimResult]:
-    """What the paper's section 4 says of the network, each beside its count."""
+def separable_factors(spec: NetworkSpec) -> tuple[float, float, float]:
+    """Multiply-adds of a 3x3 convolution over those of the depthwise and pointwise pair in its place.
+
+    The convolution from the same inputs to the same outputs costs nine times the pointwise projection.
+
+    Returns:
+        Of all blocks together, the smallest of a block, the largest of a block.
+    """
+    seen = profiler.profile(build(spec), (spec.in_channels, spec.resolution, spec.resolution), profiler.OPERATOR_LAYERS)
+    pointwise = [one.madds for one in seen if ".project." in one.name]
+    depthwise = [one.madds for one in seen if ".depthwise." in one.name]
+    each = [9 * point / (point + depth) for point, depth in zip(pointwise, depthwise, strict=True)]
+    return 9 * sum(pointwise) / (sum(depthwise) + sum(pointwise)), min(each), max(each)
+
+
+def without_inner_channels(spec: NetworkSpec) -> float:
+    """Largest |block(x) - x| over the blocks with a shortcut, when all inner channels are cut off.
+
+    `NetworkSpec` refuses an expansion that leaves no channel, so that the channels are cut in a block by itself.
+    """
+    network, found = build(spec, stream(0, "weights")).eval(), 0.0
+    for block in network.blocks:
+        assert isinstance(block, Block)
+        if block.stage.shortcut == "identity":
+            block.depthwise.register_forward_hook(lambda _block, _inputs, inner: torch.zeros_like(inner))
+            x = torch.randn((1, block.stage.inputs, 7, 7), generator=stream(0, "block"))
+            with torch.no_grad():
+                found = max(found, float((block(x)[0] - x).abs().max()))
+    return found
+
+
+def claims(published: dict[str, tables.Lines]) -> list[ClaimResult]:
+    """What the paper says of the network, each beside its count."""
+    lines, counts = published[MAIN], {line["count"]: float(line["value"]) for line in published[COUNTS]}
     agree = sum(one["printed"] == one["input"] for one in lines)
     blocks = sum(int(one["blocks"]) for one in lines if one["blocks"])
     madds = sum(int(one["madds"]) for one in lines if one["madds"])
-    cost = profiler.cost(profiler.profile(build(V2), (3, 224, 224)))
-    plain = cost.parameters - cost.norm_parameters
-    first = dataclasses.replace(V2, rows=((EXPANDED, *FIRST_VERSION[0][1:]), *FIRST_VERSION[1:]))
-    expanded = dataclasses.replace(V2, rows=((EXPANDED, *TABLE_2[0][1:]), *TABLE_2[1:]))
-    agreed, even = by_formula()
-    found = [
-        ("Table 2", "the printed input sizes", f"of {len(lines)} rows, met as printed", agree, agree == len(lines)),
-        ("Section 4", "19 residual bottleneck layers (erratum 1)", "blocks of Table 2", blocks, blocks == 19),
-        ("Section 4", "300 million multiply-adds", "MAdds of a pass", madds, round(madds / 1e6) in range(295, 306)),
-        ("Section 4", "3.4 million parameters (erratum 4)", "parameters", cost.parameters, _first(cost.parameters)),
-        ("Section 4", "3.4 million parameters, without norms, cut off", "parameters", plain, _first(plain)),
-        ("Table 1", "a block of stride 1 costs h·w·n·t·(n + k² + n') multiply-adds", f"of {even} such blocks",
-         agreed, agreed == even),
-        ("Table 1", "every block expands, at 300 million multiply-adds (erratum 3)", "MAdds with an expansion in the "
-         "t = 1 block", matching.madds(expanded), matching.madds(expanded) == madds),
-        ("Table 2, v1", "429 million multiply-adds (erratum 2)", "MAdds with v1's stride and an expansion in the t = 1 "
-         "block", matching.madds(first), matching.madds(first) // 10**6 == 429),
-    ]  # fmt: skip
-    return [
-        ClaimResult(place, says, measure, statistics.counted(value), statistics.verdict(holds), COMMAND)
-        for place, says, measure, value, holds in found
-    ]
+    plain, factor = counts["parameters without norms"], counts["multiply-adds of standard layers / separable"]
+    even, formula = counts["blocks of stride 1 with an expansion"], counts["of these, as Table 1 says"]
+    identity = counts["largest |y - x| without inner channels"]
+    million = 10**6
+    return counted_claims(NAME, [
+        ("sizes", "Table 2", "the printed input sizes", f"of {len(lines)} rows, met as printed", agree,
+         agree == len(lines)),
+        ("residual_layers", "Section 4", "19 residual bottleneck layers (erratum 1)", "blocks of Table 2", blocks,
+         Printed("19")),
+        ("madds", "Section 4", "300 million multiply-adds", "MAdds of a pass", madds, Printed("300", million)),
+        ("parameters", "Section 4", "3.4 million parameters (erratum 4)",
+         f"parameters without norms (with them {counts['parameters']:,.0f})", plain, Printed("3.4", million)),
+        ("block_formula", "Table 1", "a block of stride 1 costs h·w·n·t·(n + k² + n') multiply-adds",
+         f"of {even:.0f} such blocks", formula, formula == even),
+        ("every_block_expands", "Table 1", "every block expands, at 300 million multiply-adds (erratum 3)",
+         "MAdds with an expansion in the t = 1 block", counts["multiply-adds with an expansion in every block"],
+         Printed("300", million)),
+        ("first_version", "Table 2, v1", "429 million multiply-adds (erratum 2)",
+         "MAdds with v1's stride and an expansion in the t = 1 block",
+         counts["multiply-adds with the first version's stride"], Printed("429", million)),
+        ("separable_factor", "Section 3.1", "depthwise separable layers (k = 3) cost 8 to 9 times less than standard",
+         "MAdds of standard layers / those of the network's separable ones, all blocks together, rounded (of single "
+         f"blocks {counts['smallest of a block']:.1f} to {counts['largest of a block']:.1f})", factor,
+         8 <= round(factor) <= 9),
+        ("inner_depth_zero", "Section 3.4", "with an inner depth of 0 a block with a shortcut is the identity",
+         "largest |y - x| of the blocks with all inner channels cut, no shift in the norm", identity, identity == 0),
+    ])  # fmt: skip
 
 
-def _first(parameters: int) -> bool:
-    """Whether a count begins with the paper's two digits, 3.4 million."""
-    return parameters // 10**5 == 34
-
-
-def run(options: Run) -> None:
-    """Count, judge, publish."""
-    out = destination(options.out, options.smoke)
-    check_folder(out)
-    lines = rows()
-    publish(
-        out,
-        tables.documents(STEM, CAPTION, HEAD, lines)
-        | tables.claims_file(STEM, claims(lines))
-        | plots.figure_files(draw(lines), STEM),
-    )
+STUDY = Study(
+    name=NAME,
+    card=__doc__,
+    grid=lambda _smoke: (Spec(),),
+    measure=measure,
+    rows=tables_of,
+    figure=draw,
+    claims=claims,
+    table=lambda published: Document(CAPTION, HEAD, published[MAIN]),
+    parts=(MAIN, COUNTS),
+    stored=False,
+)
 
 
 if __name__ == "__main__":
-    sys.exit(run_cli(Run, run, f"experiments.{STEM}"))
+    sys.exit(main(STUDY))

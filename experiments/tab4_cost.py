@@ -1,8 +1,8 @@
 """Table 4 and the multiplier grid: what every width and resolution costs, counted, beside what was published.
 
 Paper    Sandler et al. 2018, arXiv:1801.04381, Table 4 and section 4; the authors' list of trained networks (slim)
-Claims   300M and 585M multiply-adds, 3.4M and 6.9M parameters; the grid ranges from 7M to 585M and 1.7M to 6.9M
-Run      python -m experiments.tab4_cost
+Claims   575M and 585M multiply-adds, 4.2M and 6.9M parameters; the grid ranges from 7M to 585M and 1.7M to 6.9M
+Run      python -m experiments.tab4_cost publish
 Differs  accuracies and phone latencies are the paper's: nothing is trained here, and this CPU is no phone, so that only
          ratios of times are compared. ShuffleNet and NASNet are not built here
 """
@@ -20,9 +20,6 @@ import torch
 from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
-from manifold_lab.core.cli import destination, run_cli
-from manifold_lab.core.errors import at_least
-from manifold_lab.core.files import check_folder, publish
 from manifold_lab.core.random_streams import stream
 from manifold_lab.models import matching, profiler
 from manifold_lab.models.fold import folded
@@ -30,10 +27,15 @@ from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import V1, V2, NetworkSpec
 from manifold_lab.report import plots, tables
 from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import ClaimResult, number
+from manifold_lab.report.printed import Printed, counted_claims
+from manifold_lab.report.tables import ClaimResult, Document, number
+from manifold_lab.sweeps.store import Result
+from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
+from manifold_lab.sweeps.study_commands import main
 
-STEM = "tab4_cost"
-COMMAND = "python -m experiments.tab4_cost"
+NAME = "tab4_cost"
+GRID_PART = "grid"
+"""The part of the csv files that has every width and resolution."""
 TABLE_4: dict[str, tuple[str, str, str, str, NetworkSpec | None]] = {
     "MobileNetV1": ("70.6", "4.2", "575", "113", V1),
     "ShuffleNet (1.5)": ("71.5", "3.4", "292", "", None),
@@ -51,7 +53,7 @@ HEAD = {
 }  # fmt: skip
 CAPTION = (
     "Table 4 of arXiv:1801.04381 beside counts of a forward pass. Erratum 4: width 1.4 has 6.1 million parameters and "
-    "582 million MAdds, not 6.9 and 585, and 3.4 million truncates 3.47. Times here: one picture at 224, norms folded, "
+    "582 million MAdds, not 6.9 and 585, and 3.4 million truncates 3.47. Times here: one image at 224, norms folded, "
     f"one thread, medians over passes in turns. {profiler.COUNTING_CONVENTION}"
 )
 RESOLUTIONS = (96, 128, 160, 192, 224)
@@ -77,15 +79,16 @@ GRID_CAPTION = (
 
 
 @dataclass(frozen=True)
-class Run:
+class Spec:
     """Table 4 and the grid of multipliers."""
 
-    rounds: int = 15
+    rounds: int
     """Timed passes of each network, taken in turns."""
-    smoke: bool = False
-    """Three passes."""
-    out: Path | None = None
-    """Folder for the tables and the figure; by default figures, with --smoke out."""
+
+
+def measure(spec: Spec, _folder: Path) -> Result:
+    """The lines of both files."""
+    return tables_result({MAIN: table_4(spec.rounds), GRID_PART: grid_costs()})
 
 
 def counts(spec: NetworkSpec) -> dict[str, str]:
@@ -102,22 +105,20 @@ def times(rounds: int) -> dict[str, statistics.Estimate]:
         for name, (*_, spec) in TABLE_4.items()
         if spec is not None
     }
-    threads, picture = torch.get_num_threads(), torch.zeros(1, 3, 224, 224)
+    threads, image = torch.get_num_threads(), torch.zeros(1, 3, 224, 224)
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            turns = [
-                {name: _seconds(network, picture) for name, network in networks.items()} for _ in range(rounds + 1)
-            ]
+            turns = [{name: _seconds(network, image) for name, network in networks.items()} for _ in range(rounds + 1)]
     finally:
         torch.set_num_threads(threads)
     base = np.array([turn["MobileNetV1"] for turn in turns[1:]])
     return {name: statistics.median(np.array([turn[name] for turn in turns[1:]]) / base) for name in networks}
 
 
-def _seconds(network: torch.nn.Module, picture: torch.Tensor) -> float:
+def _seconds(network: torch.nn.Module, image: torch.Tensor) -> float:
     start = time.perf_counter()
-    network(picture)
+    network(image)
     return time.perf_counter() - start
 
 
@@ -139,7 +140,7 @@ def table_4(rounds: int) -> list[dict[str, str]]:
     return lines
 
 
-def grid() -> list[dict[str, str]]:
+def grid_costs() -> list[dict[str, str]]:
     """One line per width and resolution."""
     lines = []
     for width, (place, resolution) in itertools.product(GRID, enumerate(RESOLUTIONS)):
@@ -151,9 +152,10 @@ def grid() -> list[dict[str, str]]:
     return lines
 
 
-def draw(lines: tables.Lines) -> Figure:
+def draw(published: dict[str, tables.Lines]) -> Figure:
     """Multiply-adds over resolution, one line per width; what was published as crosses."""
-    with plots.style("cvpr2024"):
+    lines = published[GRID_PART]
+    with plots.style():
         figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0] / 2, 2.4), layout="constrained")
         ax = figure.subplots()
         shades = mpl.colormaps["viridis"](np.linspace(0, 0.88, len(GRID)))
@@ -172,33 +174,31 @@ def draw(lines: tables.Lines) -> Figure:
         return plots.fixed_layout(figure)
 
 
-def claims(lines: tables.Lines, cells: tables.Lines) -> list[ClaimResult]:
+def claims(published: dict[str, tables.Lines]) -> list[ClaimResult]:
     """The paper's totals and ranges, and the published grid, against the counts."""
-    one, wide = ({key: int(pick(lines, network=name)[0][key]) for key in ("parameters", "plain_parameters", "madds")}
-                 for name in ("MobileNetV2", "MobileNetV2 (1.4)"))  # fmt: skip
+    lines, cells = published[MAIN], published[GRID_PART]
+    first, wide = ({key: int(pick(lines, network=name)[0][key]) for key in ("parameters", "madds")}
+                   for name in ("MobileNetV1", "MobileNetV2 (1.4)"))  # fmt: skip
     known = [line for line in cells if line["published_madds"]]
     agree = sum(map(_as_printed, known))
     least, smallest = (min(int(line[key]) for line in cells) for key in ("madds", "plain_parameters"))
-    first = int(pick(lines, network="MobileNetV1")[0]["madds"])
-    found = [
-        ("Table 4", "MobileNetV1: 575M multiply-adds", "MAdds", first, round(first / 1e6) == 575),
-        ("Table 4", "MobileNetV2: 300M multiply-adds", "MAdds", one["madds"], abs(one["madds"] / 1e6 - 300) < 1),
-        ("Table 4", "MobileNetV2 (1.4): 585M multiply-adds (erratum 4)", "MAdds", wide["madds"],
-         round(wide["madds"] / 1e6) == 585),
-        ("Table 4", "MobileNetV2 (1.4): 6.9M parameters (erratum 4)", "parameters", wide["parameters"],
-         round(wide["parameters"] / 1e5) == 69),
-        ("Section 4", "the grid's least network has 7M multiply-adds", "MAdds, width 0.35 at 96", least,
-         round(least / 1e6) == 7),
-        ("Section 4", "the grid's smallest network has 1.7M parameters", "parameters without norms", smallest,
-         round(smallest / 1e5) == 17),
-        ("The authors' list", "multiply-adds and parameters of their trained networks",
+    million = 10**6
+    return counted_claims(NAME, [
+        ("v1_madds", "Table 4", "MobileNetV1: 575M multiply-adds", "MAdds", first["madds"], Printed("575", million)),
+        ("v1_parameters", "Table 4", "MobileNetV1: 4.2M parameters", "parameters", first["parameters"],
+         Printed("4.2", million)),
+        ("wide_madds", "Table 4", "MobileNetV2 (1.4): 585M multiply-adds (erratum 4)", "MAdds", wide["madds"],
+         Printed("585", million)),
+        ("wide_parameters", "Table 4", "MobileNetV2 (1.4): 6.9M parameters (erratum 4)", "parameters",
+         wide["parameters"], Printed("6.9", million)),
+        ("least_madds", "Section 4", "the grid's least network has 7 (million) multiply-adds",
+         "MAdds, width 0.35 at 96", least, Printed("7", million)),
+        ("least_parameters", "Section 4", "the grid's smallest network has 1.7M parameters",
+         "parameters without norms", smallest, Printed("1.7", million)),
+        ("authors_list", "The authors' list", "multiply-adds and parameters of their trained networks",
          f"of {len(known)} networks, those whose counts are as printed (MAdds cut off to whole millions, parameters "
          "rounded)", agree, agree == len(known)),
-    ]  # fmt: skip
-    return [
-        ClaimResult(place, says, measure, statistics.counted(value), statistics.verdict(holds), COMMAND)
-        for place, says, measure, value, holds in found
-    ] + [_time_claim(lines, name) for name in ("MobileNetV2", "MobileNetV2 (1.4)")]
+    ]) + [_time_claim(lines, name) for name in ("MobileNetV2", "MobileNetV2 (1.4)")]  # fmt: skip
 
 
 def _as_printed(line: dict[str, str]) -> bool:
@@ -212,29 +212,29 @@ def _time_claim(lines: tables.Lines, name: str) -> ClaimResult:
     low, high = (float(line[key] or "nan") for key in ("low", "high"))
     measured = statistics.Estimate(float(line["ratio"]), low, high, int(line["n"]))
     faster = float(line["paper_ratio"]) < 1
-    says = (
-        f"{name} is {'faster' if faster else 'slower'} than MobileNetV1 ({line['paper_ratio']} of its time on a phone)"
-    )
-    undecided = np.isnan(measured.low) or measured.covers(1)
-    holds = None if undecided else (measured.value < 1) == faster
-    return ClaimResult("Table 4", says, "time / MobileNetV1's, here", measured, statistics.verdict(holds), COMMAND)
+    compared = "faster" if faster else "slower"
+    says = f"{name} is {compared} than MobileNetV1 ({line['paper_ratio']} of its time on a phone)"
+    verdict = statistics.verdict(measured.below(1) if faster else measured.exceeds(1))
+    command = f"python -m experiments.{NAME}"
+    return ClaimResult(f"{NAME}.{compared}", "Table 4", says, "time / MobileNetV1's, here", measured, verdict, command)
 
 
-def run(options: Run) -> None:
-    """Count, time, judge, publish."""
-    out = destination(options.out, options.smoke)
-    check_folder(out)
-    at_least("rounds", options.rounds, 1)
-    lines, cells = table_4(3 if options.smoke else options.rounds), grid()
-    figure = draw(cells)
-    publish(
-        out,
-        tables.documents(STEM, CAPTION, HEAD, lines)
-        | tables.documents(f"{STEM}_grid", GRID_CAPTION, GRID_HEAD, cells)
-        | tables.claims_file(STEM, claims(lines, cells))
-        | plots.figure_files(figure, STEM),
-    )
+STUDY = Study(
+    name=NAME,
+    card=__doc__,
+    grid=lambda smoke: (Spec(3 if smoke else 15),),
+    measure=measure,
+    rows=tables_of,
+    figure=draw,
+    claims=claims,
+    table=lambda published: {
+        MAIN: Document(CAPTION, HEAD, published[MAIN]),
+        GRID_PART: Document(GRID_CAPTION, GRID_HEAD, published[GRID_PART]),
+    },
+    parts=(MAIN, GRID_PART),
+    stored=False,
+)
 
 
 if __name__ == "__main__":
-    sys.exit(run_cli(Run, run, f"experiments.{STEM}"))
+    sys.exit(main(STUDY))

@@ -39,6 +39,11 @@ class Estimate:
         """Whether it is above `bound`; None, for lack of runs, where its interval holds that or is nan."""
         return None if math.isnan(self.low) or self.covers(bound) else self.low > bound
 
+    def below(self, bound: int | float) -> bool | None:
+        """Whether it is below `bound`; None as of `exceeds`."""
+        above = self.exceeds(bound)
+        return None if above is None else not above
+
     def within(self, margin: int | float) -> bool | None:
         """Whether it is nearer to zero than a margin; None, for lack of runs, where its interval does not tell."""
         if math.isnan(self.low) or self.covers(margin) or self.covers(-margin):

@@ -15,7 +15,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from manifold_lab.core.errors import InputError, above
-from manifold_lab.theory.bias import FACET_INPUTS, INDEPENDENT, facets, is_omnidirectional, least_in_cones, lower_bound, unit_rows
+from manifold_lab.theory.bias import (
+    FACET_INPUTS,
+    INDEPENDENT,
+    facets,
+    is_omnidirectional,
+    least_in_cones,
+    lower_bound,
+    unit_rows,
+)
 
 CERTIFIED, REFUTED, NOT_DECIDED = "certified", "refuted", "not decided"
 HALVED_INPUTS, REGION_LIMIT = 4, 100_000
@@ -101,7 +109,9 @@ def certify(layer: RectifiedLayer, radius: float, sphere: bool = False) -> Certi
     if ambient >= inputs and (found := _by_facets(layer, radius, sphere)):
         return Certificate(CERTIFIED, "facets", found)
     if inputs > HALVED_INPUTS:
-        return Certificate(NOT_DECIDED, f"{inputs} inputs are above {HALVED_INPUTS}, and the sufficient bias is exceeded")
+        return Certificate(
+            NOT_DECIDED, f"{inputs} inputs are above {HALVED_INPUTS}, and the sufficient bias is exceeded"
+        )
     return _by_halving(layer, radius, sphere)
 
 
@@ -180,9 +190,7 @@ def _first(layer: RectifiedLayer, radius: float, sphere: bool) -> _Regions:
     return _Regions(corners, outer if sphere else torch.zeros_like(outer), outer)
 
 
-def _least_values(
-    matrix: Float[Tensor, "ambient inputs"], regions: _Regions
-) -> Float[Tensor, "regions ambient"]:
+def _least_values(matrix: Float[Tensor, "ambient inputs"], regions: _Regions) -> Float[Tensor, "regions ambient"]:
     """A lower bound on <w_i, x> over each region."""
     bound = lower_bound((regions.corners @ matrix.mT).amin(1), regions.corners)
     on_sphere = torch.maximum(bound, -matrix.norm(dim=1))

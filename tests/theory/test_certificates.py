@@ -349,7 +349,7 @@ def certified_layers(inputs: int, wanted: int, sphere: bool) -> Iterator[tuple[R
     while found < wanted:
         matrix = torch.randn((max(inputs + 3, 12 - inputs), inputs), generator=generator, dtype=torch.float64)
         matrix[-1] = -torch.rand(len(matrix) - 1, generator=generator).double() @ matrix[:-1]
-        if 2 <= inputs and not is_omnidirectional(matrix):
+        if inputs >= 2 and not is_omnidirectional(matrix):
             continue
         if inputs <= 3 and found % 2:
             bias = matrix.norm(dim=1) * 0.6 * torch.rand(len(matrix), generator=generator).double()

@@ -39,10 +39,14 @@ class Estimate:
         """Whether it is above `bound`; None, for lack of runs, where its interval holds that or is nan."""
         return None if math.isnan(self.low) or self.covers(bound) else self.low > bound
 
-    def below(self, bound: int | float) -> bool | None:
-        """Whether it is below `bound`; None as of `exceeds`."""
+    def below(self, bound: int | float = 0) -> bool | None:
+        """Whether it is below `bound`; None, for lack of runs, where its interval holds that or is nan."""
         above = self.exceeds(bound)
         return None if above is None else not above
+
+    def minus(self, value: int | float) -> "Estimate":
+        """The estimate less a known number."""
+        return Estimate(self.value - value, self.low - value, self.high - value, self.n)
 
     def within(self, margin: int | float) -> bool | None:
         """Whether it is nearer to zero than a margin; None, for lack of runs, where its interval does not tell."""

@@ -1,6 +1,7 @@
 """Back from a layer's output to its input: exactly on the active rows, and by the best affine map."""
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from manifold_lab.probe.layer import LayerRecord, LayerRow
@@ -9,6 +10,8 @@ from manifold_lab.probe.tracing import effective
 
 DECOMPOSED, AT_ONCE = 128, 16
 """Positions whose active rows are decomposed, and how many at a time."""
+PARTS = 4
+"""Parts of the images of a ridge regression: two to fit, one to choose the ridge, one to test."""
 RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
 
 
@@ -29,7 +32,7 @@ def rank(layer: LayerRecord) -> LayerRow:
         return {}
     matrix, offset = (part.cpu() for part in effective(layer.chain))
     found = [_solved(matrix, offset, y, x, window[1]) for y, x in
-             zip(*(part[:DECOMPOSED].cpu().double().split(AT_ONCE) for part in sample), strict=True)]  # fmt: skip
+             zip(*(part[:DECOMPOSED].cpu().double().split(AT_ONCE) for part in sample[:2]), strict=True)]  # fmt: skip
     spanned, smallest, condition, error, size = (torch.cat(part) for part in zip(*found, strict=True))
     full = spanned.bool()
     told: LayerRow = {"full_rank": float(full.double().mean()), "rank_positions": len(full),
@@ -61,13 +64,26 @@ def _solved(matrix: Tensor, offset: Tensor, y: Tensor, x: Tensor, top: float) ->
     return kept.all(1), singular[:, 0], singular[:, -1] / singular[:, 0], error, (x**2).sum(1)
 
 
-def ridge_r2(x: Tensor, y: Tensor) -> float:
-    """R^2 of x from y on a quarter of the points, fitted on half; of RIDGES the one that does best on the last quarter.
+def ridge_r2(
+    x: Float[Tensor, "positions inputs"], y: Float[Tensor, "positions outputs"], images: Int64[Tensor, " positions"]
+) -> float | None:
+    """Held-out R^2 of x from y by ridge regression, on images of which no position was fitted.
 
-    A ridge is so many times the mean variance of y.
+    Half of the images fit, a quarter chooses the best of RIDGES, and a quarter is what the R^2 is of. Neighbouring
+    positions of one image are alike, so that a split by position would flatter the fit.
+
+    Args:
+        x: what is predicted.
+        y: what it is predicted from; a ridge is so many times its mean variance.
+        images: which image each position is of.
+
+    Returns:
+        None for fewer than four images.
     """
-    fit, choose, test = (torch.arange(len(x)) % 4 == place for place in (0, 1, 3))
-    fit |= torch.arange(len(x)) % 4 == 2
+    number = images.unique(return_inverse=True)[1]
+    if int(number.max()) + 1 < PARTS:
+        return None
+    fit, choose, test = number % 2 == 0, number % PARTS == 1, number % PARTS == PARTS - 1
     y0, x0 = y[fit].mean(0), x[fit].mean(0)
     values, vectors = torch.linalg.eigh((y[fit] - y0).mT @ (y[fit] - y0) / fit.sum())
     cross = vectors.mT @ ((y[fit] - y0).mT @ (x[fit] - x0)) / fit.sum()

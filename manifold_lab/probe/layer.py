@@ -57,8 +57,8 @@ class LayerRecord:
     shape: tuple[int, ...] = ()
     coordinates: Int64[Tensor, " coordinates"] | None = None
     whole: tuple[int, ...] = ()
-    pending: tuple[int, Tensor, Tensor, Tensor] | None = None
-    """Of the input's positions: how many, which were taken, by which keys, and their rows."""
+    pending: tuple[int, Tensor, Tensor, tuple[Tensor, Tensor]] | None = None
+    """Of the input's positions: how many, which were taken, by which keys, and of each its row and its image."""
 
     def __post_init__(self) -> None:
         """Streams of chance of its own, so that no other layer moves its sample."""
@@ -93,7 +93,8 @@ class LayerRecord:
             of = channels_at(x, self.chain.operator if own else None)
             positions = x.numel() // x.shape[of]
             taken, keys = self.sample.propose(positions)
-            self.pending = (positions, taken, keys, gather(x, of, taken))
+            images = sum(self.batches) + (taken * len(x)).div(positions, rounding_mode="floor")
+            self.pending = (positions, taken, keys, (gather(x, of, taken), images.to(x.device)))
 
     def _strided(self, fed: Tensor) -> Tensor:
         """Of an operator's input, the positions that it looks at."""
@@ -139,8 +140,8 @@ class LayerRecord:
         positions, found = y.numel() // y.shape[axis], self.pending
         self.pending = None
         if found is not None and found[0] == positions:
-            _, taken, keys, inputs = found
-            self.sample.accept(keys, (gather(y, axis, taken), inputs))
+            _, taken, keys, of_input = found
+            self.sample.accept(keys, (gather(y, axis, taken), *of_input))
             return
         if self.paired:  # outputs have other positions than inputs have: there are no pairs
             self.paired, self.sample.parts = False, self.sample.parts[:1]

@@ -157,19 +157,20 @@ def preservation(layer: LayerRecord) -> LayerRow:
 def recovery(layer: LayerRecord) -> LayerRow:
     """How much of the layer's input can be had back from its output, position by position.
 
-    `ridge_r2`: held-out R^2 of the best affine map (ridge) fitted on sampled positions: what the next 1x1 convolution
-    could see; a collapsed curve keeps an R^2 far above 0. `imbalance_out`, `imbalance_back`: information
-    imbalance from input to output and back (0: near in one is near in the other, 1: says nothing); information lost
-    shows as a larger second. The input is that of the 1x1 convolution before, where there is one, else the layer's
-    own. Does not see what neighbouring positions could tell.
+    `ridge_r2`: R^2, on held-out images, of the best affine map (ridge) fitted on sampled positions: what the next 1x1
+    convolution could see; missing below four images. A collapsed curve keeps an R^2 far above 0. `imbalance_out`,
+    `imbalance_back`: information imbalance from input to output and back (0: near in one is near in the other, 1: says
+    nothing); information lost shows as a larger second. The input is that of the 1x1 convolution before, where there is
+    one, else the layer's own. Does not see what neighbouring positions could tell.
     """
     if len(layer.sample.parts) < 2:
         return {}
-    y, x = (part.cpu().double() for part in layer.sample.parts)
+    y, x, images = (part.cpu() for part in layer.sample.parts)
+    y, x = y.double(), x.double()
     if len(x) < 8 or not float(x.var(0).sum()):
         return {}
     out, back = metrics.information_imbalance(x[:PAIRS], y[:PAIRS], stream(layer.sampling.seed, "ties", layer.name))
-    return {"ridge_r2": ridge_r2(x, y), "imbalance_out": out, "imbalance_back": back}
+    return {"ridge_r2": ridge_r2(x, y, images), "imbalance_out": out, "imbalance_back": back}
 
 
 def information(layer: LayerRecord) -> LayerRow:

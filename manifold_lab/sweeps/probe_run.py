@@ -1,10 +1,11 @@
-"""Networks looked into, as cells of the store: at step 0, with published weights, and along a training."""
+"""Runs that measure inside networks: at initialisation, with trained weights, and along a training."""
 
 import functools
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from rich.console import Console
@@ -12,61 +13,108 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from manifold_lab import data
-from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.random_streams import stream
 from manifold_lab.data import DataOptions, image_files
+from manifold_lab.data.image_files import Pictures
 from manifold_lab.models import weights
 from manifold_lab.models.mobilenet import Network, build
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.probe import Probe, Sampling
 from manifold_lab.probe.layer_types import NONLINEARITY
 from manifold_lab.probe.measures import CONSTANT, constant_inputs
-from manifold_lab.sweeps import runner, store
-from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.runner import Measure
+from manifold_lab.sweeps.store import Result
 from manifold_lab.training import Bookkeeping, Recipe, evaluates, train
 
 INITIAL, TRAINED, TRAINING = "initial", "trained", "training"
 STAGES = (1, 10, 100)
-"""Pictures after which the minimum of a trained network is looked at, besides the end."""
+"""Numbers of images after which a trained network's minimum is compared with the threshold, besides all of them."""
 RANDOM = "random"
 
 
 @dataclass(frozen=True)
 class ProbeSource:
-    """Where pictures and weights are on this machine, and how many pictures go at a time: no part of what is measured.
+    """Where images and weights are on this machine, and how many images go at a time: no part of what is measured.
 
-    Without pictures, random ones; without weights, published ones fetched by name.
+    Args:
+        images: an .npz of jpeg, offsets and labels; without one, random images.
+        weights: a checkpoint of MobileNetV2 1.0; without one, published weights are fetched by name.
+        batch: images at a time.
+        runs: the folder of stored runs.
     """
 
-    pictures: Path | None
+    images: Path | None
     weights: Path | None
     batch: int
     runs: Path
 
     @property
     def digest(self) -> str:
-        """The pictures as a cell names them: the first digits of their file's SHA-256.
+        """The images as a spec names them: the first digits of their file's SHA-256.
 
         Raises:
             InputError: for a file that cannot be read.
         """
-        if self.pictures is None:
+        if self.images is None:
             return RANDOM
         try:
-            return hashlib.sha256(self.pictures.read_bytes()).hexdigest()[:16]
+            return hashlib.sha256(self.images.read_bytes()).hexdigest()[:16]
         except OSError as error:
-            raise InputError(f"pictures: {self.pictures} cannot be read ({error.strerror})") from None
+            raise InputError(f"images: {self.images} cannot be read ({error.strerror})") from None
+
+    def load(self, count: int, network: NetworkSpec) -> Pictures:
+        """The first images with their labels; random ones of the network's size where there is no file.
+
+        Raises:
+            InputError: for a file that cannot be read.
+        """
+        if self.images is not None:
+            found = image_files.load_images(self.images)
+            return Pictures(found.x[:count], found.labels[:count])
+        rng, size = stream(0, "smoke"), (count, 3, network.resolution, network.resolution)
+        x = torch.randint(0, 256, size, generator=rng, dtype=torch.uint8)
+        return Pictures(x, torch.randint(0, network.num_classes, (count,), generator=rng))
+
+    def batches(self, images: Pictures) -> Iterator[Tensor]:
+        """Batches of images, normalised as ImageNet's."""
+        for part in images.x.split(self.batch):
+            yield image_files.normalised(part, image_files.IMAGENET)
+
+    def trained_network(self, network: NetworkSpec) -> Network:
+        """The network with trained weights, in evaluation mode; with initial ones where there are no images.
+
+        Raises:
+            InputError: for a file of weights that does not fit.
+        """
+        if self.images is None:
+            return build(network, stream(0, "weights")).eval()
+        if self.weights is not None:
+            return weights.load_weights(network, self.weights)
+        return weights.fetch_weights(network, "mobilenet_v2")
 
 
 @dataclass(frozen=True)
-class Look:
-    """A network of a spec at step 0, by seed, or trained; the pictures it is shown; and what is looked at."""
+class ProbeRun:
+    """A network at initialisation, by seed, or trained; the images that it is shown; and what is measured.
+
+    Args:
+        kind: `INITIAL` or `TRAINED`.
+        seed: of the initial weights.
+        network: its spec.
+        images: the digest of their file (`ProbeSource.digest`).
+        count: the first so many of them.
+        layers: as of `Probe`.
+        measures: as of `Probe`.
+        sampling: as of `Probe`.
+    """
+
+    KEY_NAME: ClassVar[str] = "Look"
 
     kind: str
     seed: int
     network: NetworkSpec
-    pictures: str
+    images: str = field(metadata={"key_name": "pictures"})
     count: int
     layers: tuple[str, ...] = (NONLINEARITY,)
     measures: tuple[str, ...] = ("active",)
@@ -74,8 +122,10 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Training:
-    """A training that is looked into whenever it is evaluated, with so many validation pictures."""
+class ProbedTraining:
+    """A training during which the network is measured at every evaluation, on the first `count` validation images."""
+
+    KEY_NAME: ClassVar[str] = "Training"
 
     network: NetworkSpec
     recipe: Recipe
@@ -84,42 +134,43 @@ class Training:
     count: int = 500
 
 
-def shown(look: Look, source: ProbeSource) -> Iterator[Tensor]:
-    """Batches of the pictures."""
-    if source.pictures is None:
-        side = look.network.resolution
-        x = torch.randint(0, 256, (look.count, 3, side, side), generator=stream(0, "smoke"), dtype=torch.uint8)
-    else:
-        x = image_files.load_images(source.pictures).x[: look.count]
-    for part in x.split(source.batch):
-        yield image_files.normalised(part, image_files.IMAGENET)
+Spec = ProbeRun | ProbedTraining
 
 
-def probed_network(look: Look, source: ProbeSource) -> Network:
-    """The network, in the mode that it is looked at: at step 0 training, where norms use their batch's statistics."""
-    if look.kind == INITIAL or source.pictures is None:
-        return build(look.network, stream(look.seed, "weights")).train(look.kind == INITIAL)
-    if source.weights is not None:
-        return weights.load_weights(look.network, source.weights)
-    return weights.fetch_weights(look.network, "mobilenet_v2")
+def measure_on(source: ProbeSource) -> Measure:
+    """What runs a spec on these images."""
+    return functools.partial(measure, source=source)
 
 
-def run_probe(look: Look, _folder: Path, source: ProbeSource) -> Result:
-    """The table of a network on all pictures; for `active`, after how many of STAGES a minimum fell below."""
-    model, seen, early = probed_network(look, source), 0, dict[str, int]()
-    batches = track(shown(look, source), look.kind, total=-(-look.count // source.batch), console=Console(stderr=True))
-    with torch.inference_mode(), Probe(model, look.layers, look.measures, look.sampling) as probe:
+def measure(spec: Spec, folder: Path, source: ProbeSource) -> Result:
+    """A row per layer; along a training, a row per layer and evaluation."""
+    return measure_training(spec, folder) if isinstance(spec, ProbedTraining) else measure_network(spec, source)
+
+
+def probed_network(run: ProbeRun, source: ProbeSource) -> Network:
+    """The network; at initialisation in training mode, in which norms use the statistics of their batch."""
+    if run.kind == INITIAL:
+        return build(run.network, stream(run.seed, "weights")).train()
+    return source.trained_network(run.network)
+
+
+def measure_network(run: ProbeRun, source: ProbeSource) -> Result:
+    """The table of a network on all images; for `active`, after how many of STAGES a minimum fell below."""
+    model, seen, early = probed_network(run, source), 0, dict[str, int]()
+    shown = source.batches(source.load(run.count, run.network))
+    batches = track(shown, run.kind, total=-(-run.count // source.batch), console=Console(stderr=True))
+    with torch.inference_mode(), Probe(model, run.layers, run.measures, run.sampling) as probe:
         for x in batches:
-            for part in x.split(1) if not seen and look.kind == TRAINED else (x,):
+            for part in x.split(1) if not seen and run.kind == TRAINED else (x,):
                 model(part)
                 seen += len(part)
-                if "active" in look.measures and (seen in STAGES or seen == look.count):
+                if "active" in run.measures and (seen in STAGES or seen == run.count):
                     below = [str(row["layer"]) for row in probe.table() if row["below_threshold"]]
                     early = {name: early.get(name, seen) for name in below}
     rows = []
     for row in probe.table():
         name = str(row["layer"])
-        more = silent(model, probe, name) if "active" in look.measures else {}
+        more = silent(model, probe, name) if "active" in run.measures else {}
         rows.append({**row, "first_below": early.get(name), "pictures": seen, **more})
     return Result({"layers": len(rows)}, rows)
 
@@ -132,14 +183,14 @@ def silent(model: nn.Module, probe: Probe, layer: str) -> dict[str, int]:
     return {"silent_norm": int(still.sum()), "both": int((still & constant).sum())}
 
 
-def along(training: Training, _folder: Path) -> Result:
-    """Train, and look into the network at step 0 and at every evaluation; what looking changes in norms is put back."""
+def measure_training(training: ProbedTraining, _folder: Path) -> Result:
+    """Train, and measure the network at step 0 and at every evaluation; norms are left as they were."""
     options = DataOptions(resolution=training.network.resolution)
     found = data.load(training.data, seed=training.seed, options=options)
     model, rows = build(training.network, stream(training.seed, "weights")), list[dict[str, object]]()
     size = training.recipe.batch_size
 
-    def look(step: int) -> None:
+    def probe_now(step: int) -> None:
         kept = {name: value.clone() for name, value in model.state_dict().items()}
         model.train(step == 0)
         with torch.no_grad(), Probe(model) as probe:
@@ -153,32 +204,19 @@ def along(training: Training, _folder: Path) -> Result:
         model.train()
         rows.extend({**row, "images": step * size, "pictures": seen} for row in probe.table())
 
-    def told(step: int, steps: int, _speed: float) -> None:
+    def at_step(step: int, steps: int, _speed: float) -> None:
         if step == steps or evaluates(training.recipe, step):
-            look(step)
+            probe_now(step)
 
-    look(0)
-    keeping = Bookkeeping(None, bar=False, tell=told)
+    probe_now(0)
+    keeping = Bookkeeping(None, bar=False, tell=at_step)
     train(model, found, training.recipe, seed=training.seed, bookkeeping=keeping)
     return Result({"layers": len(rows)}, rows)
 
 
-def regular(spec: Look | Training, rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The rows of a cell; of a training those at step 0, at evaluations and at the end: some were kept with more."""
-    if isinstance(spec, Look):
+def at_evaluations(spec: Spec, rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows of a run; of a training those of step 0, evaluations and the end: some were stored with more."""
+    if isinstance(spec, ProbeRun) or not rows:
         return rows
     size, ends = spec.recipe.batch_size, (0, max(int(row["images"]) for row in rows))
     return [row for row in rows if (seen := int(row["images"])) in ends or evaluates(spec.recipe, seen // size)]
-
-
-def looked(spec: Look | Training, source: ProbeSource, shelf: str) -> Cell:
-    """What was measured of a spec, measured now where it never was, on a shelf of the runs.
-
-    Raises:
-        InputError: where that does not end well.
-    """
-    work = runner.Work(along if isinstance(spec, Training) else functools.partial(run_probe, source=source))
-    cell = runner.run_cell(work, store.state(spec, source.runs / shelf / key(spec)))
-    if cell.state != store.DONE:
-        raise InputError(f"{cell.folder}: it is {cell.state}; {cell.note}")
-    return cell

@@ -11,7 +11,6 @@ from experiments import (
     ext_split,
     fig1_spiral,
     fig6_wirings,
-    fig7_activations,
     tab2_network,
     tab3_memory,
     tab4_cost,
@@ -20,7 +19,6 @@ from experiments import (
 from manifold_lab.models.mobilenet import ConvNormAct, build
 from manifold_lab.models.specs import V2
 from manifold_lab.report.tables import ClaimResult, read_csv
-from manifold_lab.sweeps import probe_run
 from manifold_lab.sweeps.store import Cell
 from manifold_lab.sweeps.study import main
 
@@ -134,12 +132,3 @@ def test_the_papers_bound_is_judged_at_the_networks_own_expansions() -> None:
     tested = {**line_of(thm1_preserved.Spec(2, 2.0, draws=100)), "bound": "fails"}
     assert [bound(verdict).verdict for verdict in ("holds", "fails")] == ["holds", "fails"]
     assert bound("holds").estimate.value == len(widths)
-
-
-def test_a_training_is_looked_into_at_step_0_and_at_evaluations(tmp_path: Path) -> None:
-    training = fig7_activations.trainings(smoke=True)[0]
-    rows = probe_run.along(training, tmp_path).history
-    assert sorted({row["images"] for row in rows}) == [0, 512, 1024]
-    crowded = [{"images": str(images)} for images in (0, 448, 512, 640, 1024)]
-    kept = probe_run.regular(training, crowded)
-    assert [row["images"] for row in kept] == ["0", "512", "1024"]

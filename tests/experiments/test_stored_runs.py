@@ -34,7 +34,7 @@ def tracked() -> list[Path]:
 
 def kind(folder: str, record: dict[str, Any]) -> type:
     """The class that a record names, where a class of another file has the same name by the folder too."""
-    classes = {"Trial": TrainingRun, "Look": probe_run.Look, "Training": probe_run.Training}
+    classes = {"Trial": TrainingRun, "Look": probe_run.ProbeRun, "Training": probe_run.ProbedTraining}
     return ext_information.Look if folder == "ext_information" else classes[record["kind"]]
 
 

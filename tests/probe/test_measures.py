@@ -7,7 +7,7 @@ from torch import nn
 
 from manifold_lab import metrics, stream, theory
 from manifold_lab.core.errors import InputError
-from manifold_lab.metrics import active_rows
+from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.models.mobilenet import Network
 from manifold_lab.probe import LAYER_KINDS, MEASURES, LayerRecord, Probe, Sampling
 from manifold_lab.probe.accumulators import ActiveCounts, Covariance, Reservoir
@@ -147,7 +147,7 @@ def test_rank_is_numpys_and_the_inverse_gives_the_input_back(network: Network) -
     for row in rows[::4]:
         layer: LayerRecord = probe.layers[str(row["layer"])]
         matrix, offset = effective(layer.chain)
-        y, x = (part.double() for part in layer.sample.parts)
+        y, x = (part.double() for part in layer.sample.parts[:2])
         inside = (y > 0) & (y < 6)
         tolerance = max(matrix.shape) * float(np.finfo(np.float32).eps)
         full, smallest = [], []
@@ -214,10 +214,34 @@ def test_a_rectified_orthonormal_map_loses_what_theory_says() -> None:
 
 
 def test_the_ridge_sees_what_is_linear_and_what_is_not() -> None:
-    x = torch.randn((400, 4), generator=stream(0, "x"), dtype=torch.float64)
-    assert ridge_r2(x, torch.cat([x, x @ torch.ones(4, 60, dtype=torch.float64)], dim=1)) > 0.9999
-    assert abs(ridge_r2(x, torch.randn((400, 4), generator=stream(1, "x"), dtype=torch.float64))) < 0.1
-    assert 0.4 < ridge_r2(x, x[:, :2]) < 0.6
+    x, images = torch.randn((400, 4), generator=stream(0, "x"), dtype=torch.float64), torch.arange(400)
+    wide = torch.cat([x, x @ torch.ones(4, 60, dtype=torch.float64)], dim=1)
+    noise = torch.randn((400, 4), generator=stream(1, "x"), dtype=torch.float64)
+    for y, low, high in ((wide, 0.9999, 1), (noise, -0.1, 0.1), (x[:, :2], 0.4, 0.6)):
+        found = ridge_r2(x, y, images)
+        assert found is not None and low < found < high
+
+
+def test_the_ridge_is_tested_on_images_that_it_was_not_fitted_on() -> None:
+    of_image, images = torch.randn((40, 4), generator=stream(0, "x"), dtype=torch.float64), torch.arange(40)
+    codes = torch.eye(40, dtype=torch.float64)
+    each = images.repeat_interleave(8)
+    found = ridge_r2(of_image[each], codes[each], each)  # every image has a coordinate of its own: nothing carries over
+    assert found is not None and found < 0.1
+    assert ridge_r2(of_image[each], codes[each], torch.arange(len(each))) == pytest.approx(1, abs=0.01)
+    assert ridge_r2(of_image[:12], of_image[:12], images[:12] % 3) is None
+
+
+def test_every_sampled_position_knows_its_image() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU())
+    model[0].weight.data.fill_(1)
+    x = torch.arange(12.0)[:, None, None, None].expand(12, 1, 5, 7)
+    probe = Probe(model, measures=["recovery"], sampling=Sampling(positions=60))
+    with torch.no_grad(), probe:
+        for part in x.split(5):
+            model(part)
+    y, inputs, images = probe.layers["1"].sample.parts
+    assert torch.equal(images, y[:, 0].long()) and torch.equal(images, inputs[:, 0].long()) and len(images.unique()) > 8
 
 
 def test_words_that_are_no_layer_or_measure_are_refused(network: Network) -> None:

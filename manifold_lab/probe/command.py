@@ -1,7 +1,7 @@
 """Look inside any network: python -m manifold_lab.probe --model torchvision:mobilenet_v2 --data FOLDER.
 
 Which layer loses information, and how do we know: a table and a figure, layer by layer. From Python:
-`with Probe(model, layers=..., measures=...) as probe: model(x)`, then `probe.table()` (see `layerwise`).
+`with Probe(model, layers=..., measures=...) as probe: model(x)`, then `probe.table()` (see `manifold_lab.probe`).
 """
 
 import dataclasses

@@ -125,6 +125,29 @@ def _called(name: str, weight: str, seed: int) -> LoadedModel:
     return LoadedModel(_loaded(model, weight), (3, 224, 224), IMAGENET, _words(name, weight, seed))
 
 
+def untrained(name: str, *, classes: int, seed: int) -> nn.Module:
+    """A network by name with initial weights drawn from the seed, to be trained.
+
+    Args:
+        name: torchvision:NAME, timm:NAME, or MODULE:CALLABLE for a function without arguments, with classes of its own.
+        classes: of a torchvision or timm network.
+        seed: of the weights.
+
+    Raises:
+        InputError: for a network that does not exist or cannot be made.
+    """
+    source, _, what = name.partition(":")
+    with _drawn(seed):
+        if f"{source}:" == TORCHVISION:
+            models = _module("torchvision.models", "pip install 'manifold_lab[vision]'")
+            one_of("model", what, models.list_models())
+            return _tried(lambda: models.get_model(what, weights=None, num_classes=classes), name)
+        if f"{source}:" == TIMM:
+            timm = _module("timm", "pip install timm")
+            return _tried(lambda: timm.create_model(what, pretrained=False, num_classes=classes), name)
+    return _called(name, "", seed).model
+
+
 def _words(name: str, weight: str, seed: int) -> str:
     return f"{name}, {_called_weights(weight) if weight else f'initial weights, seed {seed}'}"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from manifold_lab.core.errors import InputError, one_of
-from manifold_lab.models.specs import NetworkSpec
+from manifold_lab.models.specs import DIGITS, NetworkSpec
 from manifold_lab.report import plots
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Arms, Study, trained_study
@@ -21,13 +21,15 @@ class Effort:
     images: int = 20_000
     seeds: int = 5
     recipe: Recipe = RECIPES["smoke"]
+    like: NetworkSpec = DIGITS
+    """Resolution, channels and classes of networks that are named, not specified."""
 
 
 SMOKE_EFFORT = Effort(images=2_500, seeds=2)
 
 
 def compare(
-    networks: Mapping[str, NetworkSpec],
+    networks: Mapping[str, NetworkSpec | str],
     *,
     better: str,
     worse: str,
@@ -38,11 +40,12 @@ def compare(
     """A study that trains networks side by side and judges whether one is better than another.
 
     Args:
-        networks: two or more, by the names of their arms.
+        networks: two or more, by the names of their arms: specs, or names of networks from elsewhere
+            (torchvision:NAME, timm:NAME, MODULE:CALLABLE), whose resolution and classes are those of `effort.like`.
         better: the arm that should be better.
         worse: than this one.
         data: the data set's name, whose images and classes the networks fit.
-        effort: images seen, seeds and recipe.
+        effort: images seen, seeds, recipe, and what networks from elsewhere need to know.
         name: of its files and of the folder of its runs.
 
     Raises:
@@ -59,7 +62,15 @@ def compare(
         used = SMOKE_EFFORT if smoke else chosen
         recipe = dataclasses.replace(used.recipe, images=used.images)
         return tuple(
-            TrainingRun(network, recipe, data, seed, arm=arm, group=data)
+            TrainingRun(
+                used.like if isinstance(network, str) else network,
+                recipe,
+                data,
+                seed,
+                model=network if isinstance(network, str) else "",
+                arm=arm,
+                group=data,
+            )
             for seed in range(used.seeds)
             for arm, network in networks.items()
         )

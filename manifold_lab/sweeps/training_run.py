@@ -11,9 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import safetensors.torch
 import torch
+from torch import nn
 
 from manifold_lab import data
 from manifold_lab.core.config import check_types
@@ -21,11 +23,12 @@ from manifold_lab.core.errors import DivergedError, at_least
 from manifold_lab.core.files import publish, text
 from manifold_lab.core.random_streams import stream
 from manifold_lab.data import DataOptions, ManifoldTask
-from manifold_lab.models import matching
+from manifold_lab.models import matching, profiler
 from manifold_lab.models.bottlenecks import read_bottlenecks
 from manifold_lab.models.mobilenet import Network, build
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.models.weights import open_weights, save_weights
+from manifold_lab.probe import zoo
 from manifold_lab.sweeps.store import DIVERGED, FAILED, PROGRESS, Cell, Result, history
 from manifold_lab.training import Bookkeeping, Outcome, Recipe, train
 from manifold_lab.training.distributed import current
@@ -44,7 +47,11 @@ LENGTH = "recipe.images"
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A network to be trained; `arm` and `group` are its names in figures, and no part of its identity."""
+    """A network to be trained; `arm` and `group` are its names in figures, and no part of its identity.
+
+    With `model`, the network is that one: torchvision:NAME, timm:NAME or MODULE:CALLABLE, a function without arguments.
+    Of `network` then resolution, channels and classes count alone.
+    """
 
     KEY_NAME: ClassVar[str] = "Trial"
 
@@ -54,6 +61,8 @@ class TrainingRun:
     seed: int = 0
     task: ManifoldTask = field(default_factory=ManifoldTask)
     """Of the data named manifold."""
+    model: str = ""
+    """A network from elsewhere, by name."""
     arm: str = field(default="", compare=False)
     group: str = field(default="", compare=False)
 
@@ -73,16 +82,42 @@ def run_training(trial: TrainingRun, folder: Path) -> Result:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     options = DataOptions(resolution=trial.network.resolution, task=trial.task)
     pictures = data.load(trial.data, seed=trial.seed, device=device, options=options)
-    network = build(trial.network, stream(trial.seed, "weights"))
+    network = network_of(trial)
     keeping = Bookkeeping(folder, CHECKPOINTS, bar=False, tell=lambda *how_far: _tell(folder, trial, *how_far))
     outcome = train(network, pictures, trial.recipe, seed=trial.seed, bookkeeping=keeping)
     if outcome.diverged_at is not None:
         raise DivergedError(outcome.diverged_at, "the loss is not finite")
     if current().first:
-        save_weights(network, folder / WEIGHTS)
+        _save(network, folder)
     norms = {str(step): dict(parts) for step, parts in outcome.gradients.items()}
-    numbers = _numbers(outcome) | {"gradient_norms": norms, "bottlenecks": _bottlenecks(network, pictures)}
+    numbers: dict[str, Any] = _numbers(outcome) | {"gradient_norms": norms}
+    if isinstance(network, Network):
+        numbers["bottlenecks"] = _bottlenecks(network, pictures)
     return Result(numbers, [_flat(dataclasses.asdict(row)) for row in outcome.history])
+
+
+def network_of(run: TrainingRun) -> nn.Module:
+    """The network with its initial weights, drawn from the run's seed.
+
+    Raises:
+        InputError: for a model that cannot be made.
+    """
+    if not run.model:
+        return build(run.network, stream(run.seed, "weights"))
+    return zoo.untrained(run.model, classes=run.network.num_classes, seed=run.seed)
+
+
+def _save(network: nn.Module, folder: Path) -> None:
+    """Its weights; those of a network from elsewhere without a spec."""
+    if isinstance(network, Network):
+        save_weights(network, folder / WEIGHTS)
+        return
+    content = safetensors.torch.save({name: value.contiguous() for name, value in network.state_dict().items()})
+
+    def write(path: Path) -> None:
+        path.write_bytes(content)
+
+    publish(folder, {WEIGHTS: write})
 
 
 def _bottlenecks(network: Network, pictures: data.Data) -> list[dict[str, object]]:
@@ -140,9 +175,9 @@ FINAL, CURVE = "final", "curve"
 def training_rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
     """One line per look at a finished run, and a final one per run that ended, whichever way."""
     found = []
-    prices = {network: matching.spec_cost(network) for network in dict.fromkeys(cell.spec.network for cell in cells)}
+    prices = {one: _price(*one) for one in dict.fromkeys((cell.spec.network, cell.spec.model) for cell in cells)}
     for cell in cells:
-        trial, price = cell.spec, prices[cell.spec.network]
+        trial, price = cell.spec, prices[cell.spec.network, cell.spec.model]
         facts = {"arm": trial.arm, "group": trial.group, "length": str(trial.recipe.images), "data": trial.data}
         facts |= {"seed": str(trial.seed), "state": cell.state}
         facts |= {"madds": str(price.madds), "parameters": str(price.parameters)}
@@ -154,6 +189,14 @@ def training_rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
             last = {name: f"{value:.6g}" for name, value in cell.numbers.items() if isinstance(value, int | float)}
             found.append(_line(facts | {"kind": FINAL, "images": facts["length"]}, last))
     return found
+
+
+def _price(network: NetworkSpec, model: str) -> profiler.Cost:
+    """What one image costs."""
+    if not model:
+        return matching.spec_cost(network)
+    shape = (network.in_channels, network.resolution, network.resolution)
+    return profiler.cost(profiler.profile(zoo.untrained(model, classes=network.num_classes, seed=0), shape))
 
 
 def _line(facts: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:

@@ -2,13 +2,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
+from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
 from manifold_lab.models.specs import DIGITS
 from manifold_lab.report.tables import read_csv
 from manifold_lab.sweeps import comparison, study
 from manifold_lab.sweeps.compare import compare
 from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.training_run import network_of
 
 ARMS = {name: replace(DIGITS, depthwise_activation=name) for name in ("relu6", "linear")}
 
@@ -39,3 +43,33 @@ def test_a_misspelt_arm_is_refused_before_anything_is_trained(better: str, worse
 def test_one_network_is_no_comparison() -> None:
     with pytest.raises(InputError, match="two or more"):
         compare({"one": DIGITS}, better="one", worse="one")
+
+
+class Little(nn.Sequential):
+    """Somebody's own network, for the digits."""
+
+    def __init__(self, width: int) -> None:
+        pool = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10)
+        super().__init__(nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.ReLU(), *pool)
+
+
+def wide() -> nn.Module:
+    return Little(16)
+
+
+def test_a_network_from_elsewhere_can_be_an_arm(tmp_path: Path) -> None:
+    arms = {"mine": f"{__name__}:wide", "ours": DIGITS}
+    made = compare(arms, better="ours", worse="mine", name="elsewhere")
+    assert main(made, ["--smoke", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
+    lines = read_csv((tmp_path / "elsewhere.csv").read_text(encoding="utf-8"))
+    parameters = {line["arm"]: int(line["parameters"]) for line in lines}
+    assert parameters["mine"] == sum(weight.numel() for weight in wide().parameters())
+    runs = [run for run in made.grid(True) if run.model]
+    assert len({key(run) for run in runs}) == 2 and runs[0].model == arms["mine"]
+    first, again = (network_of(runs[0]).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_a_torchvision_network_has_the_classes_of_the_data() -> None:
+    run = replace(compare({"a": "torchvision:resnet18", "b": DIGITS}, better="a", worse="b").grid(True)[0], seed=3)
+    assert network_of(run).fc.out_features == 10

@@ -18,15 +18,19 @@ Map = Callable[[Tensor], Tensor]
 INFINITY = math.inf
 
 
-def _functional(name: str) -> Callable[..., Any]:
-    """A function of torch.nn.functional, imported when it is called: torch.compile can trace an import statement."""
+def _call(name: str, u: Tensor, *options: float) -> Tensor:
+    from torch.nn import functional  # noqa: PLC0415  (an import statement, which torch.compile can trace)
 
-    def function(u: Tensor, *options: float) -> Tensor:
-        from torch.nn import functional  # noqa: PLC0415
+    return getattr(functional, name)(u, *options)
 
-        return getattr(functional, name)(u, *options)
 
-    return function
+def _method(name: str, u: Tensor) -> Tensor:
+    return getattr(u, name)()
+
+
+def _functional(name: str) -> Map:
+    """A function of torch.nn.functional, imported when it is called; other processes can be sent it."""
+    return functools.partial(_call, name)
 
 
 def _identity(u: Tensor) -> Tensor:
@@ -147,10 +151,9 @@ def leaky_relu(slope: float) -> Activation:
     Args:
         slope: on the left, above 0.
     """
-    leaky: Any = _functional("leaky_relu")
     return Activation(
         "leaky_relu",
-        lambda u: leaky(u, slope),
+        lambda u: _call("leaky_relu", u, slope),
         EVERYWHERE,
         inverse=lambda y: y.where(y >= 0, y / slope),
         slopes=(slope, 1.0),
@@ -161,32 +164,14 @@ ACTIVATIONS: dict[str, Activation] = {
     activation.name: activation
     for activation in (
         Activation("identity", _identity, EVERYWHERE, slopes=(1.0, 1.0)),
-        Activation("relu", lambda u: u.relu(), POSITIVE, slopes=(0.0, 1.0)),
+        Activation("relu", functools.partial(_method, "relu"), POSITIVE, slopes=(0.0, 1.0)),
         Activation("relu6", _functional("relu6"), (0.0, 6.0)),
         leaky_relu(LEAK),
-        Activation(
-            "gelu",
-            _functional("gelu"),
-            POSITIVE,
-            inverse=_gate_inverse(_functional("gelu"), 9.0),
-            folds=True,
-        ),
-        Activation(
-            "silu",
-            _functional("silu"),
-            POSITIVE,
-            inverse=_gate_inverse(_functional("silu"), 40.0),
-            folds=True,
-        ),
-        Activation(
-            "hardswish",
-            _functional("hardswish"),
-            POSITIVE,
-            inverse=_hardswish_inverse,
-            folds=True,
-        ),
-        Activation("tanh", lambda u: u.tanh(), EVERYWHERE, inverse=lambda u: u.atanh()),
-        Activation("abs", lambda u: u.abs(), NOWHERE, slopes=(-1.0, 1.0), folds=True),
+        Activation("gelu", _functional("gelu"), POSITIVE, inverse=_gate_inverse(_functional("gelu"), 9.0), folds=True),
+        Activation("silu", _functional("silu"), POSITIVE, inverse=_gate_inverse(_functional("silu"), 40.0), folds=True),
+        Activation("hardswish", _functional("hardswish"), POSITIVE, inverse=_hardswish_inverse, folds=True),
+        Activation("tanh", functools.partial(_method, "tanh"), EVERYWHERE, inverse=functools.partial(_method, "atanh")),
+        Activation("abs", functools.partial(_method, "abs"), NOWHERE, slopes=(-1.0, 1.0), folds=True),
     )
 }
 

@@ -193,17 +193,46 @@ def project(matrix: Any, value: Any, active: Any, work: Any, solution: Any) -> b
 
 
 @compiled()
-def equal_pairs(marks: Any, y: Any, pairs: Any) -> None:
-    """For each draw, how many ordered pairs of points have exactly the same image y (draws, ambient, points)."""
+def equal_pairs(marks: Any, order: Any, y: Any, pairs: Any) -> None:
+    """Add up, for each draw, the ordered pairs of points that have exactly the same image y (draws, ambient, points).
+
+    Equal images have equal marks, so that the `order` that sorts the marks makes them neighbours.
+    """
     for draw in range(len(y)):
-        order = np.argsort(marks[draw])
         run = 1
-        for place in range(1, len(order) + 1):
-            same = place < len(order) and marks[draw, order[place]] == marks[draw, order[place - 1]]
-            if same:
-                same = np.all(y[draw, :, order[place]] == y[draw, :, order[place - 1]])
+        for place in range(1, order.shape[1]):
+            one, other = order[draw, place - 1], order[draw, place]
+            same = marks[draw, one] == marks[draw, other]
+            row = 0
+            while same and row < y.shape[1]:
+                same = y[draw, row, one] == y[draw, row, other]
+                row += 1
             if same:
                 run += 1
             else:
                 pairs[draw] += run * (run - 1)
                 run = 1
+        pairs[draw] += run * (run - 1)
+
+
+@compiled()
+def apply_maps(cones: Any, points: Any, result: Any) -> None:
+    """Apply to each point of the plane the 2 x 2 matrix of the cone that it lies in.
+
+    Args:
+        cones: the number of points before each edge (draws, edges), the matrices row by row (4, draws, edges + 1).
+        points: coordinates (2, points) in the order of angles, and that order.
+        result: (draws, points, 2), written.
+    """
+    edges, maps = cones
+    coordinates, order = points
+    for draw in range(len(edges)):
+        first = 0
+        for cone in range(maps.shape[2]):
+            last = edges[draw, cone] if cone < edges.shape[1] else len(order)
+            a, b, c, d = maps[0, draw, cone], maps[1, draw, cone], maps[2, draw, cone], maps[3, draw, cone]
+            for place in range(first, last):
+                u, v, point = coordinates[0, place], coordinates[1, place], order[place]
+                result[draw, point, 0] = a * u + b * v
+                result[draw, point, 1] = c * u + d * v
+            first = last

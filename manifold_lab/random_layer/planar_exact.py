@@ -197,14 +197,25 @@ def _square(upper: Float[Tensor, "*shape 3"]) -> Float[Tensor, "*shape 2 2"]:
 
 
 def reconstruct(cones: Cones) -> Float[Tensor, "draws points 2"]:
-    """x_hat = inverse f(Tx) of every point, at a cost that hardly depends on m: each cone has one 2x2 matrix.
+    """x_hat = inverse f(Tx) of every point, at a cost that hardly depends on m: each cone has one 2x2 matrix."""
+    curve, maps = cones.curve, cones.maps
+    coordinates = torch.diff(curve.sums[0, 1:3], dim=-1)
+    if maps.device.type != "cpu":
+        return _reconstruct_by_steps(cones, coordinates)
+    from manifold_lab.random_layer import kernel  # noqa: PLC0415  (numba takes half a second to load)
 
-    The matrices of all points are a running sum, along the angle, of the steps between neighbouring cones.
-    """
+    result = maps.new_empty(maps.shape[1], len(curve.angle), 2)
+    edges = cones.index.contiguous().numpy(), maps.contiguous().numpy()
+    kernel.apply_maps(edges, (coordinates.numpy(), curve.order.numpy()), result.numpy())
+    return result
+
+
+def _reconstruct_by_steps(cones: Cones, coordinates: Float[Tensor, "2 points"]) -> Float[Tensor, "draws points 2"]:
+    """The same without a loop: a point's matrix is a running sum, along the angle, of steps from cone to cone."""
     curve, maps = cones.curve, cones.maps
     steps = maps.new_zeros(4, maps.shape[1], len(curve.angle) + 1)
     steps[..., 0] = maps[..., 0]
     steps.scatter_add_(-1, cones.index.expand(4, -1, -1), torch.diff(maps, dim=-1))
     a, b, c, d = steps.cumsum(-1)[..., :-1]
-    u, v = torch.diff(curve.sums[0, 1:3], dim=-1)
+    u, v = coordinates
     return torch.stack([a * u + b * v, c * u + d * v], dim=-1)[:, curve.order.argsort()]

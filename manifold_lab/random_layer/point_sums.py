@@ -84,7 +84,7 @@ def _compiled_sums(layer: RandomLayer, intrinsic: int, affine: bool) -> PointSum
     kernel.sum_over_points(
         tuple(arrays[:4]), (*arrays[4:], float(layer.bias)), intrinsic, sums.numpy(), marks.numpy(), unsure.numpy()
     )
-    kernel.equal_pairs(marks.numpy(), arrays[1], pairs.numpy())
+    kernel.equal_pairs(marks.numpy(), marks.argsort(1).numpy(), arrays[1], pairs.numpy())
     if layer.activation.window is not None:
         _add_unsure(layer, (x, y, value, active), unsure, sums)
     return _means(layer, sums, pairs / (len(x) * (len(x) - 1)), intrinsic, _halves(x, y) if affine else None)

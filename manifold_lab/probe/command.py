@@ -33,7 +33,8 @@ INFORMATION = "information"
 TERMINAL_COLUMNS = ("layer", "channels", "threshold", "active_min", "active_mean", "below_threshold", "never_active",
          "full_rank",
          "condition", "inversion_error", "mle", "two_nn", "participation_ratio", "saturation", "input_dimension", "kept",  # noqa: E501
-         "ridge_r2", "imbalance_back", "information", "note")  # fmt: skip
+         "ridge_r2", "imbalance_back", "information",
+         "certified", "least_singular_value", "margin", "verdict", "note")  # fmt: skip
 """Columns of the terminal's table, as far as they were measured; the csv has all."""
 
 

@@ -12,6 +12,7 @@ from manifold_lab import metrics, theory
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.random_streams import stream
 from manifold_lab.metrics import Neighbours
+from manifold_lab.probe import certificate
 from manifold_lab.probe.inverse import rank, ridge_r2
 from manifold_lab.probe.layer import COUNTS, COVARIANCE, PICTURES, PRODUCTS, SAMPLE, LayerRecord, LayerRow
 from manifold_lab.probe.layer_types import BATCH_NORMS
@@ -200,6 +201,7 @@ MEASURES: dict[str, LayerMeasure] = {
         "full_rank", "singular_value_min", "singular_value", "condition", "inversion_error",
         "inversion_error_full_rank", "rank_positions",
     ), rank),
+    "certificate": LayerMeasure((COUNTS, SAMPLE), certificate.COLUMNS, certificate.certificate),
     "spectrum": LayerMeasure((COVARIANCE,), (
         "participation_ratio", "effective_rank", "directions_99", "saturation",
     ), spectrum),

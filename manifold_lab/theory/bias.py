@@ -21,7 +21,7 @@ INDEPENDENT = 1e-6
 PIVOT = 1e-12
 """Weight of a corner, and slope along it, whose sign is taken for rounding."""
 SAME_PLANE = 1e-13
-"""Singular value of the unit rows of a facet below which its cone holds nothing: a by-product of cutting into simplices."""
+"""Singular value of the unit rows of a facet below which its cone holds nothing, as when a facet is cut."""
 
 
 def unit_rows(matrix: Float[Tensor, "ambient inputs"]) -> Float[Tensor, "ambient inputs"]:
@@ -94,7 +94,7 @@ def facet_bias(
 def least_in_cones(
     unit: Float[Tensor, "ambient inputs"], simplices: Int[Tensor, "facets inputs"]
 ) -> Float[Tensor, " ambient"]:
-    """The smallest <w_i, x> over the unit vectors x in the cones that unit row i is a corner of; infinite without one."""
+    """The smallest <w_i, x> over unit vectors x in the cones that unit row i is a corner of; infinite without one."""
     corners = unit[simplices]
     values = (corners @ corners.mT).amin(-1)
     facet, place = (values < 0).nonzero(as_tuple=True)
@@ -108,7 +108,7 @@ def projected_length(
 ) -> Float[Tensor, " cones"]:
     """Length of each vector's projection onto the cone of independent unit corners; never less.
 
-    Murty's principal pivoting on the conditions of optimality: of the corners with a wrong sign, the last changes sides.
+    Murty's principal pivoting on the conditions of optimality: of the corners with a wrong sign, the last one changes.
     Where rounding keeps it from ending, the length of the vector.
     """
     gram, aim = corners @ corners.mT, (corners @ vector[..., None]).squeeze(-1)
@@ -174,7 +174,7 @@ def spanning_margin(
 ) -> Float[Tensor, " points"]:
     """How far each point can move, in any direction, while the same n independent rows of Wx + b stay active.
 
-    The largest t for which the rows with <w_i, x> + b_i >= t |w_i| span R^n; as much can be taken from every b_i / |w_i|.
+    The largest t for which the rows with <w_i, x> + b_i >= t |w_i| span R^n: every b_i / |w_i| can fall by as much.
     Negative where the active rows do not span, minus infinity where no rows do. Positive margins make ReLU(Wx + b)
     injective on the union of these open balls; ReLU6's upper clip is not considered.
     """

@@ -1,9 +1,9 @@
 """Is clip(Wx + b, 0, high) injective on a ball or a sphere? Certified, refuted by two points, or not decided.
 
 The domain is covered by regions, each a cone between two radii. A region is settled where rows that are active on all
-of it span R^n; the others are halved. If all are settled, every point of the domain has n independent active rows, which
-is sufficient for injectivity (Lemma 2; Haider, Ehler and Balazs, arXiv:2307.09672). On a sphere it is not necessary. All
-statements hold up to rounding of float64.
+of it span R^n; the others are halved. If all are settled, every point of the domain has n independent active rows. That
+is sufficient for injectivity (Lemma 2; Haider, Ehler and Balazs, arXiv:2307.09672); on a sphere it is not necessary.
+All statements hold up to rounding of float64.
 """
 
 import itertools
@@ -11,27 +11,23 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from manifold_lab.core.errors import InputError, above
-from manifold_lab.theory.bias import (
-    FACET_INPUTS,
-    INDEPENDENT,
-    facets,
-    is_omnidirectional,
-    least_in_cones,
-    lower_bound,
-    unit_rows,
-)
+from manifold_lab.theory.bias import INDEPENDENT, facets, least_in_cones, lower_bound, unit_rows
 
 CERTIFIED, REFUTED, NOT_DECIDED = "certified", "refuted", "not decided"
 HALVED_INPUTS, REGION_LIMIT = 4, 100_000
 """Inputs above which regions are not halved, and regions after which a domain is given up as not decided."""
-TRIED = 8
-"""Points without n independent active rows at which two points with one output are sought, of each round of halving."""
+TRIED, TRIED_IN_ALL = 8, 64
+"""Points without n independent active rows at which two points with one output are sought, in each round of halving."""
 ROUNDING = 1e-10
 """Relative to the domain's radius: what is closer to the edge of being active than this is neither in nor out."""
+
+
+OPPOSITE = 1e-12
+"""Length of the sum of two unit rows that are taken for opposite."""
 
 
 @dataclass(frozen=True)
@@ -93,31 +89,54 @@ class _Regions:
 def certify(layer: RectifiedLayer, radius: float, sphere: bool = False) -> Certificate:
     """Decide injectivity on the ball |x| <= radius, or on the sphere |x| = radius; another centre by `layer.around`.
 
-    In turn: rows that are active on the whole ball; the sufficient bias of facets, up to FACET_INPUTS inputs; halved
-    regions, up to HALVED_INPUTS inputs, which also finds two points with one output. Above that it is not decided.
+    In turn: rows that are active on the whole ball; the sufficient bias of facets, up to `bias.FACET_INPUTS` inputs;
+    regions that are halved, up to HALVED_INPUTS inputs, which can also refute. Above that it is not decided.
 
     Raises:
         InputError: for a radius that is not above zero.
     """
     above("radius", radius, 0)
     layer = layer.around(layer.matrix.new_zeros(layer.matrix.shape[1]))
-    ambient, inputs = layer.matrix.shape
+    inputs = layer.matrix.shape[1]
     if sphere and (ball := certify(layer, radius)).verdict == CERTIFIED:
         return ball
-    if _on_the_whole_ball(layer, radius).any() and (found := _spanned(layer, _on_the_whole_ball(layer, radius))):
-        return Certificate(CERTIFIED, "rows that are active on the whole ball", found)
-    if ambient >= inputs and (found := _by_facets(layer, radius, sphere)):
+    everywhere = _on_the_whole_ball(layer, radius) | _opposite(layer, radius, sphere)
+    if found := _spanned(layer, everywhere):
+        return Certificate(CERTIFIED, "rows, or one of two opposite rows, that are active on the whole ball", found)
+    cones = _cones(layer.matrix)
+    if cones is not None and (found := _by_facets(layer, cones, radius, sphere)):
         return Certificate(CERTIFIED, "facets", found)
     if inputs > HALVED_INPUTS:
         return Certificate(
             NOT_DECIDED, f"{inputs} inputs are above {HALVED_INPUTS}, and the sufficient bias is exceeded"
         )
-    return _by_halving(layer, radius, sphere)
+    return _by_halving(layer, _first(layer, cones, radius, sphere), radius, sphere)
+
+
+def _cones(matrix: Float[Tensor, "ambient inputs"]) -> Int[Tensor, "facets inputs"] | None:
+    """The rows that span the cones of facets; None where there are none."""
+    try:
+        return facets(matrix)
+    except InputError:
+        return None
 
 
 def _on_the_whole_ball(layer: RectifiedLayer, radius: float) -> Bool[Tensor, " ambient"]:
     reach = radius * layer.matrix.norm(dim=1)
     return (layer.bias > reach) & (layer.bias + reach < layer.high)
+
+
+def _opposite(layer: RectifiedLayer, radius: float, sphere: bool) -> Bool[Tensor, " ambient"]:
+    """The shorter one of each two opposite rows of which one or the other is active at every point, as in [W; -W].
+
+    Either sees the same direction, so the shorter one stands for the pair. Not with an upper clip.
+    """
+    unit, lengths = unit_rows(layer.matrix), layer.matrix.norm(dim=1)
+    if layer.high < math.inf or not bool((lengths > 0).all()):
+        return torch.zeros_like(lengths, dtype=torch.bool)
+    shift, edge = layer.bias / lengths, (1 if sphere else -1) * ROUNDING * radius
+    pairs = (torch.cdist(unit, -unit) < OPPOSITE) & (shift[:, None] + shift >= edge)
+    return (pairs & (lengths[:, None] <= lengths)).any(1)
 
 
 def _spanned(layer: RectifiedLayer, active: Bool[Tensor, " ambient"]) -> float | None:
@@ -138,14 +157,12 @@ def _spanning(
     return smallest[0] > INDEPENDENT, smallest[1]
 
 
-def _by_facets(layer: RectifiedLayer, radius: float, sphere: bool) -> float | None:
+def _by_facets(
+    layer: RectifiedLayer, simplices: Int[Tensor, "facets inputs"], radius: float, sphere: bool
+) -> float | None:
     """Smallest singular value over the facets where the bias is sufficient and no upper clip is reached."""
     lengths = layer.matrix.norm(dim=1)
     if bool((layer.bias + radius * lengths >= layer.high).any()):
-        return None
-    try:
-        simplices = facets(layer.matrix)
-    except InputError:
         return None
     unit = unit_rows(layer.matrix)
     if bool((torch.linalg.svdvals(unit[simplices])[:, -1] <= INDEPENDENT).any()):
@@ -158,8 +175,8 @@ def _by_facets(layer: RectifiedLayer, radius: float, sphere: bool) -> float | No
     return float(torch.linalg.svdvals(layer.matrix[simplices])[:, -1].min()) if bool(enough.all()) else None
 
 
-def _by_halving(layer: RectifiedLayer, radius: float, sphere: bool) -> Certificate:
-    regions, seen, smallest = _first(layer, radius, sphere), 0, math.inf
+def _by_halving(layer: RectifiedLayer, regions: _Regions, radius: float, sphere: bool) -> Certificate:
+    seen, tried, smallest = 0, 0, math.inf
     while len(regions.inner):
         seen += len(regions.inner)
         if seen > REGION_LIMIT:
@@ -172,17 +189,21 @@ def _by_halving(layer: RectifiedLayer, radius: float, sphere: bool) -> Certifica
         for x in lacking[:TRIED]:
             if (twins := find_twins(layer, x, radius, sphere)) is not None:
                 return Certificate(REFUTED, "two points with one output", twins=twins)
+            tried += 1
+        if tried >= TRIED_IN_ALL:
+            return Certificate(NOT_DECIDED, "points without n independent active rows, yet no two with one output")
         regions = _halved(regions)
     return Certificate(CERTIFIED, f"{seen} regions", smallest)
 
 
-def _first(layer: RectifiedLayer, radius: float, sphere: bool) -> _Regions:
+def _first(
+    layer: RectifiedLayer, simplices: Int[Tensor, "facets inputs"] | None, radius: float, sphere: bool
+) -> _Regions:
     """The cones of the facets, or where there are none the orthants."""
-    inputs = layer.matrix.shape[1]
-    if 2 <= inputs <= FACET_INPUTS and is_omnidirectional(layer.matrix):
-        corners = unit_rows(layer.matrix)[facets(layer.matrix)]
+    if simplices is not None:
+        corners = unit_rows(layer.matrix)[simplices]
     else:
-        signs = torch.tensor(list(itertools.product((1.0, -1.0), repeat=inputs)), dtype=torch.float64)
+        signs = torch.tensor(list(itertools.product((1.0, -1.0), repeat=layer.matrix.shape[1])))
         corners = torch.diag_embed(signs).to(layer.matrix)
     outer = corners.new_full((len(corners),), radius)
     if not sphere and layer.high == math.inf and not bool(layer.bias.any()):
@@ -204,7 +225,7 @@ def _active_throughout(
     edge = (1 if sphere else -1) * ROUNDING * radius * layer.matrix.norm(dim=1)
     low = _least_values(layer.matrix, regions) + layer.bias
     high = layer.bias - _least_values(-layer.matrix, regions)
-    return (low >= edge) & (high <= layer.high - edge)
+    return (low >= edge) & (high <= layer.high - edge) | _opposite(layer, radius, sphere)
 
 
 def _halved(regions: _Regions) -> _Regions:

@@ -212,12 +212,12 @@ def test_layers_without_bias_agree_with_the_exact_test(m):
     generator = stream(m, "layers")
     agreed = 0
     for inputs in (2, 3):
-        matrices = torch.randn((12, m, inputs), generator=generator, dtype=torch.float64)
+        matrices = torch.randn((8, m, inputs), generator=generator, dtype=torch.float64)
         for matrix, injective in zip(matrices, theory.is_injective(matrices).tolist(), strict=True):
             found = certify(layer_of(matrix), 1.0)
             assert found.verdict in ((CERTIFIED, NOT_DECIDED) if injective else (REFUTED, NOT_DECIDED))
             agreed += found.verdict != NOT_DECIDED
-    assert agreed >= 0.9 * 24
+    assert agreed >= 0.9 * 16
 
 
 def grid_of_disc(radius: float) -> np.ndarray:
@@ -230,9 +230,9 @@ def grid_of_disc(radius: float) -> np.ndarray:
 def test_of_biased_layers_that_a_fine_grid_finds_injective_nine_in_ten_are_certified_and_no_other(high):
     generator, radius, injective, certified = stream(0, "biased", str(high)), 2.5, 0, 0
     points = grid_of_disc(radius)
-    for _ in range(80):
+    for _ in range(40):
         matrix = torch.randn((9, 2), generator=generator, dtype=torch.float64)
-        bias = 1.5 * torch.randn(9, generator=generator, dtype=torch.float64) + 1
+        bias = 1.5 * torch.randn(9, generator=generator, dtype=torch.float64) + 1.5
         y = points @ matrix.numpy().T + bias.numpy()
         active = ((y > 0) & (y < high))[..., None] * matrix.numpy()
         spans = bool((np.linalg.eigvalsh(active.swapaxes(1, 2) @ active)[:, 0] > 1e-9).all())
@@ -242,12 +242,12 @@ def test_of_biased_layers_that_a_fine_grid_finds_injective_nine_in_ten_are_certi
         certified += found.verdict == CERTIFIED
         if found.verdict == REFUTED:
             check_twins(layer_of(matrix, bias, high), found.twins, radius, sphere=False)
-    assert injective >= 15 and certified >= 0.9 * injective
+    assert injective >= 10 and certified >= 0.9 * injective
 
 
 def test_on_a_circle_full_rank_at_every_point_is_found_by_the_grid_too():
     generator, circle, injective, certified = stream(0, "circle"), at_angles(np.linspace(0, 6.2832, 5000)), 0, 0
-    for _ in range(60):
+    for _ in range(25):
         matrix = torch.randn((10, 2), generator=generator, dtype=torch.float64)
         bias = 0.7 * torch.randn(10, generator=generator, dtype=torch.float64)
         spans = bool((spanning_margin(matrix, bias, circle) > 0).all())
@@ -256,7 +256,7 @@ def test_on_a_circle_full_rank_at_every_point_is_found_by_the_grid_too():
         injective, certified = injective + spans, certified + (found.verdict == CERTIFIED)
         if found.verdict == REFUTED:
             check_twins(layer_of(matrix, bias), found.twins, 1.0, sphere=True)
-    assert injective >= 15 and certified >= 0.9 * injective
+    assert injective >= 8 and certified >= 0.9 * injective
 
 
 def test_rows_that_are_active_at_their_edge_only_certify_no_sphere():
@@ -302,10 +302,10 @@ def test_many_inputs_are_certified_where_rows_are_active_on_the_whole_ball_and_e
 @pytest.mark.parametrize("sphere", [False, True])
 def test_rotation_scale_order_and_centre_do_not_change_a_verdict(sphere):
     generator, seen = stream(0, "laws"), set()
-    for case in range(30):
-        inputs = 2 + case % 3
+    for case in range(9):
+        inputs = 2 + case % 2
         matrix = torch.randn((4 * inputs + 2, inputs), generator=generator, dtype=torch.float64)
-        bias = torch.randn(len(matrix), generator=generator, dtype=torch.float64) * 0.5 + 0.6
+        bias = torch.randn(len(matrix), generator=generator, dtype=torch.float64) * 0.5 + 0.8 - 0.6 * (case // 3)
         layer, scale = layer_of(matrix, bias), torch.rand(len(matrix), generator=generator).double() + 0.1
         order, centre = torch.randperm(len(matrix), generator=generator), matrix.new_ones(inputs)
         others = [
@@ -320,6 +320,18 @@ def test_rotation_scale_order_and_centre_do_not_change_a_verdict(sphere):
         assert certify(scaled, 13.0, sphere).verdict == verdict
         seen.add(verdict)
     assert {CERTIFIED, REFUTED} <= seen
+
+
+@pytest.mark.parametrize("inputs", [1, 3, 30])
+def test_rows_with_their_opposites_are_certified_at_any_width_and_shift(inputs, normal):
+    matrix, shift = normal("basis", inputs, inputs), normal("shift", inputs)
+    both, scale = torch.cat([matrix, -matrix]), torch.cat([torch.ones(inputs), 2 * torch.ones(inputs)]).double()
+    bias = torch.cat([shift, -shift])
+    found = certify(layer_of(scale[:, None] * both, scale * bias), 9.0)
+    assert found.verdict == CERTIFIED
+    assert found.singular_value == pytest.approx(float(torch.linalg.svdvals(matrix)[-1]), rel=1e-6)
+    apart = certify(layer_of(both, bias - 0.01), 9.0)
+    assert apart.verdict == (REFUTED if inputs <= 4 else NOT_DECIDED)
 
 
 def test_scaling_is_no_law_of_relu6():
@@ -349,14 +361,15 @@ def certified_layers(inputs: int, wanted: int, sphere: bool) -> Iterator[tuple[R
     while found < wanted:
         matrix = torch.randn((max(inputs + 3, 12 - inputs), inputs), generator=generator, dtype=torch.float64)
         matrix[-1] = -torch.rand(len(matrix) - 1, generator=generator).double() @ matrix[:-1]
-        if inputs >= 2 and not is_omnidirectional(matrix):
-            continue
-        if inputs <= 3 and found % 2:
+        if inputs <= 3 and found % 5 == 0:
             bias = matrix.norm(dim=1) * 0.6 * torch.rand(len(matrix), generator=generator).double()
         elif inputs == 1:
             bias = 1.1 * matrix[:, 0].abs() * torch.rand(len(matrix), generator=generator).double()
         else:
-            least = facet_bias(matrix, sphere=sphere)
+            try:
+                least = facet_bias(matrix, sphere=sphere)
+            except InputError:  # not omnidirectional
+                continue
             bias = torch.where(least < math.inf, -least, -1.0) + 1e-9 * matrix.norm(dim=1)
         layer = layer_of(matrix, bias)
         certificate = certify(layer, 1.0, sphere)
@@ -365,7 +378,7 @@ def certified_layers(inputs: int, wanted: int, sphere: bool) -> Iterator[tuple[R
             yield layer, certificate.singular_value
 
 
-def closest(matrix: torch.Tensor, bias: torch.Tensor, sphere: bool, starts: int = 16) -> tuple[torch.Tensor, ...]:
+def closest(matrix: torch.Tensor, bias: torch.Tensor, sphere: bool, starts: int = 8) -> tuple[torch.Tensor, ...]:
     """By gradient descent on pairs of points: the least |f(x) - f(y)| / |x - y| of each layer, and its x and y."""
     generator = stream(matrix.shape[2], "starts")
     free = torch.randn((2, len(matrix), starts, matrix.shape[2]), generator=generator, dtype=torch.float64)
@@ -380,7 +393,7 @@ def closest(matrix: torch.Tensor, bias: torch.Tensor, sphere: bool, starts: int 
         y = torch.relu(torch.einsum("kmn,pksn->pksm", matrix, x) + bias[None, :, None])
         return (y[0] - y[1]).norm(dim=-1) / (x[0] - x[1]).norm(dim=-1).clamp_min(1e-9)
 
-    for _ in range(120):
+    for _ in range(80):
         adam.zero_grad()
         (ratio(pairs()) + 1e-12).log().sum().backward()
         adam.step()
@@ -412,13 +425,13 @@ def widest(layer: RectifiedLayer, x: np.ndarray, direction: np.ndarray) -> float
 
 @pytest.mark.parametrize("inputs", range(1, 9))
 def test_no_certificate_of_a_ball_is_refuted_by_a_search(inputs):
-    """1,000 layers: by descent, for less than the bound on stability; by linear programs, at the pairs it ended at."""
+    """1,000 layers: by descent, for less than the bound on stability; of every fifth by a linear program too."""
     wanted = 150 if inputs <= 6 else 50
     layers, singular = zip(*certified_layers(inputs, wanted, sphere=False), strict=True)
     matrix, bias = torch.stack([one.matrix for one in layers]), torch.stack([one.bias for one in layers])
     least, x, y = closest(matrix, bias, sphere=False)
     assert bool((least >= torch.tensor(singular) / math.sqrt(2) * (1 - 1e-9)).all())
-    for layer, start, end in zip(layers, x.numpy(), y.numpy(), strict=True):
+    for layer, start, end in list(zip(layers, x.numpy(), y.numpy(), strict=True))[::5]:
         assert widest(layer, 0.5 * start, end - start) < 1e-7
 
 
@@ -431,10 +444,10 @@ def test_no_certificate_of_a_sphere_is_refuted_by_a_search(inputs):
 
 @pytest.mark.parametrize("sphere", [False, True])
 def test_the_search_finds_two_points_where_there_are_some(sphere):
-    matrix = torch.randn((20, 5, 3), generator=stream(0, "lossy"), dtype=torch.float64)
+    matrix = torch.randn((20, 5, 4), generator=stream(0, "lossy"), dtype=torch.float64)
     assert float(closest(matrix, matrix.new_zeros(20, 5), sphere)[0].median()) < 1e-9
     if not sphere:
         lossy = [layer_of(one) for one in matrix]
-        direction = on_sphere("directions", 20, 3).numpy()
+        direction = on_sphere("directions", 20, 4).numpy()
         wide = [widest(one, -0.1 * one.matrix.sum(0).numpy(), d) for one, d in zip(lossy, direction, strict=True)]
         assert np.median(wide) > 0.01

@@ -77,8 +77,8 @@ def _check(name: str, u: Tensor, y: object) -> None:
         raise InputError(f"activation: {name}({u[bad][0].item():.4g}) is {y[bad][0].item()}; it must be finite")
 
 
-def _bisect(function: Map) -> Map:
-    """Inverse on y > 0 of a gate u * g(u) with 1/2 <= g(u) <= 1 for u > 0: the preimage lies between y and 2y."""
+def bisected(function: Map) -> Map:
+    """The inverse on y > 0 of a gate u * g(u) with 1/2 <= g(u) <= 1 for u > 0: the preimage lies between y and 2y."""
 
     def inverse(y: Tensor) -> Tensor:
         low, high = y, 2 * y
@@ -119,9 +119,9 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("relu", torch.relu, POSITIVE, slopes=(0.0, 1.0)),
         Activation("relu6", functional.relu6, (0.0, 6.0)),
         leaky_relu(LEAK),
-        Activation("gelu", functional.gelu, POSITIVE, inverse=_bisect(functional.gelu), folds=True),
-        Activation("silu", functional.silu, POSITIVE, inverse=_bisect(functional.silu), folds=True),
-        Activation("hardswish", functional.hardswish, POSITIVE, inverse=_bisect(functional.hardswish), folds=True),
+        Activation("gelu", functional.gelu, POSITIVE, inverse=bisected(functional.gelu), folds=True),
+        Activation("silu", functional.silu, POSITIVE, inverse=bisected(functional.silu), folds=True),
+        Activation("hardswish", functional.hardswish, POSITIVE, inverse=bisected(functional.hardswish), folds=True),
         Activation("tanh", torch.tanh, EVERYWHERE, inverse=torch.atanh),
         Activation("abs", torch.abs, NOWHERE, slopes=(-1.0, 1.0), folds=True),
     )

@@ -66,6 +66,11 @@ class Activation:
         return y
 
     @property
+    def rectifies(self) -> bool:
+        """Whether it is ReLU, clipped above or not: the identity on a window that begins at zero, and flat outside."""
+        return self.window is not None and self.window[0] == 0 and self.inverse is _identity and not self.folds
+
+    @property
     def outputs(self) -> tuple[float, float]:
         """The open interval of outputs that the window gives.
 
@@ -122,6 +127,11 @@ def _gate_inverse(function: Map, end: float) -> Map:
         return result.view(y.shape).to(y.dtype)
 
     return inverse
+
+
+def bisected(function: Map) -> Map:
+    """The inverse on y > 0 of a gate u * g(u) with 1/2 <= g(u) <= 1 for u > 0, by bisection."""
+    return functools.partial(_bisect, function)
 
 
 def _bisect(function: Map, y: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""What a pass over any amount of data leaves behind: counts, a covariance, a bounded sample. No activation is kept."""
+"""What a pass over any amount of data leaves behind: counts, a covariance, a bounded sample. No activation is kept.
+
+What an accumulator holds is replaced and never overwritten, so that a shallow copy is a state to come back to.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -60,11 +63,11 @@ class ActiveCounts:
         """Count one batch."""
         for matrix in matrices(y, channels):
             found = tally(matrix, self.window)
-            self.histogram += torch.bincount(found.active_positions, minlength=len(self.histogram))
+            self.histogram = self.histogram + torch.bincount(found.active_positions, minlength=len(self.histogram))
             self.positions += len(matrix)
-            self.active += found.active
-            self.high += found.high
-            self.bad |= found.bad
+            self.active = self.active + found.active
+            self.high = self.high + found.high
+            self.bad = self.bad | found.bad
 
 
 @dataclass
@@ -92,6 +95,7 @@ class Still:
             self.total = torch.zeros_like(self.reference, dtype=torch.float64)
             self.square = self.total.clone()
         assert self.still is not None and self.total is not None and self.square is not None
+        self.still, self.total, self.square = self.still.clone(), self.total.clone(), self.square.clone()
         self.positions += u.numel() // u.shape[channels]
         everyone = torch.arange(len(self.still), device=u.device)
         for block in blocks(u, channels):
@@ -134,10 +138,10 @@ class Covariance:
             if self.shift is None or self.total is None:
                 self.shift, self.total = x.mean(0), torch.zeros(width, dtype=torch.float64, device=y.device)
             centred = x - self.shift
-            self.total += centred.sum(0)
+            self.total = self.total + centred.sum(0)
             self.positions += len(centred)
             partial.addmm_(centred.t(), centred)
-        self.scatter = partial.double() if self.scatter is None else self.scatter.add_(partial)
+        self.scatter = partial.double() if self.scatter is None else self.scatter + partial
 
     @property
     def covariance(self) -> Float[Tensor, "channels channels"]:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from manifold_lab import theory
-from manifold_lab.probe.inverse import DECOMPOSED, FOLDING
+from manifold_lab.activations import Activation
+from manifold_lab.probe.inverse import DECOMPOSED
 from manifold_lab.probe.layer import LayerRecord, LayerRow
-from manifold_lab.probe.layer_types import CONVOLUTIONS, NONLINEARITY
+from manifold_lab.probe.layer_types import CONVOLUTIONS
 from manifold_lab.probe.tracing import effective
 from manifold_lab.theory.bias import INDEPENDENT, margin_of, unit_rows
 from manifold_lab.theory.certificates import CERTIFIED, NOT_DECIDED, REFUTED, RectifiedLayer, certify, find_twins
@@ -41,9 +42,10 @@ def certificate(layer: LayerRecord) -> LayerRow:
 
     Source: Haider, Ehler and Balazs, arXiv:2307.09672 and arXiv:2406.15856.
     """
-    if layer.window is None or layer.window[0] != 0 or layer.chain.operator is None or not layer.chain.plain:
+    activation = layer.activation
+    if not isinstance(activation, Activation) or layer.chain.operator is None or not layer.chain.plain:
         return {}
-    if not layer.chain.fixed or NONLINEARITY not in layer.kinds or type(layer.module).__name__ in FOLDING:
+    if not layer.chain.fixed or not activation.rectifies:
         layer.note("certificate: the map before it is not fixed and piecewise linear")
         return {}
     if getattr(layer.chain.operator, "groups", 1) == 1:
@@ -108,7 +110,7 @@ def _of_positions(layer: LayerRecord) -> LayerRow:
     if len(layer.sample.parts) < 2:
         return {}
     assert layer.window is not None
-    y, x = (part[:DECOMPOSED].cpu().double() for part in layer.sample.parts)
+    y, x = (part[:DECOMPOSED].cpu().double() for part in layer.sample.parts[:2])
     active = (y > 0) & (y < layer.window[1])
     at = _Positions(RectifiedLayer(matrix, bias, layer.window[1]), active, x if patches else x @ matrix.mT + bias,
                     None if patches else x)  # fmt: skip

@@ -4,8 +4,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from manifold_lab.activations import Activation
+from manifold_lab.probe.activation_types import no_inverse
+from manifold_lab.probe.counting import rounded
 from manifold_lab.probe.layer import LayerRecord, LayerRow
-from manifold_lab.probe.layer_types import NONLINEARITY
 from manifold_lab.probe.tracing import effective
 
 DECOMPOSED, AT_ONCE = 128, 16
@@ -20,48 +22,86 @@ def rank(layer: LayerRecord) -> LayerRow:
 
     Sees the rank, the smallest singular value there and the condition number (over the positions of full rank), and the
     error of least squares from the active channels back to the real input, |x_hat - x|^2 over |x|^2: on positions of
-    full rank what rounding of float32 leaves, elsewhere what is lost. Does not see that real inputs fill a small part
-    of R^n (see `preservation`), nor shared information of neighbouring positions. For ReLU and its clipped kin only,
-    behind a 1x1 convolution with nothing, or a batch norm in evaluation mode, in between.
+    full rank what rounding leaves, elsewhere what is lost. Outputs are undone by the activation's own inverse; where it
+    folds (GELU), what its other outputs could tell is not used. Does not see that real inputs fill a small part of R^n
+    (see `preservation`), nor shared information of neighbouring positions. For activations behind a 1x1 convolution or
+    linear layer with nothing, or a batch norm with fixed statistics, in between; that the map is what the weights say
+    is verified on the sample.
     """
-    window, sample = layer.window, layer.sample.parts
-    if window is None or window[0] != 0 or layer.chain.inputs is None or len(sample) < 2:
+    sample, activation = layer.sample.parts, layer.activation
+    if not isinstance(activation, Activation) or layer.chain.inputs is None or len(sample) < 2:
         return {}
-    if not layer.chain.fixed or NONLINEARITY not in layer.kinds or type(layer.module).__name__ in FOLDING:
-        layer.note("rank: the map before it is not fixed and piecewise linear")
+    if not layer.chain.fixed:
+        layer.note("rank: the norm before it uses the statistics of each batch")
+        return {}
+    if activation.inverse is no_inverse:
+        layer.note(f"rank: no inverse of {activation.name} is known")
         return {}
     matrix, offset = (part.cpu() for part in effective(layer.chain))
-    found = [_solved(matrix, offset, y, x, window[1]) for y, x in
-             zip(*(part[:DECOMPOSED].cpu().double().split(AT_ONCE) for part in sample[:2]), strict=True)]  # fmt: skip
+    y, x = (part[:DECOMPOSED].cpu() for part in sample[:2])
+    inside, u = undone(activation, y)
+    if not agrees(torch.where(inside, u - (x.double() @ matrix.mT + offset), 0), u[inside], y.dtype):
+        layer.note("rank: the map before it is not that of its weights")
+        return {}
+    if activation.folds:
+        layer.note("rank: a lower bound, as the activation folds")
+    return _summary(matrix, torch.where(inside, u - offset, 0), inside, x.double())
+
+
+def undone(activation: Activation, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Which outputs are active, and the inputs of these, in float64; 0 elsewhere."""
+    low, high = rounded(activation.outputs, y.dtype)
+    outputs = y.double()
+    inside = (outputs > low) & (outputs < high)
+    safe = torch.where(inside, outputs, outputs[inside][0] if inside.any() else 0)
+    return inside, torch.where(inside, activation.inverse(safe), 0)
+
+
+def agrees(difference: Tensor, u: Tensor, kind: torch.dtype) -> bool:
+    """Whether inputs are those of the weights, to what numbers of this precision and the inverse's slope can tell."""
+    allowed = min(0.25, 64 * torch.finfo(kind).eps ** 0.5)
+    return not u.numel() or float(difference.square().sum()) <= allowed**2 * float(u.square().sum())
+
+
+def _summary(matrix: Tensor, right: Tensor, inside: Tensor, x: Tensor) -> LayerRow:
+    found = [
+        solved(matrix, *parts) for parts in zip(*(part.split(AT_ONCE) for part in (right, inside, x)), strict=True)
+    ]
     spanned, smallest, condition, error, size = (torch.cat(part) for part in zip(*found, strict=True))
     full = spanned.bool()
-    told: LayerRow = {"full_rank": float(full.double().mean()), "rank_positions": len(full),
-                 "inversion_error": float(error.sum() / size.sum())}  # fmt: skip
+    row: LayerRow = {"full_rank": float(full.double().mean()), "rank_positions": len(full),
+                     "inversion_error": float(error.sum() / size.sum())}  # fmt: skip
     if full.any():
-        told |= {"singular_value_min": float(smallest[full].min()), "singular_value": float(smallest[full].median()),
-                 "condition": float(condition[full].median()),
-                 "inversion_error_full_rank": float(error[full].sum() / size[full].sum())}  # fmt: skip
-    return told
+        row |= {"singular_value_min": float(smallest[full].min()), "singular_value": float(smallest[full].median()),
+                "condition": float(condition[full].median()),
+                "inversion_error_full_rank": float(error[full].sum() / size[full].sum())}  # fmt: skip
+    return row
 
 
-FOLDING = ("GELU", "SiLU", "Hardswish", "Mish", "Swish", "HardSwish", "HardMish", "GELUTanh", "QuickGELU")
-
-
-def _solved(matrix: Tensor, offset: Tensor, y: Tensor, x: Tensor, top: float) -> tuple[Tensor, ...]:
+def solved(matrix: Tensor, right: Tensor, inside: Tensor, x: Tensor) -> tuple[Tensor, ...]:
     """Per position: full rank, smallest singular value, condition, squared error of the inverse, squared size.
 
-    By the eigenvalues of the active rows' Gram matrix, in float64: many times as fast as their singular values, and
-    exact enough, as float32 cannot tell singular values below max(m, n) * eps of the largest from zero.
+    By the eigenvalues of the active rows' Gram matrix, the smaller of the two, in float64: many times as fast as their
+    singular values, and exact enough, as float32 cannot tell singular values below max(m, n) * eps of the largest from
+    zero.
+
+    Args:
+        matrix: m x n.
+        right: positions x m, matrix @ x on active rows, 0 elsewhere.
+        inside: positions x m, which rows are active.
+        x: positions x n.
     """
-    inside = (y > 0) & (y < top)
     rows = matrix * inside[..., None]
-    values, vectors = torch.linalg.eigh(rows.mT @ rows)
+    wide = rows.shape[-2] < rows.shape[-1]
+    values, vectors = torch.linalg.eigh(rows @ rows.mT if wide else rows.mT @ rows)
     singular = values.clamp_min(0).sqrt()
     kept = singular > max(matrix.shape) * torch.finfo(torch.float32).eps * singular[:, -1:]
-    right = (rows.mT @ torch.where(inside, y - offset, 0)[..., None]).squeeze(-1)
-    back = vectors @ (torch.where(kept, 1 / values, 0) * (vectors.mT @ right[..., None]).squeeze(-1))[..., None]
+    known = right[..., None] if wide else rows.mT @ right[..., None]
+    back = vectors @ (torch.where(kept, 1 / values, 0)[..., None] * (vectors.mT @ known))
+    back = rows.mT @ back if wide else back
     error = ((back.squeeze(-1) - x) ** 2).sum(1)
-    return kept.all(1), singular[:, 0], singular[:, -1] / singular[:, 0], error, (x**2).sum(1)
+    full = kept.all(1) & (not wide)
+    return full, singular[:, 0], singular[:, -1] / singular[:, 0], error, (x**2).sum(1)
 
 
 def ridge_r2(

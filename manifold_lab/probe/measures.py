@@ -15,7 +15,7 @@ from manifold_lab.metrics import Neighbours
 from manifold_lab.probe import certificate
 from manifold_lab.probe.inverse import rank, ridge_r2
 from manifold_lab.probe.layer import COUNTS, COVARIANCE, PICTURES, PRODUCTS, SAMPLE, LayerRecord, LayerRow
-from manifold_lab.probe.layer_types import BATCH_NORMS
+from manifold_lab.probe.tracing import batch_norm_scale
 
 NEIGHBOURS = 20
 SCALES = (1, 2, 4, 8)
@@ -75,9 +75,8 @@ def constant_inputs(layer: LayerRecord) -> Tensor | None:
     if layer.still.reference is None:
         return None
     variance, norm = layer.still.variance, layer.chain.norm
-    if isinstance(norm, BATCH_NORMS) and layer.chain.fixed and norm.running_var is not None:
-        scale = (norm.running_var + norm.eps).double()
-        variance = variance * scale / (norm.weight.detach().double() ** 2 if norm.affine else 1)
+    if norm is not None and layer.chain.fixed and (scale := batch_norm_scale(norm)) is not None:
+        variance = variance / scale**2
     return variance < CONSTANT
 
 
@@ -118,7 +117,7 @@ def dimension(layer: LayerRecord) -> LayerRow:
     allows.
     """
     found: LayerRow = {}
-    for kind, reservoir in (("", layer.sample), ("_pictures", layer.pictures)):
+    for kind, reservoir in (("", layer.sample), ("_pictures", layer.images)):
         if not reservoir.parts:
             continue
         points = reservoir.parts[0]
@@ -148,11 +147,12 @@ def preservation(layer: LayerRecord) -> LayerRow:
         return {}
     k = max(1, round(metrics.maximum_likelihood(cloud, NEIGHBOURS)))
     needed = k + 1 if layer.chain.inputs is None else min(k + 1, layer.chain.inputs)
-    predicted = theory.poisson_binomial((counts.active.cpu().double() / counts.positions).numpy())
-    met = (counts.histogram.cpu().double() / counts.positions).numpy()
-    return {"input_dimension": k, "kept_predicted": theory.preserved_of(predicted, needed),
-            "kept": theory.preserved_of(met, needed), "lost_predicted": theory.dimension_loss_of(predicted, k),
-            "lost": theory.dimension_loss_of(met, k)}  # fmt: skip
+    predicted = theory.poisson_binomial((counts.active.double() / counts.positions).cpu().numpy())
+    met = (counts.histogram.double() / counts.positions).cpu().numpy()
+    kept_predicted, kept = (min(1.0, theory.preserved_of(law, needed)) for law in (predicted, met))  # sums may round up
+    lost_predicted, lost = (theory.dimension_loss_of(law, k) for law in (predicted, met))
+    return {"input_dimension": k, "kept_predicted": kept_predicted, "kept": kept, "lost_predicted": lost_predicted,
+            "lost": lost}  # fmt: skip
 
 
 def recovery(layer: LayerRecord) -> LayerRow:
@@ -225,26 +225,38 @@ def describe(layer: LayerRecord, measures: Sequence[str]) -> LayerRow:
     seen = dict(layer.notes)
     found: LayerRow = dict.fromkeys(columns)
     bad = _not_finite(layer)
+    if isinstance(layer.activation, str):
+        layer.note(f"not counted: {layer.activation}")
     if bad:
         layer.note(bad)
-    else:
+    elif layer.calls and not layer.part:
         for measure in measures:
-            found |= MEASURES[measure].tell(layer) if layer.calls else {}
+            found |= _measured(layer, measure)
     if not layer.calls:
         layer.note("never reached")
     elif max(layer.batches) == 1:
         layer.note("batches of one picture")
     size = "x".join(map(str, layer.shape[1:]))
-    facts = (layer.name, type(layer.module).__name__, layer.shape[0] if layer.shape else None, size,
+    facts = (layer.name, layer.kind, layer.shape[0] if layer.shape else None, size,
              layer.chain.inputs if layer.window is not None else None, layer.calls, "; ".join(layer.notes))  # fmt: skip
     layer.notes = seen  # what is said of numbers so far may be otherwise later
     return dict(zip(FACTS, facts, strict=True)) | found
+
+
+def _measured(layer: LayerRecord, measure: str) -> LayerRow:
+    """The columns of a measure; none, and a note, where it fails on this layer."""
+    try:
+        return MEASURES[measure].tell(layer)
+    except Exception as error:  # a measure must not cost the table its other layers, whatever it meets
+        text = " ".join(str(error).split())[:120]
+        layer.note(f"{measure} failed ({type(error).__name__}: {text})")
+        return {}
 
 
 def _not_finite(layer: LayerRecord) -> str:
     """What is wrong with the numbers that came, in words."""
     if layer.counts is not None and bool(layer.counts.bad.any()):
         return f"NaN or infinite in {int(layer.counts.bad.sum())} channels"
-    streamed = (layer.covariance.total, layer.products, *layer.sample.parts, *layer.pictures.parts)
+    streamed = (layer.covariance.total, layer.products, *layer.sample.parts, *layer.images.parts)
     sums = [part.double().sum() for part in streamed if part is not None]
     return "NaN or infinite" if not math.isfinite(float(sum(sums, torch.zeros(())))) else ""

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from manifold_lab.probe.layer_types import BATCH_NORMS, OPERATOR_TYPES, pointwise, window
+from manifold_lab.probe.activation_types import of_module
+from manifold_lab.probe.layer_types import (
+    NORM_TYPES,
+    OPERATOR_TYPES,
+    OTHER_NORMS,
+    TRANSPOSED,
+    is_batch_norm,
+    pointwise,
+)
 
 
 @dataclass(frozen=True)
@@ -27,14 +35,28 @@ class Chain:
     @property
     def inputs(self) -> int | None:
         """The n of Lemma 2: input channels of a 1x1 convolution (or linear layer); None where it has no say."""
-        if self.operator is None or not self.plain or not pointwise(self.operator):
+        if self.operator is None or not self.plain or not pointwise(self.operator) or self.by_example:
             return None
         return int(getattr(self.operator, "in_channels", 0) or getattr(self.operator, "in_features", 0))
 
     @property
+    def by_example(self) -> bool:
+        """Whether the norm between takes its statistics from each example, so that the whole is no affine map."""
+        return isinstance(self.norm, OTHER_NORMS)
+
+    @property
     def fixed(self) -> bool:
         """Whether norm and operator are one fixed affine map: not so in training mode, where the batch has a say."""
-        return self.norm is None or (isinstance(self.norm, BATCH_NORMS) and not self.norm.training)
+        return self.norm is None or (is_batch_norm(self.norm) and batch_norm_scale(self.norm) is not None)
+
+
+def batch_norm_scale(norm: nn.Module) -> Tensor | None:
+    """What a batch norm multiplies each channel with, in float64; None where it uses the statistics of the batch."""
+    variance, weight = getattr(norm, "running_var", None), getattr(norm, "weight", None)
+    if variance is None or (norm.training and isinstance(norm, NORM_TYPES)):
+        return None
+    scale = (variance.detach().double() + norm.eps).rsqrt()  # type: ignore[operator]
+    return scale if weight is None else scale * weight.detach().double()
 
 
 def effective(chain: Chain) -> tuple[Tensor, Tensor]:
@@ -45,15 +67,14 @@ def effective(chain: Chain) -> tuple[Tensor, Tensor]:
     operator, norm = chain.operator, chain.norm
     assert operator is not None and isinstance(operator.weight, Tensor)
     weight = operator.weight.detach().flatten(1).double()
+    weight = weight.t() if isinstance(operator, TRANSPOSED) else weight
     bias = operator.bias.detach().double() if isinstance(operator.bias, Tensor) else weight.new_zeros(len(weight))
     if norm is None:
         return weight, bias
-    assert isinstance(norm, BATCH_NORMS) and norm.running_var is not None and norm.running_mean is not None
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.affine:
-        scale = scale * norm.weight.detach().double()
-    offset = scale * (bias - norm.running_mean.double())
-    return scale[:, None] * weight, offset + (norm.bias.detach().double() if norm.affine else 0)
+    scale, mean, beta = batch_norm_scale(norm), norm.running_mean, norm.bias
+    assert scale is not None and isinstance(mean, Tensor)
+    offset = scale * (bias - mean.detach().double())
+    return scale[:, None] * weight, offset + (beta.detach().double() if isinstance(beta, Tensor) else 0)
 
 
 class Tracer:
@@ -73,12 +94,12 @@ class Tracer:
         chain = self._origin(x)
         if chain is None and self.inside:
             chain = self.inside[-1][1]  # an activation inside a norm acts on what that norm has made
-        if isinstance(module, BATCH_NORMS):
+        if is_batch_norm(module) or isinstance(module, NORM_TYPES):
             before = chain if chain is not None and chain.norm is None else Chain()
             self.inside.append((module, Chain(before.operator, module, before.operator_name, before.plain)))
         return chain or Chain()
 
-    def leave(self, module: nn.Module, name: str, y: Tensor | None) -> None:
+    def leave(self, module: nn.Module, name: str, y: Tensor | None, activates: bool = False) -> None:
         """Note what a module has made."""
         if self.inside and self.inside[-1][0] is module:
             _, chain = self.inside.pop()
@@ -86,7 +107,7 @@ class Tracer:
             self._note(y, None if activated else chain)
         elif isinstance(module, OPERATOR_TYPES):
             self._note(y, Chain(module, None, name))
-        elif window(module) is not None:
+        elif activates or of_module(module) is not None:
             self._note(y, None)
 
     def _note(self, y: Tensor | None, chain: Chain | None) -> None:

@@ -152,10 +152,10 @@ def test_what_is_wrong_is_told_by_layer() -> None:
     class Odd(nn.Module):
         def __init__(self):
             super().__init__()
-            self.a, self.b, self.never = nn.ReLU(), nn.ReLU6(), nn.ReLU()
+            self.conv, self.a, self.b, self.never = nn.Conv2d(3, 3, 1), nn.ReLU(), nn.ReLU6(), nn.ReLU()
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y = self.a(x).clone()
+            y = self.a(self.conv(x)).clone()
             y[0, 1] = torch.nan
             return self.b(y)
 

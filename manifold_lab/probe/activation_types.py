@@ -1,0 +1,197 @@
+"""Which activation a module or a call of a function applies, decided by its parameters, and not by its class alone.
+
+An entry of `MODULES` or `FUNCTIONS` reads the parameters and answers with an `Activation` (its window says which
+outputs are active) or, for an activation whose active outputs cannot be counted with one interval, with the reason in words.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from manifold_lab.activations import ACTIVATIONS, EVERYWHERE, NOWHERE, POSITIVE, Activation, bisected, leaky_relu
+
+Found = Activation | str
+"""A known activation, or why the active outputs of this one are not counted."""
+RELU, RELU6 = ACTIVATIONS["relu"], ACTIVATIONS["relu6"]
+SEVERAL_SIGNS = "slopes of several signs: its channels have different active outputs"
+NO_INTERVAL = "its active outputs are no interval"
+BOUND_UNKNOWN = "its bounds are no numbers"
+
+
+def no_inverse(_y: Tensor) -> Tensor:
+    """The inverse of an activation for which none is written down.
+
+    Raises:
+        NotImplementedError: always.
+    """
+    raise NotImplementedError
+
+
+def _gate(name: str, function: Callable[[Tensor], Tensor]) -> Activation:
+    """An activation u * g(u) with 1/2 <= g <= 1 for u > 0, which folds below 0."""
+    return Activation(name, function, POSITIVE, inverse=bisected(function), folds=True)
+
+
+def clipped(low: int | float, high: int | float) -> Activation:
+    """Identity between two clips."""
+    if (low, high) == (0.0, math.inf):
+        return RELU
+    return Activation("hardtanh", lambda u: u.clamp(low, high), (float(low), float(high)))
+
+
+def sloped(slopes: Tensor) -> Found:
+    """The identity for u > 0 and slope * u below, of one slope for all channels or one for each."""
+    if bool((slopes == 0).all()):
+        return RELU
+    if bool((slopes > 0).all()):
+        low = float(slopes.min())
+        return leaky_relu(low) if low == float(slopes.max()) else Activation("prelu", _first, EVERYWHERE, no_inverse)
+    if bool((slopes < 0).all()):
+        return Activation("prelu", torch.abs, NOWHERE, no_inverse, folds=True)
+    return SEVERAL_SIGNS
+
+
+def _first(u: Tensor) -> Tensor:
+    return u
+
+
+def exponential(alpha: int | float) -> Found:
+    """ELU and CELU: alpha * (exp(u) - 1) below 0."""
+    if alpha == 0:
+        return RELU
+    if alpha < 0:
+        return "a negative alpha: it folds"
+    return Activation("elu", lambda u: functional.elu(u, alpha), EVERYWHERE,
+                      lambda y: torch.where(y < 0, torch.log1p(y / alpha), y))  # fmt: skip
+
+
+def threshold(cut: int | float, value: int | float) -> Found:
+    """The identity above the cut, one value elsewhere."""
+    if value > cut:
+        return "its value lies among the outputs that it lets through"
+    return Activation("threshold", lambda u: functional.threshold(u, cut, value), (float(cut), math.inf))
+
+
+SIGMOID = Activation("sigmoid", torch.sigmoid, EVERYWHERE, torch.logit)
+SMOOTH: dict[str, Activation] = {
+    "GELU": ACTIVATIONS["gelu"],
+    "GELUTanh": _gate("gelu_tanh", lambda u: functional.gelu(u, approximate="tanh")),
+    "QuickGELU": _gate("quick_gelu", lambda u: u * torch.sigmoid(1.702 * u)),
+    **dict.fromkeys(("SiLU", "Swish", "SwishMe"), ACTIVATIONS["silu"]),
+    **dict.fromkeys(("Hardswish", "HardSwish", "HardSwishMe"), ACTIVATIONS["hardswish"]),
+    **dict.fromkeys(("Mish", "MishMe"), _gate("mish", functional.mish)),
+    **dict.fromkeys(("HardMish", "HardMishMe"), _gate("hard_mish", lambda u: u / 2 * (u + 2).clamp(0, 2))),
+    "Sigmoid": SIGMOID,
+    "Tanh": ACTIVATIONS["tanh"],
+    **dict.fromkeys(("Hardsigmoid", "HardSigmoid", "HardSigmoidMe"),
+                    Activation("hardsigmoid", functional.hardsigmoid, (-3.0, 3.0), lambda y: 6 * y - 3)),
+    "Softplus": Activation("softplus", functional.softplus, EVERYWHERE, no_inverse),
+    "Softsign": Activation("softsign", lambda u: functional.softsign(u.clamp(-1e300, 1e300)), EVERYWHERE,
+                           lambda y: y / (1 - y.abs())),
+    "LogSigmoid": Activation("logsigmoid", functional.logsigmoid, EVERYWHERE, lambda y: -torch.log(torch.expm1(-y))),
+    "Tanhshrink": Activation("tanhshrink", functional.tanhshrink, EVERYWHERE, no_inverse),
+    "SELU": Activation("selu", functional.selu, EVERYWHERE, no_inverse),
+    "ReLU": RELU,
+    "ReLU6": RELU6,
+}  # fmt: skip
+"""Activations without parameters, of torch and timm, by the names of their classes."""
+
+
+def _rrelu(lower: int | float, upper: int | float) -> Found:
+    """Slopes drawn between two bounds."""
+    return sloped(torch.tensor([lower, upper], dtype=torch.float64))
+
+
+def _gelu(approximate: str | None) -> Found:
+    return SMOOTH["GELUTanh" if approximate == "tanh" else "GELU"]
+
+
+MODULES: dict[str, Callable[[Any], Found]] = {
+    **{name: (lambda _module, found=found: found) for name, found in SMOOTH.items()},
+    "GELU": lambda module: _gelu(getattr(module, "approximate", "none")),
+    "Hardtanh": lambda module: clipped(module.min_val, module.max_val),
+    "LeakyReLU": lambda module: sloped(torch.tensor(module.negative_slope, dtype=torch.float64)),
+    "PReLU": lambda module: sloped(module.weight.detach()),
+    "RReLU": lambda module: _rrelu(module.lower, module.upper),
+    "ELU": lambda module: exponential(module.alpha),
+    "CELU": lambda module: exponential(module.alpha),
+    "Threshold": lambda module: threshold(module.threshold, module.value),
+    **dict.fromkeys(("Hardshrink", "Softshrink"), lambda _module: NO_INTERVAL),
+}
+"""How the activation of a module is found, by the name of its class."""
+
+
+def of_module(module: nn.Module) -> Found | None:
+    """The activation of a module; None for one that is no (known) activation.
+
+    A module with an attribute `activation` that is an `Activation` of this package is known by it.
+    """
+    own = getattr(module, "activation", None)
+    if isinstance(own, Activation):
+        return None if own.name == "identity" else own if own.window is not None else "its window is not given"
+    find = MODULES.get(type(module).__name__)
+    return None if find is None else find(module)
+
+
+Arguments = Mapping[str, Any]
+
+
+def _bounds(min: Any = None, max: Any = None, **_: Any) -> Found:
+    """Clips of clamp, each a number, None, or something that is not looked into."""
+    ends = (-math.inf if min is None else min, math.inf if max is None else max)
+    if any(isinstance(end, Tensor) for end in ends):
+        return BOUND_UNKNOWN
+    return clipped(*ends)
+
+
+def _maximum(given: Arguments) -> Found:
+    other = given.get("other")
+    if isinstance(other, Tensor) and other.numel() == 1 and not other.is_meta:
+        return clipped(float(other), math.inf)
+    return BOUND_UNKNOWN
+
+
+def _slope(given: Arguments) -> Found:
+    return sloped(torch.tensor(given.get("negative_slope", 0.01), dtype=torch.float64))
+
+
+def _hardtanh(given: Arguments) -> Found:
+    return clipped(given.get("min_val", -1.0), given.get("max_val", 1.0))
+
+
+FUNCTIONS: dict[str, tuple[str, tuple[str, ...], Callable[[Arguments], Found]]] = {
+    **{name: (kind, (), lambda _given, kind=kind: SMOOTH[kind]) for name, kind in {
+        "relu": "ReLU", "relu6": "ReLU6", "silu": "SiLU", "mish": "Mish", "hardswish": "Hardswish",
+        "hardsigmoid": "Hardsigmoid", "sigmoid": "Sigmoid", "tanh": "Tanh", "softsign": "Softsign",
+        "logsigmoid": "LogSigmoid", "log_sigmoid": "LogSigmoid", "tanhshrink": "Tanhshrink", "selu": "SELU",
+    }.items()},
+    "gelu": ("GELU", ("approximate",), lambda given: _gelu(given.get("approximate"))),
+    "leaky_relu": ("LeakyReLU", ("negative_slope",), _slope),
+    "prelu": ("PReLU", ("weight",), lambda given: sloped(given["weight"].detach())),
+    "rrelu": ("RReLU", ("lower", "upper"), lambda given: _rrelu(given.get("lower", 1 / 8), given.get("upper", 1 / 3))),
+    "elu": ("ELU", ("alpha",), lambda given: exponential(given.get("alpha", 1.0))),
+    "celu": ("CELU", ("alpha",), lambda given: exponential(given.get("alpha", 1.0))),
+    "softplus": ("Softplus", (), lambda _given: SMOOTH["Softplus"]),
+    "hardtanh": ("Hardtanh", ("min_val", "max_val"), _hardtanh),
+    "threshold": ("Threshold", ("threshold", "value"), lambda given: threshold(given["threshold"], given["value"])),
+    "hardshrink": ("Hardshrink", (), lambda _given: NO_INTERVAL),
+    "softshrink": ("Softshrink", (), lambda _given: NO_INTERVAL),
+    **dict.fromkeys(("clamp", "clip"), ("clamp", ("min", "max"), lambda given: _bounds(**given))),
+    "clamp_min": ("clamp", ("min",), lambda given: _bounds(**given)),
+    "clamp_max": ("clamp", ("max",), lambda given: _bounds(**given)),
+    "maximum": ("maximum", ("other",), _maximum),
+}  # fmt: skip
+"""Functions that are activations, by name: the type that the table says, the names of the arguments behind the first,
+and how the activation is found from them."""
+CLIPS = ("clamp", "clip", "clamp_min", "clamp_max", "maximum")
+"""Functions that serve other ends too: activations only where they act on features."""
+
+
+def of_call(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, Found]:
+    """The type and the activation of a call of a function of `FUNCTIONS`."""
+    kind, names, find = FUNCTIONS[name]
+    return kind, find({**dict(zip(names, args[1:], strict=False)), **kwargs})

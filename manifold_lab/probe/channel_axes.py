@@ -1,0 +1,255 @@
+"""Where the channels of every tensor are: followed from function to function through one forward pass.
+
+Operators and norms say where the channels of their outputs are; functions that act on every number keep them there;
+functions that move numbers (view, permute, slices) are applied to a tensor of channel numbers, and its result shows
+where they went. Whatever else a network does makes the place unknown: nothing is concluded from a number of dimensions.
+"""
+
+import math
+import weakref
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manifold_lab.probe.axis_rules import (
+    CREATORS,
+    ELEMENTWISE,
+    KEPT,
+    MOVED,
+    MULTIPLIED,
+    NONLINEAR,
+    NORMALISED,
+    OPERATORS,
+    PRODUCTS,
+    REDUCED,
+    Axes,
+    Placed,
+    attended,
+    joined,
+    kept,
+    multiplied,
+    normalised,
+    reduced,
+    tensors,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What is known of a tensor: where its channels are, and which numbers it is a function of, number by number."""
+
+    axes: Axes | None = None
+    """Dimensions that together count the channels; empty after all channels were averaged, None where unknown."""
+    given: bool = False
+    """Whether it is the network's own input, of which nothing has said yet where its channels are."""
+    constant: bool = False
+    """Whether it comes from parameters alone."""
+    root: object = field(default_factory=object)
+    """Equal roots: functions of the same tensor, number by number."""
+    through: frozenset[str] = frozenset()
+    """The activations that were applied since the root, by the names of their layers."""
+    unlisted: frozenset[str] = frozenset()
+    """Functions that are not linear and no known activation, applied since the last operator, with who called them."""
+
+
+CONSTANT = Origin((), constant=True)
+UNKNOWN = Origin()
+Source = tuple[Tensor, Origin]
+
+
+class ChannelTracker:
+    """Follows the tensors of one forward pass.
+
+    Args:
+        constants: identities of the parameters and buffers.
+        moves: what was found out about functions that move numbers, kept from pass to pass.
+    """
+
+    def __init__(self, constants: frozenset[int], moves: dict[Any, Any]):
+        self.constants, self.moves = constants, moves
+        self.known: dict[int, tuple[weakref.ref[Tensor], Origin]] = {}
+        self.parts: set[str] = set()
+        """Activations whose output was multiplied with another function of their input, such as x * sigmoid(x)."""
+        self.unlisted: dict[str, None] = {}
+        """Functions of `Origin.unlisted` whose result reached an operator or the network's output."""
+
+    def of(self, x: Tensor) -> Origin | None:
+        """What is known of a tensor; None where nothing that was followed has made it."""
+        found = self.known.get(id(x))
+        if found is not None and found[0]() is x:
+            return found[1]
+        return CONSTANT if id(x) in self.constants else None
+
+    def axes(self, x: Tensor) -> Axes | None:
+        """Where the channels of a tensor are; None where unknown, or where there are none."""
+        found = self.of(x)
+        return None if found is None else found.axes or None
+
+    def note(self, x: Tensor, origin: Origin) -> None:
+        """Remember."""
+        self.known[id(x)] = (weakref.ref(x), origin)
+
+    def begin(self, value: object) -> None:
+        """Note the network's own inputs; two dimensions are examples and features."""
+        for x in tensors(value):
+            self.note(x, Origin((1,)) if x.dim() == 2 else Origin(given=True))
+
+    def end(self, value: object) -> None:
+        """Note what reached the network's output."""
+        self._reached([origin for x in tensors(value) if (origin := self.of(x)) is not None])
+
+    def passed(self, x: Tensor, layer: str) -> None:
+        """Note that a tensor is the output of an activation."""
+        found = self.of(x)
+        if found is not None:
+            self.note(x, replace(found, through=found.through | {layer}, unlisted=frozenset()))
+
+    def features(self, x: Tensor) -> bool:
+        """Whether a tensor holds channels, as far as is known, and not parameters or averages over channels."""
+        found = self.of(x)
+        return found is not None and found.axes != ()
+
+    def follow(self, call: "Call", output: object) -> None:
+        """Note where a function's outputs have their channels."""
+        if not isinstance(output, Tensor | tuple | list):
+            return
+        outputs = list(tensors(output))
+        if not outputs:
+            return
+        sources = [(x, origin) for x in call.tensors() if (origin := self.of(x)) is not None]
+        if call.name in OPERATORS or call.name in MULTIPLIED:
+            self._reached([origin for _, origin in sources])
+        elif not sources:
+            return
+        found = self._found(call, sources, outputs)
+        for y, origin in zip(outputs, found, strict=True):
+            self.note(y, origin)
+
+    def _reached(self, origins: list[Origin]) -> None:
+        self.unlisted.update(dict.fromkeys(name for origin in origins for name in sorted(origin.unlisted)))
+
+    def _found(self, call: "Call", sources: list[Source], outputs: list[Tensor]) -> list[Origin]:
+        first = outputs[0]
+        constant = call.name in CREATORS or (sources and all(origin.constant for _, origin in sources))
+        if constant and call.name not in OPERATORS:
+            return [CONSTANT] * len(outputs)
+        if call.name in MOVED and sources[0][0] is call.args[0]:
+            return [self._one(call, sources, axes) for axes in self._moved(call, sources[0], outputs)]
+        axes = _placed(sources)
+        if call.name in ELEMENTWISE or (call.name in REDUCED and call.compares()):
+            return [self._elementwise(call, sources, joined(axes, y.dim())) for y in outputs]
+        return [self._one(call, sources, self._behind(call, axes, first))] * len(outputs)
+
+    def _behind(self, call: "Call", axes: Placed, y: Tensor) -> Axes | None:
+        """The axes behind an operator, a norm, a reduction, or a function that keeps them in place."""
+        given, named = call.args, call.kwargs
+        rules: tuple[tuple[Container[str], Callable[[], Axes | None]], ...] = (
+            (OPERATORS, lambda: OPERATORS[call.name](y)),
+            (NORMALISED, lambda: normalised(given, named, call.name, axes, y)),
+            (REDUCED, lambda: reduced(given, named, axes, y)),
+            (KEPT, lambda: kept(call.name, axes, y)),
+            (MULTIPLIED, lambda: multiplied(self.of, call.name, given, y)),
+            (("scaled_dot_product_attention",), lambda: attended(self.axes, given)),
+        )
+        return next((rule() for names, rule in rules if call.name in names), None)
+
+    def _one(self, call: "Call", sources: list[Source], axes: Axes | None) -> Origin:
+        """An output that is no function of its inputs number by number."""
+        follows = call.name in MOVED or call.name in KEPT
+        given = axes is None and follows and all(origin.given for _, origin in sources)
+        unlisted = frozenset[str]().union(*(origin.unlisted for _, origin in sources)) if follows else frozenset[str]()
+        return Origin(axes, given, unlisted=unlisted)
+
+    def _elementwise(self, call: "Call", sources: list[Source], axes: Axes | None) -> Origin:
+        origins = [origin for _, origin in sources if not origin.constant]
+        given = axes is None and all(origin.given for origin in origins if origin.axes != ())
+        unlisted = frozenset[str]().union(*(origin.unlisted for origin in origins))
+        through = frozenset[str]().union(*(origin.through for origin in origins))
+        if call.name in NONLINEAR and call.watched and axes != () and not through:
+            unlisted |= {f"{call.caller}.{call.name}()" if call.caller else f"{call.name}()"}
+        if len({id(origin.root) for origin in origins}) != 1:
+            return Origin(axes, given, unlisted=unlisted)
+        if call.name in PRODUCTS and len({origin.through for origin in origins}) > 1:
+            self.parts |= through
+        return Origin(axes, given, root=origins[0].root, through=through, unlisted=unlisted)
+
+    def _moved(self, call: "Call", source: Source, outputs: list[Tensor]) -> list[Axes | None]:
+        """The axes behind a function that moves numbers, as the channels' own numbers show when it moves them."""
+        x, origin = source
+        if not origin.axes:
+            return [origin.axes] * len(outputs)
+        if call.function.__name__.endswith("_") and not call.function.__name__.startswith("__"):
+            return [None] * len(outputs)  # in place: the shape that it had is gone
+        others = [other for other in call.tensors() if other is not x]
+        key = (call.name, tuple(x.shape), origin.axes, repr(call.rest()))
+        if others or key not in self.moves:
+            found = _shown(call, x, origin.axes, len(outputs))
+            if others:
+                return found
+            self.moves[key] = found
+        remembered: list[Axes | None] = self.moves[key]
+        return remembered
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function that a network calls."""
+
+    name: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    caller: str = ""
+    """The module that calls it, by name."""
+    watched: bool = True
+    """Whether it is called outside of known activations."""
+
+    def tensors(self) -> Iterator[Tensor]:
+        """What it is given."""
+        yield from tensors(self.args)
+        if self.kwargs:
+            yield from tensors(self.kwargs)
+
+    def rest(self) -> tuple[Any, ...]:
+        """The arguments behind the first."""
+        return (*self.args[1:], *sorted(self.kwargs.items()))
+
+    def compares(self) -> bool:
+        """Whether a function that may reduce is given two tensors number by number, as torch.max(x, y)."""
+        return len(self.args) > 1 and isinstance(self.args[1], Tensor)
+
+
+def _placed(sources: list[Source]) -> Placed:
+    """The axes of what has any to say: not of parameters, nor of the network's own input."""
+    placed = [(x, origin.axes) for x, origin in sources if not (origin.constant or origin.given)]
+    given = any(origin.given for _, origin in sources)
+    return [(x, axes) for x, axes in placed if axes != ()] if given else placed
+
+
+def _shown(call: Call, x: Tensor, axes: Axes, count: int) -> list[Axes | None]:
+    sizes = [x.shape[axis] for axis in axes]
+    if math.prod(sizes) == 1 or x.numel() == 0:
+        return [None] * count  # one channel is everywhere
+    shape = [x.shape[axis] if axis in axes else 1 for axis in range(x.dim())]
+    numbers = torch.arange(math.prod(sizes), device=x.device).reshape(shape).expand(x.shape).contiguous()
+    args = tuple(numbers if value is x else value for value in call.args)
+    kwargs = {name: numbers if value is x else value for name, value in call.kwargs.items()}
+    kwargs.pop("memory_format", None)
+    try:
+        moved = list(tensors(call.function(*args, **kwargs)))
+    except (RuntimeError, TypeError, ValueError):
+        return [None] * count
+    return [_varying(y) for y in moved] if len(moved) == count else [None] * count
+
+
+def _varying(numbers: Tensor) -> Axes | None:
+    """The axes along which channel numbers vary, where they count different channels; else None."""
+    axes = tuple(
+        axis for axis in range(numbers.dim())
+        if numbers.shape[axis] > 1 and not torch.equal(numbers, numbers.narrow(axis, 0, 1).expand_as(numbers))
+    )  # fmt: skip
+    corner = numbers[tuple(slice(None) if axis in axes else 0 for axis in range(numbers.dim()))] if axes else numbers
+    return axes if axes and len(torch.unique(corner)) == corner.numel() else None

@@ -141,6 +141,14 @@ def live_peaks(network: Network, run: Callable[[Tensor], object] | None = None) 
     return {name: peak // like.element_size() for name, peak in living.peaks.items()}
 
 
+def live_peak(work: Callable[[], object]) -> int:
+    """Bytes alive at most while `work` runs, by the lifetimes of the tensors that it makes."""
+    living = _Living()
+    with torch.no_grad(), living:
+        work()
+    return max(living.peaks.values())
+
+
 @contextmanager
 def _placed(living: _Living, parts: dict[str, nn.Module]) -> Iterator[None]:
     """Tell `living` which part runs."""

@@ -44,7 +44,9 @@ class ClaimSource:
     def lines(self, root: Path) -> Lines:
         """The rows as published; none where the study has not been."""
         found = published(root).get(self.study, [])
-        return [line for line in found if line["id"] == self.id or line["id"].startswith(f"{self.id}/")]
+        return [
+            line for line in found if line["id"] == self.id or line["id"].startswith((f"{self.id}/", f"{self.id}."))
+        ]
 
 
 @dataclass(frozen=True)

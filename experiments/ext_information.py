@@ -18,45 +18,28 @@ Differs  The networks are those of fig6a_nonlinearity (trained first where they 
 import dataclasses
 import functools
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import rankdata
-from torch import Tensor
 
-from manifold_lab import activations, data, metrics, theory
-from manifold_lab.core import statistics
-from manifold_lab.core.config import key, stream
-from manifold_lab.core.errors import InputError
+from manifold_lab.core import resampling, statistics
+from manifold_lab.core.resampling import rank_correlation
 from manifold_lab.core.statistics import NO_RUNS, Estimate
-from manifold_lab.data import Data, DataOptions
-from manifold_lab.models import lesions
-from manifold_lab.models.lesions import Lesion
-from manifold_lab.models.mobilenet import Block, Network
-from manifold_lab.models.weights import open_weights
 from manifold_lab.report import plots
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.tables import ClaimResult, Lines
-from manifold_lab.sweeps import ablation, runner, store, training_run
-from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps import ablation, store
+from manifold_lab.sweeps.information_run import InformationRun, measure, predicted_lost
+from manifold_lab.sweeps.store import Cell
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
-from manifold_lab.sweeps.training_run import TrainingRun
 
 NAME = "ext_information"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
-NEIGHBOURS, FEW_NEIGHBOURS, BATCH = 20, 5, 100
-WAIT = 5.0
-"""Seconds between two checks whether a training that another process runs has ended."""
 COLUMNS = ("arm", "group", "seed", "block", "channels", "shortcut", "dimension", "dimension_5", "two_nn", "active",
            "predicted_lost", "measured_lost", "cost")  # fmt: skip
 PREDICTORS = {
@@ -92,131 +75,10 @@ PLACES = (
 )
 
 
-@dataclass(frozen=True)
-class InformationRun:
-    """A trained network whose bottlenecks are measured, on so many validation images, at so many positions of each."""
-
-    KEY_NAME: ClassVar[str] = "Look"
-
-    training: TrainingRun = field(metadata={"key_name": "trial"})
-    images: int = field(default=2000, metadata={"key_name": "pictures"})
-    positions: int = 4000
-
-
 def grid(smoke: bool) -> tuple[InformationRun, ...]:
     """The short trainings of Figure 6a at width 0.35."""
     trainings = ablation.grid(ARMS, {"0.35": ablation.cifar_setting(0.35)}, smoke)
     return tuple(InformationRun(one) for one in trainings if smoke or one.recipe.images == ablation.SHORT_IMAGES)
-
-
-def measure(run: InformationRun, folder: Path) -> Result:
-    """Every bottleneck: dimension, active channels, predicted and measured loss, and what ReLU6 there would cost."""
-    network = network_of(run.training, folder.parent.parent / training_run.TRAINING_RUNS)
-    options = DataOptions(resolution=run.training.network.resolution)
-    images = data.load(run.training.data, seed=run.training.seed, options=options)
-    points = bottlenecks(network, images, run)
-    costs = lesion_costs(network, images, run)
-    rows = [{**describe(network, block, cloud), "cost": costs.get(block)} for block, cloud in enumerate(points)]
-    return Result({"blocks": len(rows)}, rows)
-
-
-def network_of(wanted: TrainingRun, folder: Path) -> Network:
-    """The network that a training ended with; it is trained first if it never was, and waited for where it runs.
-
-    Raises:
-        InputError: where that did not end well, or the network was not kept.
-    """
-    work, cell = runner.Work(training_run.run_training), Cell(wanted, folder / key(wanted))
-    while (cell := runner.run_cell(work, cell)).state == store.RUNNING:
-        time.sleep(WAIT)
-    if cell.state != store.DONE:
-        raise InputError(f"training {cell.key}: it is {cell.state}, so that there is no network; {cell.note}")
-    if not (cell.folder / training_run.WEIGHTS).exists():
-        raise InputError(f"training {cell.key}: its network was not kept; remove {cell.folder} to train it again")
-    return open_weights(cell.folder / training_run.WEIGHTS)
-
-
-def shown(images: Data, run: InformationRun) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of the first validation images, as many as are asked for."""
-    for number, batch in enumerate(images.evaluation("validation", BATCH)):
-        if number * BATCH >= run.images:
-            return
-        yield batch
-
-
-@torch.inference_mode()
-def bottlenecks(network: Network, images: Data, run: InformationRun) -> list[Tensor]:
-    """What the projection's norm gives in every block, before any activation: positions x channels.
-
-    The same number of positions is drawn from every batch.
-    """
-    rng, batches = stream(run.training.seed, "positions"), -(-min(run.images, images.size("validation")) // BATCH)
-    each = -(-run.positions // batches)
-    clouds: list[list[Tensor]] = [[] for _ in network.blocks]
-    with projections(network) as outputs:
-        for x, _ in shown(images, run):
-            outputs.clear()
-            network(x)
-            for cloud, u in zip(clouds, outputs, strict=True):
-                flat = u.movedim(1, -1).flatten(0, 2)
-                cloud.append(flat[torch.randint(len(flat), (each,), generator=rng)])
-    return [torch.cat(cloud) for cloud in clouds]
-
-
-@contextmanager
-def projections(network: Network) -> Iterator[list[Tensor]]:
-    """The outputs of every projection's norm, in order, as they come."""
-    outputs: list[Tensor] = []
-    handles = [
-        block.project.norm.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
-        for block in network.blocks
-        if isinstance(block, Block)
-    ]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def needed_channels(channels: int, dimension: float) -> int:
-    """Active channels with which a point of a manifold of that dimension, rounded, stays unique; at most all."""
-    return min(channels, max(1, round(dimension)) + 1)
-
-
-def predicted_lost(channels: int, dimension: float) -> float:
-    """The share of points with too few active channels, where each is active by a coin of its own."""
-    return float(theory.collapsed_fraction(channels, needed_channels(channels, dimension)))
-
-
-def describe(network: Network, place: int, cloud: Tensor) -> dict[str, float | int | str]:
-    """Dimension, active channels and losses of one bottleneck."""
-    block, channels = network.blocks[place], cloud.shape[1]
-    assert isinstance(block, Block)
-    near = metrics.neighbours(cloud, NEIGHBOURS)
-    dimension = metrics.maximum_likelihood(near, NEIGHBOURS)
-    active = activations.named("relu6").is_active(cloud).sum(1)
-    return {
-        "block": place,
-        "channels": channels,
-        "shortcut": block.stage.shortcut,
-        "dimension": dimension,
-        "dimension_5": metrics.maximum_likelihood(near, FEW_NEIGHBOURS),
-        "two_nn": metrics.two_nn(near),
-        "active": float(active.double().mean()),
-        "predicted_lost": predicted_lost(channels, dimension),
-        "measured_lost": float((active < needed_channels(channels, dimension)).double().mean()),
-    }
-
-
-def lesion_costs(network: Network, images: Data, run: InformationRun) -> dict[int, float]:
-    """Points of validation accuracy that ReLU6 behind one bottleneck costs, where there is none yet."""
-    cuts = [Lesion("relu6_bottleneck", (place,)) for place in lesions.places(network, "relu6_bottleneck")]
-    twins, right, seen = [lesions.lesioned(network, cut) for cut in cuts], np.zeros(1 + len(cuts)), 0
-    for x, y in shown(images, run):
-        right += [float((scores.argmax(1) == y).sum()) for scores in lesions.logits(network, x, twins)]
-        seen += len(y)
-    return {cut.blocks[0]: 100 * (right[0] - mine) / seen for cut, mine in zip(cuts, right[1:], strict=True)}
 
 
 def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
@@ -247,15 +109,6 @@ def values(mine: Lines, name: str) -> np.ndarray:
     return np.array([predicted_lost(channels, float(k)) if k else np.nan for channels, k in known])
 
 
-def partial(x: np.ndarray, y: np.ndarray, *given: np.ndarray) -> float:
-    """Spearman's correlation of two columns beyond what others tell of both; nan where these tell one of them whole."""
-    ranks = np.stack([rankdata(one) - (len(x) + 1) / 2 for one in (x, y, *given)], axis=1)
-    pair, others = ranks[:, :2], ranks[:, 2:]
-    left = pair - others @ np.linalg.lstsq(others, pair)[0] if given else pair
-    size = (left**2).sum(0)
-    return float(left[:, 0] @ left[:, 1] / np.sqrt(size.prod())) if (size > 1e-9 * len(x) ** 3).all() else np.nan
-
-
 def correlation(
     columns: Sequence[Sequence[np.ndarray]], order: np.ndarray, pairing: np.ndarray | slice = slice(None)
 ) -> float:
@@ -266,7 +119,7 @@ def correlation(
         order: the bottlenecks, which may repeat.
         pairing: the order of the costs among them.
     """
-    found = [partial(x[order], y[order][pairing], *(one[order] for one in given)) for x, y, *given in columns]
+    found = [rank_correlation(x[order], y[order][pairing], *(one[order] for one in given)) for x, y, *given in columns]
     known = [value for value in found if np.isfinite(value)]
     return float(np.mean(known)) if known else np.nan
 
@@ -298,11 +151,11 @@ def goes_with(lines: Lines, predictor: str, where: Where) -> ClaimResult:
     """
     columns, rng = columns_of(lines, predictor, where), np.random.default_rng(0)
     blocks = len(columns[0][0]) if columns else 0
-    found = statistics.resampled(blocks, functools.partial(correlation, columns), rng)
+    found = resampling.resampled(blocks, functools.partial(correlation, columns), rng)
     p_value, holds = None, found.exceeds(0)
     if blocks and not where.given:
         pairs = functools.partial(correlation, columns, np.arange(blocks))
-        p_value = statistics.permutation_p(blocks, pairs, rng)
+        p_value = resampling.permutation_p(blocks, pairs, rng)
         holds = holds if p_value < 1 - statistics.LEVEL else None
     says = f"what ReLU6 costs at a bottleneck {PREDICTORS[predictor]}"
     many = f"mean over {len(columns)} networks" if columns else "mean over networks"
@@ -319,7 +172,7 @@ def beats_depth(lines: Lines, predictor: str) -> ClaimResult:
     def gap(order: np.ndarray) -> float:
         return correlation(mine, order) - correlation(rival, order)
 
-    found = statistics.resampled(blocks, gap, np.random.default_rng(0))
+    found = resampling.resampled(blocks, gap, np.random.default_rng(0))
     loss = PREDICTORS[predictor].removeprefix("goes with ")
     says = f"what ReLU6 costs at a bottleneck is ranked better by {loss} than by depth"
     measure = "difference of two Spearman's correlations with the lesion's cost, all bottlenecks, by resampling blocks"
@@ -330,7 +183,7 @@ def agreeing(lines: Lines) -> ClaimResult:
     """How far the loss that is predicted for random signs is from the one that is counted, bottleneck by bottleneck."""
     found = [np.abs(column(mine, "predicted_lost") - column(mine, "measured_lost")) for mine in networks(lines)]
     apart = np.mean(found, axis=0) if found else np.zeros(0)
-    gap = statistics.resampled(len(apart), lambda order: float(apart[order].mean()), np.random.default_rng(0))
+    gap = resampling.resampled(len(apart), lambda order: float(apart[order].mean()), np.random.default_rng(0))
     says = f"random signs predict the positions with at most k active channels (to {AGREE:g})"
     measure = "predicted − counted share, absolute, mean over bottlenecks and networks, by resampling blocks"
     return claim("random_signs_predict_the_count", says, measure, gap, gap.within(AGREE))

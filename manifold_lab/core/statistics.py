@@ -1,7 +1,7 @@
 """From values over draws to an estimate with n and an interval that is right for the quantity."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,35 +130,6 @@ def mean(values: Float[np.ndarray, " n"]) -> Estimate:
         return Estimate(centre, math.nan, math.nan, n)
     half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
     return Estimate(centre, centre - half, centre + half, n)
-
-
-def resampled(units: int, statistic: Callable[[np.ndarray], float], rng: np.random.Generator) -> Estimate:
-    """A number with the interval of the percentile bootstrap over the units that it rests on (Efron 1979).
-
-    Args:
-        units: how many there are; `n` of the estimate.
-        statistic: of the numbers of the drawn units; resamples of which it is nan are left out.
-        rng: draws the units, with replacement.
-    """
-    if not units:
-        return NO_RUNS
-    drawn = np.array([statistic(rng.integers(units, size=units)) for _ in range(RESAMPLES)])
-    drawn, tail = drawn[np.isfinite(drawn)], (1 - LEVEL) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail]) if units > 2 and len(drawn) > RESAMPLES / 2 else (np.nan, np.nan)
-    return Estimate(float(statistic(np.arange(units))), float(low), float(high), units)
-
-
-def permutation_p(units: int, statistic: Callable[[np.ndarray], float], rng: np.random.Generator) -> float:
-    """The two-sided p-value of a statistic of pairs under random pairing of their units; never 0.
-
-    Args:
-        units: how many there are.
-        statistic: of an order of the units, in which one side of every pair is taken.
-        rng: draws the orders.
-    """
-    found = abs(statistic(np.arange(units)))
-    drawn = np.abs([statistic(rng.permutation(units)) for _ in range(RESAMPLES)])
-    return float((1 + (drawn >= found - 1e-12).sum()) / (1 + RESAMPLES)) if math.isfinite(found) else math.nan
 
 
 @dataclass(frozen=True)

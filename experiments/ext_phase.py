@@ -297,16 +297,8 @@ def _lost(lines: Lines, k: int, n: int) -> tuple[float, str]:
     return lost, f"{lost:.0f} ({POINTS * (1 - preserved(k, n)):.0f})"
 
 
-STUDY = Study(
-    name=NAME,
-    card=__doc__,
-    grid=grid,
-    measure=training_run.run_training,
-    rows=rows,
-    figure=figure,
-    claims=claims,
-    run_folder=training_run.TRAINING_RUNS,
-)
+STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=training_run.run_training, rows=rows, figure=figure,
+              claims=claims, run_folder=training_run.TRAINING_RUNS)  # fmt: skip
 
 
 if __name__ == "__main__":

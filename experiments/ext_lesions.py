@@ -3,13 +3,17 @@
 Paper    Sandler et al. 2018, arXiv:1801.04381: sections 3.2, 3.3 and Figure 6 ask what training with a switch gives
 Claims   footnote 3: a shortcut softens what ReLU costs. Beyond the paper: ReLU6 put behind a bottleneck, a shortcut
          taken away, an expansion's ReLU6 made linear
-Run      python -m experiments.ext_lesions --pictures imagenet_samples.npz --weights mobilenet_v2-b0353104.pth
+Run      python -m experiments.ext_lesions run --images imagenet_samples.npz --weights mobilenet_v2-b0353104.pth
 Differs  a lesion changes weights that were trained without it. It tells what the trained function leans on; it cannot
-         tell what training with the switch would give, since the other layers would have adapted. A place where the
-         lesion costs nothing is evidence that nothing there needs the part; the reverse does not hold
+         tell what training with the switch would give, since the other layers would have adapted: a part of the cost
+         is a shift that one fixed linear map behind the lesion would undo, so that it is not lost information alone. A
+         place where the lesion costs nothing is evidence that nothing there needs the part; the reverse does not hold.
+         The blocks of a network are all there are of it, no sample: claims hold or fail for this checkpoint, and their
+         intervals are over images. A mean over blocks has at most the mean of their half-widths
 """
 
 import dataclasses
+import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,28 +24,31 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from rich.console import Console
 from rich.progress import track
-from scipy.stats import false_discovery_control, mannwhitneyu
+from scipy.stats import false_discovery_control
 
 from manifold_lab.core import statistics
-from manifold_lab.core.cli import destination, run_cli
-from manifold_lab.core.errors import InputError, at_least
-from manifold_lab.core.files import check_folder, publish
-from manifold_lab.core.random_streams import stream
+from manifold_lab.core.statistics import Estimate
 from manifold_lab.data import image_files
 from manifold_lab.data.image_files import Pictures
-from manifold_lab.models import lesions, weights
+from manifold_lab.models import lesions
 from manifold_lab.models.fold import folded
 from manifold_lab.models.lesions import Lesion
-from manifold_lab.models.mobilenet import Network, build
-from manifold_lab.models.specs import CIFAR, V2
-from manifold_lab.report import plots, tables
+from manifold_lab.models.mobilenet import Network
+from manifold_lab.models.specs import CIFAR, V2, NetworkSpec
+from manifold_lab.report import plots
 from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import ClaimResult, number
+from manifold_lab.report.tables import ClaimResult, Document, Lines, number
+from manifold_lab.sweeps.probe_run import RANDOM, ProbeSource
+from manifold_lab.sweeps.runner import Measure
+from manifold_lab.sweeps.store import Result
+from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
+from manifold_lab.sweeps.study_commands import main
 
-STEM = "ext_lesions"
-COMMAND = "python -m experiments.ext_lesions"
+NAME = "ext_lesions"
 SMALL = dataclasses.replace(CIFAR, width=0.35)
+IMAGES, SMOKE_IMAGES = 1000, 40
 TOPS = (1, 5)
 FALSE = 0.05
 """Rate of false discoveries (Benjamini and Hochberg 1995) at which a lesion is called a loss or a gain."""
@@ -59,45 +66,37 @@ HEAD = {
 
 
 @dataclass(frozen=True)
-class Run:
-    """Lesions of the published MobileNetV2 on labelled pictures, paired picture by picture."""
+class LesionRun:
+    """Every lesion of a trained network, one block at a time and in all, on the first images of a file.
 
-    pictures: Path | None = None
-    """Labelled pictures: an .npz of jpeg, offsets and labels; needed but for --smoke."""
-    weights: Path | None = None
-    """A checkpoint of MobileNetV2 1.0; without one the published weights are fetched by name."""
-    batch: int = 20
-    """Pictures at a time."""
-    smoke: bool = False
-    """A small network of random weights on random pictures, to see that it runs."""
-    out: Path | None = None
-    """Folder for the csv files, the table and the figure; by default figures, with --smoke out."""
-
-
-def subject(options: Run) -> tuple[Network, Pictures]:
-    """The network and the pictures.
-
-    Raises:
-        InputError: if no pictures are named, or a file cannot be used.
+    Args:
+        network: its spec.
+        images: the digest of the file of images (`ProbeSource.digest`).
+        count: the first so many of them.
     """
-    if options.smoke:
-        rng, count = stream(0, "smoke"), 40
-        x = torch.randint(0, 256, (count, 3, SMALL.resolution, SMALL.resolution), generator=rng, dtype=torch.uint8)
-        labels = torch.randint(0, SMALL.num_classes, (count,), generator=rng)
-        return folded(build(SMALL, stream(0, "weights")).eval()), Pictures(x, labels)
-    if options.pictures is None:
-        raise InputError("pictures: none given; name an .npz of jpeg, offsets and labels with --pictures, or --smoke")
-    found = image_files.load_images(options.pictures)
-    if options.weights is not None:
-        return folded(weights.load_weights(V2, options.weights)), found
-    return folded(weights.fetch_weights(V2, "mobilenet_v2")), found
+
+    network: NetworkSpec
+    images: str
+    count: int
+
+
+def on_images(source: ProbeSource) -> tuple[tuple[LesionRun, ...], Measure]:
+    """The one run on these images, and what measures it."""
+    spec, count = (SMALL, SMOKE_IMAGES) if source.digest == RANDOM else (V2, IMAGES)
+    return (LesionRun(spec, source.digest, count),), functools.partial(measure, source=source)
+
+
+def measure(run: LesionRun, _folder: Path, source: ProbeSource) -> Result:
+    """The intact network and every lesion, as lines of the csv file."""
+    network = folded(source.trained_network(run.network))
+    return tables_result({MAIN: compared(network, source.load(run.count, run.network), source.batch)})
 
 
 def hits(network: Network, shown: Pictures, cuts: list[Lesion], batch: int) -> np.ndarray:
-    """Whether the label is among the first 1 and 5: bool, (intact and lesions) x 2 x pictures."""
+    """Whether the label is among the first 1 and 5: bool, (intact and lesions) x 2 x images."""
     twins = [lesions.lesioned(network, cut) for cut in cuts]
     found = []
-    for start in track(range(0, len(shown), batch), "pictures"):
+    for start in track(range(0, len(shown), batch), "images", console=Console(stderr=True)):
         x = image_files.normalised(shown.x[start : start + batch], image_files.IMAGENET)
         labels = shown.labels[start : start + batch, None]
         best = [scores.topk(max(TOPS)).indices == labels for scores in lesions.logits(network, x, twins)]
@@ -124,7 +123,7 @@ def _ends(change: statistics.PairedProportion) -> tuple[float, float, float]:
     return change.difference.value, change.difference.low, change.difference.high
 
 
-def rows(network: Network, shown: Pictures, batch: int) -> list[dict[str, str]]:
+def compared(network: Network, shown: Pictures, batch: int) -> list[dict[str, str]]:
     """The intact network and every lesion."""
     cuts = lesions.every(network)
     found = hits(network, shown, cuts, batch)
@@ -136,9 +135,11 @@ def rows(network: Network, shown: Pictures, batch: int) -> list[dict[str, str]]:
 
 
 def called(line: dict[str, str]) -> str:
-    """A loss, a gain, or nothing that these pictures can tell."""
-    if not line["q_value"] or float(line["q_value"]) >= FALSE:
+    """A loss, a gain, or undecided; nothing for the intact network."""
+    if not line["q_value"]:
         return ""
+    if float(line["q_value"]) >= FALSE:
+        return statistics.UNDECIDED
     return "loss" if float(line["difference"]) < 0 else "gain"
 
 
@@ -161,21 +162,21 @@ def shown_line(line: dict[str, str]) -> dict[str, str]:
     }
 
 
-def caption(lines: tables.Lines) -> str:
+def caption(lines: Lines) -> str:
     """What the table shows, and on what."""
     return (
-        f"Post-hoc lesions of a trained MobileNetV2 1.0 on {lines[0]['n']} ImageNet pictures, which are probably "
-        "training pictures: read the changes, not the level. Exact binomial intervals; changes of top-1 are paired "
-        f"by picture, called where the rate of false discoveries over all lesions is below {FALSE}. Nothing retrained."
+        f"Post-hoc lesions of a trained MobileNetV2 1.0 on {lines[0]['n']} ImageNet images, which are probably "
+        "training images: read the changes, not the level. Exact binomial intervals; changes of top-1 are paired "
+        f"by image, called where the rate of false discoveries over all lesions is below {FALSE}. Nothing retrained."
     )
 
 
-def joined(lines: tables.Lines) -> set[str]:
+def joined(lines: Lines) -> set[str]:
     """The blocks that have a shortcut: those where it could be taken away."""
     return {line["block"] for line in pick(lines, kind="no_shortcut") if line["block"]}
 
 
-def draw_top(ax: Axes, lines: tables.Lines, top: int) -> None:
+def draw_top(ax: Axes, lines: Lines, top: int) -> None:
     """Accuracy against the lesion's block, one series per kind; all blocks together to the right."""
     intact = lines[0]
     low, high = (100 * float(intact[f"top{top}_{end}"]) for end in ("low", "high"))
@@ -197,9 +198,9 @@ def draw_top(ax: Axes, lines: tables.Lines, top: int) -> None:
     ax.set(xlabel="block of the lesion", ylabel=f"top-{top}, %", ylim=(-3, 103))
 
 
-def draw(lines: tables.Lines) -> Figure:
+def draw(lines: Lines) -> Figure:
     """Top-1 and top-5."""
-    with plots.style("cvpr2024"):
+    with plots.style():
         figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.5), layout="constrained")
         axes = figure.subplots(1, len(TOPS), sharey=True)
         for ax, top in zip(axes, TOPS, strict=True):
@@ -211,54 +212,98 @@ def draw(lines: tables.Lines) -> Figure:
         return plots.fixed_layout(figure)
 
 
-def claims(lines: tables.Lines) -> list[ClaimResult]:
+def claims(lines: Lines) -> list[ClaimResult]:
     """What each kind of lesion costs, one place at a time and in all of them; the paper claims none of it."""
-    found = []
-    for kind, words in list(WORDS.items())[1:]:
-        mine = pick(lines, kind=kind)
-        single, together = [line for line in mine if line["block"]], mine[-1]
-        losses = sum(called(line) == "loss" for line in single)
-        says = f"{words}, one block at a time: each costs top-1"
-        measure = f"blocks of {len(single)} with a loss"
-        found.append(_claim(says, measure, statistics.counted(losses), losses == len(single)))
-        change, low, high = (100 * float(together[f"difference{end}"]) for end in ("", "_low", "_high"))
-        found.append(_claim(f"{words}, in all blocks: costs top-1", "change of top-1, points",
-                            statistics.Estimate(change, low, high, int(together["n"])), high < 0))  # fmt: skip
-    return [softened(lines), *found]
+    found = [softened(lines)] if joined(lines) else []
+    for kind in [kind for kind in list(WORDS)[1:] if pick(lines, kind=kind)]:
+        *single, together = pick(lines, kind=kind)
+        found += [one_by_one(kind, single), everywhere(kind, together)]
+    return found
 
 
-def softened(lines: tables.Lines) -> ClaimResult:
-    """Whether ReLU6 costs less in blocks with a shortcut, by the exact test of Mann and Whitney (1947) over blocks."""
+def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
+    """A claim of this study."""
+    says = f"{says}, for this checkpoint"
+    return ClaimResult(id=f"{NAME}.{name}", place="Lesions (ours)", says=says, measure=measure, estimate=found,
+                       verdict=statistics.verdict(holds, found), command=STUDY.command)  # fmt: skip
+
+
+def one_by_one(kind: str, single: Lines) -> ClaimResult:
+    """Whether the lesion costs accuracy in every block: it fails where one gains, and is undecided where one is."""
+    calls = [called(line) for line in single]
+    losses, gains = calls.count("loss"), calls.count("gain")
+    count = Estimate(float(losses), float(losses), float(len(calls) - gains), len(calls))
+    holds = False if gains else True if losses == len(calls) else None
+    measure = f"of {len(calls)} blocks, those with a loss (up to those without a gain)"
+    return claim(f"each_costs/{kind}", f"{WORDS[kind]}, one block at a time: each costs top-1", measure, count, holds)
+
+
+def everywhere(kind: str, together: dict[str, str]) -> ClaimResult:
+    """Whether the lesion in all blocks costs accuracy, over images."""
+    change = in_points(together)
+    one = claim(f"all_cost/{kind}", f"{WORDS[kind]}, in all blocks: costs top-1", "change of top-1, points", change,
+                change.below(0))  # fmt: skip
+    return dataclasses.replace(one, p_value=float(together["p_value"]))
+
+
+def in_points(line: dict[str, str]) -> Estimate:
+    """The change of top-1 in percentage points, over images."""
+    value, low, high = (100 * float(line[f"difference{end}"]) for end in ("", "_low", "_high"))
+    return Estimate(value, low, high, int(line["n"]))
+
+
+def mean_change(lines: Lines) -> Estimate:
+    """The mean over blocks of the change; its interval is right however the blocks' errors go together, and wide."""
+    changes = [in_points(line) for line in lines]
+    value, low, high = (float(np.mean([getattr(one, part) for one in changes])) for part in ("value", "low", "high"))
+    return Estimate(value, low, high, changes[0].n)
+
+
+def softened(lines: Lines) -> ClaimResult:
+    """Whether ReLU6 costs less in the blocks with a shortcut of this network than in those without, over images."""
     single, there = [line for line in pick(lines, kind="relu6_bottleneck") if line["block"]], joined(lines)
-    within = [float(line["difference"]) for line in single if line["block"] in there]
-    without = [float(line["difference"]) for line in single if line["block"] not in there]
-    better = sum(a > b for a in within for b in without)
-    p_value = float(mannwhitneyu(within, without, alternative="greater").pvalue)
-    says = "ReLU6 in a bottleneck of this network costs less where a shortcut goes around it: where no size changes"
-    measure = f"of {len(within) * len(without)} pairs of a block with and one without, those where it does"
-    return ClaimResult(
-        "Footnote 3 (ours)", says, measure, statistics.counted(better), statistics.verdict(p_value < FALSE), COMMAND
-    )
+    around, without = (mean_change([line for line in single if (line["block"] in there) == inside])
+                       for inside in (True, False))  # fmt: skip
+    gap = Estimate(around.value - without.value, around.low - without.high, around.high - without.low, around.n)
+    says = "ReLU6 in a bottleneck costs less where a shortcut goes around it: where no size changes"
+    measure = "change of top-1, points, mean over blocks with a shortcut − mean over those without"
+    one = claim("shortcut_softens_relu6", says, measure, gap, gap.exceeds(0))
+    return dataclasses.replace(one, place="Footnote 3 (ours)")
 
 
-def _claim(says: str, measure: str, estimate: statistics.Estimate, holds: bool) -> ClaimResult:
-    return ClaimResult("Lesions (ours)", says, measure, estimate, statistics.verdict(holds), COMMAND)
+def table(lines: Lines) -> Document:
+    """The intact network and every lesion."""
+    return Document(caption(lines), HEAD, [shown_line(line) for line in lines])
 
 
-def run(options: Run) -> None:
-    """Measure, judge, publish."""
-    out = destination(options.out, options.smoke)
-    check_folder(out)
-    at_least("batch", options.batch, 1)
-    network, found = subject(options)
-    lines = rows(network, found, options.batch)
-    figure = draw(lines)
-    documents = tables.documents(STEM, caption(lines), HEAD, lines, [shown_line(line) for line in lines])
-    publish(
-        out,
-        documents | tables.claims_file(STEM, claims(lines)) | plots.figure_files(figure, STEM),
-    )
+def text(lines: Lines) -> str:
+    """One sentence per kind of lesion."""
+    intact, *cut = lines
+    said = [f"- Intact: top-1 {_share(intact)} of {intact['n']} images."]
+    for kind in dict.fromkeys(line["kind"] for line in cut):
+        *single, together = pick(cut, kind=kind)
+        worst, least = (pick_one(single, key=lambda line: float(line["difference"])) for pick_one in (min, max))
+        said.append(
+            f"- `{kind}`: one block at a time, the change of top-1 is between {_change(worst)} points (block "
+            f"{worst['block']}) and {_change(least)} (block {least['block']}); in all {together['blocks']} blocks, "
+            f"{_change(together)}, which leaves {_share(together)}."
+        )
+    return "\n".join(said)
+
+
+def _share(line: dict[str, str]) -> str:
+    value, low, high = (100 * float(line[f"top1{end}"]) for end in ("", "_low", "_high"))
+    return f"{value:.1f} % ({low:.1f} to {high:.1f})"
+
+
+def _change(line: dict[str, str]) -> str:
+    found = in_points(line)
+    return f"{found.value:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
+
+
+STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=tables_of, claims=claims, figure=draw, table=table,
+              text=text)  # fmt: skip
 
 
 if __name__ == "__main__":
-    sys.exit(run_cli(Run, run, f"experiments.{STEM}"))
+    sys.exit(main(STUDY))

@@ -5,7 +5,7 @@ Paper    Sandler et al. 2018, arXiv:1801.04381, sections 3.2 and 6 and Figure 6a
 Claims   ReLU6 in the bottleneck costs accuracy where most points are lost, none where all but 1 % are kept, and more
          where more are lost
 Run      python -m experiments.ext_phase run
-Differs  no pictures: a k-sphere, turned into R^16, in 8 classes that depend on all of its coordinates. One block of
+Differs  no images: a k-sphere, turned into R^16, in 8 classes that depend on all of its coordinates. One block of
          MobileNetV2, 64 channels to n, without a shortcut, so that nothing passes but through the narrow tensor, and
          with ReLU6 on nothing else that is narrow. Theory's one half is that of random rows without bias; here the rows
          are trained and the norm before the ReLU6 has a learned bias, so that channels can stay above zero: what the
@@ -13,6 +13,8 @@ Differs  no pictures: a k-sphere, turned into R^16, in 8 classes that depend on 
          equal accuracy says nothing there. Of 20 intervals at 95 % one misses zero by chance
 """
 
+import dataclasses
+import functools
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,13 +22,14 @@ from collections.abc import Callable, Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
-from scipy import stats as scipy_stats
+from scipy.special import stdtrit
 
-from manifold_lab import activations, data, metrics, theory
-from manifold_lab.core import statistics
+from experiments.drawing.ext_phase import KEPT, LOST, draw_heat, preserved
+from manifold_lab import activations, data, metrics
+from manifold_lab.core import resampling, statistics
+from manifold_lab.core.resampling import rank_correlation
+from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.data import DataOptions, ManifoldTask
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.models.weights import open_weights
@@ -35,20 +38,18 @@ from manifold_lab.report import plots
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.tables import ClaimResult, Lines, number
 from manifold_lab.sweeps import ablation, training_run
-from manifold_lab.sweeps.comparison import POINTS
+from manifold_lab.sweeps.comparison import FEWEST, POINTS
 from manifold_lab.sweeps.store import DIVERGED, DONE, FAILED, Cell
-from manifold_lab.sweeps.study import Study, main
+from manifold_lab.sweeps.study import Study
+from manifold_lab.sweeps.study_commands import main
 from manifold_lab.sweeps.training_run import TrainingRun
 from manifold_lab.training import Recipe
 
 NAME = "ext_phase"
-COMMAND = f"python -m experiments.{NAME}"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
 INTRINSIC, CHANNELS, SEEDS = (1, 2, 4, 8), (2, 4, 8, 16, 32), 5
 """Each twice the one before, as the figure's axes have them."""
 AMBIENT, CLASSES, WIDE = 16, 8, 64
-LOST, KEPT = 0.5, 0.99
-"""Preserved fractions below which a cell counts as one of loss, and above which as one without."""
 WORST = 10
 """Points of accuracy at which the figure's colours end."""
 MARGIN = 1.0
@@ -80,11 +81,6 @@ def grid(smoke: bool) -> tuple[TrainingRun, ...]:
         for n in CHANNELS[: 2 if smoke else None]
         for arm, of in ARMS.items()
     )
-
-
-def preserved(k: int, n: int) -> float:
-    """Theory's fraction of points that keep one preimage on the manifold."""
-    return float(theory.preserved_fraction(n, k + 1))
 
 
 def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
@@ -150,10 +146,11 @@ def safe(k: int, n: int) -> bool:
     return preserved(k, n) > KEPT
 
 
-REGIONS: dict[str, Region] = {
-    "most points are lost (preserved fraction below 1/2)": lossy,
-    "most points are lost, though not to a linear bottleneck (n > k)": lossy_by_relu,
+REGIONS: dict[str, tuple[str, Region]] = {
+    "costs_where_lost": ("most points are lost (preserved fraction below 1/2)", lossy),
+    "costs_where_relu_loses": ("most points are lost, though not to a linear bottleneck (n > k)", lossy_by_relu),
 }
+"""By the claim's name: where, in words, and which cells."""
 
 
 def cost(pairs: Pairs, region: Region) -> statistics.Paired | None:
@@ -172,16 +169,28 @@ def _shared(cells: Sequence[Mapping[str, Mapping[int, float]]]) -> list[int]:
     return sorted(set.intersection(*(set(cell["linear"]) for cell in cells))) if cells else []
 
 
-def ranks(pairs: Pairs) -> statistics.Paired | None:
-    """Spearman's correlation over cells, in each seed, of theory's lost fraction and the cost, where n > k."""
+def ranks(pairs: Pairs) -> tuple[Estimate, float | None]:
+    """Spearman's correlation over cells with n > k of theory's lost fraction and the cost, mean over seeds.
+
+    Returns:
+        It, with an interval by resampling cells, and the p-value of permuting them.
+    """
     mine = {place: pair for place, pair in pairs.items() if place[1] > place[0]}
-    lost = [1 - preserved(*place) for place in mine]
-    found = {}
-    for seed in _shared(list(mine.values())):
-        costs = [pair["linear"][seed] - pair["relu6"][seed] for pair in mine.values()]
-        if len(costs) > 2 and np.ptp(costs) > 0 and np.ptp(lost) > 0:
-            found[seed] = float(scipy_stats.spearmanr(lost, costs).statistic)
-    return statistics.paired(found, dict.fromkeys(found, 0.0)) if found else None
+    lost = np.array([1 - preserved(*place) for place in mine])
+    costs = [np.array([pair["linear"][seed] - pair["relu6"][seed] for pair in mine.values()])
+             for seed in _shared(list(mine.values()))]  # fmt: skip
+    if not costs or len(lost) < 3:
+        return NO_RUNS, None
+
+    def mean_correlation(order: np.ndarray, pairing: np.ndarray | slice = slice(None)) -> float:
+        found = [rank_correlation(lost[order], cost[order][pairing]) for cost in costs]
+        return float(np.mean(found))
+
+    rng, pairs_of = np.random.default_rng(0), functools.partial(mean_correlation, np.arange(len(lost)))
+    return (
+        resampling.resampled(len(lost), mean_correlation, rng),
+        resampling.permutation_p(len(lost), pairs_of, rng),
+    )
 
 
 def training(lines: Lines) -> statistics.Paired | None:
@@ -202,62 +211,54 @@ def training(lines: Lines) -> statistics.Paired | None:
 def claims(lines: Lines) -> list[ClaimResult]:
     """Cost where theory sees loss, none where it sees none, more with more loss; and what training makes of it."""
     pairs = paired(lines)
-    found = [
-        _claim(f"ReLU6 in the bottleneck costs accuracy where {words}", cost(pairs, region))
-        for words, region in REGIONS.items()
-    ]
-    none = f"ReLU6 costs nothing, to {MARGIN:g} point, where nearly none are lost (preserved fraction above {KEPT})"
-    found.append(_claim(none, cost(pairs, safe), below=MARGIN))
-    measure = "Spearman's correlation of lost fraction and cost over the cells with n > k, mean over seeds"
-    found.append(_claim("the more points theory sees lost, the more ReLU6 costs", ranks(pairs), measure))
+    points = "points of test accuracy, linear − ReLU6, mean over the cells, paired by seed"
+    found = [claim(name, f"ReLU6 in the bottleneck costs accuracy where {words}", points, cost(pairs, region))
+             for name, (words, region) in REGIONS.items()]  # fmt: skip
+    none = (
+        f"ReLU6 makes no difference, to {MARGIN:g} point, where nearly none are lost (preserved fraction above {KEPT})"
+    )
+    found.append(claim("no_difference_where_kept", none, points, cost(pairs, safe), margin=MARGIN))
+    found.append(ranked(pairs))
     measure = "share of points with more than k active channels, trained − theory, mean over the cells, paired by seed"
     says = "where random rows would lose most points (n > k), trained ones keep more"
-    return [*found, _claim(says, training(lines), measure)]
+    return [*found, claim("trained_keep_more", says, measure, training(lines))]
 
 
-def _claim(says: str, found: statistics.Paired | None, measure: str = "", below: float | None = None) -> ClaimResult:
-    """A claim that a mean difference is above zero, or below a bound."""
-    above = found.exceeds(below or 0) if found else None
-    verdict = statistics.verdict(above if above is None or below is None else not above)
-    estimate = found.difference if found else statistics.NO_RUNS
-    measure = measure or "points of test accuracy, linear − ReLU6, mean over the cells, paired by seed"
-    return ClaimResult("Section 3.2 (ours)", says, measure, estimate, verdict, COMMAND)
-
-
-def crossing(k: int, level: float) -> float:
-    """The channels, between whole numbers on a straight line, at which the preserved fraction of k reaches a level."""
-    n = np.arange(k, 12 * k + 30)
-    return float(np.interp(level, [preserved(k, int(one)) for one in n], n))
-
-
-def draw_lines(ax: Axes, k: Sequence[int], n: Sequence[int]) -> None:
-    """Theory's lines on axes whose cells double."""
-    fine = np.arange(1, 2 * max(k) + 1)
-    y = np.log2(fine / k[0]) + 0.5
-    for level, dashes in ((LOST, "-"), (KEPT, "--")):
-        x = np.log2(np.array([crossing(int(one), level) for one in fine]) / n[0]) + 0.5
-        ax.plot(x, y, dashes, color="black", lw=0.9, label=f"theory: {level:.0%} of points kept")
-    ax.plot(
-        np.log2((fine + 1) / n[0]) + 0.5, y, ":", color="black", lw=0.9, label="n = k + 1: with less, linear loses too"
+def claim(
+    name: str, says: str, measure: str, found: statistics.Paired | None, margin: float | None = None
+) -> ClaimResult:
+    """A claim that a mean difference is above zero, or nearer to zero than a margin; below `FEWEST` seeds undecided."""
+    estimate = found.difference if found else NO_RUNS
+    holds = estimate.exceeds(0) if margin is None else estimate.within(margin)
+    decided = holds if estimate.n >= FEWEST else None
+    spread = (estimate.high - estimate.value) / _student(estimate.n) * math.sqrt(estimate.n) if estimate.n > 1 else 0.0
+    distance = estimate.value if margin is None else margin - abs(estimate.value)
+    needed = statistics.runs_to_decide(distance, spread, paired=True) if decided is None and spread else None
+    return ClaimResult(
+        id=f"{NAME}.{name}",
+        place="Section 3.2 (ours)",
+        says=says,
+        measure=measure,
+        estimate=estimate,
+        verdict=statistics.verdict(decided, estimate),
+        command=STUDY.command,
+        p_value=found.p_value if found and margin is None and estimate.n >= FEWEST else None,
+        needed=None if needed is None else max(needed, FEWEST),
     )
-    ax.set(xlim=(0, len(n)), ylim=(0, len(k)))
 
 
-def draw_heat(ax: Axes, cells: Mapping[tuple[int, int], tuple[float, str]], looks: Mapping[str, object]) -> None:
-    """A value, and how it is written, per k and n, and theory's lines."""
-    import seaborn  # noqa: PLC0415  (two seconds that only this figure needs)
+def _student(n: int) -> float:
+    return float(stdtrit(n - 1, (1 + statistics.LEVEL) / 2))
 
-    k, n = (sorted({place[axis] for place in cells}) for axis in (0, 1))
-    value, told = (
-        np.array([[cells.get((row, column), (math.nan, ""))[part] for column in n] for row in k]) for part in (0, 1)
-    )
-    halo = {"color": "black", "path_effects": [withStroke(linewidth=1.8, foreground="white")], "zorder": 4}
-    halo["size"] = mpl.rcParams["xtick.labelsize"]
-    seaborn.heatmap(value, ax=ax, annot=told, fmt="", annot_kws=halo, cbar=False, linewidths=0.4, **looks)
-    ax.set_xticks(np.arange(len(n)) + 0.5, map(str, n), rotation=0)
-    ax.set_yticks(np.arange(len(k)) + 0.5, map(str, k), rotation=0)
-    ax.set(xlabel="bottleneck channels n", ylabel="intrinsic dimension k")
-    draw_lines(ax, k, n)
+
+def ranked(pairs: Pairs) -> ClaimResult:
+    """Whether the cost goes with the lost fraction: by resampling the cells and by permuting them; both decide."""
+    found, p_value = ranks(pairs)
+    seeds = min((len(pair["linear"]) for place, pair in pairs.items() if place[1] > place[0]), default=0)
+    holds = found.exceeds(0) if p_value is not None and p_value < 1 - statistics.LEVEL and seeds >= FEWEST else None
+    measure = "Spearman's correlation of lost fraction and cost, mean over seeds, by resampling the cells with n > k"
+    one = claim("costs_more_where_more_lost", "the more points theory sees lost, the more ReLU6 costs", measure, None)
+    return dataclasses.replace(one, estimate=found, verdict=statistics.verdict(holds, found), p_value=p_value)
 
 
 def figure(lines: Lines) -> Figure:
@@ -272,7 +273,7 @@ def figure(lines: Lines) -> Figure:
         ("(b) linear − ReLU6, points (*: not 0)", told, {"cmap": "RdBu_r", "vmin": -WORST, "vmax": WORST}),
         ("(c) points lost, trained (theory), %", lost, {"cmap": "Oranges", "vmin": 0, "vmax": 140}),
     )
-    with plots.style("cvpr2024"):
+    with plots.style():
         figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.3), layout="constrained")
         axes = figure.subplots(1, 3, sharey=True)
         for ax, (title, shown, looks) in zip(axes, panels, strict=True):
@@ -296,7 +297,9 @@ def _lost(lines: Lines, k: int, n: int) -> tuple[float, str]:
     return lost, f"{lost:.0f} ({POINTS * (1 - preserved(k, n)):.0f})"
 
 
-STUDY = Study(NAME, __doc__, grid, training_run.run_training, rows, figure, claims, shelf=training_run.TRAINING_RUNS)
+STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=training_run.run_training, rows=rows, figure=figure,
+              claims=claims, run_folder=training_run.TRAINING_RUNS)  # fmt: skip
+
 
 if __name__ == "__main__":
     sys.exit(main(STUDY))

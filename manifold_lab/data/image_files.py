@@ -50,7 +50,7 @@ def load_images(path: Path) -> Pictures:
         return Pictures(torch.stack(found), torch.from_numpy(labels.astype(np.int64)))
     except Exception as error:  # a broken file fails in as many ways as there are bytes
         raise InputError(
-            f"pictures: {path} cannot be read ({type(error).__name__}); it must be an .npz of jpeg, offsets and labels"
+            f"images: {path} cannot be read ({type(error).__name__}); it must be an .npz of jpeg, offsets and labels"
         ) from None
 
 

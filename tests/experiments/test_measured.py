@@ -116,7 +116,7 @@ def test_a_dimension_is_below_the_channels_where_its_whole_interval_is() -> None
     assert dimension((9, 9, 20, 0), error=1)[name] == "undecided" == dimension((9, 9, 22, 0), error=1)[name]
     embeds = "enough_channels_to_embed/trained"
     assert [dimension((9, 9, k, 0))[embeds] for k in (9, 10.1, 11)] == ["holds", "undecided", "fails"]
-    assert dimension((9, 9, 9, 0))["enough_channels_to_embed/untrained"] == "fails"
+    assert dimension((9, 9, 9, 0))["enough_channels_to_embed/initial"] == "fails"
 
 
 def test_training_lowers_the_dimension_against_the_untrained_networks() -> None:

@@ -9,6 +9,7 @@ import torch
 from scipy.stats import binom
 
 from experiments import ext_phase
+from experiments.drawing.ext_phase import crossing
 from experiments.ext_phase import CHANNELS, INTRINSIC, MARGIN, SEEDS
 from manifold_lab import stream
 from manifold_lab.core import config
@@ -104,8 +105,8 @@ def test_nothing_but_the_bottleneck_is_narrow(n: int) -> None:
 
 def test_the_line_is_where_the_binomial_crosses() -> None:
     for k in range(1, 17):
-        assert ext_phase.crossing(k, 0.5) == pytest.approx(2 * k + 1), "the median of Binomial(2k + 1, 1/2)"
-        above = math.ceil(ext_phase.crossing(k, 0.99))
+        assert crossing(k, 0.5) == pytest.approx(2 * k + 1), "the median of Binomial(2k + 1, 1/2)"
+        above = math.ceil(crossing(k, 0.99))
         assert binom.sf(k, above, 0.5) >= 0.99 > binom.sf(k, above - 1, 0.5)
 
 
@@ -138,8 +139,16 @@ def test_a_cost_everywhere_is_not_loss() -> None:
 
 def test_claims_lack_runs_where_seeds_disagree_or_cells_are_missing() -> None:
     noisy = {place: 1.0 for place in PLACES}
-    assert verdicts(lines(noisy, spread=20))[:3] == ["lacks runs"] * 3
-    assert verdicts(lines({(1, 2): 9.0, (2, 2): 9.0}, seeds=1)) == ["lacks runs"] * 5
+    assert verdicts(lines(noisy, spread=20))[:3] == ["undecided"] * 3
+    assert verdicts(lines({(1, 2): 9.0, (2, 2): 9.0}, seeds=1)) == [
+        "undecided",
+        "undecided",
+        *["not run"] * 2,
+        "undecided",
+    ]
+    assert set(verdicts(lines({place: 20.0 for place in PLACES}, seeds=4))) == {"undecided"}, (
+        "four seeds decide nothing"
+    )
 
 
 def test_what_training_keeps_is_held_against_random_rows() -> None:
@@ -175,4 +184,4 @@ def test_a_seed_that_lacks_an_arm_or_diverged_is_left_out() -> None:
 def test_one_arm_alone_is_drawn_as_nothing() -> None:
     alone = [line for line in lines({(1, 2): 1.0}) if line["arm"] == "linear"]
     ext_phase.figure(alone)
-    assert {claim.verdict for claim in ext_phase.claims(alone)} == {"lacks runs"}
+    assert {claim.verdict for claim in ext_phase.claims(alone)} == {"not run"}

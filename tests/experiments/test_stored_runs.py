@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from experiments import ext_information
 from manifold_lab.core.config import key
-from manifold_lab.sweeps import probe_run
+from manifold_lab.sweeps import information_run, probe_run
 from manifold_lab.sweeps.training_run import TrainingRun
 
 ROOT = Path(__file__).parent.parent.parent
@@ -35,7 +34,7 @@ def tracked() -> list[Path]:
 def kind(folder: str, record: dict[str, Any]) -> type:
     """The class that a record names, where a class of another file has the same name by the folder too."""
     classes = {"Trial": TrainingRun, "Look": probe_run.ProbeRun, "Training": probe_run.ProbedTraining}
-    return ext_information.Look if folder == "ext_information" else classes[record["kind"]]
+    return information_run.InformationRun if folder == "ext_information" else classes[record["kind"]]
 
 
 @pytest.mark.parametrize("folder", ["trials", "ext_information", "ext_dimension", "fig7_activations"])

@@ -11,14 +11,15 @@ from PIL import Image
 
 from experiments import ext_lesions
 from manifold_lab.core import statistics
-from manifold_lab.core.cli import run_cli
 from manifold_lab.core.errors import InputError
 from manifold_lab.data import image_files as samples
 from manifold_lab.models import lesions, weights
 from manifold_lab.models.lesions import Lesion
 from manifold_lab.models.mobilenet import Network
-from manifold_lab.models.specs import stages
+from manifold_lab.models.specs import V2, stages
 from manifold_lab.report.tables import read_csv
+from manifold_lab.sweeps.probe_run import ProbeSource
+from manifold_lab.sweeps.study_commands import main
 from tests.networks import SMALL, pictures, small
 
 SAME = {
@@ -110,7 +111,7 @@ def test_pictures_come_back_from_their_file(tmp_path: Path) -> None:
     assert unit.shape == (1, 3, 16, 16) and unit.abs().max() < 0.02
 
 
-def test_a_file_of_other_things_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_of_other_things_is_refused(tmp_path: Path) -> None:
     encoded(tmp_path / "whole.npz", np.zeros((3, 16, 16, 3), np.uint8))
     content, parts = (tmp_path / "whole.npz").read_bytes(), dict(np.load(tmp_path / "whole.npz"))
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
@@ -125,22 +126,28 @@ def test_a_file_of_other_things_is_refused(tmp_path: Path, capsys: pytest.Captur
     paths = {path.name: path for path in tmp_path.iterdir() if path.name != "whole.npz"}
     assert len(samples.load_images(tmp_path / "whole.npz")) == 3 and len(paths) == 9
     for path in (*paths.values(), tmp_path / "none.npz", tmp_path):
-        words = ["--pictures", str(path), "--out", str(tmp_path / "out")]
-        assert run_cli(ext_lesions.Run, ext_lesions.run, "experiments.ext_lesions", words) == 2
-        told = capsys.readouterr().err
-        assert told.startswith(f"error: pictures: {path} cannot be read") and len(told.splitlines()) == 1
+        with pytest.raises(InputError, match="cannot be read") as refused:
+            ProbeSource(path, None, 20, tmp_path).load(3, V2)
+        told = str(refused.value)
+        assert told.startswith(f"images: {path} cannot be read") and len(told.splitlines()) == 1
 
 
-def test_without_pictures_the_experiment_says_what_it_needs() -> None:
-    with pytest.raises(InputError, match="--pictures"):
-        ext_lesions.run(ext_lesions.Run())
+@pytest.mark.parametrize("command", ["plan", "run", "publish"])
+def test_without_images_the_experiment_says_what_it_needs(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(ext_lesions.STUDY, [command, "--runs", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: images: none given") and len(told.splitlines()) == 1
+    assert main(ext_lesions.STUDY, [command, "--runs", str(tmp_path), "--images", str(tmp_path / "none.npz")]) == 2
+    assert "images:" in capsys.readouterr().err
 
 
 def test_a_lesion_that_loses_all_is_called_a_loss() -> None:
     right = np.ones((2, 50), bool)
     lines = [ext_lesions.line(Lesion("no_shortcut", (place,)), cut, right, q) for place, (cut, q) in
              enumerate([(~right, 1e-9), (right, 1.0)])]  # fmt: skip
-    assert [ext_lesions.called(one) for one in lines] == ["loss", ""]
+    assert [ext_lesions.called(one) for one in lines] == ["loss", "undecided"]
     assert ext_lesions.shown_line(lines[0])["difference"] == "-100.0"
 
 
@@ -152,3 +159,33 @@ def test_published_lesions_fit_the_intact_network() -> None:
     for cut in cuts:
         change = (int(cut["gained"]) - int(cut["lost"])) / n
         assert float(cut["top1"]) == pytest.approx(float(intact["top1"]) + change, abs=1e-9)
+
+
+def lesion_line(kind: str, block: str, change: float, q_value: float, half: float = 0.02) -> dict[str, str]:
+    return {"kind": kind, "block": block, "blocks": "1" if block else "4", "n": "1000", "q_value": str(q_value),
+            "p_value": str(q_value), "difference": str(change), "difference_low": str(change - half),
+            "difference_high": str(change + half)}  # fmt: skip
+
+
+def verdicts(relu6: list[tuple[float, float]], half: float = 0.02) -> dict[str, str]:
+    """ReLU6 behind four bottlenecks, of which the last two have a shortcut: changes of top-1 and their q-values."""
+    lines = [lesion_line("relu6_bottleneck", str(place), *one, half) for place, one in enumerate(relu6)]
+    lines += [lesion_line("relu6_bottleneck", "", -0.5, 1e-9, half)]
+    lines += [lesion_line("no_shortcut", place, -0.5, 1e-9) for place in ("2", "3", "")]
+    return {claim.id.removeprefix("ext_lesions."): claim.verdict for claim in ext_lesions.claims(lines)}
+
+
+def test_what_the_images_do_not_tell_is_undecided() -> None:
+    each = "each_costs/relu6_bottleneck"
+    assert verdicts([(-0.5, 1e-9)] * 4)[each] == "holds"
+    assert verdicts([(-0.5, 1e-9)] * 3 + [(-0.01, 0.4)])[each] == "undecided"
+    assert verdicts([(-0.5, 1e-9)] * 3 + [(0.1, 1e-9)])[each] == "fails"
+    assert verdicts([(-0.5, 1e-9)] * 4)["all_cost/relu6_bottleneck"] == "holds"
+    assert verdicts([(-0.5, 1e-9)] * 4, half=0.6)["all_cost/relu6_bottleneck"] == "undecided"
+
+
+def test_a_shortcut_softens_by_the_images_and_not_by_the_number_of_blocks() -> None:
+    name, wide, narrow = "shortcut_softens_relu6", (-0.5, 1e-9), (-0.1, 1e-9)
+    assert verdicts([wide, wide, narrow, narrow])[name] == "holds"
+    assert verdicts([narrow, narrow, wide, wide])[name] == "fails"
+    assert verdicts([wide, wide, narrow, narrow], half=0.21)[name] == "undecided"

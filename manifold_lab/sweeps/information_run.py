@@ -1,0 +1,150 @@
+"""Runs that measure every bottleneck of a trained network: dimension, active channels, losses, and what ReLU6 costs."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from manifold_lab import activations, data, metrics, theory
+from manifold_lab.core.config import key
+from manifold_lab.core.errors import InputError
+from manifold_lab.core.random_streams import stream
+from manifold_lab.data import Data, DataOptions
+from manifold_lab.models import lesions
+from manifold_lab.models.lesions import Lesion
+from manifold_lab.models.mobilenet import Block, Network
+from manifold_lab.models.weights import open_weights
+from manifold_lab.sweeps import runner, store, training_run
+from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.training_run import TrainingRun
+
+NEIGHBOURS, FEW_NEIGHBOURS, BATCH = 20, 5, 100
+WAIT = 5.0
+"""Seconds between two checks whether a training that another process runs has ended."""
+
+
+@dataclass(frozen=True)
+class InformationRun:
+    """A trained network whose bottlenecks are measured, on so many validation images, at so many positions of each."""
+
+    KEY_NAME: ClassVar[str] = "Look"
+
+    training: TrainingRun = field(metadata={"key_name": "trial"})
+    images: int = field(default=2000, metadata={"key_name": "pictures"})
+    positions: int = 4000
+
+
+def measure(run: InformationRun, folder: Path) -> Result:
+    """Every bottleneck: dimension, active channels, predicted and measured loss, and what ReLU6 there would cost."""
+    network = network_of(run.training, folder.parent.parent / training_run.TRAINING_RUNS)
+    options = DataOptions(resolution=run.training.network.resolution)
+    images = data.load(run.training.data, seed=run.training.seed, options=options)
+    points = bottlenecks(network, images, run)
+    costs = lesion_costs(network, images, run)
+    rows = [{**describe(network, block, cloud), "cost": costs.get(block)} for block, cloud in enumerate(points)]
+    return Result({"blocks": len(rows)}, rows)
+
+
+def network_of(wanted: TrainingRun, folder: Path) -> Network:
+    """The network that a training ended with; it is trained first if it never was, and waited for where it runs.
+
+    Raises:
+        InputError: where that did not end well, or the network was not kept.
+    """
+    work, cell = runner.Work(training_run.run_training), Cell(wanted, folder / key(wanted))
+    while (cell := runner.run_cell(work, cell)).state == store.RUNNING:
+        time.sleep(WAIT)
+    if cell.state != store.DONE:
+        raise InputError(f"training {cell.key}: it is {cell.state}, so that there is no network; {cell.note}")
+    if not (cell.folder / training_run.WEIGHTS).exists():
+        raise InputError(f"training {cell.key}: its network was not kept; remove {cell.folder} to train it again")
+    return open_weights(cell.folder / training_run.WEIGHTS)
+
+
+def shown(images: Data, run: InformationRun) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of the first validation images, as many as are asked for."""
+    for number, batch in enumerate(images.evaluation("validation", BATCH)):
+        if number * BATCH >= run.images:
+            return
+        yield batch
+
+
+@torch.inference_mode()
+def bottlenecks(network: Network, images: Data, run: InformationRun) -> list[Tensor]:
+    """What the projection's norm gives in every block, before any activation: positions x channels.
+
+    The same number of positions is drawn from every batch.
+    """
+    rng, batches = stream(run.training.seed, "positions"), -(-min(run.images, images.size("validation")) // BATCH)
+    each = -(-run.positions // batches)
+    clouds: list[list[Tensor]] = [[] for _ in network.blocks]
+    with projections(network) as outputs:
+        for x, _ in shown(images, run):
+            outputs.clear()
+            network(x)
+            for cloud, u in zip(clouds, outputs, strict=True):
+                flat = u.movedim(1, -1).flatten(0, 2)
+                cloud.append(flat[torch.randint(len(flat), (each,), generator=rng)])
+    return [torch.cat(cloud) for cloud in clouds]
+
+
+@contextmanager
+def projections(network: Network) -> Iterator[list[Tensor]]:
+    """The outputs of every projection's norm, in order, as they come."""
+    outputs: list[Tensor] = []
+    handles = [
+        block.project.norm.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+        for block in network.blocks
+        if isinstance(block, Block)
+    ]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def needed_channels(channels: int, dimension: float) -> int:
+    """Active channels with which a point of a manifold of that dimension, rounded, stays unique; at most all."""
+    return min(channels, max(1, round(dimension)) + 1)
+
+
+def predicted_lost(channels: int, dimension: float) -> float:
+    """The share of points with too few active channels, where each is active by a coin of its own."""
+    return float(theory.collapsed_fraction(channels, needed_channels(channels, dimension)))
+
+
+def describe(network: Network, place: int, cloud: Tensor) -> dict[str, float | int | str]:
+    """Dimension, active channels and losses of one bottleneck."""
+    block, channels = network.blocks[place], cloud.shape[1]
+    assert isinstance(block, Block)
+    near = metrics.neighbours(cloud, NEIGHBOURS)
+    dimension = metrics.maximum_likelihood(near, NEIGHBOURS)
+    active = activations.named("relu6").is_active(cloud).sum(1)
+    return {
+        "block": place,
+        "channels": channels,
+        "shortcut": block.stage.shortcut,
+        "dimension": dimension,
+        "dimension_5": metrics.maximum_likelihood(near, FEW_NEIGHBOURS),
+        "two_nn": metrics.two_nn(near),
+        "active": float(active.double().mean()),
+        "predicted_lost": predicted_lost(channels, dimension),
+        "measured_lost": float((active < needed_channels(channels, dimension)).double().mean()),
+    }
+
+
+def lesion_costs(network: Network, images: Data, run: InformationRun) -> dict[int, float]:
+    """Points of validation accuracy that ReLU6 behind one bottleneck costs, where there is none yet."""
+    cuts = [Lesion("relu6_bottleneck", (place,)) for place in lesions.places(network, "relu6_bottleneck")]
+    twins, right, seen = [lesions.lesioned(network, cut) for cut in cuts], np.zeros(1 + len(cuts)), 0
+    for x, y in shown(images, run):
+        right += [float((scores.argmax(1) == y).sum()) for scores in lesions.logits(network, x, twins)]
+        seen += len(y)
+    return {cut.blocks[0]: 100 * (right[0] - mine) / seen for cut, mine in zip(cuts, right[1:], strict=True)}

@@ -26,7 +26,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-from manifold_lab.core import statistics
+from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.probe import Sampling
@@ -103,7 +103,7 @@ def intervals(lines: Lines, name: str, tests: int = 1) -> list[Estimate]:
     each = [pick(lines, seed=seed) for seed in dict.fromkeys(line["seed"] for line in lines)]
     values = np.stack([column(one, name) for one in each])
     if len(each) > 1:
-        return [statistics.contrast([(layer, 1.0)], level).estimate for layer in values.T]
+        return [contrasts.contrast([(layer, 1.0)], level).estimate for layer in values.T]
     half = norm.isf((1 - level) / 2) * error_of(each[0], name)
     points = column(each[0], "points_pictures" if "_pictures" in name else "points")
     return [Estimate(*map(float, (value, value - wide, value + wide)), int(n))

@@ -27,7 +27,7 @@ from scipy.special import stdtrit
 
 from experiments.drawing.ext_phase import KEPT, LOST, draw_heat, preserved
 from manifold_lab import activations, data, metrics
-from manifold_lab.core import resampling, statistics
+from manifold_lab.core import contrasts, resampling, statistics
 from manifold_lab.core.resampling import rank_correlation
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.data import DataOptions, ManifoldTask
@@ -233,7 +233,7 @@ def claim(
     decided = holds if estimate.n >= FEWEST else None
     spread = (estimate.high - estimate.value) / _student(estimate.n) * math.sqrt(estimate.n) if estimate.n > 1 else 0.0
     distance = estimate.value if margin is None else margin - abs(estimate.value)
-    needed = statistics.runs_to_decide(distance, spread, paired=True) if decided is None and spread else None
+    needed = contrasts.runs_to_decide(distance, spread, paired=True) if decided is None and spread else None
     return ClaimResult(
         id=f"{NAME}.{name}",
         place="Section 3.2 (ours)",

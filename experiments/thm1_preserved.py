@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from manifold_lab import activations, metrics, theory
-from manifold_lab.core import statistics
+from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.random_streams import stream
 from manifold_lab.core.statistics import FAILS, LEVEL, Estimate
 from manifold_lab.metrics.active_rows import active_rows
@@ -193,7 +193,7 @@ def agreement(lines: tables.Lines) -> tuple[Estimate, str, float]:
         return statistics.NO_RUNS, statistics.verdict(None, statistics.NO_RUNS), math.nan
     cells = [(round(float(line["estimate"]) * int(line["n"])), int(line["n"]), float(line["theory"])) for line in lines]
     inside, outside = zip(*(margin_tests(*cell) for cell in cells), strict=True)
-    apart = min(statistics.holm({str(at): p_value for at, p_value in enumerate(outside)}).values())
+    apart = min(contrasts.holm({str(at): p_value for at, p_value in enumerate(outside)}).values())
     kept, n, law = max(cells, key=lambda cell: abs(cell[0] / cell[1] - cell[2]))
     found = statistics.proportion(kept, n)
     difference = Estimate(found.value - law, found.low - law, found.high - law, n)

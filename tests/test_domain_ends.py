@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from manifold_lab import metrics, stream, theory
-from manifold_lab.core import statistics
+from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.errors import InputError
 from manifold_lab.random_layer import decoders
 
@@ -90,7 +90,7 @@ def test_no_draws_give_no_estimate():
         assert found.n == 0
         assert found.exceeds(0) is None and math.isnan(found.value)
     assert all(map(math.isnan, statistics.quantiles(empty).values()))
-    assert math.isnan(statistics.squared_error([1.0]))
+    assert math.isnan(contrasts.squared_error([1.0]))
 
 
 def test_one_unknown_draw_leaves_the_median_unknown_and_infinite_ones_do_not():
@@ -104,7 +104,7 @@ def test_one_unknown_draw_leaves_the_median_unknown_and_infinite_ones_do_not():
 
 
 def test_a_ratio_to_zero_is_unknown():
-    found = statistics.ratio(1.0, 0.0, [[0.1, 0.0], [0.0, 0.1]], 5)
+    found = contrasts.ratio(1.0, 0.0, [[0.1, 0.0], [0.0, 0.1]], 5)
     assert math.isnan(found.value) and found.exceeds(0) is None
 
 

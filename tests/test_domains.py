@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from manifold_lab import metrics, stream, theory
-from manifold_lab.core import statistics
+from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.errors import InputError
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.metrics.linear import held_out_r2, second_moments
@@ -39,8 +39,9 @@ def public() -> dict[str, Callable[..., Any]]:
     named = {f"theory.{name}": getattr(theory, name) for name in theory.__all__}
     named |= {f"metrics.{name}": getattr(metrics, name) for name in metrics.__all__}
     named |= {"metrics.active_rows": active_rows, "metrics.second_moments": second_moments}
-    own = {f"statistics.{name}": one for name, one in vars(statistics).items()
-           if not name.startswith("_") and getattr(one, "__module__", "") == statistics.__name__}  # fmt: skip
+    own = {f"{module.__name__.rpartition('.')[2]}.{name}": one for module in (statistics, contrasts)
+           for name, one in vars(module).items()
+           if not name.startswith("_") and getattr(one, "__module__", "") == module.__name__}  # fmt: skip
     return {name: one for name, one in (named | own).items() if isinstance(one, types.FunctionType)
             and one.__name__ not in ELSEWHERE and not one.__module__.endswith(".injectivity")}  # fmt: skip
 
@@ -67,6 +68,7 @@ def common() -> dict[str, Any]:
         "after": np.arange(9) > 5, "first": {0: 1.0, 1: 2.5}, "second": {0: 0.5, 1: 2.25}, "level": 0.9,
         "groups": [([1.0, 2.5, 2.0], 1.0), ([0.5, 1.0], -1.0)], "numerator": 1.0, "denominator": 4.0,
         "covariance_": [[0.1, 0.01], [0.01, 0.2]], "freedom": 5.0, "p_values": {"a": 0.01, "b": 0.5},
+        "effect": 1.0, "spread": 2.0, "paired": False,
     }  # fmt: skip
 
 
@@ -79,7 +81,7 @@ def usual(name: str) -> dict[str, Any]:
         "metrics.collapsed_pairs": {"y": normal(3, 60, 4)},
         "theory.poisson_binomial": {"p": np.array([0.2, 0.7])},
         "statistics.bounded_means": {"values": np.linspace(0, 1, 20)[None]},
-        "statistics.ratio": {"covariance": found["covariance_"]},
+        "contrasts.ratio": {"covariance": found["covariance_"]},
     }
     return found | own.get(name, {})
 
@@ -129,7 +131,7 @@ def of_type(*kinds: type) -> list[tuple[str, str]]:
 
 REAL, FLAGS = tensors(lambda x: x.is_floating_point()), tensors(lambda x: x.dtype == torch.bool)
 SAMPLES = {("statistics.mean", "values"), ("statistics.median", "values"), ("statistics.quantiles", "values"),
-           ("statistics.squared_error", "values")}  # fmt: skip
+           ("contrasts.squared_error", "values")}  # fmt: skip
 """Values over draws, of which one may be unknown."""
 
 
@@ -211,7 +213,7 @@ POSITIVE = {"sigma", "radius", "smallest", "freedom", "tolerance"}
 
 @pytest.mark.parametrize(("name", "argument"), of_type(float))
 def test_numbers_that_are_none_are_refused(name, argument):
-    if name == "statistics.ratio" and argument != "freedom":  # two estimates, which may be unknown
+    if name == "contrasts.ratio" and argument != "freedom":  # two estimates, which may be unknown
         assert np.isnan(answer(name, **{argument: math.nan})[:3]).all()
         return
     for value in (math.nan, math.inf, -math.inf, "a", object(), 1j):
@@ -264,8 +266,8 @@ LISTED: dict[str, Callable[[], Any]] = {
     "an unknown bounded value": lambda: statistics.bounded_means(row(0.5, math.nan), np.random.default_rng(0)),
     "pairs of unequal length": lambda: statistics.paired_proportion(np.ones(5, bool), np.ones(1, bool)),
     "no pairs": lambda: statistics.paired_proportion(np.ones(0, bool), np.ones(0, bool)),
-    "a covariance beyond its variances": lambda: statistics.ratio(1.0, 2.0, [[1, 3], [3, 1]], 5),
-    "a p-value above one": lambda: statistics.holm({"a": 1.5}),
+    "a covariance beyond its variances": lambda: contrasts.ratio(1.0, 2.0, [[1, 3], [3, 1]], 5),
+    "a p-value above one": lambda: contrasts.holm({"a": 1.5}),
     "no points": lambda: metrics.effective_rank(normal(0, 3)),
     "one point": lambda: metrics.participation_ratio(normal(1, 3)),
     "shares that do not sum to one": lambda: metrics.participation_ratio_of(torch.ones(3)),

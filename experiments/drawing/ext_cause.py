@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from manifold_lab.core import statistics
+from manifold_lab.core import contrasts, statistics
 from manifold_lab.report import plots
 from manifold_lab.report.plots import pick
 from manifold_lab.report.tables import Lines
@@ -53,7 +53,7 @@ def draw_dose(ax: Axes, panels: Panels, length: str) -> None:
     at: dict[str, tuple[float, float]] = {}
     linear = panels.dose["linear"].accuracies if "linear" in panels.dose else ()
     for arm, found in panels.dose.items():
-        lost = statistics.contrast([(linear, 1.0), (found.accuracies, -1.0)]).estimate
+        lost = contrasts.contrast([(linear, 1.0), (found.accuracies, -1.0)]).estimate
         if found.linear_r2 and linear:
             at[arm] = (float(np.mean(found.linear_r2)), lost.value)
             label = f"{arm} ({len(found.accuracies)})"

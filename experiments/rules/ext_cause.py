@@ -17,8 +17,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from manifold_lab.core import statistics as stats
-from manifold_lab.core.statistics import Contrast, Estimate
+from manifold_lab.core import contrasts as stats
+from manifold_lab.core.contrasts import Contrast
+from manifold_lab.core.statistics import Estimate
 
 LINEAR, RELU6 = "linear", "relu6"
 FEWEST = 5
@@ -101,10 +102,7 @@ def one_curve(runs: Runs) -> bool | None:
     margin, found = SAME * whole.value, []
     for first, second in DOSES:
         groups = [(runs[first], 1.0), (runs[second], -1.0)]
-        inner, outer = (
-            stats.contrast(groups, 1 - 2 * LEVEL).estimate,
-            stats.contrast(groups, 1 - LEVEL / 2).estimate,
-        )
+        inner, outer = stats.contrast(groups, 1 - 2 * LEVEL).estimate, stats.contrast(groups, 1 - LEVEL / 2).estimate
         equal = -margin < inner.low and inner.high < margin
         apart = outer.low > margin or outer.high < -margin
         found.append(True if equal else False if apart else None)

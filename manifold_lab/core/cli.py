@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ import tyro
 from manifold_lab.core.errors import InputError
 
 OptionsType = TypeVar("OptionsType")
+NESTED = re.compile(r"^Error parsing \w+: (.*?)(?: For full helptext, see .*)?$")
+"""What tyro says around the refusal of a dataclass that holds another."""
 UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
 """What a full disk, a file at its limit, a terminal that is gone or a closed pipe answers."""
 
@@ -52,7 +55,7 @@ def _unframed(complaint: str) -> str:
     """The parser's boxed message as one line, without title and frame, which are drawn with or without Unicode."""
     lines = [line.strip("╭╮╰╯│─ ") for line in complaint.splitlines()]
     _title, *words = [line for line in lines if line.strip("-")] or [""]
-    return " ".join(words)
+    return NESTED.sub(r"\1", " ".join(words))
 
 
 def run_cli(

@@ -1,6 +1,7 @@
 """A comparison of networks from one call: figure, table and claim."""
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,37 +56,28 @@ def compare(
         raise InputError(f"networks: {len(networks)} given; a comparison needs two or more")
     for arm in (better, worse):
         one_of("arm", arm, list(networks))
-    styles = dict(zip(networks, plots.ARM_STYLES, strict=False))
-    chosen = effort or Effort()
-
-    def grid(smoke: bool) -> tuple[TrainingRun, ...]:
-        used = SMOKE_EFFORT if smoke else chosen
-        recipe = dataclasses.replace(used.recipe, images=used.images)
-        return tuple(
-            TrainingRun(
-                used.like if isinstance(network, str) else network,
-                recipe,
-                data,
-                seed,
-                model=network if isinstance(network, str) else "",
-                arm=arm,
-                group=data,
-            )
-            for seed in range(used.seeds)
-            for arm, network in networks.items()
-        )
-
     says = f"{better} is better than {worse}"
     started = getattr(sys.modules["__main__"], "__file__", None)
     return trained_study(
         name=name,
         card=f"{says}.\n\nPaper    none\nClaims   {says}\nRun      this file\nDiffers  from no paper",
-        grid=grid,
+        grid=functools.partial(_runs, networks, data, effort or Effort()),
         arms=Arms(
-            comparison=Comparison(styles, "data"),
+            comparison=Comparison(dict(zip(networks, plots.ARM_STYLES, strict=False)), "data"),
             expected=[ExpectedOrder(f"{better}_beats_{worse}", name, says, better, worse)],
         ),
         caption=f"{' and '.join(networks)}, compared.",
         run_folder=name,
         program=(str(Path(started).resolve()),) if started else (),
+    )
+
+
+def _runs(networks: Mapping[str, NetworkSpec | str], data: str, effort: Effort, smoke: bool) -> tuple[TrainingRun, ...]:
+    used = SMOKE_EFFORT if smoke else effort
+    recipe = dataclasses.replace(used.recipe, images=used.images)
+    specs = {arm: (used.like, one) if isinstance(one, str) else (one, "") for arm, one in networks.items()}
+    return tuple(
+        TrainingRun(spec, recipe, data, seed, model=model, arm=arm, group=data)
+        for seed in range(used.seeds)
+        for arm, (spec, model) in specs.items()
     )

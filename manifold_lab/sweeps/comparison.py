@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from manifold_lab.core import statistics
-from manifold_lab.core.statistics import Contrast, Estimate
+from manifold_lab.core import contrasts, statistics
+from manifold_lab.core.contrasts import Contrast
+from manifold_lab.core.statistics import Estimate
 from manifold_lab.report.plots import pick
 from manifold_lab.report.tables import ClaimResult, Document, Lines
 from manifold_lab.sweeps.store import DIVERGED
@@ -76,7 +77,7 @@ def gap(lines: Lines, pair: tuple[str, str], *places: tuple[str, str]) -> Contra
     halve the degrees of freedom.
     """
     weights = (1.0, -1.0)[: len(places)]
-    return statistics.contrast([
+    return contrasts.contrast([
         (list(scores(lines, arm, *place).values()), sign * weight)
         for place, weight in zip(places, weights, strict=True)
         for arm, sign in zip(pair, (1.0, -1.0), strict=True)
@@ -235,7 +236,7 @@ def judged(lines: Lines, claim: ExpectedOrder, study: str, tested: Sequence[Weig
     runs = [list(scores(lines, one.arm, one.group, one.length).values()) for one in tested]
     lost = sum(len(pick(lines, kind=FINAL, arm=one.arm, group=one.group, length=one.length, state=DIVERGED))
                for one in tested)  # fmt: skip
-    found = statistics.contrast([(values, one.weight) for values, one in zip(runs, tested, strict=True)])
+    found = contrasts.contrast([(values, one.weight) for values, one in zip(runs, tested, strict=True)])
     least, group = min(map(len, runs)), tested[0].group
     estimate = found.estimate if least else statistics.NO_RUNS
     decided = found.exceeds(0) if least >= FEWEST else None
@@ -255,7 +256,7 @@ def judged(lines: Lines, claim: ExpectedOrder, study: str, tested: Sequence[Weig
 
 
 def _needed(effect: float, spread: float) -> int | None:
-    runs = statistics.runs_to_decide(effect, spread)
+    runs = contrasts.runs_to_decide(effect, spread)
     return None if runs is None else max(runs, FEWEST)
 
 

@@ -54,4 +54,4 @@ class Outcome:
     test: Metrics | None
     images_per_second: float
     diverged_at: int | None = None
-    gradients: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    gradients: Mapping[int, Mapping[str, float]] = field(default_factory=dict, compare=False)

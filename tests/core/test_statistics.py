@@ -181,7 +181,7 @@ def test_covers_is_closed():
 
 
 def test_verdicts():
-    assert [statistics.verdict(v) for v in (True, False, None)] == ["holds", "fails", "lacks runs"]
+    assert [statistics.verdict(v) for v in (True, False, None)] == ["holds", "fails", "undecided"]
 
 
 @pytest.mark.parametrize(

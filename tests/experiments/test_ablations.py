@@ -1,26 +1,26 @@
 """What the trained ablations decide, on made-up lines; what is seen inside a network, against direct computations."""
 
 import pytest
-from test_contrast import final
 
 from experiments import ext_expansion, ext_shortcut_x_nonlinearity, ext_width_resolution, tab_block
 from manifold_lab.models import matching
 from manifold_lab.report.tables import Lines
 from manifold_lab.sweeps import ablation
+from tests.sweeps.test_comparison import final
 
-JITTER = (0.0, 0.01, -0.01)
+JITTER = (0.0, 0.01, -0.01, 0.005, -0.005)
 
 
 def lines(levels: dict[tuple[str, str], float]) -> Lines:
-    """Three seeds of every (arm, group) around its level, not equally far from it."""
+    """Five seeds of every (arm, group) around its level, not equally far from it."""
     return [
-        {**final(arm, seed, level + JITTER[(seed + place) % 3] / 10), "group": group, "madds": "1000000"}
+        {**final(arm, seed, level + JITTER[(seed + place) % 5] / 10), "group": group, "madds": "1000000"}
         for place, ((arm, group), level) in enumerate(levels.items())
-        for seed in range(3)
+        for seed in range(5)
     ]
 
 
-@pytest.mark.parametrize(("with_shortcut", "verdict"), [(0.79, "holds"), (0.60, "fails"), (0.701, "lacks runs")])
+@pytest.mark.parametrize(("with_shortcut", "verdict"), [(0.79, "holds"), (0.60, "fails"), (0.701, "undecided")])
 def test_a_shortcut_softens_only_what_is_lost_less_with_it(with_shortcut: float, verdict: str) -> None:
     found = lines({("linear", "none"): 0.7, ("relu6", "none"): 0.6, ("linear", "bottleneck"): 0.8,
                    ("relu6", "bottleneck"): with_shortcut})  # fmt: skip
@@ -28,8 +28,8 @@ def test_a_shortcut_softens_only_what_is_lost_less_with_it(with_shortcut: float,
     assert [claim.verdict for claim in claims if claim.place == "Footnote 3"] == [verdict]
 
 
-@pytest.mark.parametrize(("level", "verdict"), [(0.801, "holds"), (0.83, "fails"), (0.81, "lacks runs")])
-def test_nearly_the_same_is_within_a_point(level: float, verdict: str) -> None:
+@pytest.mark.parametrize(("level", "verdict"), [(0.801, "holds"), (0.85, "fails"), (0.83, "undecided")])
+def test_nearly_the_same_is_within_three_points(level: float, verdict: str) -> None:
     found = lines({("6", "0.35"): 0.8, ("8", "0.35"): level})
     claim = ext_expansion.near(found, ("0.35", "1000"), "8")
     assert claim.verdict == verdict and claim.estimate.value == pytest.approx(100 * (level - 0.8), abs=0.11)

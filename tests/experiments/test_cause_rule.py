@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 
 from experiments import ext_cause
 from experiments.rules import ext_cause as rule
-from manifold_lab.core import statistics as stats
+from manifold_lab.core import contrasts as stats
 from manifold_lab.core.config import key
 
 ROOT = Path(__file__).parent.parent.parent

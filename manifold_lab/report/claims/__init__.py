@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from manifold_lab.core import statistics
+from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.statistics import FAILS, HOLDS, NOT_RUN, UNDECIDED
 from manifold_lab.report.tables import MISSING, Lines, claim_value, read_csv, verdict_words
@@ -136,7 +136,7 @@ def combined(lines: Lines) -> str:
     """
     if all(line["verdict"] == NOT_RUN for line in lines):
         return NOT_RUN
-    p_values = statistics.holm({line["id"]: float(line["p"]) for line in lines if line["p"]})
+    p_values = contrasts.holm({line["id"]: float(line["p"]) for line in lines if line["p"]})
     decided = {line["verdict"] for line in lines if p_values.get(line["id"], 0.0) < 1 - statistics.LEVEL} & {
         HOLDS,
         FAILS,

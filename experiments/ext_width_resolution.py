@@ -7,6 +7,7 @@ Differs  CIFAR-10 and short trainings instead of ImageNet; pictures are averaged
          random crops still move them by four pixels. `--smoke` runs the digits
 """
 
+import dataclasses
 import sys
 
 import matplotlib as mpl

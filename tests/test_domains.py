@@ -22,7 +22,7 @@ from manifold_lab.core.errors import InputError
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.metrics.linear import held_out_r2, second_moments
 
-ELSEWHERE = {"counted", "verdict", "held_out_r2"}
+ELSEWHERE = {"counted", "verdict", "held_out_r2", "quiet"}
 """A number or a verdict of anything; moments, which `second_moments` makes."""
 
 

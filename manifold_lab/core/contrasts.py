@@ -9,7 +9,7 @@ from scipy import special
 
 from manifold_lab.core import domain
 from manifold_lab.core.errors import InputError
-from manifold_lab.core.statistics import LEVEL, Estimate
+from manifold_lab.core.statistics import LEVEL, Estimate, quiet
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def contrast(groups: Sequence[tuple[Sequence[float] | np.ndarray, float]], level
     n = sum(map(len, values))
     if not n or not all(map(len, values)):
         return Contrast(Estimate(math.nan, math.nan, math.nan, n), math.nan, math.nan)
-    means = [float(_quiet(np.mean, group)) for group in values]
+    means = [float(quiet(np.mean, group)) for group in values]
     centre = sum(weight * level for level, weight in zip(means, weights, strict=True))
     unknown = Contrast(Estimate(centre, math.nan, math.nan, n), math.nan, math.nan)
     if any(len(group) < 2 or not np.isfinite(group).all() for group in values):
@@ -64,7 +64,7 @@ def contrast(groups: Sequence[tuple[Sequence[float] | np.ndarray, float]], level
 def squared_error(values: Sequence[float] | np.ndarray) -> float:
     """Variance of the mean of independent values; nan for fewer than two."""
     known = domain.values("values", values, ndim=1)
-    return float(_quiet(np.var, known, ddof=1)) / len(known) if len(known) > 1 else math.nan
+    return float(quiet(np.var, known, ddof=1)) / len(known) if len(known) > 1 else math.nan
 
 
 def ratio(
@@ -95,7 +95,8 @@ def ratio(
     root = second**2 - first * third
     if not (first > 0 and root >= 0):
         return Estimate(value, math.nan, math.nan, n)
-    return Estimate(value, (second - math.sqrt(root)) / first, (second + math.sqrt(root)) / first, n)
+    low, high = (float((second + sign * math.sqrt(root)) / first) for sign in (-1, 1))
+    return Estimate(value, low, high, n)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -126,11 +127,14 @@ def runs_to_decide(effect: float, spread: float, *, paired: bool = False) -> int
         paired: whether runs come in pairs.
 
     Returns:
-        None where the effect is zero or unknown, or takes more than 10,000 runs.
+        None where the effect or the spread is zero, or it takes more than 10,000 runs.
+
+    Raises:
+        InputError: for numbers that are not finite, or a spread below zero.
     """
     from statsmodels.stats.power import TTestIndPower, TTestPower  # noqa: PLC0415  (half a second)
 
-    if not (math.isfinite(effect) and math.isfinite(spread)) or effect == 0 or spread == 0:
+    if domain.number("effect", effect) == 0 or domain.number("spread", spread, 0) == 0:
         return None
     test = TTestPower() if paired else TTestIndPower()
     size = abs(effect) / spread

@@ -157,14 +157,14 @@ def mean(values: Float[np.ndarray, " n"]) -> Estimate:
     values = domain.values("values", values, ndim=1)
     if not len(values):
         return NO_RUNS
-    n, centre = len(values), float(_quiet(np.mean, values))
+    n, centre = len(values), float(quiet(np.mean, values))
     if n < 2 or not np.isfinite(values).all():
         return Estimate(centre, math.nan, math.nan, n)
     half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
     return Estimate(centre, centre - half, centre + half, n)
 
 
-def _quiet(function: Callable[..., Any], values: Float[np.ndarray, " n"], *more: Any, **named: Any) -> Any:
+def quiet(function: Callable[..., Any], values: Float[np.ndarray, " n"], *more: Any, **named: Any) -> Any:
     """A function of values, among which infinity minus infinity is nan and needs no warning."""
     with np.errstate(invalid="ignore"):
         return function(values, *more, **named)
@@ -210,8 +210,8 @@ def median(values: Float[np.ndarray, " n"]) -> Estimate:
         return Estimate(math.nan, math.nan, math.nan, n)
     below = int(np.searchsorted(special.bdtr(np.arange(n), n, 0.5), (1 - LEVEL) / 2, side="right"))
     if below == 0:
-        return Estimate(float(_quiet(np.median, ordered)), math.nan, math.nan, n)
-    return Estimate(float(_quiet(np.median, ordered)), float(ordered[below - 1]), float(ordered[n - below]), n)
+        return Estimate(float(quiet(np.median, ordered)), math.nan, math.nan, n)
+    return Estimate(float(quiet(np.median, ordered)), float(ordered[below - 1]), float(ordered[n - below]), n)
 
 
 def quantiles(values: Float[np.ndarray, " n"]) -> dict[str, float]:
@@ -219,7 +219,7 @@ def quantiles(values: Float[np.ndarray, " n"]) -> dict[str, float]:
     ordered = domain.values("values", values, ndim=1)
     if not len(ordered):
         return dict.fromkeys(QUANTILES, math.nan)
-    found = _quiet(np.quantile, ordered, list(QUANTILES.values()))
+    found = quiet(np.quantile, ordered, list(QUANTILES.values()))
     return dict(zip(QUANTILES, map(float, found), strict=True))
 
 

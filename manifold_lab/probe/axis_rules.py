@@ -1,7 +1,7 @@
 """Functions of torch by what they do to the axes of the channels; names without the underscores around them."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -75,6 +75,7 @@ MULTIPLIED = frozenset({"matmul", "rmatmul", "bmm", "mm", "addmm", "baddbmm"})
 NORMALISED = frozenset({"batch_norm", "instance_norm", "group_norm", "layer_norm"})
 
 
+@runtime_checkable
 class _Known(Protocol):
     axes: Axes | None
     constant: bool

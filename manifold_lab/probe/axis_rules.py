@@ -76,8 +76,11 @@ NORMALISED = frozenset({"batch_norm", "instance_norm", "group_norm", "layer_norm
 
 
 class _Known(Protocol):
-    axes: Axes | None
-    constant: bool
+    @property
+    def axes(self) -> Axes | None: ...
+
+    @property
+    def constant(self) -> bool: ...
 
 
 def tensors(value: object) -> Iterator[Tensor]:

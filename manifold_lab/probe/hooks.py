@@ -192,7 +192,7 @@ class Probe:
             return None
         x, channels = call.args[0], self._state.channels
         known = isinstance(x, Tensor) and x.is_floating_point()
-        if not known or (channels.of(x) is not None or call.name in CLIPS) and not channels.features(x):
+        if not known or ((channels.of(x) is not None or call.name in CLIPS) and not channels.features(x)):
             return None
         name = ".".join(filter(None, (call.caller, call.name + CALLED)))
         kind, found = of_call(call.name, call.args, call.kwargs)

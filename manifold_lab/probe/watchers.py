@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from manifold_lab.probe.layer_types import OPERATOR_TYPES, first_tensor
 from manifold_lab.probe.tracing import Chain, Tracer
 
 
+@runtime_checkable
 class Owner(Protocol):
     """The probe, as its watchers see it."""
 

@@ -1,7 +1,7 @@
 """Which activation a module or a call of a function applies, decided by its parameters, and not by its class alone.
 
-An entry of `MODULES` or `FUNCTIONS` reads the parameters and answers with an `Activation` (its window says which
-outputs are active) or, for an activation whose active outputs cannot be counted with one interval, with the reason in words.
+An entry of `MODULES` or `FUNCTIONS` reads the parameters and gives an `Activation` (its window says which outputs are
+active) or, for an activation whose active outputs cannot be counted with one interval, with the reason in words.
 """
 
 import math
@@ -106,12 +106,16 @@ def _rrelu(lower: int | float, upper: int | float) -> Found:
     return sloped(torch.tensor([lower, upper], dtype=torch.float64))
 
 
+def _always(found: Found) -> Callable[[Any], Found]:
+    return lambda _given: found
+
+
 def _gelu(approximate: str | None) -> Found:
     return SMOOTH["GELUTanh" if approximate == "tanh" else "GELU"]
 
 
 MODULES: dict[str, Callable[[Any], Found]] = {
-    **{name: (lambda _module, found=found: found) for name, found in SMOOTH.items()},
+    **{name: _always(found) for name, found in SMOOTH.items()},
     "GELU": lambda module: _gelu(getattr(module, "approximate", "none")),
     "Hardtanh": lambda module: clipped(module.min_val, module.max_val),
     "LeakyReLU": lambda module: sloped(torch.tensor(module.negative_slope, dtype=torch.float64)),
@@ -164,7 +168,7 @@ def _hardtanh(given: Arguments) -> Found:
 
 
 FUNCTIONS: dict[str, tuple[str, tuple[str, ...], Callable[[Arguments], Found]]] = {
-    **{name: (kind, (), lambda _given, kind=kind: SMOOTH[kind]) for name, kind in {
+    **{name: (kind, (), _always(SMOOTH[kind])) for name, kind in {
         "relu": "ReLU", "relu6": "ReLU6", "silu": "SiLU", "mish": "Mish", "hardswish": "Hardswish",
         "hardsigmoid": "Hardsigmoid", "sigmoid": "Sigmoid", "tanh": "Tanh", "softsign": "Softsign",
         "logsigmoid": "LogSigmoid", "log_sigmoid": "LogSigmoid", "tanhshrink": "Tanhshrink", "selu": "SELU",

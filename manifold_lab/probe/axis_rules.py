@@ -77,8 +77,11 @@ NORMALISED = frozenset({"batch_norm", "instance_norm", "group_norm", "layer_norm
 
 @runtime_checkable
 class _Known(Protocol):
-    axes: Axes | None
-    constant: bool
+    @property
+    def axes(self) -> Axes | None: ...
+
+    @property
+    def constant(self) -> bool: ...
 
 
 def tensors(value: object) -> Iterator[Tensor]:

@@ -227,6 +227,8 @@ def describe(layer: LayerRecord, measures: Sequence[str]) -> LayerRow:
     bad = _not_finite(layer)
     if isinstance(layer.activation, str):
         layer.note(f"not counted: {layer.activation}")
+    if layer.window is not None and layer.chain.by_example:
+        layer.note(f"no threshold behind a {type(layer.chain.norm).__name__}, whose statistics are each example's own")
     if bad:
         layer.note(bad)
     elif layer.calls and not layer.part:

@@ -55,7 +55,7 @@ def batch_norm_scale(norm: nn.Module) -> Tensor | None:
     variance, weight = getattr(norm, "running_var", None), getattr(norm, "weight", None)
     if variance is None or (norm.training and isinstance(norm, NORM_TYPES)):
         return None
-    scale = (variance.detach().double() + norm.eps).rsqrt()  # type: ignore[operator]
+    scale = (variance.detach().double() + norm.eps).rsqrt()
     return scale if weight is None else scale * weight.detach().double()
 
 

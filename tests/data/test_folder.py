@@ -11,7 +11,7 @@ from PIL import Image
 from experiments import fig1_spiral, fig6a_nonlinearity
 from manifold_lab.core.errors import InputError
 from manifold_lab.data import Augmentation, DataOptions, Folder, load
-from manifold_lab.sweeps.study import Plan
+from manifold_lab.sweeps.options import PlanOptions
 from manifold_lab.sweeps.training_run import run_training
 from manifold_lab.training import RECIPES
 
@@ -130,7 +130,7 @@ def test_the_papers_figure_at_its_own_scale_is_one_option(folder: Path, tmp_path
         (2, 1.0, 224)
     }
     assert {trial.recipe for trial in trials} == {RECIPES["paper"]}
-    assert fig6a_nonlinearity.STUDY.cells(Plan(pictures=str(folder), runs=tmp_path))[0].spec == trials[0]
+    assert fig6a_nonlinearity.STUDY.cells(PlanOptions(pictures=str(folder), runs=tmp_path))[0].spec == trials[0]
     small = dataclasses.replace(trials[0].network, resolution=32)
     short = dataclasses.replace(trials[0].recipe, batch_size=4, images=8)
     found = run_training(dataclasses.replace(trials[0], network=small, recipe=short), tmp_path / "cell")
@@ -139,8 +139,8 @@ def test_the_papers_figure_at_its_own_scale_is_one_option(folder: Path, tmp_path
 
 def test_a_study_without_a_scale_of_pictures_and_a_wrong_folder_say_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="fig1_spiral takes none"):
-        fig1_spiral.STUDY.cells(Plan(pictures="x"))
+        fig1_spiral.STUDY.cells(PlanOptions(pictures="x"))
     with pytest.raises(InputError, match="smoke takes none"):
-        fig6a_nonlinearity.STUDY.cells(Plan(pictures="x", smoke=True))
+        fig6a_nonlinearity.STUDY.cells(PlanOptions(pictures="x", smoke=True))
     with pytest.raises(InputError, match="there is no folder"):
-        fig6a_nonlinearity.STUDY.cells(Plan(pictures=str(tmp_path / "none")))
+        fig6a_nonlinearity.STUDY.cells(PlanOptions(pictures=str(tmp_path / "none")))

@@ -4,10 +4,15 @@ Which layer loses information, and how do we know: a table and a figure, layer b
 `with Probe(model, layers=..., measures=...) as probe: model(x)`, then `probe.table()` (see `layerwise`).
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
 import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +20,7 @@ from typing import Annotated
 import torch
 import tyro
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from manifold_lab import data
 from manifold_lab.core import provenance
@@ -32,6 +37,8 @@ __all__ = ["LAYER_KINDS", "MEASURES", "Curve", "LayerRecord", "Probe", "Sampling
 STEM = "probe"
 LARGEST, WIDEST = 1_000_000_000, 16_384
 """Of counts, and of pixels of a side."""
+LINE_EVERY = 30.0
+"""Seconds between two lines of progress where the standard error is no terminal."""
 INFORMATION = "information"
 TERMINAL_COLUMNS = ("layer", "channels", "threshold", "active_min", "active_mean", "below_threshold", "never_active",
          "full_rank",
@@ -117,11 +124,13 @@ def probe_images(options: ProbeOptions, subject: LoadedModel, device: torch.devi
     subject.model.to(device)
     zoo.check_forward(subject, device)
     first = None
-    with torch.inference_mode(), Probe(subject.model, options.layers, measures, sampling) as probe:
-        for x in track(shown, "batches", total=-(-options.pictures // options.batch), console=Console(stderr=True),
-                       transient=True):  # fmt: skip
+    batches = -(-options.pictures // options.batch)
+    watched = Probe(subject.model, options.layers, measures, sampling)
+    with torch.inference_mode(), watched as probe, progress(batches) as advance:
+        for x in shown:
             first = x[0] if first is None else first
             subject.model(x.to(device))
+            advance()
     rows = probe.table()
     if INFORMATION in options.measures and first is not None:
         curve = Curve(points=options.points, space=options.space, seed=options.seed)
@@ -131,6 +140,34 @@ def probe_images(options: ProbeOptions, subject: LoadedModel, device: torch.devi
         rows = [row | {name: found.get(row["layer"], {}).get(name) for name in MEASURES[INFORMATION].columns}
                 for row in rows]  # fmt: skip
     return rows, probe
+
+
+@contextlib.contextmanager
+def progress(total: int) -> Iterator[Callable[[], None]]:
+    """Show batches done and time on the standard error: a bar by the second on a terminal, else a line every 30 s.
+
+    The function that is given counts one batch.
+    """
+    console, start, done = Console(stderr=True), time.monotonic(), [0]
+    if console.is_terminal:
+        columns = (TextColumn("batches"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("batches", total=total)
+            yield lambda: bar.advance(task)
+        return
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(LINE_EVERY):
+            print(f"{done[0]} of {total} batches, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield lambda: done.append(done.pop() + 1)
+    finally:
+        ended.set()
+        thread.join()
 
 
 def csv_rows(rows: list[LayerRow]) -> tables.Lines:

@@ -195,11 +195,10 @@ def one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
-def _tried(make: Callable[[], Any], name: str) -> nn.Module:
+def _tried(make: Callable[[], Any], name: str) -> Any:
     """What other code makes, or its refusal in one line."""
     try:
-        made: nn.Module = make()
-        return made
+        return make()
     except (Exception, SystemExit) as error:  # no network, no weights, arguments that are missing: in many ways
         raise InputError(f"model: {name} could not be made ({one_line(error)})") from None
 

@@ -15,7 +15,7 @@ from manifold_lab.probe import zoo
 
 
 class Raises(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, _x: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("no\nsuch shape")
 
 
@@ -27,7 +27,7 @@ def leaves() -> nn.Module:
     raise SystemExit(3)
 
 
-@pytest.mark.parametrize("name", ["inception_v3", "mobilenet_v3_small"])
+@pytest.mark.parametrize("name", ["efficientnet_b1", "mobilenet_v3_small"])
 def test_torchvision_models_get_the_images_of_their_own_preset(name: str, tmp_path: Path) -> None:
     from torchvision import models  # noqa: PLC0415
 
@@ -60,7 +60,7 @@ def test_an_untrained_segmentation_model_fetches_nothing(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("name", "reason"), [
     ("resnet18", "did you mean 'torchvision:resnet18'"), ("mynet.py:tiny", "did you mean 'mynet:tiny'"),
-    ("timm:mobilenetv2_10", "did you mean 'mobilenetv2_100'"), ("torchvision:r3d_18", "clips or pairs of frames"),
+    ("timm:mobilenetv2_10", "did you mean .mobilenetv2_1"), ("torchvision:r3d_18", "clips or pairs of frames"),
     (":", "needs both"), ("torch.nn:", "needs both"), ("torch.nn:Linear", "could not be made"),
     ("json:loads", "could not be made"), ("builtins:exit", "could not be made"), (".x:y", "cannot import"),
     ("tests.probe.test_zoo:leaves", "SystemExit"), ("builtins:dict", "not a torch module"),
@@ -114,7 +114,7 @@ def test_prefixes_are_named_and_taken_away_when_asked(tmp_path: Path) -> None:
     ({"model": tiny().state_dict(), "ema": tiny().state_dict()}, r"under 'model' and 'ema'; save the one you mean"),
     (tiny(), r"holds a pickled model .* run code .* save its state"),
     ([1, 2], "holds a list"), ({"epoch": 3}, "other things than tensors"),
-    (nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 9)).state_dict(), r"another head .*\(2\.weight is \(9, 4\)"),
+    (nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 9)).state_dict(), r"another head .*2\.weight is"),
     (nn.Linear(3, 4).state_dict(), r"4 missing: 0\.bias, .*; 2 surplus: bias, weight$"),
 ])  # fmt: skip
 def test_a_checkpoint_of_another_kind_is_named_with_its_remedy(content: object, reason: str, tmp_path: Path) -> None:

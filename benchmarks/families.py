@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from manifold_lab.core.cli import run_cli
-from manifold_lab.core.config import stream
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.files import check_folder, publish, text
+from manifold_lab.core.random_streams import stream
 from manifold_lab.probe import Probe
 from manifold_lab.report import tables
 

@@ -8,6 +8,7 @@ Differs  CIFAR-10 and short trainings instead of ImageNet; pictures are averaged
 """
 
 import dataclasses
+import dataclasses
 import sys
 
 import matplotlib as mpl

@@ -1,26 +1,24 @@
 """Pictures in folders, ImageNet and the like: PATH/train/CLASS/*.jpg, and PATH/val or PATH/test for the test."""
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.core.random_streams import stream_seed
+from manifold_lab.data import image_files
 from manifold_lab.data.augment import Augmentation, augment, epoch_of
 from manifold_lab.data.in_memory import kept_for_training
 from manifold_lab.data.interface import SPLITS, WHOLE, Batch, DatasetInfo, Share, normaliser, part
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, as the published weights want them."""
 TEST_NAMES = ("test", "val")
-RESIZE = 256 / 224
-"""The short side of a picture is made this much longer than the window that is cut from its centre."""
-
 Transform = Callable[[Any], Tensor]
 Sample = tuple[str, int]
 
@@ -44,13 +42,8 @@ class Files(Dataset[tuple[Tensor, int]]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        from torchvision.datasets.folder import pil_loader  # noqa: PLC0415 - torchvision is an extra
-
         path, label = self.samples[index]
-        try:
-            picture = pil_loader(path)
-        except OSError as error:
-            raise InputError(f"data: {path} cannot be read ({error}); replace or delete it") from None
+        picture = image_files.open_image(path)
         seed, epoch = self.rng
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global generator
             torch.default_generator.manual_seed(stream_seed(seed, "resized crop", epoch, index))
@@ -129,10 +122,12 @@ def training_transform(resolution: int, smallest_area: int | float | None) -> Tr
 
 
 def centre_transform(resolution: int) -> Transform:
-    """Bytes of the window at the centre of a picture whose short side is 256/224 of it."""
-    from torchvision.transforms import v2  # noqa: PLC0415 - torchvision is an extra
+    """Bytes of the window at the centre of an image whose short side is 256/224 of it."""
+    return functools.partial(_centre, (resolution, resolution))
 
-    return v2.Compose([v2.Resize(round(resolution * RESIZE)), v2.CenterCrop(resolution), v2.PILToTensor()])
+
+def _centre(size: tuple[int, int], image: Image) -> Tensor:
+    return image_files.as_bytes(image_files.cropped(image, size))
 
 
 def image_folder(path: Path, layout: Layout, *, seed: int, device: torch.device) -> Folder:
@@ -145,7 +140,7 @@ def image_folder(path: Path, layout: Layout, *, seed: int, device: torch.device)
     if train[0] != test[0]:
         odd = sorted(set(train[0]) ^ set(test[0]))
         raise InputError(f"data: {path} has other classes in train than in test, such as {odd[0]!r}; make them equal")
-    facts = DatasetInfo(f"imagefolder:{path.name}", train[0], MEAN, STD, layout.resolution, seed=seed)
+    facts = DatasetInfo(f"imagefolder:{path.name}", train[0], *image_files.IMAGENET, layout.resolution, seed=seed)
     labels = torch.tensor([label for _, label in train[1]])
     parts = kept_for_training(facts, labels, layout.validation, seed)
     kept = {name: [train[1][i] for i in part.tolist()] for name, part in zip(SPLITS, parts, strict=False)}

@@ -5,6 +5,7 @@ and written through a table, so that trained networks of ours open in code that 
 """
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from manifold_lab.core.config import canonical_json
 from manifold_lab.core.errors import InputError, one_of
@@ -114,6 +115,82 @@ def _type(value: Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
 
 
+def read_state(path: str | Path, strip: str = "") -> dict[str, Tensor]:
+    """The tensors of a file of weights by name, without running code from it.
+
+    Args:
+        path: a .safetensors file, or what `torch.save(model.state_dict(), path)` writes.
+        strip: is taken away from the beginning of the names, such as "module." of a DataParallel model.
+
+    Raises:
+        InputError: for a file that is missing or damaged, that holds a pickled model or a whole training checkpoint, or
+            of which no name begins so.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"weights: there is no file {path}")
+    try:
+        is_ours = path.suffix == ".safetensors"
+        found = safetensors.torch.load_file(path) if is_ours else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # a broken file fails in as many ways as there are bytes
+        told = f"cannot be read ({type(error).__name__}); it is damaged or of another kind"
+        if "Unsupported" in str(error):
+            told = (
+                "holds a pickled model or other objects, and loading those would run code from the file; where the "
+                "model's code is, save its state: torch.save(model.state_dict(), FILE)"
+            )
+        raise InputError(f"weights: {path} {told}") from None
+    state = _only_tensors(path, found)
+    if strip and not any(key.startswith(strip) for key in state):
+        raise InputError(f"strip: no name in {path} begins with {strip!r}; the first is {next(iter(state), '')!r}")
+    return {key.removeprefix(strip): value for key, value in state.items()}
+
+
+def _only_tensors(path: Path, found: object) -> dict[str, Tensor]:
+    if not isinstance(found, Mapping):
+        raise InputError(f"weights: {path} holds a {type(found).__name__}; it must be a state, tensors by name")
+    if all(isinstance(value, Tensor) for value in found.values()):
+        return dict(found)
+    states = [key for key, value in found.items() if isinstance(value, Mapping) and value
+              and all(isinstance(part, Tensor) for part in value.values())]  # fmt: skip
+    if not states:
+        raise InputError(f"weights: {path} holds other things than tensors; it must be a state, tensors by name")
+    raise InputError(
+        f"weights: {path} is a training checkpoint with a state under {' and '.join(map(repr, states))}; save the one "
+        f"you mean: torch.save(torch.load({path.name!r}, weights_only=True)[{states[0]!r}], FILE)"
+    )
+
+
+def load_state(model: nn.Module, path: str | Path, strip: str = "") -> None:
+    """Give any network the state of a file, strictly.
+
+    Raises:
+        InputError: as `read_state`, and for a state of another network, with the likely reason.
+    """
+    state = read_state(path, strip)
+    try:
+        model.load_state_dict(state)
+    except Exception:  # a module may refuse in its own way
+        told = _differences(model.state_dict(), state)
+        raise InputError(f"weights: {path} is not a state of this model: {told}") from None
+
+
+def _differences(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """In one sentence, what another state has otherwise, and the remedy where it is a known one."""
+    ends = zip(min(state, default=""), max(state, default=""), strict=False)
+    common = "".join(one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], ends))
+    prefix = common.rpartition(".")[0] + "."
+    if len(wanted.keys() & {key.removeprefix(prefix) for key in state}) > len(wanted) / 2 > len(wanted.keys() & state):
+        return f"every name begins with {prefix!r}; give --strip {prefix}"
+    missing, surplus = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    shapes = [f"{key} is {tuple(state[key].shape)}, not {tuple(value.shape)}" for key, value in wanted.items()
+              if key in state and state[key].shape != value.shape]  # fmt: skip
+    if shapes and not (missing or surplus) and len({one.partition(" ")[0].rpartition(".")[0] for one in shapes}) == 1:
+        return f"it has another head or first layer ({shapes[0]}); build the model with these sizes, as MODULE:CALLABLE"
+    kinds = {"missing": missing, "surplus": surplus, "of another shape": shapes}
+    return "; ".join(f"{len(found)} {kind}: {', '.join(found[:SHOWN])}" for kind, found in kinds.items() if found)
+
+
 def load_weights(spec: NetworkSpec, path: str | Path) -> Network:
     """A network from a file: ours (.safetensors) or the widely used layout (.pth, .pt), whose name may tell its hash.
 
@@ -121,19 +198,11 @@ def load_weights(spec: NetworkSpec, path: str | Path) -> Network:
         InputError: for a file that is missing, unreadable, of another hash than its name says, or of another network.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"weights: there is no file {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return _loaded(spec, safetensors.torch.load_file(path))
+    if path.suffix == ".safetensors":
+        return _loaded(spec, read_state(path))
+    if path.is_file():
         _check_hash(path)
-        return from_pytorch_layout(spec, torch.load(path, map_location="cpu", weights_only=True))
-    except InputError:
-        raise
-    except Exception as error:  # a broken file fails in as many ways as there are bytes
-        raise InputError(
-            f"weights: {path} cannot be read ({type(error).__name__}); it is damaged or of another kind"
-        ) from None
+    return from_pytorch_layout(spec, read_state(path))
 
 
 def _check_hash(path: Path) -> None:

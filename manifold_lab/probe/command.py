@@ -4,9 +4,15 @@ Which layer loses information, and how do we know: a table and a figure, layer b
 `with Probe(model, layers=..., measures=...) as probe: model(x)`, then `probe.table()` (see `manifold_lab.probe`).
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +20,12 @@ from typing import Annotated
 import torch
 import tyro
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from manifold_lab import data
 from manifold_lab.core import provenance
 from manifold_lab.core.cli import run_cli
-from manifold_lab.core.errors import InputError, at_least, one_of
+from manifold_lab.core.errors import InputError, one_of, within
 from manifold_lab.core.files import check_folder, csv_text, publish, text
 from manifold_lab.probe import LAYER_KINDS, MEASURES, LayerRecord, LayerRow, Probe, Sampling, zoo
 from manifold_lab.probe.curve import Curve, information_along
@@ -29,6 +35,10 @@ from manifold_lab.sweeps import training_run
 
 __all__ = ["LAYER_KINDS", "MEASURES", "Curve", "LayerRecord", "Probe", "Sampling", "information_along", "main"]
 STEM = "probe"
+LARGEST, WIDEST = 1_000_000_000, 16_384
+"""Of counts, and of pixels of a side."""
+LINE_EVERY = 30.0
+"""Seconds between two lines of progress where the standard error is no terminal."""
 INFORMATION = "information"
 TERMINAL_COLUMNS = ("layer", "channels", "threshold", "active_min", "active_mean", "below_threshold", "never_active",
          "full_rank",
@@ -45,8 +55,10 @@ class ProbeOptions:
     model: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"{zoo.HELP}.")]
     weights: str = ""
     """A file of weights, or published; without it the network has initial weights drawn from the seed."""
+    strip: str = ""
+    """Taken from the beginning of the names in a file of weights, such as module. of a DataParallel model."""
     data: str = zoo.NOISE
-    """A folder of picture files, an .npz of jpeg, offsets and labels, a data set's name, or random (noise)."""
+    """A folder of image files, an .npz of jpeg, offsets and labels, a data set's name, or random (noise)."""
     layers: Annotated[tuple[str, ...], tyro.conf.arg(metavar="WORD [WORD ...]")] = (LAYER_KINDS[0],)
     """Kinds (nonlinearity, bottleneck, convolution, linear, norm, block) and names with * and ?."""
     measures: Annotated[
@@ -82,9 +94,10 @@ def check(options: ProbeOptions) -> torch.device:
     Raises:
         InputError: naming the option and what is allowed.
     """
-    for name in ("pictures", "batch", "positions"):
-        at_least(name, getattr(options, name), 1)
-    at_least("resolution", options.resolution, 0)
+    for name in ("pictures", "batch", "positions", "points"):
+        within(name, getattr(options, name), 1, LARGEST)
+    within("resolution", options.resolution, 0, WIDEST)
+    within("seed", options.seed, 0, 2**63 - 1)
     if not options.measures:
         raise InputError(f"measures: none given; allowed: {', '.join(MEASURES)}")
     for name in options.measures:
@@ -93,8 +106,10 @@ def check(options: ProbeOptions) -> torch.device:
         one_of("data", options.data, (*data.NAMES[:-1], zoo.NOISE))
     check_folder(options.out)
     try:
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", options.device):
+            raise RuntimeError
         return torch.empty(0, device=options.device).device
-    except (RuntimeError, AssertionError):
+    except (RuntimeError, AssertionError, OverflowError):
         raise InputError(f"device: {options.device!r} is not on this machine; allowed: cpu, cuda, cuda:N") from None
 
 
@@ -108,12 +123,15 @@ def probe_images(options: ProbeOptions, subject: LoadedModel, device: torch.devi
     sampling = Sampling(positions=options.positions, seed=options.seed)
     shown = zoo.batches(subject, options.data, options.pictures, options.batch, options.seed)
     subject.model.to(device)
+    zoo.check_forward(subject, device)
     first = None
-    with torch.inference_mode(), Probe(subject.model, options.layers, measures, sampling) as probe:
-        for x in track(shown, "batches", total=-(-options.pictures // options.batch), console=Console(stderr=True),
-                       transient=True):  # fmt: skip
+    batches = -(-options.pictures // options.batch)
+    watched = Probe(subject.model, options.layers, measures, sampling)
+    with torch.inference_mode(), watched as probe, progress(batches) as advance:
+        for x in shown:
             first = x[0] if first is None else first
             subject.model(x.to(device))
+            advance()
     rows = probe.table()
     if INFORMATION in options.measures and first is not None:
         curve = Curve(points=options.points, space=options.space, seed=options.seed)
@@ -123,6 +141,34 @@ def probe_images(options: ProbeOptions, subject: LoadedModel, device: torch.devi
         rows = [row | {name: found.get(row["layer"], {}).get(name) for name in MEASURES[INFORMATION].columns}
                 for row in rows]  # fmt: skip
     return rows, probe
+
+
+@contextlib.contextmanager
+def progress(total: int) -> Iterator[Callable[[], None]]:
+    """Show batches done and time on the standard error: a bar by the second on a terminal, else a line every 30 s.
+
+    The function that is given counts one batch.
+    """
+    console, start, done = Console(stderr=True), time.monotonic(), [0]
+    if console.is_terminal:
+        columns = (TextColumn("batches"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("batches", total=total)
+            yield lambda: bar.advance(task)
+        return
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(LINE_EVERY):
+            print(f"{done[0]} of {total} batches, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield lambda: done.append(done.pop() + 1)
+    finally:
+        ended.set()
+        thread.join()
 
 
 def csv_rows(rows: list[LayerRow]) -> tables.Lines:
@@ -180,8 +226,8 @@ def run(options: ProbeOptions) -> None:
     """
     device = check(options)
     stored = functools.partial(training_run.trained_network, options.runs)
-    chosen = {"resolution": options.resolution, "seed": options.seed}
-    subject = zoo.network(options.model, options.weights, stored=stored, **chosen)
+    source = zoo.Source(options.weights, options.strip, options.seed, stored)
+    subject = zoo.network(options.model, source, resolution=options.resolution)
     console = Console()
     if options.list:
         listed(subject, console)
@@ -231,6 +277,7 @@ def cell(word: str) -> str:
 
 def listed(subject: LoadedModel, console: Console) -> None:
     """Every layer that could be looked at, as one small forward pass meets it, and the measures."""
+    zoo.check_forward(subject, torch.device("cpu"))
     with torch.inference_mode(), Probe(subject.model, ("*",), ()) as probe:
         subject.model(torch.zeros((2, *subject.shape)))
     body = [[layer.name, type(layer.module).__name__, ", ".join(layer.kinds) or tables.MISSING,

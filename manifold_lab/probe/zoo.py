@@ -1,7 +1,9 @@
-"""What is looked into: a network by name, from whatever source, and pictures as it wants them."""
+"""Networks by name, from whatever source, and images as each of them expects them."""
 
 import dataclasses
 import importlib
+import importlib.util
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from manifold_lab import data
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.core.random_streams import stream, stream_seed
 from manifold_lab.data import DataOptions, image_files
-from manifold_lab.data.image_files import IMAGENET, SYMMETRIC, Scale
+from manifold_lab.data.image_files import CENTRE, IMAGENET, SYMMETRIC, UNIT, Fit, Scale
 from manifold_lab.models import weights
 from manifold_lab.models.mobilenet import Network, build
 from manifold_lab.models.specs import NETWORKS
@@ -25,53 +27,78 @@ PUBLISHED = "published"
 NOISE = "random"
 TIMM, TORCHVISION = "timm:", "torchvision:"
 GREY: Scale = ((0.5,), (0.5,))
+RESOLUTION = 224
+"""Pixels of a side where a network has no size of its own."""
 HELP = f"a preset ({', '.join(NETWORKS)}), {TIMM}NAME, {TORCHVISION}NAME, MODULE:CALLABLE, or the key of a stored run"
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network in evaluation mode and what it wants: shape of a picture, and how bytes are scaled."""
+    """A network in evaluation mode and what it expects: shape of an image, how bytes are scaled, how files are cut."""
 
     model: nn.Module
     shape: tuple[int, int, int]
     scale: Scale
     words: str
     """What it is, for captions."""
+    fit: Fit | None = CENTRE
+    """How an image file gets the shape; None where the network expects a way that the reader does not have."""
 
 
-def network(
-    name: str, weight: str, *, resolution: int = 0, seed: int = 0, stored: Callable[[str], Network] | None = None
-) -> LoadedModel:
-    """A network by name; `weight` is a file, `published`, or nothing for initial weights drawn from the seed.
+@dataclass(frozen=True)
+class Source:
+    """Where weights come from: a file, `published`, or nothing for initial weights drawn from the seed.
 
-    `stored` opens a stored run by its key.
+    `strip` is taken from the beginning of a file's names. `stored` opens a stored run by its key.
+    """
+
+    weights: str = ""
+    strip: str = ""
+    seed: int = 0
+    stored: Callable[[str], Network] | None = None
+
+
+def network(name: str, source: Source | str = "", *, resolution: int = 0) -> LoadedModel:
+    """A network by name, in evaluation mode; a text as `source` is a file, `published` or nothing.
 
     A file or a store's run is never run as code; MODULE:CALLABLE is the user's own code and is.
 
     Raises:
         InputError: for what does not exist, is not installed, or does not fit.
     """
+    source = Source(source) if isinstance(source, str) else source
     if name.startswith((TIMM, TORCHVISION)):
-        source = _timm if name.startswith(TIMM) else _torchvision
-        found = source(name.partition(":")[2], weight, seed)
+        library = _timm if name.startswith(TIMM) else _torchvision
+        found = library(name.partition(":")[2], source)
     elif ":" in name:
-        found = _called(name, weight, seed)
-    elif stored is not None and re.fullmatch(r"[0-9a-f]{16}", name):
-        _none(weight, "a stored run has its own")
-        found = _ours(stored(name), f"run {name}")
+        found = _called(name, source)
+    elif source.stored is not None and re.fullmatch(r"[0-9a-f]{16}", name):
+        _none(source.weights, "a stored run has its own")
+        found = _ours(source.stored(name), f"run {name}")
     else:
-        found = _preset(one_of("model", name, NETWORKS), weight, seed)
+        found = _preset(name, source)
     shape = (found.shape[0], resolution or found.shape[1], resolution or found.shape[2])
     found.model.eval()
     return dataclasses.replace(found, shape=shape)
 
 
-def _preset(name: str, weight: str, seed: int) -> LoadedModel:
-    spec = NETWORKS[name]
+def _preset(name: str, source: Source) -> LoadedModel:
+    if name not in NETWORKS:
+        _refuse_foreign(name)
+    spec, weight = NETWORKS[one_of("model", name, NETWORKS)], source.weights
     if not weight:
-        return _ours(build(spec, stream(seed, "weights")), f"{name}, initial weights, seed {seed}")
+        return _ours(build(spec, stream(source.seed, "weights")), f"{name}, initial weights, seed {source.seed}")
     made = weights.fetch_weights(spec, name) if weight == PUBLISHED else weights.load_weights(spec, Path(weight))
     return _ours(made, f"{name}, {_called_weights(weight)}")
+
+
+def _refuse_foreign(name: str) -> None:
+    """Say of a library's name that it wants the library before it."""
+    for library, module, names in ((TORCHVISION, "torchvision.models", "list_models"), (TIMM, "timm", "list_models")):
+        if importlib.util.find_spec(module.partition(".")[0]) is None:
+            continue
+        if name in getattr(importlib.import_module(module), names)():
+            raise InputError(f"model: {name!r} is unknown; did you mean {library + name!r}?")
 
 
 def _called_weights(weight: str) -> str:
@@ -90,39 +117,66 @@ def _none(weight: str, why: str) -> None:
         raise InputError(f"weights: {weight} cannot be used here: {why}")
 
 
-def _timm(name: str, weight: str, seed: int) -> LoadedModel:
+def _timm(name: str, source: Source) -> LoadedModel:
     timm = _module("timm", "pip install timm")
-    if not timm.is_model(name):
-        near = ", ".join(timm.list_models(f"*{name.split('.', maxsplit=1)[0][:6]}*")[:8]) or "see timm.list_models()"
-        raise InputError(f"model: timm has no {name!r}; it has {near}")
-    with _drawn(seed):
-        model = _tried(lambda: timm.create_model(name, pretrained=weight == PUBLISHED), f"timm:{name}")
-    known: dict[str, Any] = {"input_size": (3, 224, 224), "mean": IMAGENET[0], "std": IMAGENET[1]} | dict(
-        getattr(model, "pretrained_cfg", None) or {}
-    )
+    plain, _, tag = name.partition(".")
+    if not timm.is_model(plain) or (tag and name not in timm.list_pretrained(f"{plain}.*")):
+        one_of("model", name, [*timm.list_models(), *timm.list_pretrained(f"{plain}.*")])
+    with _drawn(source.seed):
+        model = _tried(lambda: timm.create_model(name, pretrained=source.weights == PUBLISHED), f"timm:{name}")
+    known = timm.data.resolve_data_config({}, model=model)
+    channels, high, wide = known["input_size"]
+    cut, ratio = known["crop_mode"], int(high / known["crop_pct"]) / high
+    fit = Fit(ratio, known["interpolation"], squash=cut == "squash") if cut in ("center", "squash") else None
     scale = (tuple(known["mean"]), tuple(known["std"]))
-    return LoadedModel(_loaded(model, weight), tuple(known["input_size"]), scale, _words(f"timm {name}", weight, seed))
+    words = _words(f"timm {name}", source)
+    return LoadedModel(_loaded(model, source), (channels, high, wide), scale, words, fit)
 
 
-def _torchvision(name: str, weight: str, seed: int) -> LoadedModel:
+def _torchvision(name: str, source: Source) -> LoadedModel:
     models = _module("torchvision.models", "pip install 'manifold_lab[vision]'")
     one_of("model", name, models.list_models())
-    with _drawn(seed):
-        made = _tried(lambda: models.get_model(name, weights="DEFAULT" if weight == PUBLISHED else None), name)
-    return LoadedModel(_loaded(made, weight), (3, 224, 224), IMAGENET, _words(f"torchvision {name}", weight, seed))
+    chosen: dict[str, Any] = {"weights": "DEFAULT" if source.weights == PUBLISHED else None}
+    if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
+        chosen["weights_backbone"] = None  # else an untrained detector fetches a trained backbone
+    with _drawn(source.seed):
+        made = _tried(lambda: models.get_model(name, **chosen), name)
+    given = models.get_model_weights(name).DEFAULT.transforms()
+    scale, resolution, fit = _preset_of(name, given)
+    return LoadedModel(
+        _loaded(made, source), (3, resolution, resolution), scale, _words(f"torchvision {name}", source), fit
+    )
 
 
-def _called(name: str, weight: str, seed: int) -> LoadedModel:
+def _preset_of(name: str, given: Any) -> tuple[Scale, int, Fit]:
+    """Mean and deviation, side of the window and fit of a preset of torchvision's."""
+    kind = type(given).__name__
+    if kind in ("VideoClassification", "OpticalFlow", "StereoMatching"):
+        raise InputError(f"model: torchvision:{name} expects clips or pairs of frames ({kind}), not images")
+    scale = (tuple(given.mean), tuple(given.std)) if hasattr(given, "mean") else UNIT
+    resized = (getattr(given, "resize_size", None) or [RESOLUTION])[0]
+    window = (getattr(given, "crop_size", None) or [resized])[0]
+    way = getattr(given, "interpolation", None)
+    return scale, window, Fit(resized / window, way.value if way is not None else "bilinear")
+
+
+def _called(name: str, source: Source) -> LoadedModel:
     where, _, what = name.partition(":")
+    if not (where and what):
+        raise InputError(f"model: {name!r} is not allowed; MODULE:CALLABLE needs both, such as torch.nn:Identity")
+    if where.endswith(".py"):
+        module = ".".join(Path(where).with_suffix("").parts)
+        raise InputError(f"model: {name!r} names a file; did you mean {f'{module}:{what}'!r}, from its folder?")
     function = getattr(_module(where, "MODULE:CALLABLE wants an importable module"), what, None)
     if not callable(function):
         raise InputError(f"model: {where} has no callable {what!r}")
-    _none(weight if weight == PUBLISHED else "", "nothing is published for it; name a file")
-    with _drawn(seed):
-        model = function()
+    _none(source.weights if source.weights == PUBLISHED else "", "nothing is published for it; name a file")
+    with _drawn(source.seed):
+        model = _tried(function, f"{name}()")
     if not isinstance(model, nn.Module):
         raise InputError(f"model: {name}() gives a {type(model).__name__}, not a torch module")
-    return LoadedModel(_loaded(model, weight), (3, 224, 224), IMAGENET, _words(name, weight, seed))
+    shape = (3, RESOLUTION, RESOLUTION)
+    return LoadedModel(_loaded(model, source), shape, IMAGENET, _words(name, source))
 
 
 def untrained(name: str, *, classes: int, seed: int) -> nn.Module:
@@ -145,28 +199,31 @@ def untrained(name: str, *, classes: int, seed: int) -> nn.Module:
         if f"{source}:" == TIMM:
             timm = _module("timm", "pip install timm")
             return _tried(lambda: timm.create_model(what, pretrained=False, num_classes=classes), name)
-    return _called(name, "", seed).model
+    return _called(name, Source(seed=seed)).model
 
 
-def _words(name: str, weight: str, seed: int) -> str:
-    return f"{name}, {_called_weights(weight) if weight else f'initial weights, seed {seed}'}"
+def _words(name: str, source: Source) -> str:
+    return f"{name}, {_called_weights(source.weights) if source.weights else f'initial weights, seed {source.seed}'}"
 
 
 def _module(name: str, how: str) -> Any:
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(f"model: cannot import {name} ({error}); {how}") from None
+    except (Exception, SystemExit) as error:  # the code of a module may raise anything
+        raise InputError(f"model: cannot import {name} ({one_line(error)}); {how}") from None
 
 
-def _tried(make: Callable[[], Any], name: str) -> nn.Module:
-    """What a library makes, or its refusal in one line."""
+def one_line(error: BaseException) -> str:
+    """An error's kind and message, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def _tried(make: Callable[[], Any], name: str) -> Any:
+    """What other code makes, or its refusal in one line."""
     try:
-        made: nn.Module = make()
-        return made
-    except Exception as error:  # no network, no weights, a name that is none: as many ways as there are libraries
-        told = " ".join(str(error).split())[:160]
-        raise InputError(f"model: {name} could not be made ({type(error).__name__}: {told})") from None
+        return make()
+    except (Exception, SystemExit) as error:  # no network, no weights, arguments that are missing: in many ways
+        raise InputError(f"model: {name} could not be made ({one_line(error)})") from None
 
 
 @contextmanager
@@ -177,53 +234,70 @@ def _drawn(seed: int) -> Iterator[None]:
         yield
 
 
-def _loaded(model: nn.Module, weight: str) -> nn.Module:
+def _loaded(model: nn.Module, source: Source) -> nn.Module:
     """The model with the state of a file, strictly."""
-    if weight in ("", PUBLISHED):
-        return model
-    path = Path(weight)
-    if not path.is_file():
-        raise InputError(f"weights: there is no file {path}")
-    try:
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # a broken or foreign file fails in as many ways as there are bytes
-        told = " ".join(str(error).split())[:160]
-        raise InputError(f"weights: {path} is not a state of this model ({type(error).__name__}: {told})") from None
+    if source.weights not in ("", PUBLISHED):
+        weights.load_state(model, source.weights, source.strip)
     return model
 
 
 def batches(subject: LoadedModel, name: str, count: int, batch: int, seed: int = 0) -> Iterator[Tensor]:
-    """At most `count` pictures as the network wants them.
+    """At most `count` images as the network expects them.
 
-    Of a data set by name (its validation split), an .npz of `pictures`, a folder of picture files, or random bytes.
+    Of a data set by name (its validation split), an .npz of labelled images, a folder of image files, or random bytes.
 
     Raises:
-        InputError: for data that are none of these, or cannot be read.
+        InputError: for data that are none of these, cannot be read, or have other channels.
     """
     channels, height, width = subject.shape
     if name != NOISE and not Path(name).exists():
         one = name if name.startswith("imagefolder:") else one_of("data", name, (*data.NAMES[:-1], NOISE))
         shown = data.load(one, options=DataOptions(resolution=height))
-        if shown.facts.channels != channels:
-            raise InputError(f"data: {one} has {shown.facts.channels} channels, the model wants {channels}")
+        _same_channels(one, shown.facts.channels, channels)
         yield from _first(shown.evaluation("validation", batch), count)
         return
-    if name == NOISE:
-        rng = stream(seed, "pictures")
-        x = torch.randint(0, 256, (count, channels, height, width), generator=rng, dtype=torch.uint8)
-    else:
-        x = (
-            image_files.load_images(Path(name)).x
-            if Path(name).is_file()
-            else image_files.folder(Path(name), count, (height, width))
-        )
-    for part in x[:count].split(batch):
+    for part in _bytes(subject, name, count, batch, seed):
+        _same_channels(name, part.shape[1], channels)
         fitting = part if part.shape[2:] == (height, width) else image_files.resized(part, (height, width))
         yield image_files.normalised(fitting, subject.scale if channels == len(subject.scale[0]) else GREY)
 
 
+def check_forward(subject: LoadedModel, device: torch.device) -> None:
+    """Run the network once on zeros, before anything is attached to it.
+
+    Raises:
+        InputError: where its own code raises.
+    """
+    try:
+        with torch.inference_mode(), torch.random.fork_rng():
+            subject.model(torch.zeros((1, *subject.shape), device=device))
+    except Exception as error:  # whatever the code of a network may raise
+        size = "x".join(map(str, subject.shape))
+        raise InputError(f"model: its forward pass of an image of {size} raised {one_line(error)}") from None
+
+
+def _same_channels(name: str, found: int, wanted: int) -> None:
+    if found != wanted:
+        raise InputError(f"data: {name} has {found} channels, the model wants {wanted}")
+
+
+def _bytes(subject: LoadedModel, name: str, count: int, batch: int, seed: int) -> Iterator[Tensor]:
+    """Images as bytes: noise batch by batch, or those of a file or a folder."""
+    if name == NOISE:
+        rng = stream(seed, "pictures")
+        for start in range(0, count, batch):
+            size = (min(batch, count - start), *subject.shape)
+            yield torch.randint(0, 256, size, generator=rng, dtype=torch.uint8)
+    elif Path(name).is_file():
+        yield from image_files.load_images(Path(name)).x[:count].split(batch)
+    elif subject.fit is None:
+        raise InputError(f"data: {subject.words} expects padded images, which the reader does not make; give an .npz")
+    else:
+        yield from image_files.folder(Path(name), count, subject.shape[1:], subject.fit).split(batch)
+
+
 def _first(found: Iterator[tuple[Tensor, Tensor]], count: int) -> Iterator[Tensor]:
-    """So many pictures of batches."""
+    """So many images of batches."""
     for x, _ in found:
         yield x[:count]
         count -= len(x)

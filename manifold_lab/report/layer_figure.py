@@ -1,5 +1,7 @@
 """Drawing Figure 7 for any network, from csv lines: active channels over depth, as a count and as a fraction."""
 
+import itertools
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +14,12 @@ from manifold_lab.report import plots
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED, THEORY, column
 from manifold_lab.report.tables import Lines
 
-NAMED = 40
-"""Up to so many layers, each is named on the axis."""
+LABEL_ROOM = 68
+"""Characters of a stage's name that have room under an axis of half the page's width."""
+LABELLED = 0.75
+"""Share of the layers that must belong to a stage whose name has room."""
+SHARES = ("share of positions",)
+"""Axes that go from 0 to 1."""
 OTHERS: dict[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
     "full_rank": ("share of positions", (("full_rank", "active rows have full rank", "o"),
                                          ("kept", "more than k rows active", "s"))),
@@ -50,9 +56,11 @@ def draw_active(ax: Axes, lines: Lines, fraction: bool) -> None:
     if not fraction:
         ax.plot(x, column(lines, "channels"), color="0.6", lw=0.6, ls=":", label="channels")
     threshold = column(lines, "threshold") / width
-    ax.plot(x, threshold, "_", color=LOST_COLOUR, ms=5, mew=1.2, label="Lemma 2's threshold")
     below = value["min"] < threshold
-    ax.plot(x[below], value["min"][below], "v", color=LOST_COLOUR, ms=3, mew=0, label="minimum below it")
+    if np.isfinite(threshold).any():
+        ax.plot(x, threshold, "_", color=LOST_COLOUR, ms=marker(lines, 5), mew=1.2, label="Lemma 2's threshold")
+    if below.any():
+        ax.plot(x[below], value["min"][below], "v", color=LOST_COLOUR, ms=3, mew=0, label="minimum below")
     ax.set_ylabel("active, fraction" if fraction else "active channels")
     if fraction:
         ax.set_ylim(-0.02, 1.02)
@@ -67,8 +75,20 @@ def draw_columns(ax: Axes, lines: Lines, axis: str, shown: Sequence[tuple[str, s
         if lines and name in lines[0]:
             value = column(lines, name)
             there = np.isfinite(value)
-            ax.plot(np.arange(len(lines))[there], value[there], f"{mark}-", color=colour, ms=2.5, lw=0.5, label=label)
+            if there.any():
+                ax.plot(np.arange(len(lines))[there], value[there], f"{mark}-", color=colour, ms=marker(lines, 2.5),
+                        lw=0.5, label=label)  # fmt: skip
     ax.set_ylabel(axis)
+    low, high = ax.get_ylim()
+    if axis in SHARES:
+        ax.set_ylim(-0.02, 1.02)
+    else:  # from zero, so that rounding does not fill the page
+        ax.set_ylim(min(low, 0) if low < -0.02 else 0, max(high, 1.02))
+
+
+def marker(lines: Lines, size: int | float) -> float:
+    """A marker's size, smaller where layers are many."""
+    return size * min(1.0, 40 / max(len(lines), 1)) ** 0.5
 
 
 def layer_panels(lines: Lines) -> list[str]:
@@ -82,35 +102,77 @@ def layer_panels(lines: Lines) -> list[str]:
 def draw_layers(lines: Lines, words: Words) -> Figure:
     """All panels that the table has numbers for, two beside each other, layers in the order of execution."""
     shown = layer_panels(lines) or ["empty"]
-    with plots.style(words.style):
+    with plots.style(words.style), mpl.rc_context({"axes.formatter.useoffset": False}):
         across = 2 if len(shown) > 1 else 1
         down = -(-len(shown) // across)
         size = (mpl.rcParams["figure.figsize"][0], 0.9 + 1.75 * down)
         figure = Figure(figsize=size, layout="constrained")
-        axes = np.atleast_1d(figure.subplots(down, across, sharex=True, squeeze=False)).ravel()
-        for ax, name in zip(axes, shown, strict=False):
-            if name in ("count", "fraction"):
-                draw_active(ax, lines, name == "fraction")
-            elif name in OTHERS:
-                draw_columns(ax, lines, *OTHERS[name])
-            ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=5.5, borderpad=0,
-                      handlelength=1.2, columnspacing=0.9)  # fmt: skip
-        for ax in axes[len(shown) :]:
-            ax.set_axis_off()
-        for ax in axes[max(0, len(shown) - across) : len(shown)]:
-            name_layers(ax, lines)
-        figure.suptitle(words.title, size="medium")
-        figure.supxlabel(words.caption, size="small")
+        grid = figure.add_gridspec(down, across)
+        for place, name in enumerate(shown):
+            alone = place == len(shown) - 1 and place % across == 0
+            ax = figure.add_subplot(grid[place // across, slice(None) if alone else place % across])
+            draw_panel(ax, lines, name)
+            name_layers(ax, lines, room=LABEL_ROOM * (2 if alone else 1))
+        figure.suptitle(textwrap.fill(plain(words.title), 110), size="medium")
+        figure.supxlabel(textwrap.fill(plain(words.caption), 150), size="small")
         return plots.fixed_layout(figure)
 
 
-def name_layers(ax: Axes, lines: Lines) -> None:
-    """Names of the layers under the axis, or their places where they are too many."""
-    ax.tick_params(labelbottom=True)
-    if len(lines) > NAMED:
-        ax.set_xlabel("layer, in the order of execution")
-        return
-    ax.set_xticks(range(len(lines)), [short(line["layer"]) for line in lines], rotation=90, fontsize=4.5)
+def draw_panel(ax: Axes, lines: Lines, name: str) -> None:
+    """One panel with the legend of what is drawn in it."""
+    if name in ("count", "fraction"):
+        draw_active(ax, lines, name == "fraction")
+    elif name in OTHERS:
+        draw_columns(ax, lines, *OTHERS[name])
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=5, borderpad=0,
+                  handlelength=1.1, columnspacing=0.6)  # fmt: skip
+
+
+def name_layers(ax: Axes, lines: Lines, room: int = LABEL_ROOM) -> None:
+    """Stages of the network under the axis, every other one shaded; those without room for their name have none."""
+    found = stages([line["layer"] for line in lines], room)
+    for place, (_, start, stop) in enumerate(found):
+        if place % 2:
+            ax.axvspan(start - 0.5, stop - 0.5, color="0.95", lw=0, zorder=0)
+    named = [
+        (plain(name), (start + stop - 1) / 2)
+        for name, start, stop in found
+        if fits(name, start, stop, len(lines), room)
+    ]
+    ax.set_xticks([centre for _, centre in named], [name for name, _ in named], fontsize=5)
+    ax.tick_params(axis="x", length=0, labelbottom=True)
+    ax.set_xlim(-0.5, max(len(lines), 1) - 0.5)
+    ax.set_xlabel("layers in the order of execution, by stage", fontsize=6)
+
+
+Stage = tuple[str, int, int]
+"""A name, the first layer's place, and that after the last one's."""
+
+
+def fits(name: str, start: int, stop: int, layers: int, room: int) -> bool:
+    """Whether a stage is wide enough for its name."""
+    return (len(name) + 1) * layers <= (stop - start) * room
+
+
+def stages(names: Sequence[str], room: int = LABEL_ROOM) -> list[Stage]:
+    """Runs of layers whose names begin alike, as finely as their names have room under the axis."""
+    parts = [short(name).split(".") for name in names]
+    best: list[Stage] = []
+    for depth in range(1, max(map(len, parts), default=0) + 1):
+        runs = itertools.groupby(range(len(parts)), key=lambda place: ".".join(parts[place][:depth]))
+        places = [(name, list(run)) for name, run in runs]
+        found = [(name, run[0], run[-1] + 1) for name, run in places]
+        named = sum(stop - start for name, start, stop in found if fits(name, start, stop, len(names), room))
+        if best and named < LABELLED * len(names):
+            break
+        best = found
+    return best
+
+
+def plain(text: str) -> str:
+    """A user's text as it is: no formulas between dollars, and a mark for what is no character."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("$", r"\$")
 
 
 def short(name: str) -> str:

@@ -8,7 +8,6 @@ Differs  CIFAR-10 and short trainings instead of ImageNet; pictures are averaged
 """
 
 import dataclasses
-import dataclasses
 import sys
 
 import matplotlib as mpl

@@ -1,13 +1,16 @@
-"""What every command line shares: options from a frozen dataclass, and bad input said in one line."""
+"""What every command line shares: options from a frozen dataclass, bad input in one line, an orderly stop."""
 
 import contextlib
 import errno
 import io
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TypeVar
 
 import tyro
@@ -19,6 +22,9 @@ NESTED = re.compile(r"^Error parsing \w+: (.*?)(?: For full helptext, see .*)?$"
 """What tyro says around the refusal of a dataclass that holds another."""
 UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
 """What a full disk, a file at its limit, a terminal that is gone or a closed pipe answers."""
+LONGEST = 300
+"""Characters of a message at most, however many faults it lists."""
+STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 FIGURES, TRIED = Path("figures"), Path("out")
 """Where results are published, and where those of a smoke run go, which must not replace them."""
@@ -64,23 +70,85 @@ def run_cli(
     program: str,
     arguments: list[str] | None = None,
 ) -> int:
-    """Parse and run; the exit status: run's own or 0, 2 after one line about bad input, 130 when stopped by a key.
+    """Parse and run a command; its exit status.
 
-    What cannot be printed, as on a full disk, is one line too.
+    That is the status of `run` or 0; 2 after one line about bad input or output that cannot be written, as on a full
+    disk; 130, 129 or 143 after one line where the keyboard, a lost terminal or another process stopped it.
     """
+    with _stoppable():
+        try:
+            if sys.stdout is None:  # closed by who started this: the next file opened would take its place
+                raise InputError("output: it is closed; send it to a file or to /dev/null")
+            status = run(parse(kind, program, arguments)) or 0
+            sys.stdout.flush()
+            return status
+        except InputError as error:
+            return _complain(str(error))
+        except OSError as error:
+            if error.filename is not None or error.errno not in UNPRINTABLE:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again at the end
+            return _complain(f"output: cannot be written ({error.strerror})")
+        except KeyboardInterrupt as stop:
+            return _stopped(stop)
+
+
+def _complain(what: str) -> int:
+    line = " ".join(what.split())
+    _say(f"error: {line if len(line) <= LONGEST else line[: LONGEST - 1] + '…'}")
+    return 2
+
+
+def _stopped(stop: KeyboardInterrupt) -> int:
+    number = next((one.number for one in _causes(stop) if isinstance(one, StopError)), signal.SIGINT)
+    _say(f"stopped; {str(stop) or 'nothing was written'}")
+    return 128 + number
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it was raised in the handling of."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _say(line: str) -> None:
+    """One line on the standard error, where it is open."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
+
+
+class StopError(KeyboardInterrupt):
+    """A signal that stops a command."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """The first signal that stops a command raises StopError; those after it do not disturb the end.
+
+    A signal that is ignored, as by nohup or in the background, stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    defaults = (signal.SIG_DFL, signal.default_int_handler)
+    numbers = [number for name in STOPS if (number := getattr(signal, name, None)) is not None]
+    before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) in defaults}
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)
+        raise StopError(number)
+
     try:
-        status = run(parse(kind, program, arguments)) or 0
-        sys.stdout.flush()
-        return status
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.filename is not None or error.errno not in UNPRINTABLE:
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again at the end
-        print(f"error: output: cannot be written ({error.strerror})", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stop:
-        print(f"stopped; {stop or 'nothing was written'}", file=sys.stderr)
-        return 130
+        for number in before:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

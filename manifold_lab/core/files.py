@@ -248,5 +248,5 @@ def _is_number(text: str) -> bool:
 
 
 def _sync(path: Path) -> None:
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # some systems sync only what may be written
         os.fsync(file.fileno())

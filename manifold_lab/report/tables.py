@@ -1,8 +1,7 @@
 """Rows to csv, to the terminal and to markdown."""
 
-import csv
-import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from manifold_lab.core import provenance
-from manifold_lab.core.files import Writer, csv_text, text
+from manifold_lab.core.files import Writer, csv_rows, csv_text, text
 from manifold_lab.core.statistics import LEVEL, QUANTILES, UNDECIDED, Estimate, ResultRow
 
 Lines = Sequence[dict[str, str]]
@@ -19,6 +18,13 @@ MISSING = "–"
 """What a reader sees where there is no number."""
 RESOLUTION = 12
 """Measured numbers are written to this many decimals at most: what is smaller is rounding of the arithmetic."""
+HTML = re.compile("<(?=[A-Za-z/!?])")
+"""Where a tag of HTML would begin."""
+LATEX = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"} | {
+    sign: f"\\{sign}" for sign in "&%$#_{}"
+}
+UNNAMEABLE = re.compile("[^A-Za-z0-9_.:-]")
+"""What a label of LaTeX cannot hold."""
 RESULT_COLUMNS = (
     "quantity", "decoder", "statistic", "unit", "dim", "manifold", "inputs", "intrinsic", "embedding", "activation",
     "estimate", "low", "high", "level", "n", *QUANTILES, "theory", "note",
@@ -135,8 +141,8 @@ def to_csv(records: Iterable[dict[str, str]], columns: Sequence[str] = RESULT_CO
 
 
 def read_csv(text: str) -> Lines:
-    """The lines of a csv text."""
-    return list(csv.DictReader(io.StringIO(text)))
+    """The lines of a csv text, as they were before `to_csv`."""
+    return csv_rows(text)
 
 
 def percent(value: float) -> str:
@@ -176,11 +182,15 @@ def terminal(title: str, head: Sequence[str], sections: Iterable[Sequence[Sequen
 
 
 def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """A markdown table, columns of numbers to the right."""
+    """A markdown table, columns of numbers to the right; no cell ends its cell or line, or begins HTML."""
     rows = list(body)
     sides = ["---:" if all(map(_numeric, cells)) else "---" for cells in zip(*rows, strict=True)] or ["---"] * len(head)
     lines = [head, sides, *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_in_markdown, line)) + " |" for line in lines)
+
+
+def _in_markdown(cell: str) -> str:
+    return HTML.sub("&lt;", " ".join(cell.splitlines())).replace("|", "\\|")
 
 
 def _numeric(cell: str) -> bool:
@@ -193,13 +203,13 @@ def latex(caption: str, label: str, head: Sequence[str], body: Iterable[Sequence
 
     frame = pd.DataFrame([list(line) for line in body], columns=list(head)).style.hide(axis="index")
     frame = frame.format(escape="latex").format_index(_stacked, escape="latex", axis="columns")
-    caption = caption.translate({ord(sign): f"\\{sign}" for sign in "&%$#_{}"})
+    caption = " ".join(caption.split()).translate(str.maketrans(LATEX))
     columns = "l" + "r" * (len(head) - 1)
     table = frame.to_latex(
         column_format=columns,
         hrules=True,
         caption=caption,
-        label=f"tab:{label}",
+        label=f"tab:{UNNAMEABLE.sub('-', label)}",
         position_float="centering",
         environment="table*",
     )

@@ -1,7 +1,7 @@
 """Cells run by the processes that were started for them: by hand, by torchrun, or in a job of a queue.
 
-The first of these processes keeps the books and tells the others what to measure. A cell that fails leaves them out of
-step, so that they all end, with the status `OUT_OF_STEP`, and who started them may start them again for the rest.
+The first of these processes writes the results and sends the others what to measure. A cell that fails leaves them out
+of step, so that they all end, with the status `OUT_OF_STEP`, and the process that started them may do so again.
 """
 
 import contextlib
@@ -67,13 +67,19 @@ def work_through(work: Work, cells: Sequence[Cell], patient: bool = False) -> Ge
         for place, cell in enumerate(cells):
             ended = yield from _lead(work, cell, place)
             held += [(place, cell)] if ended.state == RUNNING else []
-        deadline = time.monotonic() + run_lock.STALE_AFTER + 2 * run_lock.BEAT
-        while patient and held and time.monotonic() < deadline:
-            time.sleep(run_lock.BEAT)
-            for place, cell in list(held):
-                ended = yield from _lead(work, cell, place)
-                held = [one for one in held if one[0] != place or ended.state == RUNNING]
+        if patient:
+            yield from _return_to(work, held)
         distributed.broadcast(None)
+
+
+def _return_to(work: Work, held: list[tuple[int, Cell]]) -> Generator[Cell, None, None]:
+    """Try the cells that others hold again and again, as long as a dead one's claim may need to grow old."""
+    deadline = time.monotonic() + run_lock.STALE_AFTER + 2 * run_lock.BEAT
+    while held and time.monotonic() < deadline:
+        time.sleep(run_lock.BEAT)
+        for place, cell in list(held):
+            ended = yield from _lead(work, cell, place)
+            held = [one for one in held if one[0] != place or ended.state == RUNNING]
 
 
 def _lead(work: Work, cell: Cell, place: int) -> Generator[Cell, None, Cell]:
@@ -84,7 +90,11 @@ def _lead(work: Work, cell: Cell, place: int) -> Generator[Cell, None, Cell]:
         begun.append(distributed.broadcast(place))
         return work.measure(spec, folder)
 
-    ended = run_cell(dataclasses.replace(work, measure=measure), cell)
+    try:
+        ended = run_cell(dataclasses.replace(work, measure=measure), cell)
+    except KeyboardInterrupt as stop:
+        stop.args = (f"{cell.key} was running and is released; run it again to go on",)
+        raise
     yield ended
     if distributed.current().size > 1 and begun and ended.state != DONE:
         raise SystemExit(OUT_OF_STEP)

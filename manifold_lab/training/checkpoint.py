@@ -5,7 +5,6 @@ A file is the line MAGIC, a line with the SHA-256 of the rest, and the rest, in 
 
 import hashlib
 import io
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ from typing import Any
 import torch
 
 from manifold_lab.core.errors import InputError
+from manifold_lab.core.files import publish
 
 MAGIC = b"manifold_lab checkpoint 1\n"
 SLOTS = ("checkpoint-a.pt", "checkpoint-b.pt")
-SCRATCH_NAME = ".checkpoint-writing"
 State = dict[str, Any]
 
 
@@ -40,20 +39,13 @@ class Checkpoints:
         payload = io.BytesIO()
         torch.save({"run": self.run, "step": step, "state": state}, payload)
         body = payload.getbuffer()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / SCRATCH_NAME).open("wb") as file:
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:
                 file.write(MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n")
                 file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            (self.folder / SCRATCH_NAME).replace(self.folder / self.slot)
-            _sync_folder(self.folder)
-        except OSError as error:
-            raise InputError(
-                f"checkpoint: cannot write into {self.folder} ({error.strerror}); the one before it is whole, "
-                "make room or name another folder"
-            ) from None
+
+        publish(self.folder, {self.slot: write})
         self.slot = _other(self.slot)
 
     def load(self, device: torch.device) -> State | None:
@@ -112,12 +104,3 @@ def read_checkpoint(path: Path, device: torch.device) -> State:
 
 def _other(slot: str) -> str:
     return SLOTS[1 - SLOTS.index(slot)]
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

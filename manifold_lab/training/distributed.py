@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from manifold_lab.core.errors import InputError
+
 TIMEOUT = timedelta(hours=1)
 """How long processes wait for one another; one that died is noticed at once."""
 
@@ -44,17 +46,28 @@ def current() -> Ranks:
 
 @contextlib.contextmanager
 def join_processes() -> Iterator[Ranks]:
-    """Join the processes that were started together, by torchrun or as tasks of a job, as the environment says."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """Join the processes that were started together, by torchrun or as tasks of a job, as the environment says.
+
+    Raises:
+        InputError: for an environment that says something else than numbers.
+    """
+    if _from_environment("WORLD_SIZE", 1) == 1:
         yield ALONE
         return
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        torch.cuda.set_device(_from_environment("LOCAL_RANK", 0) % torch.cuda.device_count())
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
     try:
         yield current()
     finally:
         distributed.destroy_process_group()
+
+
+def _from_environment(name: str, default: int) -> int:
+    given = os.environ.get(name) or str(default)
+    if not (given.isascii() and given.isdigit() and len(given) < 10):
+        raise InputError(f"{name}: {given[:40]!r} is not allowed; it must be a whole number")
+    return int(given)
 
 
 def summed(values: Tensor) -> Tensor:

@@ -72,3 +72,23 @@ def test_documents_show_what_is_missing_and_keep_the_csv_plain(tmp_path: Path) -
     assert tables.read_csv((tmp_path / "t.csv").read_text()) == lines
     shown = (tmp_path / "t.md").read_text()
     assert shown.startswith("Caption.\n") and "| one | 1,234,567 |" in shown and f"| two | {tables.MISSING} |" in shown
+
+
+def test_cells_stay_cells_in_every_format() -> None:
+    hostile = "a | b\n<script>alert(1)</script> \\ ~ ^ & % $ # _ { }"
+    table = tables.markdown(["x"], [[hostile]])
+    assert len(table.splitlines()) == 3 and "<script" not in table and "</script" not in table and "a \\| b" in table
+    latex = tables.latex(hostile, "a label{}%\\x", ["x"], [["1"]])
+    assert "\\label{tab:a-label----x}" in latex
+    assert "\\textbackslash{} \\textasciitilde{} \\textasciicircum{} \\& \\% \\$ \\# \\_ \\{ \\}" in latex
+
+
+@pytest.mark.parametrize(
+    "cell", ["=1+1", "+cmd", "-cmd|' /C calc'!A0", "@x", "\t=1", "'=1", "''", "-1", "+0.5", "-1e-3", "a"]
+)
+def test_no_cell_of_a_csv_is_a_formula_and_every_one_comes_back(cell: str) -> None:
+    content = tables.to_csv([{"x": cell}], ["x"])
+    written = content.splitlines()[1].strip('"')
+    numeric = cell in ("-1", "+0.5", "-1e-3")
+    assert numeric or written[:1] not in ("=", "+", "-", "@", "\t")
+    assert tables.read_csv(content) == [{"x": cell}]

@@ -51,7 +51,7 @@ def driver(grid: str, runs: Path, *words: str) -> Iterator[subprocess.Popen]:
 
 def until(condition: Callable[[], object]) -> None:
     """Wait for what other processes do."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240  # processes that import torch on a busy machine
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.1)

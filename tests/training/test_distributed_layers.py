@@ -65,7 +65,15 @@ def main(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pair")
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, str(folder)]
+    command = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--local-addr=127.0.0.1",
+        "--nproc-per-node=2",
+        __file__,
+        str(folder),
+    ]
     environment = os.environ | {"PYTHONPATH": str(Path(manifold_lab.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, *command], check=True, capture_output=True, env=environment)
     return folder

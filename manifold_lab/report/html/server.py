@@ -1,11 +1,79 @@
 """The page for a browser on this machine."""
 
 import contextlib
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from manifold_lab.core.errors import InputError
 
 LOOPBACK = "127.0.0.1"
+HOSTS = (LOOPBACK, "localhost")
+CONNECTIONS = 16
+"""Connections at a time."""
+SILENCE = 10.0
+"""Seconds that a connection may say nothing."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD of one page to who asks for this machine by name, and drops who says nothing for long."""
+
+    timeout = SILENCE
+    content = b""
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def _answer(self, with_body: bool) -> None:
+        host = self.headers.get("Host", "").rpartition(":")
+        here = (host[0] or host[2]) in HOSTS  # another name is a foreign page's, made to resolve to this machine
+        status = 403 if not here else 200 if self.path in ("/", "/index.html") else 404
+        content = self.content if status == 200 else b""
+        self.send_response(status)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+        if with_body:
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(content)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Write nothing about requests."""
+
+
+class _Server(ThreadingHTTPServer):
+    """Serves so many connections at a time; others wait or are closed."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.free = threading.BoundedSemaphore(CONNECTIONS)
+        super().__init__((LOOPBACK, port), handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve in a thread of its own, or close the connection where there are too many."""
+        if not self.free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self.free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.free.release()
+
+    def handle_error(self, *_arguments: object) -> None:
+        """Write nothing about connections that break."""
 
 
 def server(page: str, port: int) -> ThreadingHTTPServer:
@@ -14,22 +82,9 @@ def server(page: str, port: int) -> ThreadingHTTPServer:
     Raises:
         InputError: for a port that is not free, or none.
     """
-    content = page.encode()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = self.path in ("/", "/index.html")
-            self.send_response(200 if found else 404)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Content-Length", str(len(content) if found else 0))
-            self.end_headers()
-            self.wfile.write(content if found else b"")
-
-        def log_message(self, *_words: object) -> None:
-            """Say nothing of every request."""
-
+    handler = type("Handler", (_Handler,), {"content": page.encode()})
     try:
-        return ThreadingHTTPServer((LOOPBACK, port), Handler)
+        return _Server(port, handler)
     except (OSError, OverflowError) as error:
         raise InputError(f"port: {port} cannot be had ({error}); name another, or 0 for any") from None
 

@@ -116,9 +116,9 @@ def _dismiss(crew: list[_Worker]) -> None:
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Processes started within never hear the keyboard: it is the driver that stops them. It hears all that comes."""
+    """Processes started within ignore the keyboard and a lost terminal: the driver stops them."""
     resource_tracker.ensure_running()  # which would end the silence if it were started within
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:
@@ -149,8 +149,10 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def _follow_driver() -> None:
-    """Stop when the driver was killed, so that nothing runs on unseen."""
+    """Stop when the driver was killed, so that nothing runs on unseen; without mercy where that takes too long."""
     driver = parent_process()
     if driver is not None:
         driver.join()
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os._exit(128 + signal.SIGTERM)

@@ -9,7 +9,6 @@ import math
 
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy import optimize
 from torch import Tensor
 
 from manifold_lab.core.errors import InputError, above
@@ -35,6 +34,8 @@ def is_omnidirectional(matrix: Float[Tensor, "ambient inputs"]) -> bool:
 
     By a linear program: the rows span R^n, and a combination of them with positive weights only is zero.
     """
+    from scipy import optimize  # noqa: PLC0415  (a fifth of a second that only this needs)
+
     rows = unit_rows(matrix).cpu().numpy()
     ambient, inputs = rows.shape
     if ambient <= inputs or torch.linalg.matrix_rank(torch.from_numpy(rows), rtol=INDEPENDENT) < inputs:

@@ -9,6 +9,7 @@ import math
 
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy import optimize, spatial
 from torch import Tensor
 
 from manifold_lab.core.errors import InputError, above
@@ -34,8 +35,6 @@ def is_omnidirectional(matrix: Float[Tensor, "ambient inputs"]) -> bool:
 
     By a linear program: the rows span R^n, and a combination of them with positive weights only is zero.
     """
-    from scipy import optimize  # noqa: PLC0415  (a fifth of a second that only this needs)
-
     rows = unit_rows(matrix).cpu().numpy()
     ambient, inputs = rows.shape
     if ambient <= inputs or torch.linalg.matrix_rank(torch.from_numpy(rows), rtol=INDEPENDENT) < inputs:
@@ -55,8 +54,6 @@ def facets(matrix: Float[Tensor, "ambient inputs"]) -> Int[Tensor, "facets input
     Raises:
         InputError: if n is not from 2 to FACET_INPUTS, the rows are not omnidirectional, or there are too many facets.
     """
-    from scipy import spatial  # noqa: PLC0415  (a quarter of a second that only facets need)
-
     inputs = matrix.shape[1]
     if not 2 <= inputs <= FACET_INPUTS:
         raise InputError(f"facets: {inputs} inputs are not allowed; it must be from 2 to {FACET_INPUTS}")

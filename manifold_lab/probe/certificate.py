@@ -187,10 +187,10 @@ def _of_channels(layer: LayerRecord) -> LayerRow:
         return {"ball": NOT_DECIDED, "verdict": f"not decided: {share:.1%} of channels are always active, {kind}"}
     least = _map_singular_values(layer, whole.nonzero().flatten().tolist())
     certified = float((least > 0).sum()) / len(whole)
-    told = f"certified on all images in {certified:.1%} of channels: those always active, with an invertible map"
+    words = f"certified on all images in {certified:.1%} of channels: those always active, with an invertible map"
     value = float(least.min()) if certified == 1 else 0.0
     return {"certified": certified, "least_singular_value": value, "stability": value,
-            "ball": NOT_DECIDED if certified == 1 else REFUTED, "verdict": told}  # fmt: skip
+            "ball": NOT_DECIDED if certified == 1 else REFUTED, "verdict": words}  # fmt: skip
 
 
 def _input_size(operator: nn.Module, size: tuple[int, ...]) -> list[int]:

@@ -4,6 +4,14 @@ Throughout, y = ReLU(Tx) with T of shape (ambient m, inputs n); c is the number 
 intrinsic dimension of the manifold on which x lies.
 """
 
+from manifold_lab.theory.bias import (
+    basis_bias,
+    facet_bias,
+    is_omnidirectional,
+    largest_planar_bias,
+    spanning_margin,
+)
+from manifold_lab.theory.certificates import Certificate, RectifiedLayer, certify
 from manifold_lab.theory.counting import (
     BoundChain,
     active_probability,
@@ -45,16 +53,21 @@ from manifold_lab.theory.reconstruction import (
 __all__ = [
     "VERTEX_LIMIT",
     "BoundChain",
+    "Certificate",
+    "RectifiedLayer",
     "active_probability",
     "affine_r2",
     "arc_cosine_kernel",
+    "basis_bias",
     "best_scale",
+    "certify",
     "channel_r2",
     "collapsed_fraction",
     "dimension_loss_of",
     "exact_decoder_error",
     "expected_collapsed_pairs",
     "expected_log_volume",
+    "facet_bias",
     "gain",
     "infinite_width_distance",
     "information_dimension_loss",
@@ -62,6 +75,8 @@ __all__ = [
     "injectivity_probability",
     "inverse_stability_bounds",
     "is_injective",
+    "is_omnidirectional",
+    "largest_planar_bias",
     "log2_collapsed_fraction",
     "noise_for",
     "paper_bounds",
@@ -72,5 +87,6 @@ __all__ = [
     "preserved_of",
     "pullback_coefficients",
     "smallest_cell_singular_value",
+    "spanning_margin",
     "tukey_depth",
 ]

@@ -9,7 +9,7 @@ import math
 
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy import optimize
+from scipy import optimize, spatial
 from torch import Tensor
 
 from manifold_lab.core.errors import InputError, above
@@ -54,8 +54,6 @@ def facets(matrix: Float[Tensor, "ambient inputs"]) -> Int[Tensor, "facets input
     Raises:
         InputError: if n is not from 2 to FACET_INPUTS, the rows are not omnidirectional, or there are too many facets.
     """
-    from scipy import spatial  # noqa: PLC0415  (a quarter of a second that only facets need)
-
     inputs = matrix.shape[1]
     if not 2 <= inputs <= FACET_INPUTS:
         raise InputError(f"facets: {inputs} inputs are not allowed; it must be from 2 to {FACET_INPUTS}")

@@ -100,8 +100,7 @@ def certify(layer: RectifiedLayer, radius: float, sphere: bool = False) -> Certi
     inputs = layer.matrix.shape[1]
     if sphere and (ball := certify(layer, radius)).verdict == CERTIFIED:
         return ball
-    everywhere = _on_the_whole_ball(layer, radius) | _opposite(layer, radius, sphere)
-    if found := _spanned(layer, everywhere):
+    if found := _spanned(layer, _with_opposites(layer, _on_the_whole_ball(layer, radius), radius, sphere)):
         return Certificate(CERTIFIED, "rows, or one of two opposite rows, that are active on the whole ball", found)
     cones = _cones(layer.matrix)
     if cones is not None and (found := _by_facets(layer, cones, radius, sphere)):
@@ -121,27 +120,33 @@ def _cones(matrix: Float[Tensor, "ambient inputs"]) -> Int[Tensor, "facets input
         return None
 
 
-def _on_the_whole_ball(layer: RectifiedLayer, radius: float) -> Bool[Tensor, " ambient"]:
+def _on_the_whole_ball(layer: RectifiedLayer, radius: float) -> Bool[Tensor, "1 ambient"]:
     reach = radius * layer.matrix.norm(dim=1)
-    return (layer.bias > reach) & (layer.bias + reach < layer.high)
+    return ((layer.bias > reach) & (layer.bias + reach < layer.high))[None]
 
 
-def _opposite(layer: RectifiedLayer, radius: float, sphere: bool) -> Bool[Tensor, " ambient"]:
-    """The shorter one of each two opposite rows of which one or the other is active at every point, as in [W; -W].
+def _with_opposites(
+    layer: RectifiedLayer, active: Bool[Tensor, "regions ambient"], radius: float, sphere: bool
+) -> Bool[Tensor, "regions ambient"]:
+    """Also the shorter of two opposite rows, as in [W; -W], where one or the other is active at every point.
 
-    Either sees the same direction, so the shorter one stands for the pair. Not with an upper clip.
+    Either sees the same direction, so the shorter one stands for the pair, unless one of them is active anyway. Not
+    with an upper clip, nor for a direction with more than two rows.
     """
     unit, lengths = unit_rows(layer.matrix), layer.matrix.norm(dim=1)
     if layer.high < math.inf or not bool((lengths > 0).all()):
-        return torch.zeros_like(lengths, dtype=torch.bool)
-    shift, edge = layer.bias / lengths, (1 if sphere else -1) * ROUNDING * radius
-    pairs = (torch.cdist(unit, -unit) < OPPOSITE) & (shift[:, None] + shift >= edge)
-    return (pairs & (lengths[:, None] <= lengths)).any(1)
+        return active
+    opposite = torch.cdist(unit, -unit, compute_mode="donot_use_mm_for_euclid_dist") < OPPOSITE
+    single, partner = opposite.sum(1) == 1, opposite.int().argmax(1)
+    number, shift = torch.arange(len(unit), device=unit.device), layer.bias / lengths
+    shorter = (lengths < lengths[partner]) | ((lengths == lengths[partner]) & (number < partner))
+    covered = shift + shift[partner] >= (1 if sphere else -1) * ROUNDING * radius
+    return active | (single & single[partner] & shorter & covered & ~active[:, partner])
 
 
-def _spanned(layer: RectifiedLayer, active: Bool[Tensor, " ambient"]) -> float | None:
+def _spanned(layer: RectifiedLayer, active: Bool[Tensor, "1 ambient"]) -> float | None:
     """Smallest singular value of rows that span R^n; None where they do not."""
-    spans, smallest = _spanning(layer.matrix, active[None])
+    spans, smallest = _spanning(layer.matrix, active)
     return float(smallest) if bool(spans) else None
 
 
@@ -225,7 +230,7 @@ def _active_throughout(
     edge = (1 if sphere else -1) * ROUNDING * radius * layer.matrix.norm(dim=1)
     low = _least_values(layer.matrix, regions) + layer.bias
     high = layer.bias - _least_values(-layer.matrix, regions)
-    return (low >= edge) & (high <= layer.high - edge) | _opposite(layer, radius, sphere)
+    return _with_opposites(layer, (low >= edge) & (high <= layer.high - edge), radius, sphere)
 
 
 def _halved(regions: _Regions) -> _Regions:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import binom
 
 from experiments import (
@@ -15,11 +16,13 @@ from experiments import (
     tab2_network,
     tab3_memory,
     tab4_cost,
+    tab5_heads,
     tab_appendix,
     thm1_preserved,
 )
 from experiments.rules.tab_appendix import STATEMENTS
 from manifold_lab.core.statistics import Estimate, counted
+from manifold_lab.models import profiler
 from manifold_lab.models.mobilenet import ConvNormAct, build
 from manifold_lab.models.specs import V2
 from manifold_lab.report.printed import Printed
@@ -27,7 +30,17 @@ from manifold_lab.report.tables import ClaimResult, Lines, read_csv
 from manifold_lab.sweeps.store import Cell
 
 ROOT = Path(__file__).parent.parent.parent
-STUDIES = (ext_split, fig1_spiral, fig6_wirings, tab2_network, tab3_memory, tab4_cost, tab_appendix, thm1_preserved)
+STUDIES = (
+    ext_split,
+    fig1_spiral,
+    fig6_wirings,
+    tab2_network,
+    tab3_memory,
+    tab4_cost,
+    tab5_heads,
+    tab_appendix,
+    thm1_preserved,
+)
 
 
 def published(name: str) -> Lines:
@@ -141,7 +154,7 @@ def test_every_estimated_statement_of_the_appendix_can_be_open(name: str) -> Non
     found = tab_appendix.estimate(line)
     holds = STATEMENTS[name][3]
     if line["n"]:
-        assert holds(found) is not None and holds(Estimate(found.value, -9, 9, 2)) is None
+        assert holds(found) is not None and holds(Estimate(found.value, -9.0, 9.0, 2)) is None
     else:
         assert holds(counted(found.value)) in (True, False)
 
@@ -195,3 +208,14 @@ def test_the_papers_bound_is_judged_at_the_networks_own_expansions() -> None:
 
     assert [bound(verdict).verdict for verdict in ("holds", "fails")] == ["holds", "fails"]
     assert bound("holds").estimate.value == len(widths)
+
+
+def test_heads_cost_what_a_convolution_of_torch_counts() -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False), torch.nn.Conv2d(6, 8, 1, bias=False)
+    )
+    cost = profiler.cost(profiler.profile(network, (6, 5, 5)))
+    assert tab5_heads.convolution(6, 8, 5, kernel=3, separable=True) == tab5_heads.Cost(cost.parameters, cost.madds)
+    plain = torch.nn.Sequential(torch.nn.Conv2d(6, 8, 3, padding=1, bias=False))
+    cost = profiler.cost(profiler.profile(plain, (6, 5, 5)))
+    assert tab5_heads.convolution(6, 8, 5, kernel=3) == tab5_heads.Cost(cost.parameters, cost.madds)

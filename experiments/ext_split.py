@@ -203,10 +203,10 @@ def claims(published: dict[str, tables.Lines]) -> list[ClaimResult]:
         ("same_madds", "Section 5.1", "a block in t chunks costs the same multiply-adds", "different counts over all t",
          len(work), len(work) == 1),
         ("most_helpful", "Section 5.1", "t between 2 and 5 is most helpful",
-         "share of the largest saving of memory that t = 5 brings, allocated", saved, saved >= 0.9),
+         "share of the largest saving of memory that t = 5 brings, allocated", saved, bool(saved >= 0.9)),
         ("least_memory", "Section 5.1", "the memory can be as low as |s²k| + |s'²k'| + O(max(s², s'²))",
          f"most numbers alive besides input and output, in channels of max(s², s'²), of {len(blocks)} blocks run one "
-         f"channel at a time; at most {CHANNELS}", max(inner), max(inner) <= CHANNELS),
+         f"channel at a time; at most {CHANNELS}", max(inner), bool(max(inner) <= CHANNELS)),
     ]) + time_claims(lines)  # fmt: skip
 
 

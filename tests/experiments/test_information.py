@@ -26,7 +26,7 @@ from manifold_lab.sweeps.training_run import TrainingRun
 from manifold_lab.training import RECIPES
 
 RUN = InformationRun(TrainingRun(DIGITS, RECIPES["smoke"], "digits"), images=100, positions=300)
-FEW = 200
+FEW = 100
 """Resamples: enough to see which way a verdict goes."""
 
 
@@ -103,7 +103,7 @@ def test_a_rank_correlation_follows_the_order(sign: int, verdict: str, monkeypat
 
 def test_blocks_and_not_networks_are_the_replicate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resampling, "RESAMPLES", FEW)
-    studies, decided, by_network = 60, 0, 0
+    studies, decided, by_network = 40, 0, 0
     rng = np.random.default_rng(1)
     for _ in range(studies):
         loss, cost = rng.normal(size=(2, 17))  # unrelated, and the same in every network but for noise

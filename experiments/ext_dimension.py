@@ -106,7 +106,7 @@ def intervals(lines: Lines, name: str, tests: int = 1) -> list[Estimate]:
         return [contrasts.contrast([(layer, 1.0)], level).estimate for layer in values.T]
     half = norm.isf((1 - level) / 2) * error_of(each[0], name)
     points = column(each[0], "points_pictures" if "_pictures" in name else "points")
-    return [Estimate(*map(float, (value, value - wide, value + wide)), int(n))
+    return [Estimate(float(value), float(value - wide), float(value + wide), int(n))
             for value, wide, n in zip(values[0], half, points, strict=True)]  # fmt: skip
 
 

@@ -173,9 +173,11 @@ FAMILIES: dict[str, str] = {
 }
 """A small network of each family; a family of timm is a module of `timm.models`."""
 IMAGES, TOKENS = {4: 1, 3: 2, 2: 1}, {4: 3, 3: 2, 2: 1, 5: 4}
-"""Labels of the axis by the number of dimensions: channels behind the batch, or last."""
+HEADS = {4: 1, 3: 0}
+"""Labels of the axis by the number of dimensions: channels behind the batch, last, or the heads of a position bias."""
 AXES: dict[str, dict[int, int]] = {
-    "swin*/*": TOKENS, "convnext/*": TOKENS, "maxvit/*attention*": TOKENS, "maxxvit/*attn*": TOKENS,
+    "swin_transformer_v2/*.attn.()*": HEADS, "swin*/*": TOKENS, "convnext/*": TOKENS,
+    "maxvit/*attention*": TOKENS, "maxxvit/*attn*": TOKENS,
     "mambaout/stem*": IMAGES, "mambaout/*": TOKENS, "hieradet_sam2/*": TOKENS, "gcvit/*.mlp*": TOKENS,
     "nest/*": TOKENS, "volo/network*": TOKENS, "edgenext/*mlp*": TOKENS, "vision_transformer_sam/*mlp*": TOKENS,
     "sequencer/*": TOKENS, "csatv2/stages.?.*.act": TOKENS,

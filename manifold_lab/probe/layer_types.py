@@ -41,7 +41,7 @@ def is_batch_norm(module: object) -> bool:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What was asked for: kinds, and patterns of names with * and ?, as `sites.choose` understands them."""
+    """What was asked for: kinds, and patterns of names with * and ?, as `choose` reads them."""
 
     words: tuple[str, ...]
 

@@ -183,8 +183,10 @@ def _of_channels(layer: LayerRecord) -> LayerRow:
     if not share and outputs == inputs:
         return {"certified": 0.0, "least_singular_value": 0.0, "stability": 0.0, "ball": REFUTED,
                 "verdict": f"each channel has an inactive output in some image, and needs all: {kind}"}  # fmt: skip
-    if outputs > inputs or inputs > MAP_LIMIT:
-        return {"ball": NOT_DECIDED, "verdict": f"not decided: {share:.1%} of channels are always active, {kind}"}
+    if inputs > MAP_LIMIT or outputs > inputs:  # channels with an inactive output need all, unless there are more
+        ball = NOT_DECIDED if share == 1 or outputs > inputs else REFUTED
+        words = f"{share:.1%} of channels: those always active, if their map is invertible; {kind}"
+        return {"ball": ball, "verdict": f"at most {words}" if outputs == inputs else f"not decided: {kind}"}
     least = _map_singular_values(layer, whole.nonzero().flatten().tolist())
     certified = float((least > 0).sum()) / len(whole)
     words = f"certified on all images in {certified:.1%} of channels: those always active, with an invertible map"

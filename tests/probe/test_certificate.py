@@ -152,6 +152,8 @@ def test_a_depthwise_channel_is_certified_where_all_of_its_outputs_are_active_an
     assert "on all images in 100.0% of channels" in str(row["verdict"])
     half = judged(depthwise((20.0, 0.0)), x)
     assert half["certified"] == 0.5 and half["ball"] == "refuted"
+    large = judged(depthwise((20.0, 0.0)), normal("large", 1, 2, 40, 40))
+    assert large["certified"] is None and str(large["verdict"]).startswith("at most 50.0% of channels")
     none = judged(depthwise((0.0, 0.0)), x)
     assert none["certified"] == 0 and "an inactive output in some image" in str(none["verdict"])
 

@@ -166,7 +166,7 @@ def latex(caption: str, label: str, head: Sequence[str], body: Iterable[Sequence
 
     frame = pd.DataFrame([list(line) for line in body], columns=list(head)).style.hide(axis="index")
     frame = frame.format(escape="latex").format_index(_stacked, escape="latex", axis="columns")
-    caption = " ".join(caption.split()).translate(str.maketrans(LATEX))
+    caption = " ".join(caption.split()).translate({ord(sign): escaped for sign, escaped in LATEX.items()})
     columns = "l" + "r" * (len(head) - 1)
     table = frame.to_latex(
         column_format=columns,

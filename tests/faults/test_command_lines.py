@@ -18,7 +18,8 @@ OPTIONS = ("--runs", "--only", "--workers", "--launcher", "--out", "--pictures",
            "--processes-per-cell", "--cells-per-job", "--slurm.gpus", "--slurm.setup", "--slurm.extra", "--every", "-x",
            "--wrokers")  # fmt: skip
 VALUES = ("", "0", "-1", "1", "2.5", "nan", "inf", str(10**30), "²", "x" * 300, "a\nb", "\x1b[0m", "loop", "file",
-          "/dev/null", "/proc/none", "here", "print", "slurm", "pool ", "[red]", "--", "'", "ü", "none/" * 200)  # fmt: skip
+          "/dev/null", "/proc/none", "here", "print", "slurm", "pool ", "[red]", "--", "'", "ü",
+          "none/" * 200)  # fmt: skip
 ENVIRONMENT = (
     "MANIFOLD_LAB_SLURM_GPUS", "MANIFOLD_LAB_SLURM_SETUP", "SLURM_RESTART_COUNT", "WORLD_SIZE", "MANIFOLD_LAB_JOB",
 )  # fmt: skip

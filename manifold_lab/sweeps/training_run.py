@@ -61,10 +61,10 @@ class TrainingRun:
     seed: int = 0
     task: ManifoldTask = field(default_factory=ManifoldTask)
     """Of the data named manifold."""
-    model: str = ""
-    """A network from elsewhere, by name."""
     arm: str = field(default="", compare=False)
     group: str = field(default="", compare=False)
+    model: str = ""
+    """A network from elsewhere, by name."""
 
     def __post_init__(self) -> None:
         """Refuse what is no trial."""

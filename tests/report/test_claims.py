@@ -8,15 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from experiments import tab2_network, tab_appendix
-from manifold_lab.core import provenance
+from manifold_lab.core import contrasts, provenance, statistics
 from manifold_lab.core.errors import InputError
 from manifold_lab.models.specs import V2
 from manifold_lab.report import claims as paper
 from manifold_lab.report.claims import Claim, ClaimSource, ClaimVerdict
+from manifold_lab.report.tables import claim_value
 from manifold_lab.report.texts import verdict_table
 
 ROOT = Path(__file__).parent.parent.parent
@@ -25,15 +27,17 @@ PLACES = (
     "Table 4", "Section 5.1", "Figure 5", "Figure 6a", "Figure 6b", "Section 6.4", "Lemma 1", "Lemma 2", "Theorem 1",
     "After Theorem 1", "Figure 7a", "Figure 7b",
 )  # fmt: skip
-LINE = {"place": "here", "says": "it is so", "measure": "that", "command": "python -m experiments.some"}
+LINE = {"id": "some.claim", "place": "here", "says": "it is so", "measure": "that",
+        "command": "python -m experiments.some", "p": "", "within": "", "needed": ""}  # fmt: skip
 
 
-def line(verdict: str, estimate: str = "2", low: str = "1", high: str = "3") -> dict[str, str]:
-    return LINE | {"verdict": verdict, "estimate": estimate, "low": low, "high": high, "n": "1000"}
+def line(verdict: str, estimate: str = "2", low: str = "1", high: str = "3", **more: str) -> dict[str, str]:
+    return LINE | {"verdict": verdict, "estimate": estimate, "low": low, "high": high, "n": "1000"} | more
 
 
-def finding(*verdicts: str) -> ClaimVerdict:
-    return ClaimVerdict(Claim("here", "it is so", source=ClaimSource("some")), [line(verdict) for verdict in verdicts])
+def finding(*verdicts: str, p: str = "") -> ClaimVerdict:
+    rows = [line(verdict, id=f"some.claim/{place}", p=p) for place, verdict in enumerate(verdicts)]
+    return ClaimVerdict(Claim("here", "it is so", source=ClaimSource("some.claim")), rows)
 
 
 def test_every_place_of_the_paper_has_a_claim_and_every_claim_a_way_to_be_decided() -> None:
@@ -48,8 +52,10 @@ def test_what_is_published_is_found_by_the_claims_that_name_it() -> None:
     there = paper.published(ROOT)
     sources = [claim.source for claim in paper.paper_claims() if claim.source]
     sources += [source for erratum in paper.paper_errata() for source in erratum.shown]
-    unmatched = {(source.stem, source.rows) for source in sources if source.stem in there and not source.lines(ROOT)}
-    assert unmatched == set()
+    sources += [source for _, source in paper.answers()]
+    assert {source.id for source in sources if source.study in there and not source.lines(ROOT)} == set()
+    studies = {path.stem for path in (ROOT / "experiments").glob("*.py")}
+    assert {source.id for source in sources if source.study not in studies} == set()
 
 
 def test_every_published_row_stands_somewhere() -> None:
@@ -68,16 +74,47 @@ def test_every_published_row_stands_somewhere() -> None:
     [
         (("holds",), "holds", "2 (1 to 3; n = 1,000)"),
         (("holds",) * 7, "holds", "of 7, 7 hold"),
-        (("holds",) * 6 + ("lacks runs",), "lacks runs", "of 7, 6 hold, 1 lacks runs"),
-        (("holds",) * 5 + ("lacks runs", "fails"), "fails", "of 7, 5 hold, 1 fails, 1 lacks runs"),
-        ((), "lacks runs", "–"),
+        (("holds",) * 6 + ("undecided",), "holds", "of 7, 6 hold, 1 is undecided"),
+        (("holds",) * 5 + ("undecided", "fails"), "fails", "of 7, 5 hold, 1 fails, 1 is undecided"),
+        (("not run",) * 7, "not run", "of 7, 7 are not run"),
+        ((), "not run", "–"),
     ],
 )
-def test_a_claim_of_several_rows_holds_where_all_do(verdicts: tuple[str, ...], expected: str, value: str) -> None:
+def test_a_claim_of_several_counted_rows_fails_where_one_does(
+    verdicts: tuple[str, ...], expected: str, value: str
+) -> None:
     found = finding(*verdicts)
     assert found.verdict == expected
     assert re.sub(r"\s", " ", found.value) == value
     assert found.command == "python -m experiments.some"
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([("holds", "0.001"), ("undecided", "0.5")], "holds"),
+        ([("holds", "0.04"), ("undecided", "0.5")], "undecided"),
+        ([("holds", "0.001"), ("fails", "0.001")], "undecided"),
+        ([("fails", "0.001"), ("undecided", "0.9"), ("not run", "")], "fails"),
+    ],
+)
+def test_tested_rows_decide_a_claim_after_holms_correction(rows: list[tuple[str, str]], expected: str) -> None:
+    lines = [line(verdict, id=f"some.claim/{place}", p=p) for place, (verdict, p) in enumerate(rows)]
+    assert paper.combined(lines) == expected
+
+
+def test_a_claim_of_many_rows_without_an_effect_is_decided_in_at_most_five_per_cent() -> None:
+    """Six trained rows of five runs an arm each, whose spread is that of the real arms."""
+    draws, many, decided = np.random.default_rng(0), 1000, 0
+    for _ in range(many):
+        lines = []
+        for place in range(6):
+            groups = [(draws.normal(0, spread, 5), sign) for spread, sign in ((2.5, 1.0), (0.9, -1.0))]
+            found = contrasts.contrast(groups)
+            verdict = statistics.verdict(found.exceeds(0))
+            lines.append(line(verdict, id=f"some.claim/{place}", p=f"{found.p_value:.3g}"))
+        decided += paper.combined(lines) in ("holds", "fails")
+    assert decided / many < 0.05 + 3 * (0.05 * 0.95 / many) ** 0.5
 
 
 def test_a_few_rows_are_told_one_by_one_by_what_sets_them_apart() -> None:
@@ -90,7 +127,7 @@ def test_a_few_rows_are_told_one_by_one_by_what_sets_them_apart() -> None:
 
 
 def test_one_row_without_runs_is_missing_and_not_counted() -> None:
-    found = finding("lacks runs")
+    found = finding("not run")
     found.lines[0]["estimate"] = ""
     assert (found.value, found.measured) == ("–", found.lines[0]["measure"])
 
@@ -101,13 +138,13 @@ def test_what_cannot_be_tested_says_why_and_names_no_command() -> None:
 
 
 def test_numbers_are_told_as_they_were_got() -> None:
-    told = [paper.claim_value(line("holds", *ends)) for ends in (("3", "3", "3"), ("0.5", "", ""), ("", "", ""))]
+    told = [claim_value(line("holds", *ends)) for ends in (("3", "3", "3"), ("0.5", "", ""), ("", "", ""))]
     assert told[0] == "3" and told[1].startswith("0.5 (no interval") and told[2] == "–"
 
 
 def test_missing_commit_and_cost_are_shown_as_missing(tmp_path: Path) -> None:
-    cells = verdict_table([finding("holds")]).splitlines()[-1].split(" | ")
-    assert [cells[-2], cells[-1].strip(" |")] == ["–", "–"]
+    (row,) = [one for one in verdict_table([finding("holds")]).splitlines() if "experiments.some" in one]
+    assert [cell.strip(" |") for cell in row.split(" | ")[-2:]] == ["–", "–"]
     made = provenance.Made(("0123456789abcdef with changes", "fedcba9876543210"), 7200.0, ("a processor",))
     told = ClaimVerdict(finding("holds").claim, [line("holds")], json.loads(made.text()))
     assert (told.commit, told.cost) == ("0123456 with changes, fedcba9", "2 h")
@@ -124,7 +161,8 @@ def test_the_commit_is_marked_where_package_or_experiments_differ_from_it(tmp_pa
     for name in ("package", "experiments", "figures"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "one.py").touch()
-    shutil.copy(provenance.__file__, tmp_path / "package")
+    (tmp_path / "package" / "core").mkdir()
+    shutil.copy(provenance.__file__, tmp_path / "package" / "core")
 
     def git(*words: str) -> str:
         who = ("-c", "user.name=n", "-c", "user.email=e")
@@ -133,7 +171,9 @@ def test_the_commit_is_marked_where_package_or_experiments_differ_from_it(tmp_pa
     def told() -> str:
         asked = [sys.executable, "-c", "import provenance; print(provenance.commit())"]
         quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(asked, cwd=tmp_path / "package", env=quiet, check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            asked, cwd=tmp_path / "package" / "core", env=quiet, check=True, capture_output=True, text=True
+        )
         return done.stdout.strip()
 
     assert told() == "None"

@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from manifold_lab.random_layer.layer import DECODERS
+from manifold_lab.random_layer.specs import DECODERS
 from manifold_lab.report import plots, spiral_figure
 from manifold_lab.report.tables import Lines, read_csv
 

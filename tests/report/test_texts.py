@@ -22,6 +22,9 @@ def test_a_number_changed_by_hand_is_found(tmp_path: Path) -> None:
     for folder in ("figures", "benchmarks"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     (tmp_path / "docs").mkdir()
+    (tmp_path / "experiments").mkdir()
+    for path in (ROOT / "experiments").glob("*.py"):
+        (tmp_path / "experiments" / path.name).symlink_to(path)
     for name in TEXTS:
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
     run(ReportOptions(check=True, root=tmp_path))

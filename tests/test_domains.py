@@ -22,6 +22,8 @@ from manifold_lab.core.errors import InputError
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.metrics.linear import held_out_r2, second_moments
 
+APART = (".injectivity", ".bias", ".certificates")
+"""Modules of theory about layers, which their own tests walk."""
 ELSEWHERE = {"counted", "verdict", "held_out_r2", "quiet"}
 """A number or a verdict of anything; moments, which `second_moments` makes."""
 
@@ -43,7 +45,7 @@ def public() -> dict[str, Callable[..., Any]]:
            for name, one in vars(module).items()
            if not name.startswith("_") and getattr(one, "__module__", "") == module.__name__}  # fmt: skip
     return {name: one for name, one in (named | own).items() if isinstance(one, types.FunctionType)
-            and one.__name__ not in ELSEWHERE and not one.__module__.endswith(".injectivity")}  # fmt: skip
+            and one.__name__ not in ELSEWHERE and not one.__module__.endswith(APART)}  # fmt: skip
 
 
 def normal(*shape: int) -> torch.Tensor:

@@ -51,7 +51,10 @@ def claims(_: Lines) -> list[ClaimResult]:
     return []
 
 
-STUDY = study.Study("faulty", "A card", lambda _: SPECS, measure, rows, figure, claims)
+CARD = "Paper  none\nClaims  none\nRun  tests\nDiffers  none"
+STUDY = study.Study(
+    name="faulty", card=CARD, grid=lambda _: SPECS, measure=measure, rows=rows, figure=figure, claims=claims
+)
 
 
 def folder(root: Path, spec: Spec) -> Path:

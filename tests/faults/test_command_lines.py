@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from manifold_lab.sweeps import runner, study
+from manifold_lab.sweeps import runner, study_commands
 from tests.faults import study_of_faults as faulty
 from tests.faults.test_disks_and_signals import can_mount
 
@@ -47,7 +47,7 @@ def test_random_command_lines_end_in_one_line(tmp_path: Path, monkeypatch, capsy
             patch.chdir(root)
             patch.setenv(name, rng.choice(("abc", "-1", "²", "")))
             try:
-                status = study.main(faulty.STUDY, given)
+                status = study_commands.main(faulty.STUDY, given)
             except SystemExit as stop:  # of --help
                 status = stop.code
         told = capsys.readouterr().err
@@ -63,8 +63,8 @@ def test_status_needs_no_environment(tmp_path: Path, monkeypatch, capsys) -> Non
     (tmp_path / "pyproject.toml").write_text("[")
     for name in ENVIRONMENT:
         monkeypatch.setenv(name, "abc")
-    assert study.main(faulty.STUDY, ["status"]) == 0 and "3 done" in capsys.readouterr().out
-    assert study.main(faulty.STUDY, ["run"]) == 2 and capsys.readouterr().err.count("\n") == 1
+    assert study_commands.main(faulty.STUDY, ["status"]) == 0 and "3 done" in capsys.readouterr().out
+    assert study_commands.main(faulty.STUDY, ["run"]) == 2 and capsys.readouterr().err.count("\n") == 1
 
 
 MEETING = """

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from manifold_lab.core.config import key
-from manifold_lab.sweeps import store, study
+from manifold_lab.sweeps import store, study_commands
 from tests.faults import study_of_faults as faulty
 
 VERBS = (
@@ -140,7 +140,7 @@ def test_damage_of_any_file_under_any_command(whole: Path, tmp_path: Path, monke
         path = paths[turn % len(paths)]
         harm, verb = damage(path, rng), VERBS[turn // len(paths) % len(VERBS)]
         with sample.without_hanging():
-            status = study.main(faulty.STUDY, command(verb, path.parent.name))
+            status = study_commands.main(faulty.STUDY, command(verb, path.parent.name))
         complaint = capsys.readouterr().err
         assert status in (0, 1, 2), (turn, harm, path, verb)
         assert complaint.count("\n") <= 1 and "Traceback" not in complaint, (turn, complaint)
@@ -160,7 +160,7 @@ def test_anything_in_the_place_of_a_run_s_folder(whole: Path, tmp_path: Path, mo
             shutil.rmtree(path)
             (Path.touch if name == "file" else PLACES[name])(path)
             with sample.without_hanging():
-                status = study.main(faulty.STUDY, command(verb, path.name))
+                status = study_commands.main(faulty.STUDY, command(verb, path.name))
             complaint = capsys.readouterr().err
             assert status in (0, 1, 2) and complaint.count("\n") <= 1, (verb, name, complaint)
             assert sound(root, faulty.HEALTHY) == "as before"
@@ -176,7 +176,7 @@ def test_what_was_damaged_is_redone_when_asked(whole: Path, tmp_path: Path, monk
         harm = damage(path, rng)
         before = sound(root, faulty.DONE)
         with sample.without_hanging():
-            study.main(faulty.STUDY, ["run", "--retry-damaged"])
-            study.main(faulty.STUDY, ["run"])
+            study_commands.main(faulty.STUDY, ["run", "--retry-damaged"])
+            study_commands.main(faulty.STUDY, ["run"])
         assert sound(root, faulty.DONE) == "as before", (turn, harm, path)
         sample.tried("redone when asked", before)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from manifold_lab.core.config import key
-from manifold_lab.sweeps import run_lock, store, study
+from manifold_lab.sweeps import run_lock, store, study_commands
 from manifold_lab.sweeps.store import ABSENT, DONE, FAILED
 from tests.faults import study_of_faults as faulty
 from tests.faults.test_damaged_files import sound
@@ -53,7 +53,7 @@ def hidden(root: Path) -> list[Path]:
 def refused(root: Path, capsys: pytest.CaptureFixture[str]) -> int:
     """Run on a faulty disk: one line, no run failed for it, nothing hidden left; the exit status."""
     os.chdir(root)
-    status = study.main(faulty.STUDY, ["run"])
+    status = study_commands.main(faulty.STUDY, ["run"])
     complaint = capsys.readouterr().err
     assert complaint.count("\n") == (status == 2), complaint
     assert status == 1 or "run again when there is room" in complaint, complaint
@@ -75,7 +75,7 @@ def test_a_disk_of_any_size_loses_nothing(tmp_path: Path, monkeypatch, capsys, s
             os.chdir(tmp_path)
             subprocess.run(["mount", "-o", "remount,size=10m", root], check=True)
             os.chdir(root)
-            assert study.main(faulty.STUDY, ["run"]) == 1  # the one that fails by itself
+            assert study_commands.main(faulty.STUDY, ["run"]) == 1  # the one that fails by itself
             assert [sound(root, spec) for spec in faulty.SPECS if spec != faulty.FAILED] == ["as before"] * 4
             assert states(root)[faulty.FAILED] == FAILED
             sample.tried(f"disk of {kilobytes} kB", "one line, taken up again" if ended[-1] == 2 else "enough")
@@ -93,11 +93,11 @@ def test_a_read_only_disk_is_read_and_not_written(tmp_path: Path, monkeypatch, c
         subprocess.run(["mount", "-o", "remount,ro", root], check=True)
         os.chdir(root)
         for verb in ("status", "plan", f"publish --out {tmp_path / 'out'}"):
-            assert study.main(faulty.STUDY, verb.split()) == 0
+            assert study_commands.main(faulty.STUDY, verb.split()) == 0
             assert "1 running" in capsys.readouterr().out
             sample.tried("read-only disk", f"{verb.split()[0]} reads")
-        assert study.main(faulty.STUDY, ["cell", key(faulty.STOPPED)]) == 0  # it runs elsewhere
-        assert study.main(faulty.STUDY, ["run", "--retry-failed"]) == 2
+        assert study_commands.main(faulty.STUDY, ["cell", key(faulty.STOPPED)]) == 0  # it runs elsewhere
+        assert study_commands.main(faulty.STUDY, ["run", "--retry-failed"]) == 2
         assert "Read-only file system" in capsys.readouterr().err
         sample.tried("read-only disk", "run is refused in one line")
 
@@ -114,7 +114,7 @@ def test_a_limit_on_the_size_of_files_is_no_fault_of_a_run(tmp_path: Path, monke
                 status = refused(root, capsys)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limits, hard))
-        assert study.main(faulty.STUDY, ["run"]) == 1 and list(states(root).values()).count(DONE) == 4
+        assert study_commands.main(faulty.STUDY, ["run"]) == 1 and list(states(root).values()).count(DONE) == 4
         sample.tried("limit on the size of files", "one line, taken up again" if status == 2 else "enough")
 
 
@@ -140,7 +140,7 @@ def test_signals_at_random_times(tmp_path: Path, monkeypatch, capsys, sample) ->
         assert "Traceback" not in told and told.count("\n") <= 1, told
         sample.tried(f"{number.name} at a random time", "ended before" if status in (0, 1) else "stopped in order")
         if turn % 8 == 7:
-            assert study.main(faulty.STUDY, ["run"]) == 1
+            assert study_commands.main(faulty.STUDY, ["run"]) == 1
             assert [sound(tmp_path, spec) for spec in faulty.SPECS if spec != faulty.FAILED] == ["as before"] * 4
             for spec in faulty.SPECS:
                 (faulty.folder(tmp_path, spec) / "result.json").unlink(missing_ok=True)
@@ -158,7 +158,7 @@ def stopped_child(log: Path) -> None:
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.stderr, sys.stdout = os.fdopen(2, "w"), os.fdopen(1, "w")
-        status = study.main(faulty.STUDY, ["run"])
+        status = study_commands.main(faulty.STUDY, ["run"])
     finally:
         sys.stderr.flush()
         os._exit(status)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from manifold_lab import data, stream
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import DIGITS
-from manifold_lab.sweeps import run_lock, study
+from manifold_lab.sweeps import run_lock, study, study_commands
 from manifold_lab.sweeps.store import Cell, Result
 from manifold_lab.training import Bookkeeping, Recipe, checkpoint, train
 from manifold_lab.training.distributed import current
@@ -97,7 +97,12 @@ def rows(cells: Sequence[Cell]) -> Iterable[dict[str, str]]:
 
 
 PROGRAM = (str(Path(__file__).resolve()),)
-STUDY = study.Study("cells", "A card", grid, measure, rows, lambda _: Figure(), lambda _: [], program=PROGRAM)
+CARD = "Paper  none\nClaims  none\nRun  tests\nDiffers  none"
+STUDY = study.Study(
+    name="cells", card=CARD, grid=grid, measure=measure, rows=lambda cells: list(rows(cells)),
+    figure=lambda _: Figure(),
+    claims=lambda _: [], program=PROGRAM,
+)  # fmt: skip
 
 if __name__ == "__main__":
-    sys.exit(study.main(STUDY))
+    sys.exit(study_commands.main(STUDY))

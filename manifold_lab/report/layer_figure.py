@@ -136,9 +136,9 @@ def name_layers(ax: Axes, lines: Lines, room: int = LABEL_ROOM) -> None:
         if place % 2:
             ax.axvspan(start - 0.5, stop - 0.5, color="0.95", lw=0, zorder=0)
     named = [
-        (plain(name), (start + stop - 1) / 2)
+        (plain(label), (start + stop - 1) / 2)
         for name, start, stop in found
-        if fits(name, start, stop, len(lines), room)
+        for label in [one for one in (name, numbered(name)) if fits(one, start, stop, len(lines), room)][:1]
     ]
     ax.set_xticks([centre for _, centre in named], [name for name, _ in named], fontsize=5)
     ax.tick_params(axis="x", length=0, labelbottom=True)
@@ -148,6 +148,15 @@ def name_layers(ax: Axes, lines: Lines, room: int = LABEL_ROOM) -> None:
 
 Stage = tuple[str, int, int]
 """A name, the first layer's place, and that after the last one's."""
+
+
+def numbered(name: str) -> str:
+    """The number that a name ends with, for stages without room for the whole of it.
+
+    >>> numbered("features.denseblock2")
+    '…2'
+    """
+    return "…" + name[len(name.rstrip("0123456789")) :]
 
 
 def fits(name: str, start: int, stop: int, layers: int, room: int) -> bool:

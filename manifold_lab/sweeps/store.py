@@ -86,10 +86,18 @@ def stored(folder: Path) -> dict[str, Record]:
     return found
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder; a link that leads round in circles is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def _names(folder: Path) -> list[str]:
     _check_folder(folder)
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-        return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+        return [entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry)]
     return []
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from manifold_lab.sweeps import store
 from manifold_lab.sweeps.store import Cell
-from manifold_lab.sweeps.study import main
+from manifold_lab.sweeps.study_commands import main
 
 ROOT = Path(__file__).parents[2]
 

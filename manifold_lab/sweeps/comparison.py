@@ -211,7 +211,7 @@ class WeightedArm:
     arm: str
     group: str
     length: str
-    weight: float
+    weight: int | float
 
 
 def pair_of(claim: ExpectedOrder, *places: tuple[str, str]) -> list[WeightedArm]:

@@ -79,7 +79,7 @@ def claims(lines: Lines) -> list[ClaimResult]:
         for cheap, dear in [(a, b) for a in told for b in told if steps(a[0], b[0])]:
             claim = dataclasses.replace(EXPECTED, id=f"{EXPECTED.id}/{dear[0]} over {cheap[0]}".replace(" @ ", "@"))
             tested = [
-                comparison.WeightedArm(ARM, group, length, sign) for group, sign in ((dear[0], 1), (cheap[0], -1))
+                comparison.WeightedArm(ARM, group, length, sign) for group, sign in ((dear[0], 1.0), (cheap[0], -1.0))
             ]
             measure = f"points of test accuracy, {dear[0]} minus {cheap[0]}, {int(length):,} images seen"
             found.append(comparison.judged(lines, claim, NAME, tested, measure))

@@ -25,7 +25,7 @@ class Contrast:
         return self.estimate.exceeds(bound)
 
 
-def contrast(groups: Sequence[tuple[Sequence[float] | np.ndarray, float]], level: float = LEVEL) -> Contrast:
+def contrast(groups: Sequence[tuple[Sequence[float] | np.ndarray, int | float]], level: float = LEVEL) -> Contrast:
     """A weighted sum of the means of independent groups, by Welch's test with Satterthwaite's degrees of freedom.
 
     The variances need not be equal (Welch 1947; Satterthwaite 1946). Interval and p-value are nan where a group has

@@ -12,8 +12,6 @@ from manifold_lab.metrics.linear import held_out_r2, second_moments
 from manifold_lab.models.interventions import ChannelNoise
 from manifold_lab.models.mobilenet import Activate, Block, Network
 
-Pass = list[tuple[Tensor, Tensor]]
-
 
 @dataclass(frozen=True)
 class BottleneckReading:

@@ -95,8 +95,8 @@ def training_length(recipe: Recipe, pictures: int) -> TrainingLength:
     Raises:
         InputError: if a batch is larger than the training set.
 
-    >>> plan(SMOKE, 1295)
-    Plan(epoch=20, steps=312)
+    >>> training_length(Recipe(images=20_000, batch_size=64), 1295)
+    TrainingLength(epoch=20, steps=312)
     """
     if recipe.batch_size > pictures:
         raise InputError(f"batch_size: {recipe.batch_size} is not allowed; there are {pictures} pictures to train on")

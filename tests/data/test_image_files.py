@@ -51,8 +51,9 @@ def broken(path: Path, kind: str) -> None:
         data[data.index(b"IDAT") - 8 - 9] ^= 255  # within the header's check sum
         path.write_bytes(data)
     elif kind == "cut":
-        plain.save(path)
-        path.write_bytes(path.read_bytes()[:50])
+        noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     elif kind == "bomb":
         header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
         path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))

@@ -89,7 +89,7 @@ def test_networks_and_pictures_come_from_anywhere(tmp_path: Path) -> None:
     three = zoo.LoadedModel(made(), (3, 16, 16), ((0.0,) * 3, (1.0,) * 3), "")
     (batch,) = zoo.batches(three, str(tmp_path), 10, 8)
     assert batch.shape == (3, 3, 16, 16) and torch.allclose(batch[:, 0, 5, 5], torch.tensor([0, 80, 160]) / 255)
-    with pytest.raises(InputError, match="holds no picture"):
+    with pytest.raises(InputError, match="holds no image"):
         list(zoo.batches(three, str(_empty(tmp_path)), 1, 1))
 
 

@@ -11,7 +11,7 @@ from manifold_lab.training.allocator import keep_memory
 COUNT = """
 import resource
 import torch
-from manifold_lab.allocator import keep_memory
+from manifold_lab.training.allocator import keep_memory
 {first}
 def touch():
     torch.zeros(pages * 1024 + 7)

@@ -162,7 +162,7 @@ def _command(stem: str) -> str:
 def verdict_counts(verdicts: Iterable[str]) -> str:
     """How many claims stand how.
 
-    >>> counts(["holds", "holds", "fails"])
+    >>> verdict_counts(["holds", "holds", "fails"])
     '2 hold, 1 fails'
     """
     found = Counter(verdicts)

@@ -10,7 +10,9 @@ from torch import Tensor
 from manifold_lab.core import domain
 
 RELATIVE = 1e-10
-"""Eigenvalues of the covariance below this share of the largest count as zero: dead or repeated channels."""
+"""Eigenvalues of the correlations below this share of the largest count as zero: repeated channels."""
+ROUNDING = 1e-13
+"""A variance below this share of the mean square is rounding: a channel that does not move."""
 
 Moments = Float[Tensor, "columns columns"]
 
@@ -30,6 +32,24 @@ def second_moments(
     return columns.T @ columns
 
 
+def affine_map(fit: Moments, wanted: int) -> Float[Tensor, "rows wanted"]:
+    """The affine map from observed to wanted channels with the least squared error: shifts, then weights by row.
+
+    Args:
+        fit: of `second_moments`.
+        wanted: how many of the last columns are wanted.
+    """
+    split, means = len(fit) - wanted, fit[0] / fit[0, 0]
+    centred = fit / fit[0, 0] - means[:, None] * means
+    spread = centred.diagonal()[1:split]
+    moves = spread > ROUNDING * fit.diagonal()[1:split] / fit[0, 0]
+    scale = torch.where(moves, spread, 1).rsqrt() * moves
+    gram = centred[1:split, 1:split] * scale * scale[:, None]
+    weights = torch.linalg.pinv(gram, rtol=RELATIVE, hermitian=True) @ (centred[1:split, split:] * scale[:, None])
+    weights = weights * scale[:, None]
+    return torch.cat([means[None, split:] - means[None, 1:split] @ weights, weights])
+
+
 def held_out_r2(fit: Moments, test: Moments, wanted: int) -> float:
     """R² over `test` of the affine map from observed to wanted channels that is best over `fit`.
 
@@ -41,11 +61,7 @@ def held_out_r2(fit: Moments, test: Moments, wanted: int) -> float:
         test: over other images.
         wanted: how many of the last columns are wanted.
     """
-    split = len(fit) - wanted
-    scale = fit.diagonal()[:split].clamp_min(torch.finfo(torch.float64).tiny).rsqrt()
-    gram = fit[:split, :split] * scale * scale[:, None]
-    weights = torch.linalg.pinv(gram, rtol=RELATIVE, hermitian=True) @ (fit[:split, split:] * scale[:, None])
-    weights = weights * scale[:, None]
+    split, weights = len(fit) - wanted, affine_map(fit, wanted)
     square, cross, own = test[:split, :split], test[:split, split:], test[split:, split:]
     errors = own.trace() - 2 * (weights * cross).sum() + (weights * (square @ weights)).sum()
     spread = own.trace() - (cross[0] ** 2).sum() / test[0, 0]

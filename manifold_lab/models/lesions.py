@@ -38,18 +38,36 @@ def _linear(block: Block) -> None:
     block.expand.act = Activate(LINEAR)
 
 
+def _expansion(block: Block) -> nn.Module:
+    assert block.expand is not None
+    return block.expand.act
+
+
 def _name(activation: nn.Module) -> str | None:
     """The name of a plain activation; None for one that is part of an intervention."""
     return activation.name if isinstance(activation, Activate) else None
 
 
-LESIONS: dict[str, tuple[Callable[[Block], None], Callable[[Block], bool]]] = {
-    "relu6_bottleneck": (_relu6, lambda block: _name(block.bottleneck) == LINEAR),
-    "no_shortcut": (_cut, lambda block: block.stage.shortcut != "none"),
-    "linear_expansion": (_linear, lambda block: block.expand is not None and _name(block.expand.act) != LINEAR),
+@dataclass(frozen=True)
+class LesionKind:
+    """What a lesion does to a block, the blocks it can be done to, and the module whose output it changes first."""
+
+    change: Callable[[Block], None]
+    applies: Callable[[Block], bool]
+    site: Callable[[Block], nn.Module]
+
+
+LESIONS = {
+    "relu6_bottleneck": LesionKind(
+        _relu6, lambda block: _name(block.bottleneck) == LINEAR, lambda block: block.project.act
+    ),
+    "no_shortcut": LesionKind(_cut, lambda block: block.stage.shortcut != "none", lambda block: block),
+    "linear_expansion": LesionKind(
+        _linear, lambda block: block.expand is not None and _name(block.expand.act) != LINEAR, _expansion
+    ),
 }
-"""What a lesion does to a block, and the blocks it can be done to: ReLU6 behind the projection, before the sum; the
-shortcut between bottlenecks away; the expansion's activation away."""
+"""ReLU6 behind the projection, before the sum; the shortcut between bottlenecks away; the expansion's activation
+away."""
 
 
 def places(network: Network, kind: str) -> tuple[int, ...]:
@@ -58,7 +76,7 @@ def places(network: Network, kind: str) -> tuple[int, ...]:
     Raises:
         InputError: for an unknown kind.
     """
-    applies = LESIONS[one_of("lesion", kind, LESIONS)][1]
+    applies = LESIONS[one_of("lesion", kind, LESIONS)].applies
     return tuple(place for place, block in enumerate(_blocks(network)) if applies(block))
 
 
@@ -74,7 +92,7 @@ def every(network: Network) -> list[Lesion]:
 
 def lesioned(network: Network, lesion: Lesion) -> dict[int, Block]:
     """Copies of the changed blocks by their places; the network itself stays as it is."""
-    change, twins = LESIONS[lesion.kind][0], {}
+    change, twins = LESIONS[lesion.kind].change, {}
     for place in lesion.blocks:
         twin = copy.deepcopy(_blocks(network)[place])
         change(twin)

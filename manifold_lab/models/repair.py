@@ -1,0 +1,146 @@
+"""Repair of a lesion: one fixed map of channels behind it, fitted on other images, and nothing retrained.
+
+What a map brings back was not lost. What the best affine map does not bring back is not thereby lost: a map that is
+not affine might.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from manifold_lab.core.errors import one_of
+from manifold_lab.metrics.linear import Moments, affine_map, second_moments
+from manifold_lab.models import lesions
+from manifold_lab.models.lesions import Lesion
+from manifold_lab.models.mobilenet import Block, Network
+
+MEANS, SCALES, AFFINE = "means", "scales", "affine"
+MAPS = (MEANS, SCALES, AFFINE)
+"""From the poorest to the richest: the channels' means set right; each channel scaled and shifted; any affine map."""
+State = tuple[Tensor, Tensor | None]
+"""What one block gives the next: its output, and its depthwise output where the wiring passes that on."""
+
+
+class ChannelMap(nn.Module):
+    """A fixed affine map of the channels, the same at every position.
+
+    Args:
+        weight: outputs x inputs.
+        bias: of the outputs.
+    """
+
+    def __init__(self, weight: Float[Tensor, "channels channels"], bias: Float[Tensor, " channels"]):
+        super().__init__()
+        self.weight: Tensor
+        self.bias: Tensor
+        self.register_buffer("weight", weight[:, :, None, None].float())
+        self.register_buffer("bias", bias.float())
+
+    def forward(self, y: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+        """Apply it."""
+        return functional.conv2d(y, self.weight, self.bias)
+
+
+def fitted_map(moments: Moments, kind: str) -> ChannelMap:
+    """The map of one kind from observed to wanted channels that has the least squared error.
+
+    Args:
+        moments: of `second_moments`, of as many observed as wanted channels.
+        kind: one of MAPS.
+
+    Raises:
+        InputError: for another kind.
+    """
+    channels = len(moments) // 2
+    if one_of("map", kind, MAPS) == AFFINE:
+        found = affine_map(moments, channels)
+        return ChannelMap(found[1:].T, found[0])
+    if kind == MEANS:
+        means = moments[0, 1:] / moments[0, 0]
+        return ChannelMap(torch.eye(channels), means[channels:] - means[:channels])
+    own = [moments[[0, 1 + place, 1 + channels + place]][:, [0, 1 + place, 1 + channels + place]]
+           for place in range(channels)]  # fmt: skip
+    shifts, scales = torch.cat([affine_map(part, 1) for part in own], 1)
+    return ChannelMap(torch.diag(scales), shifts)
+
+
+def repaired(network: Network, lesion: Lesion, maps: dict[int, ChannelMap]) -> dict[int, Block]:
+    """Copies of the changed blocks by their places, each with its map behind what was changed."""
+    twins = lesions.lesioned(network, lesion)
+    for place, found in maps.items():
+        _attach(twins[place], lesion.kind, found)
+    return twins
+
+
+def _attach(twin: Block, kind: str, found: ChannelMap) -> None:
+    def behind(_module: nn.Module, _inputs: object, output: Tensor | State) -> Tensor | State:
+        return (found(output[0]), output[1]) if isinstance(output, tuple) else found(output)
+
+    lesions.LESIONS[kind].site(twin).register_forward_hook(behind)
+
+
+@torch.inference_mode()
+def fit(
+    network: Network, cuts: Sequence[Lesion], batches: Iterable[Float[Tensor, "batch channels height width"]]
+) -> dict[tuple[Lesion, str], dict[int, ChannelMap]]:
+    """The maps of every kind behind every lesion, fitted on these images: of each the maps by block.
+
+    Behind a lesion of several blocks they are fitted one after the other, each behind those before it.
+
+    Args:
+        network: the intact one, in evaluation mode.
+        cuts: the lesions.
+        batches: images, normalised.
+    """
+    shown = [(network.stem(x), None) for x in batches]
+    found = {(cut, kind): dict[int, ChannelMap]() for cut in cuts for kind in MAPS}
+    single = [cut for cut in cuts if len(cut.blocks) == 1]
+    states: list[State] = list(shown)
+    for place, block in enumerate(network.blocks):
+        for cut in single:
+            if cut.blocks == (place,):
+                moments = _moments(block, lesions.lesioned(network, cut)[place], cut.kind, states, states)
+                for kind in MAPS:
+                    found[cut, kind][place] = fitted_map(moments, kind)
+        states = [block(*state) for state in states]
+    for cut, kind in found:
+        if cut not in single:
+            found[cut, kind] = _one_after_the_other(network, cut, kind, shown)
+    return found
+
+
+def _one_after_the_other(network: Network, cut: Lesion, kind: str, shown: Sequence[State]) -> dict[int, ChannelMap]:
+    intact, mine, maps = list(shown), list(shown), dict[int, ChannelMap]()
+    twins = lesions.lesioned(network, cut)
+    for place, block in enumerate(network.blocks):
+        twin = twins.get(place, block)
+        if place in twins:
+            maps[place] = fitted_map(_moments(block, twin, cut.kind, intact, mine), kind)
+            _attach(twin, cut.kind, maps[place])
+        intact = [block(*state) for state in intact]
+        mine = [twin(*state) for state in mine]
+    return maps
+
+
+def _moments(block: nn.Module, twin: Block, kind: str, intact: Sequence[State], mine: Sequence[State]) -> Moments:
+    """Of what the changed block gives at its lesion, from its own inputs, and of what the intact one gives there."""
+    assert isinstance(block, Block)
+    site, total = lesions.LESIONS[kind].site, torch.zeros(())
+    for one, other in zip(intact, mine, strict=True):
+        wanted, observed = _at(site(block), block, one), _at(site(twin), twin, other)
+        total = total + second_moments(*(part.movedim(1, -1).flatten(0, -2) for part in (observed, wanted)))
+    return total
+
+
+def _at(site: nn.Module, block: Block, state: State) -> Tensor:
+    """What a module gives while its block runs."""
+    seen: list[Tensor | State] = []
+    handle = site.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    try:
+        block(*state)
+    finally:
+        handle.remove()
+    return seen[0][0] if isinstance(seen[0], tuple) else seen[0]

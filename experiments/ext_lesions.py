@@ -2,12 +2,14 @@
 
 Paper    Sandler et al. 2018, arXiv:1801.04381: sections 3.2, 3.3 and Figure 6 ask what training with a switch gives
 Claims   footnote 3: a shortcut softens what ReLU costs. Beyond the paper: ReLU6 put behind a bottleneck, a shortcut
-         taken away, an expansion's ReLU6 made linear
+         taken away, an expansion's ReLU6 made linear; and how much of its cost one fixed map behind it brings back
 Run      python -m experiments.ext_lesions run --images imagenet_samples.npz --weights mobilenet_v2-b0353104.pth
 Differs  a lesion changes weights that were trained without it. It tells what the trained function leans on; it cannot
-         tell what training with the switch would give, since the other layers would have adapted: a part of the cost
-         is a shift that one fixed linear map behind the lesion would undo, so that it is not lost information alone. A
-         place where the lesion costs nothing is evidence that nothing there needs the part; the reverse does not hold.
+         tell what training with the switch would give, since the other layers would have adapted. A part of the cost
+         is a shift, which is no lost information: so each lesion is also measured with one map of channels behind it,
+         fitted on the other half of the images (the channels' means; scales and shifts; any affine map). What a map
+         brings back was not lost; what the affine map does not bring back is not thereby lost. A place where the lesion
+         costs nothing is evidence that nothing there needs the part; the reverse does not hold.
          The blocks of a network are all there are of it, no sample: claims hold or fail for this checkpoint, and their
          intervals are over images. A mean over blocks has at most the mean of their half-widths
 """
@@ -15,41 +17,29 @@ Differs  a lesion changes weights that were trained without it. It tells what th
 import dataclasses
 import functools
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from rich.console import Console
-from rich.progress import track
-from scipy.stats import false_discovery_control
 
 from manifold_lab.core import statistics
 from manifold_lab.core.statistics import Estimate
-from manifold_lab.data import image_files
-from manifold_lab.data.image_files import Pictures
-from manifold_lab.models import lesions
-from manifold_lab.models.fold import folded
-from manifold_lab.models.lesions import Lesion
-from manifold_lab.models.mobilenet import Network
-from manifold_lab.models.specs import CIFAR, V2, NetworkSpec
+from manifold_lab.models import repair
+from manifold_lab.models.specs import CIFAR, V2
 from manifold_lab.report import plots
 from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import ClaimResult, Document, Lines, number
+from manifold_lab.report.tables import ClaimResult, Document, Lines
+from manifold_lab.sweeps.lesion_run import EACH, RESTORED, TOPS, LesionRun, measure
 from manifold_lab.sweeps.probe_run import RANDOM, ProbeSource
 from manifold_lab.sweeps.runner import Measure
-from manifold_lab.sweeps.store import Result
-from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
+from manifold_lab.sweeps.study import Study, tables_of
 from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_lesions"
 SMALL = dataclasses.replace(CIFAR, width=0.35)
 IMAGES, SMOKE_IMAGES = 1000, 40
-TOPS = (1, 5)
 FALSE = 0.05
 """Rate of false discoveries (Benjamini and Hochberg 1995) at which a lesion is called a loss or a gain."""
 WORDS = {
@@ -58,80 +48,23 @@ WORDS = {
     "no_shortcut": "no shortcut",
     "linear_expansion": "linear expansion",
 }
+MOST = 0.5
 HEAD = {
     "words": "lesion", "place": "block", "top1": "top-1, %", "top1_interval": "95 % interval", "top5": "top-5, %",
     "difference": "change of top-1", "difference_interval": "95 % interval", "lost": "lost", "gained": "gained",
-    "p_text": "McNemar's p", "verdict": "",
+    "p_text": "McNemar's p", "verdict": "", "repaired": "change with an affine map behind it",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class LesionRun:
-    """Every lesion of a trained network, one block at a time and in all, on the first images of a file.
-
-    Args:
-        network: its spec.
-        images: the digest of the file of images (`ProbeSource.digest`).
-        count: the first so many of them.
-    """
-
-    network: NetworkSpec
-    images: str
-    count: int
 
 
 def on_images(source: ProbeSource) -> tuple[tuple[LesionRun, ...], Measure]:
     """The one run on these images, and what measures it."""
     spec, count = (SMALL, SMOKE_IMAGES) if source.digest == RANDOM else (V2, IMAGES)
-    return (LesionRun(spec, source.digest, count),), functools.partial(measure, source=source)
+    return (LesionRun(spec, source.digest, count, repair.MAPS),), functools.partial(measure, source=source)
 
 
-def measure(run: LesionRun, _folder: Path, source: ProbeSource) -> Result:
-    """The intact network and every lesion, as lines of the csv file."""
-    network = folded(source.trained_network(run.network))
-    return tables_result({MAIN: compared(network, source.load(run.count, run.network), source.batch)})
-
-
-def hits(network: Network, shown: Pictures, cuts: list[Lesion], batch: int) -> np.ndarray:
-    """Whether the label is among the first 1 and 5: bool, (intact and lesions) x 2 x images."""
-    twins = [lesions.lesioned(network, cut) for cut in cuts]
-    found = []
-    for start in track(range(0, len(shown), batch), "images", console=Console(stderr=True)):
-        x = image_files.normalised(shown.x[start : start + batch], image_files.IMAGENET)
-        labels = shown.labels[start : start + batch, None]
-        best = [scores.topk(max(TOPS)).indices == labels for scores in lesions.logits(network, x, twins)]
-        found.append(torch.stack([torch.stack([one[:, :top].any(1) for top in TOPS]) for one in best]))
-    return torch.cat(found, dim=2).numpy()
-
-
-def line(cut: Lesion, right: np.ndarray, intact: np.ndarray, q_value: float) -> dict[str, str]:
-    """One row: shares with their intervals, and the paired change of top-1."""
-    n, row = right.shape[1], {"kind": cut.kind, "block": str(cut.blocks[0]) if len(cut.blocks) == 1 else ""}
-    row["blocks"] = str(len(cut.blocks))
-    for top, mine in zip(TOPS, right, strict=True):
-        share = statistics.proportion(int(mine.sum()), n)
-        ends = {"": share.value, "_low": share.low, "_high": share.high}
-        row |= {f"top{top}{end}": number(value) for end, value in ends.items()}
-    change = statistics.paired_proportion(intact[0], right[0])
-    row |= {f"difference{end}": number(value) for end, value in zip(("", "_low", "_high"), _ends(change), strict=True)}
-    counts = {"lost": change.lost, "gained": change.gained, "n": n}
-    return row | {key: str(count) for key, count in counts.items()} | {"p_value": number(change.p_value),
-                                                                      "q_value": number(q_value)}  # fmt: skip
-
-
-def _ends(change: statistics.PairedProportion) -> tuple[float, float, float]:
-    return change.difference.value, change.difference.low, change.difference.high
-
-
-def compared(network: Network, shown: Pictures, batch: int) -> list[dict[str, str]]:
-    """The intact network and every lesion."""
-    cuts = lesions.every(network)
-    found = hits(network, shown, cuts, batch)
-    p_values = [statistics.paired_proportion(found[0, 0], right[0]).p_value for right in found[1:]]
-    q_values = false_discovery_control(p_values)
-    intact = line(Lesion("intact", ()), found[0], found[0], 1.0) | {"p_value": "", "q_value": ""}
-    lines = [line(cut, right, found[0], q) for cut, right, q in zip(cuts, found[1:], q_values, strict=True)]
-    return [intact, *lines]
+def unrepaired(lines: Lines) -> Lines:
+    """The intact network and the lesions with nothing behind them."""
+    return pick(lines, repair="")
 
 
 def called(line: dict[str, str]) -> str:
@@ -200,6 +133,7 @@ def draw_top(ax: Axes, lines: Lines, top: int) -> None:
 
 def draw(lines: Lines) -> Figure:
     """Top-1 and top-5."""
+    lines = unrepaired(lines)
     with plots.style():
         figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.5), layout="constrained")
         axes = figure.subplots(1, len(TOPS), sharey=True)
@@ -214,11 +148,25 @@ def draw(lines: Lines) -> Figure:
 
 def claims(lines: Lines) -> list[ClaimResult]:
     """What each kind of lesion costs, one place at a time and in all of them; the paper claims none of it."""
-    found = [softened(lines)] if joined(lines) else []
-    for kind in [kind for kind in list(WORDS)[1:] if pick(lines, kind=kind)]:
-        *single, together = pick(lines, kind=kind)
+    plain = unrepaired(lines)
+    found = [softened(plain)] if joined(plain) else []
+    for kind in [kind for kind in list(WORDS)[1:] if pick(plain, kind=kind)]:
+        *single, together = pick(plain, kind=kind)
         found += [one_by_one(kind, single), everywhere(kind, together)]
+        found += [
+            comes_back(line) for line in pick(lines, kind=kind, repair=repair.AFFINE) if line["block"] in (EACH, "")
+        ]
     return found
+
+
+def comes_back(line: dict[str, str]) -> ClaimResult:
+    """Whether an affine map behind the lesion brings back most of what it costs, over images."""
+    value, low, high = (float(line[name]) if line[name] else np.nan for name in RESTORED)
+    share = Estimate(value, low, high, int(line["n"]))
+    where, name = ("one block at a time", EACH) if line["block"] else ("in all blocks", "all")
+    says = f"{WORDS[line['kind']]}, {where}: a fixed affine map behind it brings back more than half of what it costs"
+    measure = "share of the lost top-1 that comes back, map fitted on other images"
+    return claim(f"comes_back/{line['kind']}/{name}", says, measure, share, share.exceeds(MOST))
 
 
 def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
@@ -273,12 +221,19 @@ def softened(lines: Lines) -> ClaimResult:
 
 def table(lines: Lines) -> Document:
     """The intact network and every lesion."""
-    return Document(caption(lines), HEAD, [shown_line(line) for line in lines])
+    after = {(line["kind"], line["block"]): line for line in pick(lines, repair=repair.AFFINE)}
+    shown = [shown_line(line) | {"repaired": _repaired(after.get((line["kind"], line["block"])))}
+             for line in unrepaired(lines)]  # fmt: skip
+    return Document(caption(lines), HEAD, shown)
+
+
+def _repaired(line: dict[str, str] | None) -> str:
+    return _change(line) if line else ""
 
 
 def text(lines: Lines) -> str:
-    """One sentence per kind of lesion."""
-    intact, *cut = lines
+    """One sentence per kind of lesion, and what comes back behind it."""
+    intact, *cut = unrepaired(lines)
     said = [f"- Intact: top-1 {_share(intact)} of {intact['n']} images."]
     for kind in dict.fromkeys(line["kind"] for line in cut):
         *single, together = pick(cut, kind=kind)
@@ -286,9 +241,25 @@ def text(lines: Lines) -> str:
         said.append(
             f"- `{kind}`: one block at a time, the change of top-1 is between {_change(worst)} points (block "
             f"{worst['block']}) and {_change(least)} (block {least['block']}); in all {together['blocks']} blocks, "
-            f"{_change(together)}, which leaves {_share(together)}."
+            f"{_change(together)}, which leaves {_share(together)}. {_comes_back(pick(lines, kind=kind))}"
         )
     return "\n".join(said)
+
+
+def _comes_back(lines: Lines) -> str:
+    """What the maps behind one kind of lesion bring back, from the poorest to the richest."""
+    told = []
+    for place, where in ((EACH, "one block at a time"), ("", "in all of them")):
+        shares = [_restored(line) for line in lines if line["repair"] and line["block"] == place]
+        told.append(f"{where} {', '.join(shares)}")
+    return f"Of that cost, right means, scales and shifts, or an affine map behind it bring back {'; '.join(told)}."
+
+
+def _restored(line: dict[str, str]) -> str:
+    if not line["restored"]:
+        return "– (it costs nothing)"
+    value, low, high = (100 * float(line[name]) if line[name] else np.nan for name in RESTORED)
+    return f"{value:.0f} % ({low:.0f} to {high:.0f})"
 
 
 def _share(line: dict[str, str]) -> str:

@@ -84,9 +84,12 @@ def _attach(twin: Block, kind: str, found: ChannelMap) -> None:
 
 @torch.inference_mode()
 def fit(
-    network: Network, cuts: Sequence[Lesion], batches: Iterable[Float[Tensor, "batch channels height width"]]
+    network: Network,
+    cuts: Sequence[Lesion],
+    batches: Iterable[Float[Tensor, "batch channels height width"]],
+    kinds: Sequence[str] = MAPS,
 ) -> dict[tuple[Lesion, str], dict[int, ChannelMap]]:
-    """The maps of every kind behind every lesion, fitted on these images: of each the maps by block.
+    """The maps behind every lesion, fitted on these images: of each the maps by block.
 
     Behind a lesion of several blocks they are fitted one after the other, each behind those before it.
 
@@ -94,16 +97,17 @@ def fit(
         network: the intact one, in evaluation mode.
         cuts: the lesions.
         batches: images, normalised.
+        kinds: of MAPS.
     """
     shown = [(network.stem(x), None) for x in batches]
-    found = {(cut, kind): dict[int, ChannelMap]() for cut in cuts for kind in MAPS}
+    found = {(cut, kind): dict[int, ChannelMap]() for cut in cuts for kind in kinds}
     single = [cut for cut in cuts if len(cut.blocks) == 1]
     states: list[State] = list(shown)
     for place, block in enumerate(network.blocks):
         for cut in single:
             if cut.blocks == (place,):
                 moments = _moments(block, lesions.lesioned(network, cut)[place], cut.kind, states, states)
-                for kind in MAPS:
+                for kind in kinds:
                     found[cut, kind][place] = fitted_map(moments, kind)
         states = [block(*state) for state in states]
     for cut, kind in found:
@@ -116,12 +120,12 @@ def _one_after_the_other(network: Network, cut: Lesion, kind: str, shown: Sequen
     intact, mine, maps = list(shown), list(shown), dict[int, ChannelMap]()
     twins = lesions.lesioned(network, cut)
     for place, block in enumerate(network.blocks):
-        twin = twins.get(place, block)
-        if place in twins:
+        twin = twins.get(place)
+        if twin is not None:
             maps[place] = fitted_map(_moments(block, twin, cut.kind, intact, mine), kind)
             _attach(twin, cut.kind, maps[place])
         intact = [block(*state) for state in intact]
-        mine = [twin(*state) for state in mine]
+        mine = [(twin or block)(*state) for state in mine]
     return maps
 
 

@@ -18,6 +18,7 @@ from manifold_lab.models.lesions import Lesion
 from manifold_lab.models.mobilenet import Network
 from manifold_lab.models.specs import V2, stages
 from manifold_lab.report.tables import read_csv
+from manifold_lab.sweeps import lesion_run
 from manifold_lab.sweeps.probe_run import ProbeSource
 from manifold_lab.sweeps.study_commands import main
 from tests.networks import SMALL, pictures, small
@@ -145,7 +146,7 @@ def test_without_images_the_experiment_says_what_it_needs(
 
 def test_a_lesion_that_loses_all_is_called_a_loss() -> None:
     right = np.ones((2, 50), bool)
-    lines = [ext_lesions.line(Lesion("no_shortcut", (place,)), cut, right, q) for place, (cut, q) in
+    lines = [lesion_run.line(Lesion("no_shortcut", (place,)), cut, right, q) for place, (cut, q) in
              enumerate([(~right, 1e-9), (right, 1.0)])]  # fmt: skip
     assert [ext_lesions.called(one) for one in lines] == ["loss", "undecided"]
     assert ext_lesions.shown_line(lines[0])["difference"] == "-100.0"
@@ -153,7 +154,7 @@ def test_a_lesion_that_loses_all_is_called_a_loss() -> None:
 
 def test_published_lesions_fit_the_intact_network() -> None:
     folder = Path(ext_lesions.__file__).parent.parent / "figures"
-    lines = read_csv((folder / "ext_lesions.csv").read_text(encoding="utf-8"))
+    lines = ext_lesions.unrepaired(read_csv((folder / "ext_lesions.csv").read_text(encoding="utf-8")))
     intact, cuts = lines[0], lines[1:]
     n = int(intact["n"])
     for cut in cuts:
@@ -162,9 +163,9 @@ def test_published_lesions_fit_the_intact_network() -> None:
 
 
 def lesion_line(kind: str, block: str, change: float, q_value: float, half: float = 0.02) -> dict[str, str]:
-    return {"kind": kind, "block": block, "blocks": "1" if block else "4", "n": "1000", "q_value": str(q_value),
-            "p_value": str(q_value), "difference": str(change), "difference_low": str(change - half),
-            "difference_high": str(change + half)}  # fmt: skip
+    return {"kind": kind, "repair": "", "block": block, "blocks": "1" if block else "4", "n": "1000",
+            "q_value": str(q_value), "p_value": str(q_value), "difference": str(change),
+            "difference_low": str(change - half), "difference_high": str(change + half)}  # fmt: skip
 
 
 def verdicts(relu6: list[tuple[float, float]], half: float = 0.02) -> dict[str, str]:
@@ -189,3 +190,22 @@ def test_a_shortcut_softens_by_the_images_and_not_by_the_number_of_blocks() -> N
     assert verdicts([wide, wide, narrow, narrow])[name] == "holds"
     assert verdicts([narrow, narrow, wide, wide])[name] == "fails"
     assert verdicts([wide, wide, narrow, narrow], half=0.21)[name] == "undecided"
+
+
+def test_what_comes_back_is_counted_and_judged_by_the_images() -> None:
+    rng = np.random.default_rng(0)
+    intact = np.ones((1, 2, 400), bool)
+    cut, mended = intact.copy(), intact.copy()
+    cut[0, :, :200], mended[0, :, :50] = False, False
+    cuts = [Lesion("no_shortcut", (3,))]
+    alone, each = lesion_run.repaired_lines("affine", cuts, np.concatenate([intact, cut]), mended)
+    assert float(alone["restored"]) == float(each["restored"]) == 0.75 and each["block"] == lesion_run.EACH
+    drawn = [1 - (images < 50).sum() / (images < 200).sum() for images in rng.integers(400, size=(4000, 400))]
+    ends = [float(alone[f"restored_{end}"]) for end in ("low", "high")]
+    assert np.allclose(ends, np.quantile(drawn, [0.025, 0.975]), atol=0.01)
+    assert ext_lesions.comes_back(each).verdict == "holds"
+    for low, high, verdict in ((0.6, 0.9, "holds"), (0.4, 0.9, "undecided"), (0.1, 0.3, "fails")):
+        line = each | {"restored_low": str(low), "restored_high": str(high), "restored": str((low + high) / 2)}
+        assert ext_lesions.comes_back(line).verdict == verdict
+    nothing = lesion_run.restored(intact[0, 0], intact[:, 0], intact[:, 0])
+    assert set(nothing.values()) == {""} and ext_lesions.comes_back(each | nothing).verdict == "undecided"

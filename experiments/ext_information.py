@@ -8,11 +8,11 @@ Differs  The networks are those of fig6a_nonlinearity (trained first where they 
          validation images span at single positions of a bottleneck, its dimension the maximum-likelihood estimate of
          20 neighbours, which reads 10 dimensions as 9.0 and 20 as 15.0 (of 5: 9.3 and 16.4; not run on these networks);
          TwoNN's, of two neighbours, stands beside it. The cost is a lesion's: ReLU6 put behind one bottleneck of a
-         network trained without it. Training would mend a part of it, and so does one fixed linear map behind it, so
-         that it is not the cost of lost information alone. Five networks of one architecture are not five independent
-         studies of its bottlenecks: the block is the replicate, and intervals are by resampling blocks. Cost and
-         predicted loss both fall along the network; depth stands beside every predictor as its rival. `--smoke` runs
-         the digits
+         network trained without it. Training would mend a part of it, and so does one fixed affine map behind it,
+         fitted on other images: the cost is told with and without one, and what the map does not mend is not thereby
+         lost. Five networks of one architecture are not five independent studies of its bottlenecks: the block is the
+         replicate, and intervals are by resampling blocks. Cost and predicted loss both fall along the network; depth
+         stands beside every predictor as its rival. `--smoke` runs the digits
 """
 
 import dataclasses
@@ -29,11 +29,20 @@ from matplotlib.figure import Figure
 from manifold_lab.core import resampling, statistics
 from manifold_lab.core.resampling import rank_correlation
 from manifold_lab.core.statistics import NO_RUNS, Estimate
+from manifold_lab.models.repair import AFFINE
 from manifold_lab.report import plots
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, store
-from manifold_lab.sweeps.information_run import InformationRun, measure, predicted_lost
+from manifold_lab.sweeps.information_run import (
+    ALL_BLOCKS,
+    REPAIRED_COSTS,
+    InformationRun,
+    RepairRun,
+    Run,
+    measure,
+    predicted_lost,
+)
 from manifold_lab.sweeps.store import Cell
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
@@ -41,7 +50,10 @@ from manifold_lab.sweeps.study_commands import main
 NAME = "ext_information"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
 COLUMNS = ("arm", "group", "seed", "block", "channels", "shortcut", "dimension", "dimension_5", "two_nn", "active",
-           "predicted_lost", "measured_lost", "cost")  # fmt: skip
+           "predicted_lost", "measured_lost", *REPAIRED_COSTS)  # fmt: skip
+REPAIRED = f"cost_{AFFINE}"
+"""What ReLU6 costs with an affine map behind it."""
+MOST = 0.5
 PREDICTORS = {
     "predicted_lost": "goes with the predicted loss, P(Binomial(n, 1/2) ≤ k)",
     "predicted_lost_5": "goes with the predicted loss, k of 5 neighbours instead of 20",
@@ -75,25 +87,37 @@ PLACES = (
 )
 
 
-def grid(smoke: bool) -> tuple[InformationRun, ...]:
-    """The short trainings of Figure 6a at width 0.35."""
-    trainings = ablation.grid(ARMS, {"0.35": ablation.cifar_setting(0.35)}, smoke)
-    return tuple(InformationRun(one) for one in trainings if smoke or one.recipe.images == ablation.SHORT_IMAGES)
+def grid(smoke: bool) -> tuple[Run, ...]:
+    """The short trainings of Figure 6a at width 0.35; those with linear bottlenecks are repaired as well."""
+    every = ablation.grid(ARMS, {"0.35": ablation.cifar_setting(0.35)}, smoke)
+    trainings = [one for one in every if smoke or one.recipe.images == ablation.SHORT_IMAGES]
+    linear = [one for one in trainings if one.arm == "linear"]
+    return (*map(InformationRun, trainings), *map(RepairRun, linear))
 
 
 def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
-    """One line per bottleneck of every network that was measured."""
+    """One line per bottleneck of every network that was measured, and one for all of a network that was repaired."""
+    repaired = {(cell.spec.training, row["block"]): row for cell in cells if isinstance(cell.spec, RepairRun)
+                for row in store.history(cell)}  # fmt: skip
+    found = [(cell.spec.training, row) for cell in cells if isinstance(cell.spec, InformationRun)
+             for row in store.history(cell)]  # fmt: skip
+    found = [(of, row | {name: text for name, text in repaired.get((of, row["block"]), {}).items() if name != "cost"})
+             for of, row in found]  # fmt: skip
+    found += [(of, row) for (of, block), row in repaired.items() if block == ALL_BLOCKS]
     return [
-        {"arm": cell.spec.training.arm, "group": cell.spec.training.group, "seed": str(cell.spec.training.seed)}
-        | {name: row.get(name, "") for name in COLUMNS[3:]}
-        for cell in cells
-        for row in store.history(cell)
+        {"arm": of.arm, "group": of.group, "seed": str(of.seed)} | {name: row.get(name, "") for name in COLUMNS[3:]}
+        for of, row in found
     ]
+
+
+def single(lines: Lines) -> Lines:
+    """The lines of single bottlenecks."""
+    return [line for line in lines if line["block"] != ALL_BLOCKS]
 
 
 def networks(lines: Lines, where: Where = ALL) -> list[Lines]:
     """The lines of each network with linear bottlenecks."""
-    linear = pick(lines, arm="linear", **({"shortcut": "identity"} if where.around else {}))
+    linear = pick(single(lines), arm="linear", **({"shortcut": "identity"} if where.around else {}))
     return [pick(linear, seed=seed) for seed in dict.fromkeys(line["seed"] for line in linear)]
 
 
@@ -104,7 +128,7 @@ def values(mine: Lines, name: str) -> np.ndarray:
     if name == "around":
         return np.array([float(line["shortcut"] != "none") for line in mine])
     if name not in OTHER_DIMENSIONS:
-        return column(mine, name)
+        return np.array([float(line.get(name) or np.nan) for line in mine])
     known = [(int(line["channels"]), line.get(OTHER_DIMENSIONS[name], "")) for line in mine]
     return np.array([predicted_lost(channels, float(k)) if k else np.nan for channels, k in known])
 
@@ -124,9 +148,9 @@ def correlation(
     return float(np.mean(known)) if known else np.nan
 
 
-def columns_of(lines: Lines, predictor: str, where: Where) -> list[list[np.ndarray]]:
+def columns_of(lines: Lines, predictor: str, where: Where, cost: str = "cost") -> list[list[np.ndarray]]:
     """Predictor, cost and what is held fixed, of every network that has them."""
-    found = [[values(mine, name) for name in (predictor, "cost", *where.given)] for mine in networks(lines, where)]
+    found = [[values(mine, name) for name in (predictor, cost, *where.given)] for mine in networks(lines, where)]
     return [one for one in found if all(np.isfinite(part).all() for part in one)]
 
 
@@ -134,8 +158,22 @@ def claims(lines: Lines) -> list[ClaimResult]:
     """What ranks the cost, in all bottlenecks, in some, and given more; whether better than depth; what it rests on."""
     ranked = [goes_with(lines, name, where) for where in PLACES for name in PREDICTORS
               if name not in (*where.given, *OTHER_DIMENSIONS) or where == ALL]  # fmt: skip
+    ranked += [goes_with(lines, name, ALL, REPAIRED) for name in ("predicted_lost", "measured_lost", "earliness")]
     better = [beats_depth(lines, name) for name in ("predicted_lost", "measured_lost")]
-    return [*ranked, *better, agreeing(lines), threatened(lines)]
+    back = [comes_back(lines, False), comes_back(lines, True)]
+    return [*ranked, *better, *back, agreeing(lines), threatened(lines)]
+
+
+def comes_back(lines: Lines, together: bool) -> ClaimResult:
+    """Whether an affine map behind ReLU6 brings back most of its cost, one block at a time or in all, over networks."""
+    mine = [line for line in lines if line.get(REPAIRED) and (line["block"] == ALL_BLOCKS) == together]
+    by_seed = {line["seed"]: pick(mine, seed=line["seed"]) for line in mine}
+    shares = [1 - column(part, REPAIRED).sum() / column(part, "cost").sum() for part in by_seed.values()]
+    found = statistics.mean(np.array(shares)) if shares else NO_RUNS
+    where, name = ("in all bottlenecks", "all") if together else ("one bottleneck at a time", "each")
+    says = f"ReLU6 {where} of a network trained without it: an affine map behind brings back most of the cost"
+    return claim(f"comes_back/{name}", says, "share of the lost accuracy that comes back, map fitted on other images",
+                 found, found.exceeds(MOST))  # fmt: skip
 
 
 def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
@@ -144,12 +182,12 @@ def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | Non
                        verdict=statistics.verdict(holds, found), command=STUDY.command)  # fmt: skip
 
 
-def goes_with(lines: Lines, predictor: str, where: Where) -> ClaimResult:
+def goes_with(lines: Lines, predictor: str, where: Where, cost: str = "cost") -> ClaimResult:
     """Whether a predictor ranks the cost: by resampling blocks, and where nothing is held fixed by permuting them too.
 
     Both have to decide: of few blocks the bootstrap alone decides a few per cent too often.
     """
-    columns, rng = columns_of(lines, predictor, where), np.random.default_rng(0)
+    columns, rng = columns_of(lines, predictor, where, cost), np.random.default_rng(0)
     blocks = len(columns[0][0]) if columns else 0
     found = resampling.resampled(blocks, functools.partial(correlation, columns), rng)
     p_value, holds = None, found.exceeds(0)
@@ -157,10 +195,11 @@ def goes_with(lines: Lines, predictor: str, where: Where) -> ClaimResult:
         pairs = functools.partial(correlation, columns, np.arange(blocks))
         p_value = resampling.permutation_p(blocks, pairs, rng)
         holds = holds if p_value < 1 - statistics.LEVEL else None
-    says = f"what ReLU6 costs at a bottleneck {PREDICTORS[predictor]}"
+    behind, end = (", with an affine map behind it,", "/repaired") if cost == REPAIRED else ("", "")
+    says = f"what ReLU6 costs at a bottleneck{behind} {PREDICTORS[predictor]}"
     many = f"mean over {len(columns)} networks" if columns else "mean over networks"
     measure = f"Spearman's correlation with the lesion's cost, {where.words}, {many}, by resampling blocks"
-    one = claim(f"cost_goes_with/{predictor}/{where.name}", says, measure, found if blocks else NO_RUNS, holds)
+    one = claim(f"cost_goes_with/{predictor}/{where.name}{end}", says, measure, found if blocks else NO_RUNS, holds)
     return dataclasses.replace(one, p_value=p_value)
 
 
@@ -203,7 +242,7 @@ def figure(lines: Lines) -> Figure:
     with plots.style():
         found = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.8), layout="constrained")
         left, middle, right = found.subplots(1, 3)
-        mine = pick(lines, arm="linear")
+        mine = pick(single(lines), arm="linear")
         styles = {"channels": ("0.25", "n, channels"), "dimension": (plots.MEASURED, "k, dimension"),
                  "active": (plots.LOST_COLOUR, "active channels")}  # fmt: skip
         for name, (colour, label) in styles.items():

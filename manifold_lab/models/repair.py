@@ -82,7 +82,7 @@ def _attach(twin: Block, kind: str, found: ChannelMap) -> None:
     lesions.LESIONS[kind].site(twin).register_forward_hook(behind)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def fit(
     network: Network,
     cuts: Sequence[Lesion],

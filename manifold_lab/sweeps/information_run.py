@@ -1,4 +1,7 @@
-"""Runs that measure every bottleneck of a trained network: dimension, active channels, losses, and what ReLU6 costs."""
+"""Runs that measure every bottleneck of a trained network: dimension, active channels, losses, and what ReLU6 costs.
+
+What it costs is measured bare, and with one map of channels behind it that was fitted on other images.
+"""
 
 import time
 from collections.abc import Iterator
@@ -16,15 +19,18 @@ from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.random_streams import stream
 from manifold_lab.data import Data, DataOptions
-from manifold_lab.models import lesions
+from manifold_lab.models import lesions, repair
 from manifold_lab.models.lesions import Lesion
 from manifold_lab.models.mobilenet import Block, Network
+from manifold_lab.models.repair import MAPS
 from manifold_lab.models.weights import open_weights
 from manifold_lab.sweeps import runner, store, training_run
 from manifold_lab.sweeps.store import Cell, Result
 from manifold_lab.sweeps.training_run import TrainingRun
 
 NEIGHBOURS, FEW_NEIGHBOURS, BATCH = 20, 5, 100
+REPAIRED_COSTS = ("cost", *(f"cost_{kind}" for kind in MAPS))
+"""What ReLU6 costs bare, and with each map behind it."""
 WAIT = 5.0
 """Seconds between two checks whether a training that another process runs has ended."""
 
@@ -40,11 +46,30 @@ class InformationRun:
     positions: int = 4000
 
 
-def measure(run: InformationRun, folder: Path) -> Result:
-    """Every bottleneck: dimension, active channels, predicted and measured loss, and what ReLU6 there would cost."""
+@dataclass(frozen=True)
+class RepairRun:
+    """A trained network whose bottlenecks get ReLU6 and a repair behind it, on so many validation images."""
+
+    training: TrainingRun
+    images: int = 2000
+
+
+Run = InformationRun | RepairRun
+ALL_BLOCKS = "all"
+"""The block of the row of the lesion in all blocks together."""
+
+
+def measure(run: Run, folder: Path) -> Result:
+    """Every bottleneck: dimension, active channels, predicted and measured loss, and what ReLU6 there would cost.
+
+    Of a `RepairRun` what it would cost, bare and with each map behind it.
+    """
     network = network_of(run.training, folder.parent.parent / training_run.TRAINING_RUNS)
     options = DataOptions(resolution=run.training.network.resolution)
     images = data.load(run.training.data, seed=run.training.seed, options=options)
+    if isinstance(run, RepairRun):
+        mended = repaired_costs(network, images, run)
+        return Result({"blocks": len(mended)}, mended)
     points = bottlenecks(network, images, run)
     costs = lesion_costs(network, images, run)
     rows = [{**describe(network, block, cloud), "cost": costs.get(block)} for block, cloud in enumerate(points)]
@@ -67,7 +92,7 @@ def network_of(wanted: TrainingRun, folder: Path) -> Network:
     return open_weights(cell.folder / training_run.WEIGHTS)
 
 
-def shown(images: Data, run: InformationRun) -> Iterator[tuple[Tensor, Tensor]]:
+def shown(images: Data, run: Run) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of the first validation images, as many as are asked for."""
     for number, batch in enumerate(images.evaluation("validation", BATCH)):
         if number * BATCH >= run.images:
@@ -140,7 +165,7 @@ def describe(network: Network, place: int, cloud: Tensor) -> dict[str, float | i
     }
 
 
-def lesion_costs(network: Network, images: Data, run: InformationRun) -> dict[int, float]:
+def lesion_costs(network: Network, images: Data, run: Run) -> dict[int, float]:
     """Points of validation accuracy that ReLU6 behind one bottleneck costs, where there is none yet."""
     cuts = [Lesion("relu6_bottleneck", (place,)) for place in lesions.places(network, "relu6_bottleneck")]
     twins, right, seen = [lesions.lesioned(network, cut) for cut in cuts], np.zeros(1 + len(cuts)), 0
@@ -148,3 +173,29 @@ def lesion_costs(network: Network, images: Data, run: InformationRun) -> dict[in
         right += [float((scores.argmax(1) == y).sum()) for scores in lesions.logits(network, x, twins)]
         seen += len(y)
     return {cut.blocks[0]: 100 * (right[0] - mine) / seen for cut, mine in zip(cuts, right[1:], strict=True)}
+
+
+def repaired_costs(network: Network, images: Data, run: RepairRun) -> list[dict[str, float | int | str]]:
+    """Points of validation accuracy that ReLU6 costs behind one bottleneck and behind all: bare, and with each map.
+
+    Every image is judged with maps that were fitted on the other half of the images.
+    """
+    possible = lesions.places(network, "relu6_bottleneck")
+    cuts = [Lesion("relu6_bottleneck", blocks) for blocks in (*((place,) for place in possible), possible)]
+    halves = [[(x[start::2], y[start::2]) for x, y in shown(images, run)] for start in (0, 1)]
+    right, seen = np.zeros((1 + len(MAPS), 1 + len(cuts))), 0
+    for mine, other in (halves, halves[::-1]):
+        maps = repair.fit(network, cuts, [x for x, _ in other])
+        twins = [lesions.lesioned(network, cut) for cut in cuts]
+        twins += [repair.repaired(network, cut, maps[cut, kind]) for kind in MAPS for cut in cuts]
+        for x, y in mine:
+            hits = [float((scores.argmax(1) == y).sum()) for scores in lesions.logits(network, x, twins)]
+            right[:, 0] += hits[0]
+            right[:, 1:] += np.reshape(hits[1:], (-1, len(cuts)))
+            seen += len(y)
+    costs = 100 * (right[:, :1] - right[:, 1:]) / seen
+    return [
+        {"block": cut.blocks[0] if len(cut.blocks) == 1 else ALL_BLOCKS}
+        | dict(zip(REPAIRED_COSTS, map(float, column), strict=True))
+        for cut, column in zip(cuts, costs.T, strict=True)
+    ]

@@ -20,7 +20,7 @@ from manifold_lab.models.mobilenet import Activate, build
 from manifold_lab.models.specs import DIGITS
 from manifold_lab.report.tables import Lines
 from manifold_lab.sweeps import information_run, runner, store
-from manifold_lab.sweeps.information_run import InformationRun
+from manifold_lab.sweeps.information_run import InformationRun, RepairRun
 from manifold_lab.sweeps.store import Cell
 from manifold_lab.sweeps.training_run import TrainingRun
 from manifold_lab.training import RECIPES
@@ -73,6 +73,38 @@ def test_a_lesions_cost_is_that_of_a_network_that_was_changed_by_hand() -> None:
         right = [(one(x).argmax(1) == y).double().mean().item() for one in (network, changed)]
     assert set(costs) == set(range(len(network.blocks)))
     assert costs[2] == pytest.approx(100 * (right[0] - right[1]))
+
+
+def test_repaired_costs_are_those_of_a_network_that_was_mended_by_hand() -> None:
+    network = build(dataclasses.replace(DIGITS, dropout=0.0), stream(0, "weights")).eval()
+    images, run = data.load("digits"), RepairRun(RUN.training, images=100)
+    rows = information_run.repaired_costs(network, images, run)
+    assert [row["block"] for row in rows] == [*range(len(network.blocks)), information_run.ALL_BLOCKS]
+    costs = information_run.lesion_costs(network, images, run)
+    assert {place: rows[place]["cost"] for place in costs} == pytest.approx(costs)
+    ((x, y),) = information_run.shown(images, run)
+    right = 0
+    for start in (0, 1):
+        block = network.blocks[2].project
+        with torch.inference_mode():
+            reached = [network.stem(part) for part in (x[1 - start :: 2], x[start::2])]
+            for place in (0, 1):
+                reached = [network.blocks[place](part)[0] for part in reached]
+            fit, shown = (block.norm(block.conv(network.blocks[2].depthwise(network.blocks[2].expand(part))))
+                          for part in reached)  # fmt: skip
+            rows_of = [one.movedim(1, -1).flatten(0, 2).numpy() for one in (fit, shown)]
+            map_back = LinearRegression().fit(rows_of[0].clip(0, 6), rows_of[0])
+            mended = torch.from_numpy(map_back.predict(rows_of[1].clip(0, 6))).float()
+            after = network.blocks[2].join(
+                reached[1], mended.unflatten(0, shown.movedim(1, -1).shape[:3]).movedim(-1, 1)
+            )
+            for block_after in network.blocks[3:]:
+                after = block_after(after)[0]
+            scores = network.head(network.last(after))
+        right += int((scores.argmax(1) == y[start::2]).sum())
+    with torch.inference_mode():
+        before = int((network(x).argmax(1) == y).sum())
+    assert rows[2][ext_information.REPAIRED] == pytest.approx(100 * (before - right) / len(y))
 
 
 def bottleneck_lines(cost: Callable[[int, np.random.Generator], float], networks: int = 5) -> Lines:

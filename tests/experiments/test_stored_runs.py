@@ -33,8 +33,11 @@ def tracked() -> list[Path]:
 
 def kind(folder: str, record: dict[str, Any]) -> type:
     """The class that a record names, where a class of another file has the same name by the folder too."""
-    classes = {"Trial": TrainingRun, "Look": probe_run.ProbeRun, "Training": probe_run.ProbedTraining}
-    return information_run.InformationRun if folder == "ext_information" else classes[record["kind"]]
+    classes = {"Trial": TrainingRun, "Look": probe_run.ProbeRun, "Training": probe_run.ProbedTraining,
+               "RepairRun": information_run.RepairRun}  # fmt: skip
+    if folder == "ext_information" and record["kind"] == "Look":
+        return information_run.InformationRun
+    return classes[record["kind"]]
 
 
 @pytest.mark.parametrize("folder", ["trials", "ext_information", "ext_dimension", "fig7_activations"])

@@ -22,11 +22,9 @@ from manifold_lab.report.tables import (
     MISSING,
     Lines,
     claim_sentence,
-    claim_value,
     markdown,
     percent,
     read_csv,
-    verdict_words,
 )
 
 TEXTS = page.TEXTS
@@ -102,14 +100,9 @@ def claims_block(root: Path) -> str:
 
 
 def answers(root: Path) -> str:
-    """The questions that a reader has first, each with the rows that answer it."""
-    lines = []
-    for question, source in paper.answers():
-        rows = source.lines(root)
-        lines.append(f"- **{question}**")
-        lines += [f"  - **{verdict_words(row)}**: {row['says']}; {row['measure']}: {claim_value(row)}" for row in rows]
-        lines += [] if rows else ["  - **not run**"]
-    return "\n".join(lines)
+    """What a reader wants to know first, a sentence each."""
+    return "\n".join(f"{place}. **{one.sentence(root)}** [More]({one.link})"
+                     for place, one in enumerate(paper.answers(), 1))  # fmt: skip
 
 
 def beyond_block(root: Path) -> str:

@@ -52,7 +52,7 @@ def test_what_is_published_is_found_by_the_claims_that_name_it() -> None:
     there = paper.published(ROOT)
     sources = [claim.source for claim in paper.paper_claims() if claim.source]
     sources += [source for erratum in paper.paper_errata() for source in erratum.shown]
-    sources += [source for _, source in paper.answers()]
+    sources += [source for answer in paper.answers() for _, source in answer.parts]
     assert {source.id for source in sources if source.study in there and not source.lines(ROOT)} == set()
     studies = {path.stem for path in (ROOT / "experiments").glob("*.py")}
     assert {source.id for source in sources if source.study not in studies} == set()
@@ -200,3 +200,22 @@ def test_extents_of_preimages_that_are_known() -> None:
 
 def test_every_even_block_costs_what_table_1_says() -> None:
     assert tab2_network.by_formula(V2) == (12, 12)
+
+
+def test_at_most_seven_answers_each_with_numbers_and_a_place_that_exists() -> None:
+    found = paper.answers()
+    text = (ROOT / "paper_repro.md").read_text(encoding="utf-8")
+    heads = {re.sub(r"[^a-z0-9 -]", "", line.strip("# ").lower()).replace(" ", "-") for line in text.splitlines()
+             if line.startswith("#")}  # fmt: skip
+    assert len(found) <= 7
+    for answer in found:
+        assert answer.link.removeprefix("#") in heads or (ROOT / answer.link).is_file(), answer.link
+        for words, source in answer.parts:
+            (row,) = source.lines(ROOT)
+            assert f"{words}: {row['verdict']}" in answer.sentence(ROOT) and claim_value(row) in answer.sentence(ROOT)
+
+
+def test_an_answer_without_its_row_says_that_it_was_not_run(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "other_claims.csv").write_text("id,verdict\n")
+    assert "not run" in paper.answers()[0].sentence(tmp_path)

@@ -72,6 +72,35 @@ class Erratum:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """One sentence of what a reader wants first.
+
+    Args:
+        about: what it is about.
+        link: where the rest stands.
+        parts: what is claimed, in words, and the row that decides it.
+        errata: whether it also says how many errata there are.
+    """
+
+    about: str
+    link: str
+    parts: tuple[tuple[str, ClaimSource], ...]
+    errata: bool
+
+    def sentence(self, root: Path) -> str:
+        """Each part with its verdict, what was measured at which scale, value, interval and n."""
+        told = [f"{words}: {_decided(source.lines(root))}" for words, source in self.parts]
+        told += [f"{len(paper_errata())} errata in all"] if self.errata else []
+        return f"{self.about}{' ' if self.about.endswith('?') else ': '}{'; '.join(told)}."
+
+
+def _decided(rows: Lines) -> str:
+    if not rows:
+        return NOT_RUN
+    return "; ".join(f"{verdict_words(row)}, {claim_value(row)}, {row['measure']}" for row in rows)
+
+
+@dataclass(frozen=True)
 class ClaimVerdict:
     """A claim beside the rows that decide it, and how these came to be."""
 
@@ -208,9 +237,13 @@ def paper_errata() -> tuple[Erratum, ...]:
     )
 
 
-def answers() -> list[tuple[str, ClaimSource]]:
-    """The questions that are answered first, and the rows that answer each."""
-    return [(entry["question"], ClaimSource(entry["decided_by"])) for entry in _registry()["answer"]]
+def answers() -> tuple[Answer, ...]:
+    """What a reader wants to know first."""
+    return tuple(
+        Answer(entry["about"], entry["link"], tuple((words, ClaimSource(row)) for words, row in entry["parts"]),
+               entry.get("errata", False))
+        for entry in _registry()["answer"]
+    )  # fmt: skip
 
 
 def evidence(erratum: Erratum, root: Path) -> list[tuple[str, str, str]]:

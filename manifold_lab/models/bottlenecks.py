@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from manifold_lab.core.hooks import attached
 from manifold_lab.metrics.linear import held_out_r2, second_moments
 from manifold_lab.models.interventions import ChannelNoise
 from manifold_lab.models.mobilenet import Activate, Block, Network
@@ -42,7 +43,7 @@ def read_bottlenecks(network: Network, fit: Iterable[Tensor], test: Iterable[Ten
     counts = [_Counts(block.bottleneck) for block in blocks]
     network.eval()
     for split, batches in (("fit", fit), ("test", test)):
-        with _hooks(counts, split):
+        with attached(_hooks(counts, split)):
             for x in batches:
                 network(x)
     return [one.reading(place) for place, one in enumerate(counts)]
@@ -81,17 +82,8 @@ class _Counts:
         return BottleneckReading(block, r2 if math.isfinite(r2) else None, unique, active)
 
 
-@contextmanager
-def _hooks(counts: list[_Counts], split: str) -> Iterator[None]:
-    handles = []
+def _hooks(counts: list[_Counts], split: str) -> Iterator[RemovableHandle]:
     for one in counts:
-        handles.append(one.site.register_forward_hook(
-            lambda _, inputs, y, one=one: one.meet(split, inputs[0], y)
-        ))  # fmt: skip
+        yield one.site.register_forward_hook(lambda _, inputs, y, one=one: one.meet(split, inputs[0], y))
         if split == "test":
-            handles.append(one.activate.register_forward_hook(lambda _, __, y, one=one: one.count(y)))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+            yield one.activate.register_forward_hook(lambda _, __, y, one=one: one.count(y))

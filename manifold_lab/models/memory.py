@@ -6,8 +6,8 @@ not counted. All counts are in numbers, not bytes, of one picture; Table 3 has t
 
 import os
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from manifold_lab.core.hooks import attached
 from manifold_lab.models.mobilenet import Block, Network
 from manifold_lab.models.profiler import LayerProfile, profile
 from manifold_lab.models.split import chunks
@@ -149,8 +150,7 @@ def live_peak(work: Callable[[], object]) -> int:
     return max(living.peaks.values())
 
 
-@contextmanager
-def _placed(living: _Living, parts: dict[str, nn.Module]) -> Iterator[None]:
+def _placed(living: _Living, parts: dict[str, nn.Module]) -> AbstractContextManager[None]:
     """Tell `living` which part runs."""
 
     def enter(name: str) -> Callable[..., None]:
@@ -159,12 +159,7 @@ def _placed(living: _Living, parts: dict[str, nn.Module]) -> Iterator[None]:
 
         return hook
 
-    handles = [part.register_forward_pre_hook(enter(name)) for name, part in parts.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return attached(part.register_forward_pre_hook(enter(name)) for name, part in parts.items())
 
 
 def allocated_peak(work: Callable[[], object]) -> int:

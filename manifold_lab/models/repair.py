@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from manifold_lab.core.errors import one_of
+from manifold_lab.core.hooks import outputs_of
 from manifold_lab.metrics.linear import Moments, affine_map, second_moments
 from manifold_lab.models import lesions
 from manifold_lab.models.lesions import Lesion
@@ -141,10 +142,6 @@ def _moments(block: nn.Module, twin: Block, kind: str, intact: Sequence[State], 
 
 def _at(site: nn.Module, block: Block, state: State) -> Tensor:
     """What a module gives while its block runs."""
-    seen: list[Tensor | State] = []
-    handle = site.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-    try:
+    with outputs_of([site]) as seen:
         block(*state)
-    finally:
-        handle.remove()
     return seen[0][0] if isinstance(seen[0], tuple) else seen[0]

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from manifold_lab.core.errors import InputError, above, at_least
+from manifold_lab.core.hooks import attached
 from manifold_lab.core.random_streams import stream
 from manifold_lab.probe.hooks import Probe
 from manifold_lab.probe.layer import Sampling
@@ -87,8 +88,5 @@ def drawn_into(model: nn.Module, curve: Curve) -> Iterator[None]:
         curved = curve.around(y[0])
         return (curved, *output[1:]) if isinstance(output, tuple) else curved
 
-    handle = found[curve.space].register_forward_hook(replace)
-    try:
+    with attached([found[curve.space].register_forward_hook(replace)]):
         yield
-    finally:
-        handle.remove()

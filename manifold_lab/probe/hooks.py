@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.hooks import attached
 from manifold_lab.probe.activation_types import CLIPS, FUNCTIONS, of_call, of_module
 from manifold_lab.probe.channel_axes import Call, ChannelTracker
 from manifold_lab.probe.layer import LayerRecord, Sampling
@@ -81,8 +82,7 @@ class Probe:
 
     def __enter__(self) -> "Probe":
         with ExitStack() as attaching:
-            for handle in self._attach():
-                attaching.callback(handle.remove)
+            attaching.enter_context(attached(self._attach()))
             attaching.enter_context(Functions(self))
             self._stack = attaching.pop_all()
         return self

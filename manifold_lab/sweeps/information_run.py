@@ -5,7 +5,7 @@ What it costs is measured bare, and with one map of channels behind it that was 
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -17,6 +17,7 @@ from torch import Tensor
 from manifold_lab import activations, data, metrics, theory
 from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
+from manifold_lab.core.hooks import outputs_of
 from manifold_lab.core.random_streams import stream
 from manifold_lab.data import Data, DataOptions
 from manifold_lab.models import lesions, repair
@@ -119,20 +120,9 @@ def bottlenecks(network: Network, images: Data, run: InformationRun) -> list[Ten
     return [torch.cat(cloud) for cloud in clouds]
 
 
-@contextmanager
-def projections(network: Network) -> Iterator[list[Tensor]]:
+def projections(network: Network) -> AbstractContextManager[list[Tensor]]:
     """The outputs of every projection's norm, in order, as they come."""
-    outputs: list[Tensor] = []
-    handles = [
-        block.project.norm.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
-        for block in network.blocks
-        if isinstance(block, Block)
-    ]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
+    return outputs_of(block.project.norm for block in network.blocks if isinstance(block, Block))
 
 
 def needed_channels(channels: int, dimension: float) -> int:

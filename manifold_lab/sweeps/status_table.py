@@ -3,20 +3,18 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
+from manifold_lab.core.durations import duration
 from manifold_lab.sweeps import runner
 from manifold_lab.sweeps.store import ABSENT, DAMAGED, DIVERGED, DONE, FAILED, QUEUED, RUNNING, Cell
 
 LISTED = 30
 """Cells that a table names one by one."""
-LONGEST = 1e9
-"""Seconds beyond which hours and minutes mean nothing, and `timedelta` has no room."""
 ORDER = (RUNNING, DAMAGED, FAILED, DIVERGED, QUEUED, ABSENT, DONE)
 
 
@@ -50,13 +48,6 @@ def how(cell: Cell) -> str:
     parts += [f"{known['images_per_second']:.0f} images/s"] if "images_per_second" in known else []
     parts += [f"{duration(known['seconds_left'])} left"] if "seconds_left" in known else []
     return ", ".join([*parts, cell.note] if cell.note else parts)
-
-
-def duration(seconds: int | float) -> str:
-    """A duration as text: 0.2 s, or hours, minutes and seconds."""
-    if seconds > LONGEST:
-        return f"{seconds / 86_400:.3g} days"
-    return f"{seconds:.2g} s" if seconds < 10 else str(timedelta(seconds=round(seconds)))
 
 
 def labels(cells: Sequence[Cell]) -> list[str]:

@@ -13,6 +13,7 @@ from rich.live import Live
 from manifold_lab.core import provenance
 from manifold_lab.core.cli import FIGURES, Presets, destination, run_cli
 from manifold_lab.core.config import key
+from manifold_lab.core.durations import duration
 from manifold_lab.core.errors import InputError, at_least
 from manifold_lab.core.files import Writer, csv_text, publish, text
 from manifold_lab.report import plots
@@ -27,7 +28,7 @@ from manifold_lab.sweeps.options import (
     RunOptions,
     StatusOptions,
 )  # fmt: skip
-from manifold_lab.sweeps.status_table import LISTED, duration, how, labels, listing, state_counts, status_table
+from manifold_lab.sweeps.status_table import LISTED, how, labels, listing, state_counts, status_table
 from manifold_lab.sweeps.store import DONE, QUEUED, RUNNING, Cell
 from manifold_lab.sweeps.study import MAIN, Published, Study, as_published, by_part, file_stem
 from manifold_lab.sweeps.training_run import LENGTH

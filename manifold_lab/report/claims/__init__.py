@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from manifold_lab.core import contrasts, statistics
+from manifold_lab.core.durations import duration
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.statistics import FAILS, HOLDS, NOT_RUN, UNDECIDED
 from manifold_lab.report.tables import MISSING, Lines, claim_value, read_csv, verdict_words
@@ -153,7 +154,7 @@ class ClaimVerdict:
     def cost(self) -> str:
         """What it took."""
         least = "at least " if self.made.get("least") else ""
-        return least + span(self.made["seconds"]) if "seconds" in self.made else MISSING
+        return least + duration(self.made["seconds"]) if "seconds" in self.made else MISSING
 
 
 def combined(lines: Lines) -> str:
@@ -202,16 +203,6 @@ def verdict_counts(verdicts: Iterable[str]) -> str:
 def _short(commit: str) -> str:
     code, *changed = commit.split(maxsplit=1)
     return " ".join([code[:COMMIT_DIGITS], *changed])
-
-
-def span(seconds: int | float) -> str:
-    """A duration in one unit.
-
-    >>> span(4.23), span(312), span(9000)
-    ('4.2 s', '5.2 min', '2.5 h')
-    """
-    size, unit = (3600, "h") if seconds >= 3600 else (60, "min") if seconds >= 60 else (1, "s")
-    return f"{seconds / size:.2g} {unit}"
 
 
 @cache

@@ -30,7 +30,17 @@ processes run one cell, each of them calls it, and the first one's result counts
 
 ON_LOOPBACK = ("--standalone", "--local-addr=127.0.0.1")
 """Options of torchrun for processes of one machine, which meet whether or not the machine's name resolves."""
-LOOPBACK_INTERFACE = "lo" if sys.platform == "linux" else "lo0"
+TOGETHER = {
+    "OMP_NUM_THREADS": "1",  # torchrun's own default, of which it would tell
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
+    "RES_OPTIONS": "timeout:1 attempts:1",
+}
+"""Environment of processes of one machine that meet, where the user's says nothing else.
+
+torchrun asks for the machine's name ten times, and a name server that is silent would be waited for ten seconds or more
+each time.
+"""
 STOP_SECONDS = 20.0
 """Seconds that torchrun and its processes have to release a run before they are killed."""
 
@@ -191,9 +201,7 @@ def _held(work: Work, cell: Cell, claim: run_lock.RunLock) -> Cell:
 def _together(work: Work, cell: Cell) -> Cell:
     """Let torchrun start the processes that run a cell, the first of which claims it."""
     command = work.commands().cell(cell.key, processes=work.processes)
-    quiet = {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # the first is torchrun's own default
-    quiet["GLOO_SOCKET_IFNAME"] = LOOPBACK_INTERFACE
-    with subprocess.Popen(command, env={**quiet, **os.environ}, stdout=subprocess.DEVNULL) as torchrun:
+    with subprocess.Popen(command, env={**TOGETHER, **os.environ}, stdout=subprocess.DEVNULL) as torchrun:
         try:
             ended = torchrun.wait()
         except BaseException:  # an interruption: its processes release the run, and do not outlive it

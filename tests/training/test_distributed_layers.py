@@ -18,6 +18,7 @@ from manifold_lab import stream
 from manifold_lab.data import Augmentation, load
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import DIGITS
+from manifold_lab.sweeps import runner
 from manifold_lab.training import Bookkeeping, Recipe, distributed, train
 
 BATCH = 63
@@ -65,17 +66,9 @@ def main(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pair")
-    command = [
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--local-addr=127.0.0.1",
-        "--nproc-per-node=2",
-        __file__,
-        str(folder),
-    ]
-    environment = os.environ | {"PYTHONPATH": str(Path(manifold_lab.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, *command], check=True, capture_output=True, env=environment)
+    command = [sys.executable, "-m", "torch.distributed.run", *runner.ON_LOOPBACK, "--nproc-per-node=2"]
+    environment = runner.TOGETHER | os.environ | {"PYTHONPATH": str(Path(manifold_lab.__file__).parents[1])}
+    subprocess.run([*command, __file__, str(folder)], check=True, capture_output=True, env=environment)
     return folder
 
 

@@ -247,14 +247,3 @@ def typeset(stem: str, document: Document) -> dict[str, Writer]:
         f"{stem}.md": text(f"{document.caption}\n\n{markdown(names, body)}\n"),
         f"{stem}.tex": text(latex(document.caption, stem, names, body)),
     }
-
-
-def documents(
-    stem: str, caption: str, head: dict[str, str], lines: Lines, shown: Lines | None = None
-) -> dict[str, Writer]:
-    """A table with every column of `lines` in the csv, those of `head` in markdown and LaTeX.
-
-    `shown` are the same lines as a reader wants them, where that differs.
-    """
-    document = Document(caption, head, shown or lines)
-    return {f"{stem}.csv": text(to_csv(lines, list(lines[0]))), **typeset(stem, document)}

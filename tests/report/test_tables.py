@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 
 from manifold_lab.core.statistics import Estimate, ResultRow
 from manifold_lab.report import tables
-from manifold_lab.report.tables import RESULT_COLUMNS, markdown, number, percent, plain, read_csv, record, to_csv
+from manifold_lab.report.tables import (
+    RESULT_COLUMNS,
+    Document,
+    markdown,
+    number,
+    percent,
+    plain,
+    read_csv,
+    record,
+    to_csv,
+)
 
 
 def row(**changes: object) -> ResultRow:
@@ -65,11 +75,10 @@ def test_a_latex_table_escapes_what_latex_would_read() -> None:
     assert [found.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
 
 
-def test_documents_show_what_is_missing_and_keep_the_csv_plain(tmp_path: Path) -> None:
+def test_a_typeset_table_shows_what_is_missing(tmp_path: Path) -> None:
     lines = [{"name": "one", "count": "1234567"}, {"name": "two", "count": ""}]
-    for name, write in tables.documents("t", "Caption.", {"name": "name", "count": "count"}, lines).items():
+    for name, write in tables.typeset("t", Document("Caption.", {"name": "name", "count": "count"}, lines)).items():
         write(tmp_path / name)
-    assert tables.read_csv((tmp_path / "t.csv").read_text()) == lines
     shown = (tmp_path / "t.md").read_text()
     assert shown.startswith("Caption.\n") and "| one | 1,234,567 |" in shown and f"| two | {tables.MISSING} |" in shown
 

@@ -27,6 +27,8 @@ PLURALS = dict(zip(VERDICTS, ("hold", "fail", "are undecided", "are not run", "a
 SINGULARS = dict(zip(VERDICTS, ("holds", "fails", "is undecided", "is not run", "is not testable here"), strict=True))
 FEW = 6
 """So many rows are told one by one."""
+SUFFIX = "_claims.csv"
+"""Of the names of the files that hold a study's claims."""
 COMMIT_DIGITS = 7
 """Digits of a commit that readers see."""
 
@@ -44,10 +46,10 @@ class ClaimSource:
 
     def lines(self, root: Path) -> Lines:
         """The rows as published; none where the study has not been."""
-        found = published(root).get(self.study, [])
-        return [
-            line for line in found if line["id"] == self.id or line["id"].startswith((f"{self.id}/", f"{self.id}."))
-        ]
+        path = root / "figures" / f"{self.study}{SUFFIX}"
+        found = read_csv(path.read_text(encoding="utf-8")) if path.is_file() else []
+        below = (f"{self.id}/", f"{self.id}.")
+        return [line for line in found if line["id"] == self.id or line["id"].startswith(below)]
 
 
 @dataclass(frozen=True)
@@ -253,11 +255,10 @@ def published(root: Path) -> dict[str, Lines]:
     Raises:
         InputError: where there are none at all.
     """
-    suffix = "_claims.csv"
-    paths = sorted((root / "figures").glob(f"*{suffix}"))
+    paths = sorted((root / "figures").glob(f"*{SUFFIX}"))
     if not paths:
         raise InputError(f"root: {root / 'figures'} holds no claims; name a checkout whose experiments are published")
-    return {path.name.removesuffix(suffix): read_csv(path.read_text(encoding="utf-8")) for path in paths}
+    return {path.name.removesuffix(SUFFIX): read_csv(path.read_text(encoding="utf-8")) for path in paths}
 
 
 def verdicts(root: Path, asked: Iterable[Claim] | None = None) -> list[ClaimVerdict]:

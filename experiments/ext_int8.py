@@ -1,0 +1,184 @@
+"""Is ReLU6 robust at low precision? Trained networks in int8, with ReLU6 or with ReLU in every place.
+
+Paper    Sandler et al. 2018, arXiv:1801.04381, section 4: "we use ReLU6 ... because of its robustness when used with
+         low-precision computation"
+Claims   section 4: ReLU6 is robust when computed at low precision; and more so than ReLU
+Run      python -m experiments.ext_int8 run
+Differs  CIFAR-10 at width 0.35 and short trainings; post-training quantisation, by the processor's int8 kernels, with
+         ranges from 1,000 validation images and weights per channel: better schemes than 2018's, which favours neither.
+         Bottlenecks are linear in both arms. `--smoke` runs the digits
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from manifold_lab import data
+from manifold_lab.core import contrasts, statistics
+from manifold_lab.core.statistics import NO_RUNS, Estimate
+from manifold_lab.data import Data, DataOptions
+from manifold_lab.models.quantized import quantized
+from manifold_lab.report import plots
+from manifold_lab.report.plots import column, pick
+from manifold_lab.report.tables import ClaimResult, Document, Lines, number
+from manifold_lab.sweeps import ablation, training_run
+from manifold_lab.sweeps.comparison import FEWEST, POINTS
+from manifold_lab.sweeps.information_run import network_of
+from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.study import Study
+from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.training_run import TrainingRun
+
+NAME = "ext_int8"
+WIDTH = 0.35
+SEEDS = range(5, 10)
+"""Seeds whose trainings other experiments keep the networks of."""
+EVERYWHERE = ("expansion_activation", "depthwise_activation", "outer_activation")
+ARMS = {name: ablation.variant(**dict.fromkeys(EVERYWHERE, name)) for name in ("relu6", "relu")}
+MARGIN = 1.0
+"""Points of accuracy; a network that loses less in int8 is robust."""
+BATCH, CALIBRATION = 250, 1000
+
+
+@dataclass(frozen=True)
+class Int8Run:
+    """A trained network, in float and in int8, on all test images.
+
+    Args:
+        training: it is trained first where it never was.
+        calibration: validation images that set the ranges.
+    """
+
+    training: TrainingRun
+    calibration: int = CALIBRATION
+
+
+def grid(smoke: bool) -> tuple[Int8Run, ...]:
+    """Both arms, seeds outermost."""
+    if smoke:
+        return tuple(map(Int8Run, ablation.training_runs(ARMS, {"": ablation.digits_setting({640: 2})})))
+    base = ablation.cifar_setting(WIDTH)
+    recipe = dataclasses.replace(base.recipe, images=ablation.SHORT_IMAGES)
+    return tuple(Int8Run(TrainingRun(of(base.network), recipe, base.data, seed, arm=arm, group=f"{WIDTH:g}"))
+                 for seed in SEEDS for arm, of in ARMS.items())  # fmt: skip
+
+
+def measure(run: Int8Run, folder: Path) -> Result:
+    """Test accuracy in float and in int8."""
+    network = network_of(run.training, folder.parent.parent / training_run.TRAINING_RUNS)
+    options = DataOptions(resolution=run.training.network.resolution)
+    images = data.load(run.training.data, seed=run.training.seed, options=options)
+    shown = (x for x, _ in images.evaluation("validation", min(BATCH, images.size("validation"))))
+    twin = quantized(network, up_to(shown, run.calibration))
+    return Result({"test_accuracy": accuracy(network, images), "int8_accuracy": accuracy(twin, images),
+                   "test_images": images.size("test")})  # fmt: skip
+
+
+def up_to(batches: Iterable[Tensor], count: int) -> list[Tensor]:
+    """The first batches that hold so many images."""
+    found: list[Tensor] = []
+    for x in batches:
+        found.append(x)
+        if sum(map(len, found)) >= count:
+            break
+    return found
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, images: Data) -> float:
+    """The share of test images that are classified rightly."""
+    right = [model(x).argmax(1) == y for x, y in images.evaluation("test", min(BATCH, images.size("test")))]
+    return float(torch.cat(right).double().mean())
+
+
+def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """One line per network."""
+    return [
+        {"arm": cell.spec.training.arm, "seed": str(cell.spec.training.seed)}
+        | {name: number(cell.numbers.get(name)) for name in ("test_accuracy", "int8_accuracy")}
+        | {"data": cell.spec.training.data, "length": str(cell.spec.training.recipe.images)}
+        for cell in cells
+        if cell.numbers
+    ]
+
+
+def lost(lines: Lines, arm: str) -> np.ndarray:
+    """Points of test accuracy that int8 costs, run by run."""
+    mine = pick(lines, arm=arm)
+    return POINTS * (column(mine, "test_accuracy") - column(mine, "int8_accuracy"))
+
+
+def claims(lines: Lines) -> list[ClaimResult]:
+    """Whether each arm is robust, and whether ReLU6 is more so; below `FEWEST` runs nothing is decided."""
+    found = []
+    on = f"{lines[0]['data']}, {int(lines[0]['length']):,} images seen" if lines else ""
+    for arm, name in (("relu6", "ReLU6"), ("relu", "ReLU")):
+        loss = statistics.mean(lost(lines, arm)) if pick(lines, arm=arm) else NO_RUNS
+        says = f"a network with {name} in every place loses less than {MARGIN:g} point in int8"
+        found.append(claim(f"robust/{arm}", says, f"points of test accuracy lost, {on}", loss, loss.within(MARGIN)))
+    groups = [(lost(lines, "relu"), 1), (lost(lines, "relu6"), -1)]
+    gap = contrasts.contrast(groups)
+    says = "ReLU6 loses less in int8 than ReLU"
+    enough = min(len(values) for values, _ in groups) >= FEWEST
+    one = claim("relu6_loses_less", says, f"points lost with ReLU − with ReLU6, {on}", gap.estimate,
+                gap.exceeds(0) if enough else None)  # fmt: skip
+    return [*found, dataclasses.replace(one, p_value=gap.p_value if enough else None)]
+
+
+def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
+    """A claim of this study."""
+    decided = holds if found.n >= FEWEST else None
+    estimate = found if found.n else NO_RUNS
+    return ClaimResult(id=f"{NAME}.{name}", place="Section 4", says=says, measure=measure, estimate=estimate,
+                       verdict=statistics.verdict(decided, estimate), command=STUDY.command)  # fmt: skip
+
+
+def figure(lines: Lines) -> Figure:
+    """What int8 costs, run by run, with mean and interval of each arm."""
+    with plots.style():
+        made = Figure(figsize=(mpl.rcParams["figure.figsize"][0] / 2, 2.2), layout="constrained")
+        ax = made.subplots()
+        for place, arm in enumerate(ARMS):
+            values = lost(lines, arm)
+            colour, mark = plots.ACTIVATION_STYLES[arm]
+            ax.plot([place] * len(values), values, mark, color=colour, ms=3, mfc="none", mew=0.7)
+            mean = statistics.mean(values) if len(values) else NO_RUNS
+            ax.errorbar(place + 0.2, mean.value, [[mean.value - mean.low], [mean.high - mean.value]], fmt=mark,
+                        color=colour, ms=4, capsize=2)  # fmt: skip
+        ax.axhline(0, color="0.6", lw=0.6, ls=":")
+        ax.set_xticks(range(len(ARMS)), [f"{arm}, n = {len(lost(lines, arm))}" for arm in ARMS])
+        ax.set(xlim=(-0.5, len(ARMS) - 0.3), ylabel="points of accuracy lost in int8")
+        return plots.fixed_layout(made)
+
+
+def _mean(values: np.ndarray) -> str:
+    return f"{values.mean():.2f}" if len(values) else ""
+
+
+def table(lines: Lines) -> Document:
+    """Every arm in float and in int8."""
+    head = {"arm": "activation", "n": "runs", "float": "float, %", "int8": "int8, %", "lost": "lost, points"}
+    body = []
+    for arm in ARMS:
+        mine = pick(lines, arm=arm)
+        told = {kind: _mean(POINTS * column(mine, f"{kind}_accuracy")) for kind in ("test", "int8")}
+        loss = statistics.mean(lost(lines, arm)) if mine else NO_RUNS
+        ends = f"{loss.value:.2f} ({loss.low:.2f} to {loss.high:.2f})" if mine else ""
+        body.append({"arm": arm, "n": str(len(mine)), "float": told["test"], "int8": told["int8"], "lost": ends})
+    caption = "Trained networks in float and in int8, test accuracy: means over seeds, with Student's 95 % interval."
+    return Document(caption, head, body)
+
+
+STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, claims=claims, figure=figure, table=table)
+
+
+if __name__ == "__main__":
+    sys.exit(main(STUDY))

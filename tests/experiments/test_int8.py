@@ -1,0 +1,38 @@
+"""What int8 costs, judged over runs."""
+
+import numpy as np
+import pytest
+
+from experiments import ext_int8
+from manifold_lab.report.tables import Lines
+
+
+def lines(relu6: float, relu: float, spread: float = 0.002, runs: int = 5) -> Lines:
+    """Runs that lose these shares in int8."""
+    rng = np.random.default_rng(0)
+    return [
+        {"arm": arm, "seed": str(seed), "test_accuracy": "0.6", "data": "cifar10", "length": "1000",
+         "int8_accuracy": str(0.6 - lost + spread * rng.normal())}
+        for arm, lost in (("relu6", relu6), ("relu", relu)) for seed in range(runs)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "verdicts"),
+    [
+        (lines(0.001, 0.05), ["holds", "fails", "holds"]),
+        (lines(0.05, 0.001), ["fails", "holds", "fails"]),
+        (lines(0.01, 0.01, spread=0.02), ["undecided"] * 3),
+        (lines(0.001, 0.05, runs=4), ["undecided"] * 3),
+        ([], ["not run"] * 3),
+    ],
+)
+def test_each_claim_has_its_three_values(found: Lines, verdicts: list[str]) -> None:
+    assert [claim.verdict for claim in ext_int8.claims(found)] == verdicts
+
+
+def test_a_table_shows_an_arm_without_runs_as_missing() -> None:
+    alone = [line for line in lines(0.001, 0.05) if line["arm"] == "relu6"]
+    relu6, relu = ext_int8.table(alone).lines
+    assert relu6["n"] == "5" and relu == {"arm": "relu", "n": "0", "float": "", "int8": "", "lost": ""}
+    assert ext_int8.claims(alone)[1].verdict == "not run"

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manifold_lab.probe.activation_types import CLIPS
 from manifold_lab.probe.axis_rules import (
     CREATORS,
     ELEMENTWISE,
     KEPT,
     MOVED,
-    MULTIPLIED,
     NONLINEAR,
     NORMALISED,
     OPERATORS,
@@ -27,14 +27,13 @@ from manifold_lab.probe.axis_rules import (
     REDUCED,
     Axes,
     Placed,
-    attended,
     joined,
     kept,
-    multiplied,
     normalised,
     reduced,
     tensors,
 )
+from manifold_lab.probe.product_rules import SUMS, behind_product
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +83,9 @@ class ChannelTracker:
         return CONSTANT if id(x) in self.constants else None
 
     def axes(self, x: Tensor) -> Axes | None:
-        """Where the channels of a tensor are; None where unknown, or where there are none."""
+        """Where the channels of a tensor are; empty where there are none, None where unknown."""
         found = self.of(x)
-        return None if found is None else found.axes or None
+        return None if found is None else found.axes
 
     def note(self, x: Tensor, origin: Origin) -> None:
         """Remember."""
@@ -107,10 +106,12 @@ class ChannelTracker:
         if found is not None:
             self.note(x, replace(found, through=found.through | {layer}, unlisted=frozenset()))
 
-    def features(self, x: Tensor) -> bool:
-        """Whether a tensor holds channels, as far as is known, and not parameters or averages over channels."""
+    def acts(self, name: str, x: Tensor) -> bool:
+        """Whether a function of `FUNCTIONS` may be an activation: not on parameters, and a clip only on channels."""
         found = self.of(x)
-        return found is not None and found.axes != ()
+        if name in CLIPS:
+            return found is not None and found.axes != ()
+        return found is None or not found.constant
 
     def follow(self, call: "Call", output: object) -> None:
         """Note where a function's outputs have their channels."""
@@ -120,7 +121,7 @@ class ChannelTracker:
         if not outputs:
             return
         sources = [(x, origin) for x in call.tensors() if (origin := self.of(x)) is not None]
-        if call.name in OPERATORS or call.name in MULTIPLIED:
+        if call.name in OPERATORS or call.name in SUMS:
             self._reached([origin for _, origin in sources])
         elif not sources:
             return
@@ -151,8 +152,7 @@ class ChannelTracker:
             (NORMALISED, lambda: normalised(given, named, call.name, axes, y)),
             (REDUCED, lambda: reduced(given, named, axes, y)),
             (KEPT, lambda: kept(call.name, axes, y)),
-            (MULTIPLIED, lambda: multiplied(self.of, call.name, given, y)),
-            (("scaled_dot_product_attention",), lambda: attended(self.axes, given)),
+            (SUMS, lambda: behind_product(self.of, call.name, given)),
         )
         return next((rule() for names, rule in rules if call.name in names), None)
 

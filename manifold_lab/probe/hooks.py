@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.core.hooks import attached
-from manifold_lab.probe.activation_types import CLIPS, FUNCTIONS, of_call, of_module
+from manifold_lab.probe.activation_types import FUNCTIONS, IDENTITY, of_call, of_module
 from manifold_lab.probe.channel_axes import Call, ChannelTracker
 from manifold_lab.probe.layer import LayerRecord, Sampling
 from manifold_lab.probe.layer_types import (
@@ -190,12 +190,13 @@ class Probe:
         """Who watches an activation called as a function; nobody where a module that is one calls it."""
         if call.name not in FUNCTIONS or not call.watched or not call.args:
             return None
-        x, channels = call.args[0], self._state.channels
-        known = isinstance(x, Tensor) and x.is_floating_point()
-        if not known or ((channels.of(x) is not None or call.name in CLIPS) and not channels.features(x)):
+        x = call.args[0]
+        if not (isinstance(x, Tensor) and x.is_floating_point() and self._state.channels.acts(call.name, x)):
+            return None
+        kind, found = of_call(call.name, call.args, call.kwargs)
+        if found is IDENTITY:
             return None
         name = ".".join(filter(None, (call.caller, call.name + CALLED)))
-        kind, found = of_call(call.name, call.args, call.kwargs)
         if name not in self._functions:
             wanted = self._may_be_wanted(name, (NONLINEARITY,))
             self._functions[name] = Watcher(self, name, nn.Identity(), wanted, found, kind)

@@ -40,7 +40,8 @@ def active(layer: LayerRecord) -> LayerRow:
     """Active channels per position, over every position of every picture: exact counts.
 
     Sees how many channels are strictly inside the window (between the clips of ReLU6) and which clip took the others;
-    channels that were never active, always at the high clip, or whose input was constant (`constant_inputs`).
+    channels that were always at the low end (`never_active`: dead) or always at the high clip, or whose input was
+    constant (`constant_inputs`).
     `threshold` is what Lemma 2 asks for: the input channels of the 1x1 convolution before, None where there is none (a
     depthwise output). Does not see whether the active rows are independent (`rank`), nor how active a channel is; a
     minimum over positions falls with their number.

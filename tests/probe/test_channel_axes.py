@@ -66,6 +66,13 @@ def window(x: Tensor, linear: nn.Module) -> Tensor:
     return y.view(len(y), 2, 3, 2, 2, 8).permute(0, 1, 3, 2, 4, 5).contiguous().view(-1, 6, 8)
 
 
+def attended(x: Tensor, conv: nn.Module) -> Tensor:
+    """Attention of positions, computed by einsum and product, as (batch, channels, positions)."""
+    y = conv(x).flatten(2)
+    mixed = y @ torch.einsum("bcn,bcm->bnm", y, y).softmax(-1).transpose(1, 2)
+    return mixed.view(len(x), 8, *x.shape[2:])
+
+
 PLACES: dict[str, tuple[Callable[..., Tensor], Callable[[], nn.Module], tuple[int, ...], int]] = {
     "trimmed convolution": (causal, lambda: nn.Conv1d(4, 8, 3, padding=2), (6, 4, 50), 1),
     "residual": (lambda x, conv: causal(x, conv) + torch.cat([x, x], 1), lambda: nn.Conv1d(4, 8, 3, padding=2),
@@ -89,6 +96,11 @@ PLACES: dict[str, tuple[Callable[..., Tensor], Callable[[], nn.Module], tuple[in
     "zero channels appended": (lambda x, conv: functional.pad(conv(x), (0, 0, 0, 0, 2, 2)), lambda: nn.Conv2d(3, 8, 1),
                                (2, 3, 5, 8), 1),
     "no batch": (lambda x, conv: conv(x), lambda: nn.Conv2d(3, 8, 1), (3, 5, 8), 0),
+    "features mixed by attention": (attended, lambda: nn.Conv2d(3, 8, 1), (2, 3, 5, 8), 1),
+    "einsum with a parameter": (lambda x, linear: torch.einsum("b...c,dc->b...d", x, linear.weight),
+                                lambda: nn.Linear(4, 8), (3, 5, 8, 4), 3),
+    "positions mixed by a parameter": (lambda x, conv: conv(x) @ conv.weight.flatten(1), lambda: nn.Conv2d(3, 8, 1),
+                                       (2, 3, 5, 8), 1),
     "halves joined": (lambda x, conv: torch.cat(conv(x).chunk(2, 1)[::-1], 1), lambda: nn.Conv2d(3, 8, 1),
                       (2, 3, 5, 8), 1),
 }  # fmt: skip
@@ -123,8 +135,11 @@ UNKNOWN: dict[str, tuple[Callable[..., Tensor], tuple[int, ...]]] = {
     "batch and channels joined": (lambda x, conv: conv(x).reshape(-1, 25), (2, 3, 5, 5)),
     "sum of two orders": (lambda x, conv: (y := conv(x)) + y.transpose(1, 2), (2, 3, 8, 8)),
     "channels averaged": (lambda x, conv: conv(x).mean(1, keepdim=True), (2, 3, 5, 5)),
+    "products of channels": (lambda x, conv: (y := conv(x).flatten(2)).mT @ y, (2, 3, 5, 5)),
+    "channels against positions": (lambda x, conv: (y := conv(x)[:, :, 0]) @ y, (2, 3, 8, 8)),
     "a function that is not followed": (lambda x, conv: torch.fft.fft2(conv(x)).abs(), (2, 3, 5, 5)),
 }
+NO_CHANNELS = ("channels averaged", "products of channels")
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
@@ -132,7 +147,8 @@ def test_where_channels_are_not_known_nothing_is_counted(name: str) -> None:
     function, shape = UNKNOWN[name]
     model = Applied(lambda x, conv, act: act(function(x, conv)), nn.Conv2d(3, 8, 1), nn.ReLU())
     (row,) = (row for row in rows(model, drawn(*shape), measures=("active", "spectrum")) if row["type"] == "ReLU")
-    assert "where its channels are is not known" in str(row["note"])
+    nowhere = "acts on no channels" if name in NO_CHANNELS else "where its channels are is not known"
+    assert nowhere in str(row["note"])
     assert all(row[name] is None for name in ("channels", "active_mean", "never_active", "participation_ratio"))
 
 
@@ -179,6 +195,7 @@ SAME_AS: dict[str, tuple[Callable[..., Tensor], float, float]] = {
     "clamp_min": (lambda u: u.clamp_min(0), 0, math.inf),
     "clamp in place": (lambda u: u.clamp_(-0.5, 0.5), -0.5, 0.5),
     "maximum": (lambda u: torch.maximum(u, torch.zeros(())), 0, math.inf),
+    "clamp by tensors": (lambda u: u.clamp(torch.tensor(-0.5), torch.tensor(0.5)), -0.5, 0.5),
 }
 
 
@@ -224,6 +241,21 @@ def test_what_is_not_counted_is_named(name: str) -> None:
     model = Applied(lambda x, one, two: two(function(one(x))), nn.Linear(4, 12), nn.Linear(12, 2))
     found = {row["layer"]: row for row in rows(model, drawn(60, 4))}
     assert reason in str(found[layer]["note"]) and found[layer]["active_mean"] is None
+
+
+def test_a_clip_without_ends_is_no_activation() -> None:
+    model = Applied(lambda x, linear: linear(x).clamp(torch.tensor(-math.inf), torch.tensor(math.inf)).relu(),
+                    nn.Linear(4, 12))  # fmt: skip
+    assert [row["layer"] for row in rows(nn.Sequential(model, nn.Hardtanh(-math.inf, math.inf)), drawn(60, 4))] == [
+        "0.relu()"
+    ]
+
+
+def test_an_activation_on_no_channels_is_named() -> None:
+    """Attention over positions: the sigmoid of what all channels of a position have in common."""
+    model = Applied(lambda x, conv: (y := conv(x)) * y.mean(1, keepdim=True).sigmoid(), nn.Conv2d(3, 8, 1))
+    (row,) = rows(model, drawn(2, 3, 5, 5))
+    assert (row["layer"], row["active_mean"]) == ("sigmoid()", None) and "acts on no channels" in str(row["note"])
 
 
 COMPOSED: dict[str, Callable[[Tensor], Tensor]] = {

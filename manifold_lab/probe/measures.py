@@ -24,6 +24,7 @@ CONSTANT = 1e-10
 """Variance of a channel below which it says nothing."""
 PAIRS = 1000
 """Points of an information imbalance, which takes the square of them in memory."""
+EQUIDISTANT = "neighbours at equal distances, as on a grid, have no finite dimension"
 SIGMA, QUERIES = 0.03, 2000
 
 
@@ -132,7 +133,10 @@ def dimension(layer: LayerRecord) -> LayerRow:
                   f"mle_error{kind}": metrics.likelihood_error(cloud, NEIGHBOURS),
                   f"duplicates{kind}": cloud.duplicates, f"points{kind}": len(points)}  # fmt: skip
         found |= {f"scale_{n1}{kind}": scan[n1] for n1 in SCALES}
-    return found
+    infinite = [name for name, value in found.items() if isinstance(value, float) and not math.isfinite(value)]
+    if infinite:
+        layer.note(f"dimension: {EQUIDISTANT}")
+    return found | dict.fromkeys(infinite)
 
 
 def preservation(layer: LayerRecord) -> LayerRow:
@@ -146,7 +150,11 @@ def preservation(layer: LayerRecord) -> LayerRow:
     counts, sample = layer.counts, layer.sample.parts
     if counts is None or len(sample) < 2 or (cloud := near(sample[1])) is None:
         return {}
-    k = max(1, round(metrics.maximum_likelihood(cloud, NEIGHBOURS)))
+    measured = metrics.maximum_likelihood(cloud, NEIGHBOURS)
+    if not math.isfinite(measured):
+        layer.note(f"preservation: {EQUIDISTANT}")
+        return {}
+    k = max(1, round(measured))
     needed = k + 1 if layer.chain.inputs is None else min(k + 1, layer.chain.inputs)
     predicted = theory.poisson_binomial((counts.active.double() / counts.positions).cpu().numpy())
     met = (counts.histogram.double() / counts.positions).cpu().numpy()

@@ -248,8 +248,9 @@ def describe(layer: LayerRecord, measures: Sequence[str]) -> LayerRow:
     elif max(layer.batches) == 1:
         layer.note("batches of one picture")
     size = "x".join(map(str, layer.shape[1:]))
-    facts = (layer.name, layer.kind, layer.shape[0] if layer.shape else None, size,
-             layer.chain.inputs if layer.window is not None else None, layer.calls, "; ".join(layer.notes))  # fmt: skip
+    threshold = layer.chain.inputs if layer.window is not None and not layer.part else None
+    facts = (layer.name, layer.kind, layer.shape[0] if layer.shape else None, size, threshold, layer.calls,
+             "; ".join(layer.notes))  # fmt: skip
     layer.notes = seen  # what is said of numbers so far may be otherwise later
     return dict(zip(FACTS, facts, strict=True)) | found
 

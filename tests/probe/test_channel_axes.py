@@ -230,7 +230,7 @@ NOT_COUNTED: dict[str, tuple[Callable[..., Tensor], str, str]] = {
     "sine": (lambda u: u.sin(), "sin()", "no activation that is known"),
     "absolute": (lambda u: u.abs(), "abs()", "no activation that is known"),
     "where": (lambda u: torch.where(u > 0, u, 0.1 * u), "where()", "no activation that is known"),
-    "product with a comparison": (lambda u: u * (u > 0), "gt()", "no activation that is known"),
+    "product with another comparison": (lambda u: u * (u > 0.1), "gt()", "no activation that is known"),
     "square": (lambda u: u**2, "pow()", "no activation that is known"),
 }
 
@@ -258,20 +258,68 @@ def test_an_activation_on_no_channels_is_named() -> None:
     assert (row["layer"], row["active_mean"]) == ("sigmoid()", None) and "acts on no channels" in str(row["note"])
 
 
-COMPOSED: dict[str, Callable[[Tensor], Tensor]] = {
-    "hard swish": lambda x: x * functional.relu6(x + 3) / 6,
-    "swish": lambda x: x * x.sigmoid(),
-    "gelu of tanh": lambda x: 0.5 * x * (1 + torch.tanh((2 / math.pi) ** 0.5 * (x + 0.044715 * x**3))),
-    "mish": lambda x: x * functional.softplus(x).tanh(),
+class HardSigmoidOf6(nn.Module):
+    """As public implementations of MobileNetV3 write it."""
+
+    def __init__(self):
+        super().__init__()
+        self.relu = nn.ReLU6(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(x + 3) / 6
+
+
+class HardSwishOf6(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.sigmoid = HardSigmoidOf6()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.sigmoid(x)
+
+
+COMPOSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "hard swish": (lambda x: x * functional.relu6(x + 3) / 6, "hardswish()"),
+    "hard swish of modules": (HardSwishOf6(), "layers.1.hardswish()"),
+    "swish": (lambda x: x * x.sigmoid(), "silu()"),
+    "swish of a module": (lambda x: nn.Sigmoid()(x).mul(x), "silu()"),
+    "quick gelu": (lambda x: x * torch.sigmoid(1.702 * x), "quick_gelu()"),
+    "gelu of tanh": (lambda x: 0.5 * x * (1 + torch.tanh((2 / math.pi) ** 0.5 * (x + 0.044715 * x**3))), "gelu_tanh()"),
+    "gelu of erf": (lambda x: x * 0.5 * (1 + torch.erf(x / 2**0.5)), "gelu()"),
+    "mish": (lambda x: x * functional.softplus(x).tanh(), "mish()"),
+    "product with a comparison": (lambda x: x * (x > 0), "relu()"),
 }
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", COMPOSED)
-def test_the_part_of_a_composition_is_not_reported_for_the_whole(name: str) -> None:
-    model = Applied(lambda x, linear: COMPOSED[name](linear(x)), nn.Linear(4, 16))
-    found = rows(model, drawn(60, 4))
+def test_an_activation_that_is_written_out_is_one_layer(name: str, kind: torch.dtype) -> None:
+    function, layer = COMPOSED[name]
+    linear, x = seeded(lambda: nn.Linear(4, 16)).to(kind), drawn(60, 4).to(kind)
+    with torch.no_grad():
+        y = function(linear(x))
+    act = function if isinstance(function, nn.Module) else nn.Identity()
+    (row,) = rows(Applied(lambda x, linear, _: function(linear(x)), linear, act), x)
+    assert (row["channels"], row["active_mean"]) == counted(y, 1)
+    alike = ("gelu()", "gelu_tanh()") if kind is torch.bfloat16 and "gelu" in layer else ()
+    assert row["layer"] in (layer, *alike)
+    assert row["threshold"] == 4
+
+
+@pytest.mark.parametrize("function", [lambda x: x * x.tanh(), lambda x: x * functional.relu6(x + 2) / 6])
+def test_the_part_of_an_unknown_composition_is_not_reported_for_the_whole(function: Callable[[Tensor], Tensor]) -> None:
+    found = rows(Applied(lambda x, linear: function(linear(x)), nn.Linear(4, 16)), drawn(60, 4))
     assert found and all("no activation by itself" in str(row["note"]) for row in found)
-    assert all(row["active_mean"] is None for row in found)
+    assert all(row["active_mean"] is row["threshold"] is None for row in found)
+
+
+def test_parts_are_shown_when_asked_for() -> None:
+    model = Applied(lambda x, linear: (y := linear(x)) * y.sigmoid(), nn.Linear(4, 16))
+    with torch.no_grad(), Probe(model, layers=("sigmoid()", "silu()")) as probe:
+        model(drawn(60, 4))
+    one, two = probe.table()
+    assert (one["layer"], one["active_mean"], two["layer"]) == ("sigmoid()", None, "silu()")
+    assert "part of the activation written out behind it" in str(one["note"]) and two["active_mean"] is not None
 
 
 def test_a_gate_of_another_tensor_is_counted() -> None:

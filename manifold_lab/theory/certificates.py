@@ -25,8 +25,6 @@ TRIED, TRIED_IN_ALL = 8, 64
 """Points without n independent active rows at which two points with one output are sought, in each round of halving."""
 ROUNDING = 1e-10
 """Relative to the domain's radius: what is closer to the edge of being active than this is neither in nor out."""
-
-
 OPPOSITE = 1e-12
 """Length of the sum of two unit rows that are taken for opposite."""
 

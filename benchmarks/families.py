@@ -172,25 +172,35 @@ FAMILIES: dict[str, str] = {
     "timm xcit": "xcit_nano_12_p16_224",
 }
 """A small network of each family; a family of timm is a module of `timm.models`."""
-IMAGES, TOKENS = {4: 1, 3: 2, 2: 1}, {4: 3, 3: 2, 2: 1, 5: 4}
-HEADS = {4: 1, 3: 0}
-"""Labels of the axis by the number of dimensions: channels behind the batch, last, or the heads of a position bias."""
-AXES: dict[str, dict[int, int]] = {
+Label = dict[int, tuple[int, ...]]
+"""The axes of the channels by the number of dimensions."""
+IMAGES: Label = {4: (1,), 3: (2,), 2: (1,)}
+TOKENS: Label = {4: (3,), 3: (2,), 2: (1,), 5: (4,)}
+HEADS: Label = {4: (1,), 3: (0,)}
+"""The heads of a position bias."""
+FLAT: Label = {3: (1,)}
+"""Images whose positions are joined."""
+SEVERAL: Label = {4: (1, 3)}
+"""Heads, and the channels of each."""
+AXES: dict[str, Label] = {
     "swin_transformer_v2/*.attn.()*": HEADS, "swin*/*": TOKENS, "convnext/*": TOKENS,
     "maxvit/*attention*": TOKENS, "maxxvit/*attn*": TOKENS,
     "mambaout/stem*": IMAGES, "mambaout/*": TOKENS, "hieradet_sam2/*": TOKENS, "gcvit/*.mlp*": TOKENS,
     "nest/*": TOKENS, "volo/network*": TOKENS, "edgenext/*mlp*": TOKENS, "vision_transformer_sam/*mlp*": TOKENS,
     "sequencer/*": TOKENS, "csatv2/stages.?.*.act": TOKENS,
+    "efficientvim/*.mixer.act*": FLAT, "efficientvit_mit/*.kernel_func*": SEVERAL,
 }  # fmt: skip
 """By a pattern of FAMILY/LAYER, read from the networks' sources; the first that fits, else `IMAGES`."""
-OF_PARAMETERS = ("convit/blocks.*.attn.()*",)
-"""Functions that act on parameters, and on no data: the sigmoid of ConViT's gates."""
+OF_PARAMETERS = ("convit/blocks.*.attn.()*", "efficientvim/stages.?.blocks.?.()*")
+"""Functions that act on parameters, and on no data: the sigmoid of gates."""
 COLUMNS = ("family", "network", "activations", "exact", "of_parameters", "wrong", "not_counted", "also_named")
 
 
-def axis(family: str, layer: str, y: Tensor) -> int:
+def axes(family: str, layer: str, y: Tensor) -> tuple[int, ...]:
     """The label of an activation's output."""
-    found = next((axes for pattern, axes in AXES.items() if fnmatch.fnmatchcase(f"{family}/{layer}", pattern)), IMAGES)
+    found = next(
+        (label for pattern, label in AXES.items() if fnmatch.fnmatchcase(f"{family}/{layer}", pattern)), IMAGES
+    )
     return found[y.dim()]
 
 
@@ -233,11 +243,11 @@ class BruteForce(TorchDispatchMode):
     def _count(self, name: str, y: Tensor, bounds: tuple[float, float]) -> None:
         self.calls[name] += 1
         layer = name if self.calls[name] == 1 else f"{name}#{self.calls[name]}"
-        place = axis(self.family, layer, y)
-        active = ((y > bounds[0]) & (y < bounds[1])).movedim(place, -1).reshape(-1, y.shape[place])
-        count = active.sum(1)
-        self.found.append(Counted(layer, y.shape[place], float(count.double().mean()), int(count.min()),
-                                  int((~active.any(0)).sum())))  # fmt: skip
+        places = axes(self.family, layer, y)
+        last = y.movedim(places, tuple(range(-len(places), 0))).flatten(-len(places)).flatten(0, -2)
+        count = ((last > bounds[0]) & (last < bounds[1])).sum(1)
+        self.found.append(Counted(layer, last.shape[1], float(count.double().mean()), int(count.min()),
+                                  int((last <= bounds[0]).all(0).sum())))  # fmt: skip
 
     def __torch_dispatch__(
         self, function: Any, _types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

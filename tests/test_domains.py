@@ -21,9 +21,10 @@ from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.errors import InputError
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.metrics.linear import held_out_r2, second_moments
+from manifold_lab.theory import RectifiedLayer, certify
 
-APART = (".injectivity", ".bias", ".certificates")
-"""Modules of theory about layers, which their own tests walk."""
+APART = (".certificates",)
+"""Modules whose answers are no numbers."""
 ELSEWHERE = {"counted", "verdict", "held_out_r2", "quiet"}
 """A number or a verdict of anything; moments, which `second_moments` makes."""
 
@@ -74,6 +75,10 @@ def common() -> dict[str, Any]:
     }  # fmt: skip
 
 
+ROWS = torch.tensor([[math.cos(turn), math.sin(turn)] for turn in (0.1, 1.0, 1.9, 2.8, 3.7, 4.6, 5.5)]).double()
+"""Rows all around the origin, of which all are corners of their convex hull."""
+
+
 def usual(name: str) -> dict[str, Any]:
     """The same with generators as they begin, and what one function alone calls by such a name."""
     found = common() | {"generator": stream(0), "rng": np.random.default_rng(0)}
@@ -84,6 +89,11 @@ def usual(name: str) -> dict[str, Any]:
         "theory.poisson_binomial": {"p": np.array([0.2, 0.7])},
         "statistics.bounded_means": {"values": np.linspace(0, 1, 20)[None]},
         "contrasts.ratio": {"covariance": found["covariance_"]},
+        **{
+            f"theory.{one}": {"matrix": ROWS, "points": normal(60, 2), "sphere": True}
+            for one in ("is_omnidirectional", "facet_bias", "basis_bias", "largest_planar_bias")
+        },
+        "theory.spanning_margin": {"matrix": ROWS, "points": normal(60, 2), "bias": normal(7)},
     }
     return found | own.get(name, {})
 
@@ -191,7 +201,10 @@ def test_activity_is_told_in_booleans(name, argument):
         assert refused(name, argument, value)
 
 
-ONE_POINT = [case for case in REAL if case[1] in ("points", "x", "y", "other", "observed", "wanted")]
+EACH_POINT = ("theory.spanning_margin", "theory.basis_bias")
+"""Functions of every point by itself."""
+ONE_POINT = [case for case in REAL if case[1] in ("points", "x", "y", "other", "observed", "wanted")
+             and case[0] not in EACH_POINT]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "argument"), ONE_POINT)
@@ -291,3 +304,20 @@ def test_listed_cases_are_refused_in_one_line(case):
         LISTED[case]()
     assert isinstance(refusal.value, InputError)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("changed", [
+    {"matrix": with_first(ROWS, math.nan)}, {"matrix": ROWS[0]}, {"matrix": ROWS[:0]}, {"matrix": ROWS > 0},
+    {"bias": torch.zeros(6)}, {"bias": with_first(torch.zeros(7), math.inf)}, {"high": 0.0}, {"high": math.nan},
+    {"radius": 0.0}, {"radius": math.nan}, {"radius": math.inf}, {"radius": "a"},
+])  # fmt: skip
+def test_layers_and_balls_that_are_none_are_not_certified(changed):
+    own = {"matrix": ROWS, "bias": torch.zeros(7)} | {k: v for k, v in changed.items() if k != "radius"}
+    with pytest.raises(InputError):
+        certify(RectifiedLayer(**own), changed.get("radius", 1.0))
+
+
+def test_a_layer_in_training_is_certified_like_its_numbers():
+    plain = certify(RectifiedLayer(ROWS, torch.zeros(7)), 1.0)
+    learned = certify(RectifiedLayer(ROWS.clone().requires_grad_(), torch.zeros(7, requires_grad=True)), 1.0)
+    assert (plain.verdict, plain.singular_value) == (learned.verdict, learned.singular_value)

@@ -17,6 +17,8 @@ from manifold_lab.activations import ACTIVATIONS, EVERYWHERE, NOWHERE, POSITIVE,
 Found = Activation | str
 """A known activation, or why the active outputs of this one are not counted."""
 RELU, RELU6 = ACTIVATIONS["relu"], ACTIVATIONS["relu6"]
+IDENTITY = ACTIVATIONS["identity"]
+WITHOUT_CLIPS = {(0.0, math.inf): RELU, (-math.inf, math.inf): IDENTITY}
 SEVERAL_SIGNS = "slopes of several signs: its channels have different active outputs"
 NO_INTERVAL = "its active outputs are no interval"
 BOUND_UNKNOWN = "its bounds are no numbers"
@@ -38,8 +40,8 @@ def _gate(name: str, function: Callable[[Tensor], Tensor]) -> Activation:
 
 def clipped(low: int | float, high: int | float) -> Activation:
     """Identity between two clips."""
-    if (low, high) == (0.0, math.inf):
-        return RELU
+    if (low, high) in WITHOUT_CLIPS:
+        return WITHOUT_CLIPS[low, high]
     return Activation("hardtanh", lambda u: u.clamp(low, high), (float(low), float(high)))
 
 
@@ -138,25 +140,23 @@ def of_module(module: nn.Module) -> Found | None:
     if isinstance(own, Activation):
         return None if own.name == "identity" else own if own.window is not None else "its window is not given"
     find = MODULES.get(type(module).__name__)
-    return None if find is None else find(module)
+    found = None if find is None else find(module)
+    return None if found is IDENTITY else found
 
 
 Arguments = Mapping[str, Any]
 
 
 def _bounds(min: Any = None, max: Any = None, **_: Any) -> Found:
-    """Clips of clamp, each a number, None, or something that is not looked into."""
-    ends = (-math.inf if min is None else min, math.inf if max is None else max)
-    if any(isinstance(end, Tensor) for end in ends):
-        return BOUND_UNKNOWN
-    return clipped(*ends)
+    """Clips of clamp and maximum, each None, a number or a tensor of one number."""
+    ends = (-math.inf if min is None else _number(min), math.inf if max is None else _number(max))
+    return BOUND_UNKNOWN if any(map(math.isnan, ends)) else clipped(*ends)
 
 
-def _maximum(given: Arguments) -> Found:
-    other = given.get("other")
-    if isinstance(other, Tensor) and other.numel() == 1 and not other.is_meta:
-        return clipped(float(other), math.inf)
-    return BOUND_UNKNOWN
+def _number(value: Any) -> float:
+    """A number, or NaN for what is none."""
+    one = not isinstance(value, Tensor) or (value.numel() == 1 and not value.is_meta)
+    return float(value) if one else math.nan
 
 
 def _slope(given: Arguments) -> Found:
@@ -187,7 +187,7 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...], Callable[[Arguments], Found]]] 
     **dict.fromkeys(("clamp", "clip"), ("clamp", ("min", "max"), lambda given: _bounds(**given))),
     "clamp_min": ("clamp", ("min",), lambda given: _bounds(**given)),
     "clamp_max": ("clamp", ("max",), lambda given: _bounds(**given)),
-    "maximum": ("maximum", ("other",), _maximum),
+    "maximum": ("maximum", ("other",), lambda given: _bounds(given.get("other", math.nan))),
 }  # fmt: skip
 """Functions that are activations, by name: the type that the table says, the names of the arguments behind the first,
 and how the activation is found from them."""

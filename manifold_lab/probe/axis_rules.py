@@ -1,7 +1,7 @@
 """Functions of torch by what they do to the axes of the channels; names without the underscores around them."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from torch import Tensor
 
@@ -71,17 +71,7 @@ OPERATORS: dict[str, Callable[[Tensor], Axes]] = {
                      "multi_head_attention_forward", "native_multi_head_attention"), _behind(0)),
 }  # fmt: skip
 """Functions that make channels, and where."""
-MULTIPLIED = frozenset({"matmul", "rmatmul", "bmm", "mm", "addmm", "baddbmm"})
 NORMALISED = frozenset({"batch_norm", "instance_norm", "group_norm", "layer_norm"})
-
-
-@runtime_checkable
-class _Known(Protocol):
-    @property
-    def axes(self) -> Axes | None: ...
-
-    @property
-    def constant(self) -> bool: ...
 
 
 def tensors(value: object) -> Iterator[Tensor]:
@@ -141,27 +131,3 @@ def reduced(args: tuple[Any, ...], kwargs: Mapping[str, Any], placed: Placed, y:
 def _dimensions(value: object) -> bool:
     whole = isinstance(value, int) and not isinstance(value, bool)
     return whole or (isinstance(value, tuple | list) and len(value) > 0)
-
-
-def attended(axes_of: Callable[[Tensor], Axes | None], args: tuple[Any, ...]) -> Axes | None:
-    """Behind attention: where the values have them, unless it attends over them."""
-    values = args[2] if len(args) > 2 else None
-    axes = axes_of(values) if isinstance(values, Tensor) else None
-    return None if axes is None or values is None or values.dim() - 2 in axes else axes
-
-
-def multiplied(
-    origin_of: "Callable[[Tensor], _Known | None]", name: str, args: tuple[Any, ...], y: Tensor
-) -> Axes | None:
-    """Behind a matrix product: a product with parameters makes channels; else those of the right factor stay."""
-    left, right = args[1:3] if name.startswith("add") or name.startswith("badd") else args[:2]
-    if name == "rmatmul":
-        left, right = right, left
-    a, b = origin_of(left), origin_of(right)
-    if b is None or b.constant:
-        return (y.dim() - 1,) if a is not None and not a.constant and right.dim() >= 2 else None
-    if b.axes is None or right.dim() < 2 or right.dim() != y.dim():
-        return None
-    if right.dim() - 2 in b.axes:
-        return (y.dim() - 2,) if a is None or a.constant else None
-    return b.axes or None

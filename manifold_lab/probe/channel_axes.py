@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manifold_lab.activations import Activation
+from manifold_lab.probe.activation_types import CLIPS
 from manifold_lab.probe.axis_rules import (
     CREATORS,
     ELEMENTWISE,
     KEPT,
     MOVED,
-    MULTIPLIED,
     NONLINEAR,
     NORMALISED,
     OPERATORS,
@@ -27,14 +28,25 @@ from manifold_lab.probe.axis_rules import (
     REDUCED,
     Axes,
     Placed,
-    attended,
     joined,
     kept,
-    multiplied,
     normalised,
     reduced,
     tensors,
 )
+from manifold_lab.probe.compositions import recognised
+from manifold_lab.probe.product_rules import SUMS, behind_product
+
+
+@dataclass(eq=False)
+class Root:
+    """A tensor that others are functions of, number by number."""
+
+    made: weakref.ref[Tensor] | None = None
+
+    def tensor(self) -> Tensor | None:
+        """The tensor, as long as the network keeps it."""
+        return None if self.made is None else self.made()
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +59,14 @@ class Origin:
     """Whether it is the network's own input, of which nothing has said yet where its channels are."""
     constant: bool = False
     """Whether it comes from parameters alone."""
-    root: object = field(default_factory=object)
+    root: Root = field(default_factory=Root)
     """Equal roots: functions of the same tensor, number by number."""
     through: frozenset[str] = frozenset()
     """The activations that were applied since the root, by the names of their layers."""
     unlisted: frozenset[str] = frozenset()
     """Functions that are not linear and no known activation, applied since the last operator, with who called them."""
+    gated: bool = False
+    """Whether it is made of a product of different functions of the root, such as x * sigmoid(x)."""
 
 
 CONSTANT = Origin((), constant=True)
@@ -75,6 +89,8 @@ class ChannelTracker:
         """Activations whose output was multiplied with another function of their input, such as x * sigmoid(x)."""
         self.unlisted: dict[str, None] = {}
         """Functions of `Origin.unlisted` whose result reached an operator or the network's output."""
+        self.replaced: set[str] = set()
+        """Of `parts`, those of which the whole is a known activation."""
 
     def of(self, x: Tensor) -> Origin | None:
         """What is known of a tensor; None where nothing that was followed has made it."""
@@ -84,12 +100,14 @@ class ChannelTracker:
         return CONSTANT if id(x) in self.constants else None
 
     def axes(self, x: Tensor) -> Axes | None:
-        """Where the channels of a tensor are; None where unknown, or where there are none."""
+        """Where the channels of a tensor are; empty where there are none, None where unknown."""
         found = self.of(x)
-        return None if found is None else found.axes or None
+        return None if found is None else found.axes
 
     def note(self, x: Tensor, origin: Origin) -> None:
         """Remember."""
+        if origin.root.made is None:
+            origin.root.made = weakref.ref(x)
         self.known[id(x)] = (weakref.ref(x), origin)
 
     def begin(self, value: object) -> None:
@@ -107,10 +125,24 @@ class ChannelTracker:
         if found is not None:
             self.note(x, replace(found, through=found.through | {layer}, unlisted=frozenset()))
 
-    def features(self, x: Tensor) -> bool:
-        """Whether a tensor holds channels, as far as is known, and not parameters or averages over channels."""
+    def whole(self, y: Tensor) -> tuple[Tensor, str, Activation] | None:
+        """The input, the kind and the activation where a tensor is one that the network has written out."""
+        origin = self.of(y)
+        u = origin.root.tensor() if origin is not None and origin.gated else None
+        found = None if u is None else recognised(u, y)
+        if found is None or u is None or origin is None:
+            return None
+        self.parts -= origin.through
+        self.replaced |= origin.through
+        self.note(y, replace(origin, through=frozenset(), unlisted=frozenset(), gated=False))
+        return u, *found
+
+    def acts(self, name: str, x: Tensor) -> bool:
+        """Whether a function of `FUNCTIONS` may be an activation: not on parameters, and a clip only on channels."""
         found = self.of(x)
-        return found is not None and found.axes != ()
+        if name in CLIPS:
+            return found is not None and found.axes != ()
+        return found is None or not found.constant
 
     def follow(self, call: "Call", output: object) -> None:
         """Note where a function's outputs have their channels."""
@@ -120,7 +152,7 @@ class ChannelTracker:
         if not outputs:
             return
         sources = [(x, origin) for x in call.tensors() if (origin := self.of(x)) is not None]
-        if call.name in OPERATORS or call.name in MULTIPLIED:
+        if call.name in OPERATORS or call.name in SUMS:
             self._reached([origin for _, origin in sources])
         elif not sources:
             return
@@ -151,8 +183,7 @@ class ChannelTracker:
             (NORMALISED, lambda: normalised(given, named, call.name, axes, y)),
             (REDUCED, lambda: reduced(given, named, axes, y)),
             (KEPT, lambda: kept(call.name, axes, y)),
-            (MULTIPLIED, lambda: multiplied(self.of, call.name, given, y)),
-            (("scaled_dot_product_attention",), lambda: attended(self.axes, given)),
+            (SUMS, lambda: behind_product(self.of, call.name, given)),
         )
         return next((rule() for names, rule in rules if call.name in names), None)
 
@@ -172,9 +203,10 @@ class ChannelTracker:
             unlisted |= {f"{call.caller}.{call.name}()" if call.caller else f"{call.name}()"}
         if len({id(origin.root) for origin in origins}) != 1:
             return Origin(axes, given, unlisted=unlisted)
-        if call.name in PRODUCTS and len({origin.through for origin in origins}) > 1:
-            self.parts |= through
-        return Origin(axes, given, root=origins[0].root, through=through, unlisted=unlisted)
+        gated = call.name in PRODUCTS and len({(origin.through, origin.unlisted) for origin in origins}) > 1
+        self.parts |= through if gated else frozenset()
+        gated = gated or any(origin.gated for origin in origins)
+        return Origin(axes, given, root=origins[0].root, through=through, unlisted=unlisted, gated=gated)
 
     def _moved(self, call: "Call", source: Source, outputs: list[Tensor]) -> list[Axes | None]:
         """The axes behind a function that moves numbers, as the channels' own numbers show when it moves them."""

@@ -40,6 +40,8 @@ LARGEST, WIDEST = 1_000_000_000, 16_384
 LINE_EVERY = 30.0
 """Seconds between two lines of progress where the standard error is no terminal."""
 INFORMATION = "information"
+NO_THRESHOLD = ("No layer here has a threshold of Lemma 2: none is an activation behind a 1x1 convolution or linear "
+                "layer with nothing, or a batch norm, in between.")  # fmt: skip
 TERMINAL_COLUMNS = ("layer", "channels", "threshold", "active_min", "active_mean", "below_threshold", "never_active",
          "full_rank",
          "condition", "inversion_error", "mle", "two_nn", "participation_ratio", "saturation", "input_dimension", "kept",  # noqa: E501
@@ -200,8 +202,8 @@ def told(found: tables.Lines) -> str:
         )
     elif any(line.get("below_threshold") for line in found):
         words.append("No position of any layer with a threshold of Lemma 2 is below it.")
-    else:
-        words.append("No layer here has a threshold of Lemma 2 (a 1x1 convolution before its activation).")
+    elif not any(line["threshold"] for line in found):
+        words.append(NO_THRESHOLD)
     ranked = [line for line in found if line.get("kept")]
     if ranked:
         worst = min(ranked, key=lambda line: float(line["kept"]))
@@ -278,9 +280,9 @@ def cell(word: str) -> str:
 def listed(subject: LoadedModel, console: Console) -> None:
     """Every layer that could be looked at, as one small forward pass meets it, and the measures."""
     zoo.check_forward(subject, torch.device("cpu"))
-    with torch.inference_mode(), Probe(subject.model, ("*",), ()) as probe:
+    with torch.inference_mode(), Probe(subject.model, ("*", LAYER_KINDS[0]), ()) as probe:
         subject.model(torch.zeros((2, *subject.shape)))
-    body = [[layer.name, type(layer.module).__name__, ", ".join(layer.kinds) or tables.MISSING,
+    body = [[layer.name, layer.kind, ", ".join(layer.kinds) or tables.MISSING,
              "x".join(map(str, layer.shape)), str(layer.chain.inputs or tables.MISSING) if layer.window else ""]
             for layer in probe.layers.values()]  # fmt: skip
     head = ("layer", "type", "kinds", "output", "threshold")

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from manifold_lab.activations import Activation
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.core.hooks import attached
-from manifold_lab.probe.activation_types import CLIPS, FUNCTIONS, of_call, of_module
+from manifold_lab.probe.activation_types import FUNCTIONS, IDENTITY, Found, of_call, of_module
 from manifold_lab.probe.channel_axes import Call, ChannelTracker
 from manifold_lab.probe.layer import LayerRecord, Sampling
 from manifold_lab.probe.layer_types import (
@@ -30,6 +31,7 @@ from manifold_lab.probe.watchers import ForwardPass, Functions, Watcher
 
 DEFAULT_SAMPLING = Sampling()
 PART = "a part of another function of its input (as the sigmoid of x * sigmoid(x)): no activation by itself"
+REPLACED = "a part of the activation written out behind it: no activation by itself"
 UNLISTED = "not counted: no activation that is known"
 
 
@@ -52,7 +54,8 @@ class Probe:
 
     Where the channels of a layer are follows from the operators and norms before it (see `channel_axes`); where that
     is not known, the note says so and the numbers are empty. The same holds for functions that are no known
-    activation, and for parts of compositions such as x * sigmoid(x).
+    activation. An activation that is written out, such as x * relu6(x + 3) / 6, is known by what it does to the numbers
+    (`compositions`); one that is not known is a note on its parts.
 
     What it cannot see: anything inside a compiled or scripted model, which is refused, or replayed by CUDA graphs; a
     module called outside of the model's own forward; a nonlinear product of two different maps.
@@ -101,7 +104,7 @@ class Probe:
         if not self.passes:
             raise InputError("probe: the model never ran inside the context (compiled code does not run its hooks)")
         missed = [LayerRecord(name, module, self.needs, self.sampling) for name, module in self._missed()]
-        found = [*filter(self.wants, self.layers.values()), *missed]
+        found = [*filter(self.shows, self.layers.values()), *missed]
         if not found:
             raise InputError(f"layers: nothing of {', '.join(self.chosen.words)} ran in this model")
         return [describe(layer, self.measures) for layer in found]
@@ -118,6 +121,10 @@ class Probe:
     def wants(self, layer: LayerRecord) -> bool:
         """Whether a call that was met is one that was asked for."""
         return self.chosen.name(layer.name) or self.chosen.kind(layer.kinds)
+
+    def shows(self, layer: LayerRecord) -> bool:
+        """Whether the table has a layer; a part of an activation that is written out only if asked for by name."""
+        return self.wants(layer) and (REPLACED not in layer.notes or self.chosen.name(layer.name))
 
     def _attach(self) -> Iterator[RemovableHandle]:
         yield self.model.register_forward_pre_hook(self._begin, with_kwargs=True)
@@ -154,6 +161,9 @@ class Probe:
         for name in state.channels.parts & self.layers.keys():
             self.layers[name].part = True
             self.layers[name].note(PART)
+        for name in state.channels.replaced & self.layers.keys():
+            self.layers[name].part = True
+            self.layers[name].note(REPLACED)
         if self.chosen.kind((NONLINEARITY,)):
             self._list(state.channels.unlisted)
         self.passes += 1
@@ -190,12 +200,20 @@ class Probe:
         """Who watches an activation called as a function; nobody where a module that is one calls it."""
         if call.name not in FUNCTIONS or not call.watched or not call.args:
             return None
-        x, channels = call.args[0], self._state.channels
-        known = isinstance(x, Tensor) and x.is_floating_point()
-        if not known or ((channels.of(x) is not None or call.name in CLIPS) and not channels.features(x)):
+        x = call.args[0]
+        if not (isinstance(x, Tensor) and x.is_floating_point() and self._state.channels.acts(call.name, x)):
             return None
-        name = ".".join(filter(None, (call.caller, call.name + CALLED)))
         kind, found = of_call(call.name, call.args, call.kwargs)
+        if found is IDENTITY:
+            return None
+        return self._function(call.caller, call.name, kind, found)
+
+    def _written_out(self, caller: str, kind: str, activation: Activation) -> Watcher:
+        """Who watches an activation that a network writes out."""
+        return self._function(caller, activation.name, kind, activation)
+
+    def _function(self, caller: str, called: str, kind: str, found: Found) -> Watcher:
+        name = ".".join(filter(None, (caller, called + CALLED)))
         if name not in self._functions:
             wanted = self._may_be_wanted(name, (NONLINEARITY,))
             self._functions[name] = Watcher(self, name, nn.Identity(), wanted, found, kind)

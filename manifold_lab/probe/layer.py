@@ -25,6 +25,8 @@ LayerRow = dict[str, float | int | str | None]
 
 CHANGED_INSIDE = ("batches", "notes", "counts", "still", "covariance", "sample", "images")
 """Fields of a record that are changed in place, one level deep."""
+UNKNOWN = "where its channels are is not known"
+NO_CHANNELS = "it acts on no channels: on parameters, or behind a sum over all channels"
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,8 @@ class LayerRecord:
         self.batches.append(len(y) if y.dim() else 1)
         takers: dict[str, Callable[[Tensor, int], None]] = {
             COUNTS: self._count, COVARIANCE: self._spread, SAMPLE: self._sample}  # fmt: skip
-        if axes is None:
-            self.unplace("where its channels are is not known")
+        if not axes:
+            self.unplace(UNKNOWN if axes is None else NO_CHANNELS)
         elif not self.unplaced:
             ordered, axis = placed(y, axes)
             self._see(ordered, axis)

@@ -24,6 +24,7 @@ CONSTANT = 1e-10
 """Variance of a channel below which it says nothing."""
 PAIRS = 1000
 """Points of an information imbalance, which takes the square of them in memory."""
+EQUIDISTANT = "neighbours at equal distances, as on a grid, have no finite dimension"
 SIGMA, QUERIES = 0.03, 2000
 
 
@@ -40,7 +41,8 @@ def active(layer: LayerRecord) -> LayerRow:
     """Active channels per position, over every position of every picture: exact counts.
 
     Sees how many channels are strictly inside the window (between the clips of ReLU6) and which clip took the others;
-    channels that were never active, always at the high clip, or whose input was constant (`constant_inputs`).
+    channels that were always at the low end (`never_active`: dead) or always at the high clip, or whose input was
+    constant (`constant_inputs`).
     `threshold` is what Lemma 2 asks for: the input channels of the 1x1 convolution before, None where there is none (a
     depthwise output). Does not see whether the active rows are independent (`rank`), nor how active a channel is; a
     minimum over positions falls with their number.
@@ -131,7 +133,10 @@ def dimension(layer: LayerRecord) -> LayerRow:
                   f"mle_error{kind}": metrics.likelihood_error(cloud, NEIGHBOURS),
                   f"duplicates{kind}": cloud.duplicates, f"points{kind}": len(points)}  # fmt: skip
         found |= {f"scale_{n1}{kind}": scan[n1] for n1 in SCALES}
-    return found
+    infinite = [name for name, value in found.items() if isinstance(value, float) and not math.isfinite(value)]
+    if infinite:
+        layer.note(f"dimension: {EQUIDISTANT}")
+    return found | dict.fromkeys(infinite)
 
 
 def preservation(layer: LayerRecord) -> LayerRow:
@@ -145,7 +150,11 @@ def preservation(layer: LayerRecord) -> LayerRow:
     counts, sample = layer.counts, layer.sample.parts
     if counts is None or len(sample) < 2 or (cloud := near(sample[1])) is None:
         return {}
-    k = max(1, round(metrics.maximum_likelihood(cloud, NEIGHBOURS)))
+    measured = metrics.maximum_likelihood(cloud, NEIGHBOURS)
+    if not math.isfinite(measured):
+        layer.note(f"preservation: {EQUIDISTANT}")
+        return {}
+    k = max(1, round(measured))
     needed = k + 1 if layer.chain.inputs is None else min(k + 1, layer.chain.inputs)
     predicted = theory.poisson_binomial((counts.active.double() / counts.positions).cpu().numpy())
     met = (counts.histogram.double() / counts.positions).cpu().numpy()
@@ -239,8 +248,9 @@ def describe(layer: LayerRecord, measures: Sequence[str]) -> LayerRow:
     elif max(layer.batches) == 1:
         layer.note("batches of one picture")
     size = "x".join(map(str, layer.shape[1:]))
-    facts = (layer.name, layer.kind, layer.shape[0] if layer.shape else None, size,
-             layer.chain.inputs if layer.window is not None else None, layer.calls, "; ".join(layer.notes))  # fmt: skip
+    threshold = layer.chain.inputs if layer.window is not None and not layer.part else None
+    facts = (layer.name, layer.kind, layer.shape[0] if layer.shape else None, size, threshold, layer.calls,
+             "; ".join(layer.notes))  # fmt: skip
     layer.notes = seen  # what is said of numbers so far may be otherwise later
     return dict(zip(FACTS, facts, strict=True)) | found
 

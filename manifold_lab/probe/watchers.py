@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from manifold_lab.activations import Activation
 from manifold_lab.probe.activation_types import Found
 from manifold_lab.probe.channel_axes import Call, ChannelTracker
 from manifold_lab.probe.layer import SAMPLE, LayerRecord, Sampling
@@ -29,6 +30,9 @@ class Owner(Protocol):
 
     def _called(self, call: Call) -> "Watcher | None":
         """Who watches a function."""
+
+    def _written_out(self, caller: str, kind: str, activation: Activation) -> "Watcher":
+        """Who watches an activation that a network writes out."""
 
 
 class ForwardPass:
@@ -138,7 +142,19 @@ class Functions(TorchFunctionMode):
             state.channels.follow(call, output)
         if watcher is not None:
             watcher.after(watcher.module, args, output)
+        elif call.watched and isinstance(output, Tensor):
+            self._written_out(caller, output)
         return output
+
+    def _written_out(self, caller: str, y: Tensor) -> None:
+        """Show an activation that is written out, once its last function has run."""
+        with untouched(y):
+            found = self.probe._state.channels.whole(y)
+        if found is not None:
+            u, kind, activation = found
+            watcher = self.probe._written_out(caller, kind, activation)
+            watcher.before(watcher.module, (u,), {})
+            watcher.after(watcher.module, (u,), y)
 
 
 def name_of(function: Any) -> str:

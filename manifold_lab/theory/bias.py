@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int
 from scipy import optimize, spatial
 from torch import Tensor
 
-from manifold_lab.core.errors import InputError, above
+from manifold_lab.core import domain
+from manifold_lab.core.errors import InputError
 
 FACET_INPUTS, FACET_LIMIT = 8, 20_000
 """Inputs, and facets of the rows' convex hull, above which facets are not computed."""
@@ -25,8 +26,12 @@ SAME_PLANE = 1e-13
 
 
 def unit_rows(matrix: Float[Tensor, "ambient inputs"]) -> Float[Tensor, "ambient inputs"]:
-    """Rows of length one in float64; a row of zeros stays zero."""
-    rows = matrix.double()
+    """Rows of length one in float64; a row of zeros stays zero.
+
+    Raises:
+        InputError: for a matrix that is not finite.
+    """
+    rows = domain.tensor("matrix", matrix, "ambient inputs").detach().double()
     return torch.nn.functional.normalize(rows, dim=1, eps=torch.finfo(rows.dtype).tiny)
 
 
@@ -34,6 +39,9 @@ def is_omnidirectional(matrix: Float[Tensor, "ambient inputs"]) -> bool:
     """Whether the origin is inside the convex hull of the rows, so that every direction has an active row.
 
     By a linear program: the rows span R^n, and a combination of them with positive weights only is zero.
+
+    Raises:
+        InputError: for a matrix that is not finite.
     """
     rows = unit_rows(matrix).cpu().numpy()
     ambient, inputs = rows.shape
@@ -54,12 +62,12 @@ def facets(matrix: Float[Tensor, "ambient inputs"]) -> Int[Tensor, "facets input
     Raises:
         InputError: if n is not from 2 to FACET_INPUTS, the rows are not omnidirectional, or there are too many facets.
     """
-    inputs = matrix.shape[1]
+    unit = unit_rows(matrix)
+    inputs = unit.shape[1]
     if not 2 <= inputs <= FACET_INPUTS:
         raise InputError(f"facets: {inputs} inputs are not allowed; it must be from 2 to {FACET_INPUTS}")
     if not is_omnidirectional(matrix):
         raise InputError("facets: the rows are not omnidirectional (the origin must be inside their convex hull)")
-    unit = unit_rows(matrix)
     found = torch.from_numpy(spatial.ConvexHull(unit.cpu().numpy()).simplices).long()
     flat = torch.linalg.svdvals(unit.cpu()[found])[:, -1] < SAME_PLANE
     if len(found) > FACET_LIMIT:
@@ -82,11 +90,11 @@ def facet_bias(
         sphere: The sphere alone; on the ball, which holds the origin, no alpha_i is above zero.
 
     Raises:
-        InputError: as `facets`, or for a radius that is not above zero.
+        InputError: as `facets`, or for a radius that is not finite and above zero.
     """
-    above("radius", radius, 0)
+    radius = domain.number("radius", radius, 0, above=True)
     smallest = least_in_cones(unit_rows(matrix), facets(matrix))
-    return radius * matrix.double().norm(dim=1) * (smallest if sphere else smallest.clamp(max=0))
+    return radius * matrix.detach().double().norm(dim=1) * (smallest if sphere else smallest.clamp(max=0))
 
 
 def least_in_cones(
@@ -175,11 +183,26 @@ def spanning_margin(
     The largest t for which the rows with <w_i, x> + b_i >= t |w_i| span R^n: every b_i / |w_i| can fall by as much.
     Negative where the active rows do not span, minus infinity where no rows do. Positive margins make ReLU(Wx + b)
     injective on the union of these open balls; ReLU6's upper clip is not considered.
+
+    Raises:
+        InputError: for numbers that are not finite, and sizes that do not fit.
     """
-    lengths = matrix.double().norm(dim=1)
-    slack = (points.double() @ matrix.double().mT + bias.double()) / lengths
+    rows, x = _fitting(matrix, points)
+    shift = domain.tensor("bias", bias, "ambient").detach().double()
+    domain.same_length("matrix, bias", rows, shift)
+    lengths = rows.norm(dim=1)
+    slack = (x @ rows.mT + shift) / lengths
     slack = torch.where(lengths > 0, slack, -math.inf)
     return margin_of(matrix, slack)
+
+
+def _fitting(matrix: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and points of one space, in float64."""
+    rows = domain.tensor("matrix", matrix, "ambient inputs").detach().double()
+    x = domain.tensor("points", points, "points inputs").detach().double()
+    if rows.shape[1] != x.shape[1]:
+        raise InputError(f"points: {x.shape[1]} inputs are not allowed; the matrix has {rows.shape[1]}")
+    return rows, x
 
 
 def margin_of(
@@ -200,13 +223,14 @@ def basis_bias(
     points that took row i, infinite where none did. It says nothing of points that are not in the sample.
 
     Raises:
-        InputError: if the rows do not span R^n.
+        InputError: if the rows do not span R^n, for numbers that are not finite, and sizes that do not fit.
     """
-    value = points.double() @ unit_rows(matrix).mT
+    rows, x = _fitting(matrix, points)
+    value = x @ unit_rows(rows).mT
     basis = largest_basis(matrix, value)
     if bool((basis.sum(1) < matrix.shape[1]).any()):
         raise InputError(f"basis_bias: the rows do not span R^{matrix.shape[1]}")
-    return torch.where(basis, value, math.inf).amin(0) * matrix.double().norm(dim=1)
+    return torch.where(basis, value, math.inf).amin(0) * rows.norm(dim=1)
 
 
 def largest_planar_bias(matrix: Float[Tensor, "ambient 2"]) -> float:
@@ -214,8 +238,13 @@ def largest_planar_bias(matrix: Float[Tensor, "ambient 2"]) -> float:
 
     Exact, by brute force: the smallest of the margins at all directions where it can have a minimum, which are those
     where two rows have equal values, and those opposite to a row.
+
+    Raises:
+        InputError: for a matrix that is not finite, or has not two columns.
     """
     unit = unit_rows(matrix)
+    if unit.shape[1] != 2:
+        raise InputError(f"matrix: {unit.shape[1]} inputs are not allowed; it must have 2")
     equal = (unit[:, None] - unit).flatten(0, 1) @ unit.new_tensor([[0.0, 1.0], [-1.0, 0.0]])
     found = torch.cat([unit_rows(equal[equal.norm(dim=1) > INDEPENDENT]), unit])
     return float(spanning_margin(unit, unit.new_zeros(len(unit)), torch.cat([found, -found])).min())

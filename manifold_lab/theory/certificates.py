@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from manifold_lab.core.errors import InputError, above
+from manifold_lab.core import domain
+from manifold_lab.core.errors import InputError
 from manifold_lab.theory.bias import INDEPENDENT, facets, least_in_cones, lower_bound, unit_rows
 
 CERTIFIED, REFUTED, NOT_DECIDED = "certified", "refuted", "not decided"
@@ -24,8 +25,6 @@ TRIED, TRIED_IN_ALL = 8, 64
 """Points without n independent active rows at which two points with one output are sought, in each round of halving."""
 ROUNDING = 1e-10
 """Relative to the domain's radius: what is closer to the edge of being active than this is neither in nor out."""
-
-
 OPPOSITE = 1e-12
 """Length of the sum of two unit rows that are taken for opposite."""
 
@@ -38,6 +37,16 @@ class RectifiedLayer:
     bias: Float[Tensor, " ambient"]
     high: float = math.inf
 
+    def __post_init__(self) -> None:
+        """Refuse what is no layer."""
+        matrix, bias = (
+            domain.tensor("matrix", self.matrix, "ambient inputs"),
+            domain.tensor("bias", self.bias, "ambient"),
+        )
+        domain.same_length("matrix, bias", matrix, bias)
+        if not float(domain.values("high", self.high, ndim=0)) > 0:
+            raise InputError(f"high: {self.high} is not allowed; it must be above 0")
+
     def __call__(self, x: Float[Tensor, "points inputs"]) -> Float[Tensor, "points ambient"]:
         """The layer's outputs."""
         return (x @ self.matrix.mT + self.bias).clamp(0, self.high)
@@ -49,8 +58,8 @@ class RectifiedLayer:
 
     def around(self, centre: Float[Tensor, " inputs"]) -> "RectifiedLayer":
         """The same layer as a function of x - centre, in float64."""
-        matrix = self.matrix.double()
-        return RectifiedLayer(matrix, self.bias.double() + matrix @ centre.double(), self.high)
+        matrix = self.matrix.detach().double()
+        return RectifiedLayer(matrix, self.bias.detach().double() + matrix @ centre.double(), self.high)
 
 
 @dataclass(frozen=True)
@@ -93,9 +102,9 @@ def certify(layer: RectifiedLayer, radius: float, sphere: bool = False) -> Certi
     regions that are halved, up to HALVED_INPUTS inputs, which can also refute. Above that it is not decided.
 
     Raises:
-        InputError: for a radius that is not above zero.
+        InputError: for a radius that is not finite and above zero.
     """
-    above("radius", radius, 0)
+    radius = domain.number("radius", radius, 0, above=True)
     layer = layer.around(layer.matrix.new_zeros(layer.matrix.shape[1]))
     inputs = layer.matrix.shape[1]
     if sphere and (ball := certify(layer, radius)).verdict == CERTIFIED:

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import special
 from torch import Tensor
 
+from manifold_lab.core import domain
 from manifold_lab.core.errors import InputError
 
 VERTEX_LIMIT = 200_000
@@ -31,7 +32,11 @@ def injectivity_probability(ambient: int, inputs: int) -> float | None:
 
     >>> [injectivity_probability(m, 2) for m in (4, 5, 6, 8, 10)]
     [0.0, 0.0625, 0.25, 0.625, 0.84375]
+
+    Raises:
+        InputError: for dimensions that are no whole numbers of at least one.
     """
+    ambient, inputs = domain.whole("ambient", ambient, 1), domain.whole("inputs", inputs, 1)
     if inputs == 1:
         return 1 - 2.0 ** (1 - ambient)
     if inputs == 2:
@@ -44,7 +49,11 @@ def injectivity_lower_bound(ambient: int, inputs: int) -> float:
 
     C(m, n) = 2 sum_{i<n} binom(m - 1, i) is the number of cells that m hyperplanes through the origin cut R^n into
     (Schlaefli; Wendel 1962).
+
+    Raises:
+        InputError: for dimensions that are no whole numbers of at least one.
     """
+    ambient, inputs = domain.whole("ambient", ambient, 1), domain.whole("inputs", inputs, 1)
     if ambient < inputs:
         return 0.0
     cells = 2 * sum(math.comb(ambient - 1, i) for i in range(inputs))
@@ -58,8 +67,9 @@ def tukey_depth(matrix: Float[Tensor, "draws ambient inputs"]) -> Int[Tensor, " 
     those rows switched off, so binom(m, n - 1) directions and their opposites are tried.
 
     Raises:
-        InputError: if that number of directions is above VERTEX_LIMIT.
+        InputError: if that number of directions is above VERTEX_LIMIT, or for a matrix that is not finite.
     """
+    matrix = domain.tensor("matrix", matrix, "draws ambient inputs")
     _, ambient, inputs = matrix.shape
     if ambient < inputs:
         return torch.zeros(len(matrix), dtype=torch.int64, device=matrix.device)
@@ -95,6 +105,7 @@ def is_injective(matrix: Float[Tensor, "draws ambient inputs"]) -> Bool[Tensor, 
     Raises:
         InputError: as `tukey_depth`.
     """
+    matrix = domain.tensor("matrix", matrix, "draws ambient inputs")
     draws, ambient, inputs = matrix.shape
     if ambient < 2 * inputs:
         return torch.zeros(draws, dtype=torch.bool, device=matrix.device)

@@ -66,6 +66,13 @@ def window(x: Tensor, linear: nn.Module) -> Tensor:
     return y.view(len(y), 2, 3, 2, 2, 8).permute(0, 1, 3, 2, 4, 5).contiguous().view(-1, 6, 8)
 
 
+def attended(x: Tensor, conv: nn.Module) -> Tensor:
+    """Attention of positions, computed by einsum and product, as (batch, channels, positions)."""
+    y = conv(x).flatten(2)
+    mixed = y @ torch.einsum("bcn,bcm->bnm", y, y).softmax(-1).transpose(1, 2)
+    return mixed.view(len(x), 8, *x.shape[2:])
+
+
 PLACES: dict[str, tuple[Callable[..., Tensor], Callable[[], nn.Module], tuple[int, ...], int]] = {
     "trimmed convolution": (causal, lambda: nn.Conv1d(4, 8, 3, padding=2), (6, 4, 50), 1),
     "residual": (lambda x, conv: causal(x, conv) + torch.cat([x, x], 1), lambda: nn.Conv1d(4, 8, 3, padding=2),
@@ -89,6 +96,11 @@ PLACES: dict[str, tuple[Callable[..., Tensor], Callable[[], nn.Module], tuple[in
     "zero channels appended": (lambda x, conv: functional.pad(conv(x), (0, 0, 0, 0, 2, 2)), lambda: nn.Conv2d(3, 8, 1),
                                (2, 3, 5, 8), 1),
     "no batch": (lambda x, conv: conv(x), lambda: nn.Conv2d(3, 8, 1), (3, 5, 8), 0),
+    "features mixed by attention": (attended, lambda: nn.Conv2d(3, 8, 1), (2, 3, 5, 8), 1),
+    "einsum with a parameter": (lambda x, linear: torch.einsum("b...c,dc->b...d", x, linear.weight),
+                                lambda: nn.Linear(4, 8), (3, 5, 8, 4), 3),
+    "positions mixed by a parameter": (lambda x, conv: conv(x) @ conv.weight.flatten(1), lambda: nn.Conv2d(3, 8, 1),
+                                       (2, 3, 5, 8), 1),
     "halves joined": (lambda x, conv: torch.cat(conv(x).chunk(2, 1)[::-1], 1), lambda: nn.Conv2d(3, 8, 1),
                       (2, 3, 5, 8), 1),
 }  # fmt: skip
@@ -123,8 +135,11 @@ UNKNOWN: dict[str, tuple[Callable[..., Tensor], tuple[int, ...]]] = {
     "batch and channels joined": (lambda x, conv: conv(x).reshape(-1, 25), (2, 3, 5, 5)),
     "sum of two orders": (lambda x, conv: (y := conv(x)) + y.transpose(1, 2), (2, 3, 8, 8)),
     "channels averaged": (lambda x, conv: conv(x).mean(1, keepdim=True), (2, 3, 5, 5)),
+    "products of channels": (lambda x, conv: (y := conv(x).flatten(2)).mT @ y, (2, 3, 5, 5)),
+    "channels against positions": (lambda x, conv: (y := conv(x)[:, :, 0]) @ y, (2, 3, 8, 8)),
     "a function that is not followed": (lambda x, conv: torch.fft.fft2(conv(x)).abs(), (2, 3, 5, 5)),
 }
+NO_CHANNELS = ("channels averaged", "products of channels")
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
@@ -132,7 +147,8 @@ def test_where_channels_are_not_known_nothing_is_counted(name: str) -> None:
     function, shape = UNKNOWN[name]
     model = Applied(lambda x, conv, act: act(function(x, conv)), nn.Conv2d(3, 8, 1), nn.ReLU())
     (row,) = (row for row in rows(model, drawn(*shape), measures=("active", "spectrum")) if row["type"] == "ReLU")
-    assert "where its channels are is not known" in str(row["note"])
+    nowhere = "acts on no channels" if name in NO_CHANNELS else "where its channels are is not known"
+    assert nowhere in str(row["note"])
     assert all(row[name] is None for name in ("channels", "active_mean", "never_active", "participation_ratio"))
 
 
@@ -179,6 +195,7 @@ SAME_AS: dict[str, tuple[Callable[..., Tensor], float, float]] = {
     "clamp_min": (lambda u: u.clamp_min(0), 0, math.inf),
     "clamp in place": (lambda u: u.clamp_(-0.5, 0.5), -0.5, 0.5),
     "maximum": (lambda u: torch.maximum(u, torch.zeros(())), 0, math.inf),
+    "clamp by tensors": (lambda u: u.clamp(torch.tensor(-0.5), torch.tensor(0.5)), -0.5, 0.5),
 }
 
 
@@ -213,7 +230,7 @@ NOT_COUNTED: dict[str, tuple[Callable[..., Tensor], str, str]] = {
     "sine": (lambda u: u.sin(), "sin()", "no activation that is known"),
     "absolute": (lambda u: u.abs(), "abs()", "no activation that is known"),
     "where": (lambda u: torch.where(u > 0, u, 0.1 * u), "where()", "no activation that is known"),
-    "product with a comparison": (lambda u: u * (u > 0), "gt()", "no activation that is known"),
+    "product with another comparison": (lambda u: u * (u > 0.1), "gt()", "no activation that is known"),
     "square": (lambda u: u**2, "pow()", "no activation that is known"),
 }
 
@@ -226,20 +243,83 @@ def test_what_is_not_counted_is_named(name: str) -> None:
     assert reason in str(found[layer]["note"]) and found[layer]["active_mean"] is None
 
 
-COMPOSED: dict[str, Callable[[Tensor], Tensor]] = {
-    "hard swish": lambda x: x * functional.relu6(x + 3) / 6,
-    "swish": lambda x: x * x.sigmoid(),
-    "gelu of tanh": lambda x: 0.5 * x * (1 + torch.tanh((2 / math.pi) ** 0.5 * (x + 0.044715 * x**3))),
-    "mish": lambda x: x * functional.softplus(x).tanh(),
+def test_a_clip_without_ends_is_no_activation() -> None:
+    model = Applied(lambda x, linear: linear(x).clamp(torch.tensor(-math.inf), torch.tensor(math.inf)).relu(),
+                    nn.Linear(4, 12))  # fmt: skip
+    assert [row["layer"] for row in rows(nn.Sequential(model, nn.Hardtanh(-math.inf, math.inf)), drawn(60, 4))] == [
+        "0.relu()"
+    ]
+
+
+def test_an_activation_on_no_channels_is_named() -> None:
+    """Attention over positions: the sigmoid of what all channels of a position have in common."""
+    model = Applied(lambda x, conv: (y := conv(x)) * y.mean(1, keepdim=True).sigmoid(), nn.Conv2d(3, 8, 1))
+    (row,) = rows(model, drawn(2, 3, 5, 5))
+    assert (row["layer"], row["active_mean"]) == ("sigmoid()", None) and "acts on no channels" in str(row["note"])
+
+
+class HardSigmoidOf6(nn.Module):
+    """As public implementations of MobileNetV3 write it."""
+
+    def __init__(self):
+        super().__init__()
+        self.relu = nn.ReLU6(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(x + 3) / 6
+
+
+class HardSwishOf6(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.sigmoid = HardSigmoidOf6()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.sigmoid(x)
+
+
+COMPOSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "hard swish": (lambda x: x * functional.relu6(x + 3) / 6, "hardswish()"),
+    "hard swish of modules": (HardSwishOf6(), "layers.1.hardswish()"),
+    "swish": (lambda x: x * x.sigmoid(), "silu()"),
+    "swish of a module": (lambda x: nn.Sigmoid()(x).mul(x), "silu()"),
+    "quick gelu": (lambda x: x * torch.sigmoid(1.702 * x), "quick_gelu()"),
+    "gelu of tanh": (lambda x: 0.5 * x * (1 + torch.tanh((2 / math.pi) ** 0.5 * (x + 0.044715 * x**3))), "gelu_tanh()"),
+    "gelu of erf": (lambda x: x * 0.5 * (1 + torch.erf(x / 2**0.5)), "gelu()"),
+    "mish": (lambda x: x * functional.softplus(x).tanh(), "mish()"),
+    "product with a comparison": (lambda x: x * (x > 0), "relu()"),
 }
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", COMPOSED)
-def test_the_part_of_a_composition_is_not_reported_for_the_whole(name: str) -> None:
-    model = Applied(lambda x, linear: COMPOSED[name](linear(x)), nn.Linear(4, 16))
-    found = rows(model, drawn(60, 4))
+def test_an_activation_that_is_written_out_is_one_layer(name: str, kind: torch.dtype) -> None:
+    function, layer = COMPOSED[name]
+    linear, x = seeded(lambda: nn.Linear(4, 16)).to(kind), drawn(60, 4).to(kind)
+    with torch.no_grad():
+        y = function(linear(x))
+    act = function if isinstance(function, nn.Module) else nn.Identity()
+    (row,) = rows(Applied(lambda x, linear, _: function(linear(x)), linear, act), x)
+    assert (row["channels"], row["active_mean"]) == counted(y, 1)
+    alike = ("gelu()", "gelu_tanh()") if kind is torch.bfloat16 and "gelu" in layer else ()
+    assert row["layer"] in (layer, *alike)
+    assert row["threshold"] == 4
+
+
+@pytest.mark.parametrize("function", [lambda x: x * x.tanh(), lambda x: x * functional.relu6(x + 2) / 6])
+def test_the_part_of_an_unknown_composition_is_not_reported_for_the_whole(function: Callable[[Tensor], Tensor]) -> None:
+    found = rows(Applied(lambda x, linear: function(linear(x)), nn.Linear(4, 16)), drawn(60, 4))
     assert found and all("no activation by itself" in str(row["note"]) for row in found)
-    assert all(row["active_mean"] is None for row in found)
+    assert all(row["active_mean"] is row["threshold"] is None for row in found)
+
+
+def test_parts_are_shown_when_asked_for() -> None:
+    model = Applied(lambda x, linear: (y := linear(x)) * y.sigmoid(), nn.Linear(4, 16))
+    with torch.no_grad(), Probe(model, layers=("sigmoid()", "silu()")) as probe:
+        model(drawn(60, 4))
+    one, two = probe.table()
+    assert (one["layer"], one["active_mean"], two["layer"]) == ("sigmoid()", None, "silu()")
+    assert "part of the activation written out behind it" in str(one["note"]) and two["active_mean"] is not None
 
 
 def test_a_gate_of_another_tensor_is_counted() -> None:

@@ -96,3 +96,29 @@ def test_networks_and_pictures_come_from_anywhere(tmp_path: Path) -> None:
 def _empty(tmp_path: Path) -> Path:
     (tmp_path / "empty").mkdir()
     return tmp_path / "empty"
+
+
+class Called(nn.Module):
+    """An activation called as a function, and a function that is no known activation."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.first(x).relu()).sin()
+
+
+def test_the_list_names_functions_by_what_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert door("--model", "tests.probe.test_command:Called", "--resolution", "8", "--list", out=tmp_path) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if "()" in line]
+    assert [line[:3] for line in lines] == [["relu()", "ReLU", "nonlinearity"], ["sin()", "sin", "nonlinearity"]]
+
+
+@pytest.mark.parametrize(("threshold", "below", "words"), [
+    ("16", "0.25", "1 of 1 layers"), ("16", "0.0", "No position"), ("16", "", ""), ("", "", "No layer here"),
+])  # fmt: skip
+def test_no_threshold_is_said_only_where_there_is_none(threshold: str, below: str, words: str) -> None:
+    line = {"layer": "act", "threshold": threshold, "below_threshold": below}
+    assert command.told([line]).startswith(words) and bool(words) == bool(command.told([line]))
+    assert ("No layer" in command.told([{"layer": "act", "threshold": threshold}])) == (not threshold)

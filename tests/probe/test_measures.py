@@ -254,3 +254,14 @@ def test_words_that_are_no_layer_or_measure_are_refused(network: Network) -> Non
     with pytest.raises(InputError, match="is compiled"):
         Probe(torch.compile(network, backend="eager"))  # type: ignore[arg-type]
     assert set(LAYER_KINDS) >= {"nonlinearity", "bottleneck"}
+
+
+def test_points_at_equal_distances_have_no_dimension_and_the_table_says_so() -> None:
+    """The corners of a simplex: every estimate of dimension from ratios of distances is infinite."""
+    linear = nn.Linear(40, 40, bias=False)
+    nn.init.eye_(linear.weight)
+    with torch.no_grad(), Probe(nn.Sequential(linear, nn.ReLU()), measures=("dimension", "preservation")) as probe:
+        probe.model(torch.eye(40))
+    (row,) = probe.table()
+    assert row["mle"] is row["two_nn"] is row["kept"] is None and row["points"] == 40
+    assert str(row["note"]).count("have no finite dimension") == 2

@@ -1,4 +1,4 @@
-"""The imports of the code against the floor plan in README."""
+"""The imports of the code against the floor plan in docs/package.md."""
 
 import ast
 import re
@@ -20,8 +20,8 @@ DRAWN_WHEN_ASKED = {"models/mobilenet.py": {"report"}, "probe/hooks.py": {"repor
 
 
 def order() -> list[str]:
-    """Folders and modules from the bottom up, read from README's table, so that it stays true; commands last."""
-    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The package")[2].partition("\n## ")[0]
+    """Folders and modules from the bottom up, read from the table of docs/package.md; commands last."""
+    table = (ROOT / "docs" / "package.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
     return [*(row.strip("`") for row in named[:-1]), COMMANDS]
 
@@ -32,7 +32,7 @@ def units() -> list[str]:
 
 
 def place(file: Path) -> str:
-    """The line of README's table that a file belongs to; every command is one of the last."""
+    """The line of that table that a file belongs to; every command is one of the last."""
     unit = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
     is_command = file.stem in ("__main__", "command") or unit not in order()
     return COMMANDS if is_command else unit
@@ -82,7 +82,7 @@ def within(*folders: str) -> list[Path]:
     return found
 
 
-def test_readme_names_every_folder_and_module_once() -> None:
+def test_the_table_names_every_folder_and_module_once() -> None:
     lines = order()
     assert len(lines) == len(set(lines))
     assert {unit for unit in units() if unit not in ("spiral", "network", "__main__")} == set(lines[:-1])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from manifold_lab.core.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from manifold_lab import metrics, theory
+    from manifold_lab import metrics, models, theory
     from manifold_lab.activations import ACTIVATIONS, Activation, custom, named
     from manifold_lab.core.config import key
     from manifold_lab.core.errors import InputError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from manifold_lab.random_layer.monte_carlo import layers, measure_layer
     from manifold_lab.random_layer.planar_exact import Cones, plane_curve, reconstruct
     from manifold_lab.random_layer.specs import DECODERS, LAWS, MANIFOLDS, ManifoldSpec, MonteCarlo
+    from manifold_lab.spiral.result import SpiralResult, measure_spiral
     from manifold_lab.sweeps.compare import compare
     from manifold_lab.sweeps.study import Study
 
@@ -45,6 +46,7 @@ __all__ = [
     "Probe",
     "RandomLayer",
     "ResultRow",
+    "SpiralResult",
     "Study",
     "active_rows",
     "build",
@@ -54,7 +56,9 @@ __all__ = [
     "key",
     "layers",
     "measure_layer",
+    "measure_spiral",
     "metrics",
+    "models",
     "named",
     "plane_curve",
     "reconstruct",
@@ -67,6 +71,7 @@ __getattr__ = lazy_attributes(
     __name__,
     {
         "metrics": "",
+        "models": "",
         "theory": "",
         "activations": "ACTIVATIONS Activation custom named",
         "core.config": "key",
@@ -83,6 +88,7 @@ __getattr__ = lazy_attributes(
         "random_layer.monte_carlo": "layers measure_layer",
         "random_layer.planar_exact": "Cones plane_curve reconstruct",
         "random_layer.specs": "DECODERS LAWS MANIFOLDS ManifoldSpec MonteCarlo",
+        "spiral.result": "SpiralResult measure_spiral",
         "sweeps.compare": "compare",
         "sweeps.study": "Study",
     },

@@ -54,6 +54,9 @@ class Activation:
     slopes: tuple[float, float] | None = None
     folds: bool = False
 
+    def __repr__(self) -> str:
+        return f"<Activation {self.name}>"
+
     def __call__(self, u: Tensor) -> Tensor:
         """Apply the function to every element.
 

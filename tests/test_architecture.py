@@ -1,4 +1,4 @@
-"""The imports of the code against the floor plan in README."""
+"""The imports of the code against the floor plan in docs/package.md."""
 
 import ast
 import re
@@ -15,11 +15,13 @@ ROOT = PACKAGE.parent
 COMMANDS = "commands"
 LAZY = {"sklearn", "seaborn", "statsmodels"}
 DRAWING = {"matplotlib", "tueplots", "seaborn"}
+DRAWN_WHEN_ASKED = {"models/mobilenet.py": {"report"}, "probe/hooks.py": {"report"}}
+"""Files with a `.plot()` or a table, and what above them they load when it is called."""
 
 
 def order() -> list[str]:
-    """Folders and modules from the bottom up, read from README's table, so that it stays true; commands last."""
-    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The package")[2].partition("\n## ")[0]
+    """Folders and modules from the bottom up, read from the table of docs/package.md; commands last."""
+    table = (ROOT / "docs" / "package.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
     return [*(row.strip("`") for row in named[:-1]), COMMANDS]
 
@@ -30,16 +32,21 @@ def units() -> list[str]:
 
 
 def place(file: Path) -> str:
-    """The line of README's table that a file belongs to; every command is one of the last."""
+    """The line of that table that a file belongs to; every command is one of the last."""
     unit = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
     is_command = file.stem in ("__main__", "command") or unit not in order()
     return COMMANDS if is_command else unit
 
 
-def imports(path: Path) -> set[str]:
-    """Dotted names that a file imports, at any level of it."""
+def imports(path: Path, for_types: bool = True) -> set[str]:
+    """Dotted names that a file imports, at any level of it; those that only type checkers see where told."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typed = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    unseen = set() if for_types else {inner for node in typed for one in node.body for inner in ast.walk(one)}
+    for node in ast.walk(tree):
+        if node in unseen:
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -50,6 +57,13 @@ def imports(path: Path) -> set[str]:
 def ours(file: Path) -> set[str]:
     """Lines of the table that a file imports from."""
     return {name.split(".")[1] for name in imports(file) if name.startswith("manifold_lab.")}
+
+
+def called(path: Path) -> set[str]:
+    """Dotted names that a file imports when one of its functions is called, as `lazy_function` does."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    lazy = [node for node in calls if ast.unparse(node.func) == "lazy_function"]
+    return {str(word.value) for node in lazy for word in node.args if isinstance(word, ast.Constant)}
 
 
 def upward(line: str, imported: set[str]) -> set[str]:
@@ -68,7 +82,7 @@ def within(*folders: str) -> list[Path]:
     return found
 
 
-def test_readme_names_every_folder_and_module_once() -> None:
+def test_the_table_names_every_folder_and_module_once() -> None:
     lines = order()
     assert len(lines) == len(set(lines))
     assert {unit for unit in units() if unit not in ("spiral", "network", "__main__")} == set(lines[:-1])
@@ -77,6 +91,16 @@ def test_readme_names_every_folder_and_module_once() -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_no_import_points_upward(file: Path) -> None:
     assert upward(place(file), ours(file)) == set()
+
+
+def test_what_is_loaded_when_called_points_upward_where_it_is_listed_and_nowhere_else() -> None:
+    found = {
+        file.relative_to(PACKAGE).as_posix(): higher
+        for file in FILES
+        if (names := {name.split(".")[1] for name in called(file) if name.startswith("manifold_lab.")})
+        and (higher := upward(place(file), names))
+    }
+    assert found == DRAWN_WHEN_ASKED
 
 
 def test_an_import_that_points_upward_is_seen() -> None:
@@ -95,7 +119,9 @@ def test_modules_do_not_import_in_circles() -> None:
     names = {file: ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in FILES}
     named = set(names.values())
     needs = {
-        name: {found for one in imports(file) if (found := one if one in named else one.rpartition(".")[0]) in named}
+        name: {
+            found for one in imports(file, False) if (found := one if one in named else one.rpartition(".")[0]) in named
+        }
         for file, name in names.items()
     }
     seen: set[str] = set()
@@ -111,10 +137,11 @@ def test_nothing_before_report_knows_matplotlib() -> None:
     assert users and {order().index(line) for line in users} <= set(range(order().index("report"), len(order())))
 
 
-def test_the_public_names_but_those_of_studies_load_no_heavy_library() -> None:
+def test_the_public_names_but_those_of_results_load_no_heavy_library() -> None:
     code = (
         "import sys, manifold_lab\n"
-        "[getattr(manifold_lab, name) for name in manifold_lab.__all__ if name not in ('Study', 'compare')]\n"
+        "[getattr(manifold_lab, name) for name in manifold_lab.__all__"
+        " if name not in ('Study', 'SpiralResult', 'compare', 'measure_spiral')]\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

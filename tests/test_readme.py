@@ -1,33 +1,68 @@
-"""README's Python, as a reader would paste it."""
+"""The Python of README and of the pages of docs, as a reader would paste it."""
 
 import dataclasses
+import math
 import re
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib import pyplot as plt
 
 from manifold_lab.activations import ACTIVATIONS
 from manifold_lab.core.errors import InputError
 from manifold_lab.models import specs
 from manifold_lab.models.specs import SHORTCUTS
+from manifold_lab.report.pages import PROBED_ROWS
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-
-
-@pytest.mark.parametrize("code", BLOCKS, ids=lambda code: code.split("\n")[0])
-def test_readmes_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)
-    assert len(names) > code.count("import")
+ROOT = Path(__file__).parent.parent
+TEXTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+BLOCKS = {
+    f"{path.name}:{place}": code
+    for path in TEXTS
+    for place, code in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL))
+}
 
 
-def test_readme_builds_every_combination_that_is_not_refused() -> None:
+def pasted(name: str) -> dict[str, Any]:
+    """The names that a block leaves behind."""
     names: dict[str, Any] = {}
-    exec(compile(next(code for code in BLOCKS if "product" in code), "README.md", "exec"), names)
+    exec(compile(BLOCKS[name], name, "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_python_of_the_texts_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(pasted(name)) > BLOCKS[name].count("import")
+    plt.close("all")
+
+
+def test_readme_is_short_and_its_two_commands_come_first_in_install() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) < 200
+    install = readme.partition("## Install")[2].partition("\n## ")[0]
+    commands = re.findall(r"^```sh\n(.*?)\n```", install, re.MULTILINE | re.DOTALL)
+    assert [command.startswith("python3 -m venv .venv && ") and "\n" not in command for command in commands] == [
+        True
+    ] * 2
+
+
+def test_what_readme_says_that_the_probe_shows_is_what_it_shows() -> None:
+    shown = pasted("README.md:0")["shown"]
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("begin probe-frame")[2].partition("<!-- end")[0]
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines() if "|" in line]
+    assert rows[0] == list(shown.columns) and len(rows) - 2 == len(shown) == PROBED_ROWS
+    for told, (_, row) in zip(rows[2:], shown.iterrows(), strict=True):
+        for cell, value in zip(told, row, strict=True):
+            missing = isinstance(value, float) and math.isnan(value)
+            assert cell == value or (cell == "–" if missing else float(cell) == pytest.approx(value, rel=5e-3))
+    plt.close("all")
+
+
+def test_the_texts_build_every_combination_that_is_not_refused() -> None:
+    names = pasted(next(name for name, code in BLOCKS.items() if "product" in code))
     words = ("linear", *ACTIVATIONS), SHORTCUTS, specs.BLOCKS
     told = [dict(zip(("bottleneck_activation", "shortcut", "block"), one, strict=True)) for one in product(*words)]
     for changes in told:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import tyro
 
@@ -28,6 +28,10 @@ STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 FIGURES, TRIED = Path("figures"), Path("out")
 """Where results are published, and where those of a smoke run go, which must not replace them."""
+
+Quiet = Annotated[bool, tyro.conf.arg(help="No table, no progress: one line says what came out.")]
+Json = Annotated[bool, tyro.conf.arg(help="One JSON object on the standard output, instead of tables and sentences.")]
+"""The options of every command that prints a table."""
 
 Presets = dict[str, tuple[str, OptionsType]]
 

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from manifold_lab.core import domain
 from manifold_lab.core.errors import InputError
+from manifold_lab.core.shown import Shown
 
 
-@dataclass(frozen=True)
-class ActiveRows:
+@dataclass(frozen=True, repr=False)
+class ActiveRows(Shown):
     """Singular value decompositions of T's active rows, one per run of neighbouring points with the same rows.
 
     `group` tells each point's run. Inactive rows are kept as zeros, so that shapes are those of T; along a curve there

@@ -19,11 +19,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from manifold_lab.activations import Activation, leaky_relu, named
-from manifold_lab.core.random_streams import stream_seed
+from manifold_lab.core.errors import InputError
+from manifold_lab.core.lazy import lazy_function
+from manifold_lab.core.random_streams import stream, stream_seed
+from manifold_lab.core.shown import Axes, DataFrame, frame
 from manifold_lab.models.interventions import ChannelGain, ChannelNoise
 from manifold_lab.models.specs import NetworkSpec, Stage, stages
 
 LINEAR = "linear"
+NO_NUMBERS = "shapes only: built without a generator; give build a seed, as in build(spec, 0), or a torch.Generator"
+_cost_lines = lazy_function("manifold_lab.report.network_table.cost_lines")
+_plot_costs = lazy_function("manifold_lab.report.interactive.plot_costs")
 
 
 class Convolution(nn.Conv2d):
@@ -184,7 +190,13 @@ class Network(nn.Module):
         self.classifier = nn.Linear(features, spec.num_classes)
 
     def features(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features high low"]:
-        """Everything before the pool."""
+        """Everything before the pool.
+
+        Raises:
+            InputError: of a network that was built without a generator, for an image with numbers.
+        """
+        if self.classifier.weight.is_meta and not x.is_meta:
+            raise InputError(NO_NUMBERS)
         x, wide = self.stem(x), None
         for block in self.blocks:
             x, wide = block(x, wide)
@@ -197,6 +209,17 @@ class Network(nn.Module):
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         """Logits."""
         return self.head(self.features(x))
+
+    def frame(self) -> DataFrame:
+        """A row per operator, as a pandas DataFrame: its place in the spec, output, parameters and multiply-adds."""
+        return frame(_cost_lines(self))
+
+    def plot(self) -> list[Axes]:
+        """Draw multiply-adds, parameters, and numbers in and out of every operator; the three axes."""
+        return _plot_costs(self)
+
+    def _repr_html_(self) -> str:
+        return self.frame()._repr_html_()
 
 
 def initialise(model: nn.Module, generator: torch.Generator) -> None:
@@ -218,14 +241,20 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
             module.seed.fill_(stream_seed(generator.initial_seed(), "noise", name))
 
 
-def build(spec: NetworkSpec, generator: torch.Generator | None = None) -> Network:
+def build(spec: NetworkSpec, generator: torch.Generator | int | None = None) -> Network:
     """A network with the reference's initial weights, in channels-last layout, which is the faster one.
 
-    Without a generator it is built on the meta device, with shapes and no numbers, to be counted or loaded.
+    Args:
+        spec: what it is.
+        generator: what the weights are drawn from, or the seed of one: 0 stands for `stream(0, "weights")`. Without it
+            the network is built on the meta device, with shapes and no numbers, to be counted or loaded; a forward
+            pass of an image then raises InputError.
     """
     if generator is None:
         with torch.device("meta"):
             return Network(spec)
+    if isinstance(generator, int):
+        generator = stream(generator, "weights")
     network = Network(spec)
     initialise(network, generator)
     return channels_last(network)

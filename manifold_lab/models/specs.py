@@ -12,6 +12,7 @@ from typing import Any
 from manifold_lab.activations import ACTIVATIONS, LEAK
 from manifold_lab.core.config import check_types
 from manifold_lab.core.errors import InputError, above, one_of, within
+from manifold_lab.core.shown import Shown
 
 StageRow = tuple[int | float, int, int, int]
 
@@ -72,8 +73,8 @@ class Stage:
     gives_wide: bool = False
 
 
-@dataclass(frozen=True)
-class Intervention:
+@dataclass(frozen=True, repr=False)
+class Intervention(Shown):
     """What else is done to the output of every bottleneck, to separate the causes of what its activation costs.
 
     The default does nothing: the network is then the same, bit for bit, as without this class.
@@ -107,8 +108,8 @@ class Intervention:
             raise InputError("noise_shared: there is no noise to share; give noise above 0")
 
 
-@dataclass(frozen=True)
-class NetworkSpec:
+@dataclass(frozen=True, repr=False)
+class NetworkSpec(Shown):
     """What a network is; the defaults are the paper's MobileNetV2 1.0 at 224, and every ablation is one word away."""
 
     rows: tuple[StageRow, ...] = TABLE_2

@@ -24,6 +24,7 @@ from manifold_lab.models.specs import NetworkSpec, from_fields, stages
 
 URLS = {"mobilenet_v2": "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"}
 """Published weights by name; the last eight hexadecimal digits of a file's name begin its SHA-256."""
+PUBLISHED_WIDTH = 1.0
 HASHED = re.compile(r"-(?=[0-9]*[a-f])([0-9a-f]{8,64})$")
 """A hash at a name's end, as torch.hub has it; digits alone, such as a date, are none unless the file is a published
 one."""
@@ -260,3 +261,22 @@ def fetch_weights(spec: NetworkSpec, name: str) -> Network:
     except (OSError, RuntimeError) as error:
         raise InputError(f"weights: could not fetch {url} ({error}); give the path of a file instead") from None
     return from_pytorch_layout(spec, state)
+
+
+def mobilenet_v2(*, pretrained: bool = False, width: float = 1.0, seed: int = 0) -> Network:
+    """The paper's MobileNetV2 for 1000 classes at 224 pixels.
+
+    Args:
+        pretrained: with the published ImageNet weights, fetched once, in evaluation mode; else with initial weights.
+        width: of all channels. Published weights exist at width 1.0.
+        seed: of the initial weights.
+
+    Raises:
+        InputError: for published weights at another width, or where they cannot be fetched.
+    """
+    spec = NetworkSpec(width=width)
+    if not pretrained:
+        return build(spec, seed)
+    if width != PUBLISHED_WIDTH:
+        raise InputError(f"width: {width:g} has no published weights; pretrained=True is allowed at width 1.0 only")
+    return fetch_weights(spec, "mobilenet_v2")

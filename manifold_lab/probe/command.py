@@ -4,15 +4,10 @@ Which layer loses information, and how do we know: a table and a figure, layer b
 `with Probe(model, layers=..., measures=...) as probe: model(x)`, then `probe.table()` (see `manifold_lab.probe`).
 """
 
-import contextlib
 import dataclasses
 import functools
 import json
 import re
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,13 +15,13 @@ from typing import Annotated
 import torch
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from manifold_lab import data
 from manifold_lab.core import provenance
 from manifold_lab.core.cli import run_cli
 from manifold_lab.core.errors import InputError, one_of, within
 from manifold_lab.core.files import check_folder, csv_text, publish, text
+from manifold_lab.core.progress import progress
 from manifold_lab.probe import LAYER_KINDS, MEASURES, LayerRecord, LayerRow, Probe, Sampling, zoo
 from manifold_lab.probe.curve import Curve, information_along
 from manifold_lab.probe.zoo import LoadedModel
@@ -37,8 +32,6 @@ __all__ = ["LAYER_KINDS", "MEASURES", "Curve", "LayerRecord", "Probe", "Sampling
 STEM = "probe"
 LARGEST, WIDEST = 1_000_000_000, 16_384
 """Of counts, and of pixels of a side."""
-LINE_EVERY = 30.0
-"""Seconds between two lines of progress where the standard error is no terminal."""
 INFORMATION = "information"
 NO_THRESHOLD = ("No layer here has a threshold of Lemma 2: none is an activation behind a 1x1 convolution or linear "
                 "layer with nothing, or a batch norm, in between.")  # fmt: skip
@@ -129,11 +122,11 @@ def probe_images(options: ProbeOptions, subject: LoadedModel, device: torch.devi
     first = None
     batches = -(-options.pictures // options.batch)
     watched = Probe(subject.model, options.layers, measures, sampling)
-    with torch.inference_mode(), watched as probe, progress(batches) as advance:
+    with torch.inference_mode(), watched as probe, progress(batches, "batches") as advance:
         for x in shown:
             first = x[0] if first is None else first
             subject.model(x.to(device))
-            advance()
+            advance(1)
     rows = probe.table()
     if INFORMATION in options.measures and first is not None:
         curve = Curve(points=options.points, space=options.space, seed=options.seed)
@@ -143,40 +136,6 @@ def probe_images(options: ProbeOptions, subject: LoadedModel, device: torch.devi
         rows = [row | {name: found.get(row["layer"], {}).get(name) for name in MEASURES[INFORMATION].columns}
                 for row in rows]  # fmt: skip
     return rows, probe
-
-
-@contextlib.contextmanager
-def progress(total: int) -> Iterator[Callable[[], None]]:
-    """Show batches done and time on the standard error: a bar by the second on a terminal, else a line every 30 s.
-
-    The function that is given counts one batch.
-    """
-    console, start, done = Console(stderr=True), time.monotonic(), [0]
-    if console.is_terminal:
-        columns = (TextColumn("batches"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("batches", total=total)
-            yield lambda: bar.advance(task)
-        return
-    ended = threading.Event()
-
-    def tell() -> None:
-        while not ended.wait(LINE_EVERY):
-            print(f"{done[0]} of {total} batches, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-
-    thread = threading.Thread(target=tell, daemon=True)
-    thread.start()
-    try:
-        yield lambda: done.append(done.pop() + 1)
-    finally:
-        ended.set()
-        thread.join()
-
-
-def csv_rows(rows: list[LayerRow]) -> tables.Lines:
-    """The rows as a csv has them."""
-    return [{name: tables.number(value) if isinstance(value, float) else "" if value is None else str(value)
-             for name, value in row.items()} for row in rows]  # fmt: skip
 
 
 def histogram(probe: Probe) -> tables.Lines:
@@ -235,9 +194,9 @@ def run(options: ProbeOptions) -> None:
         listed(subject, console)
         return
     rows, probe = probe_images(options, subject, device)
-    found = csv_rows(rows)
     from manifold_lab.report import layer_figure, plots  # noqa: PLC0415  (who uses the library from here draws nothing)
 
+    found = layer_figure.layer_lines(rows)
     figure = layer_figure.draw_layers(found, layer_figure.Words(subject.words, caption(options, found)))
     written = publish(options.out, {
         f"{STEM}.csv": text(csv_text(found, list(found[0]))),

@@ -1,6 +1,7 @@
 """The hooks: attached on entering, gone on leaving whatever happens, seeing everything and touching nothing."""
 
 import functools
+import html
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -12,6 +13,8 @@ from torch.utils.hooks import RemovableHandle
 from manifold_lab.activations import Activation
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.core.hooks import attached
+from manifold_lab.core.lazy import lazy_function
+from manifold_lab.core.shown import Axes, DataFrame, frame
 from manifold_lab.probe.activation_types import FUNCTIONS, IDENTITY, Found, of_call, of_module
 from manifold_lab.probe.channel_axes import Call, ChannelTracker
 from manifold_lab.probe.layer import LayerRecord, Sampling
@@ -33,6 +36,7 @@ DEFAULT_SAMPLING = Sampling()
 PART = "a part of another function of its input (as the sigmoid of x * sigmoid(x)): no activation by itself"
 REPLACED = "a part of the activation written out behind it: no activation by itself"
 UNLISTED = "not counted: no activation that is known"
+_plot_layers = lazy_function("manifold_lab.report.interactive.plot_layers")
 
 
 class Probe:
@@ -108,6 +112,35 @@ class Probe:
         if not found:
             raise InputError(f"layers: nothing of {', '.join(self.chosen.words)} ran in this model")
         return [describe(layer, self.measures) for layer in found]
+
+    def frame(self) -> DataFrame:
+        """The table as a pandas DataFrame: a row per layer, a column per number; what is not known is NaN.
+
+        Raises:
+            InputError: as `table`.
+        """
+        return frame(self.table())
+
+    def plot(self) -> list[Axes]:
+        """Draw what was measured over depth; the axes of its panels, one for each kind of number.
+
+        `axes[0].figure.savefig("probe.pdf")` keeps the figure.
+
+        Raises:
+            InputError: as `table`.
+        """
+        return _plot_layers(self.table(), type(self.model).__name__, f"{self._shown}; bands are over all positions")
+
+    @property
+    def _shown(self) -> str:
+        return f"{self.passes} forward {'pass' if self.passes == 1 else 'passes'}"
+
+    def __repr__(self) -> str:
+        words = f"layers={list(self.chosen.words)}, measures={list(self.measures)}"
+        return f"<Probe of {type(self.model).__name__}, {words}: {len(self.layers)} layers, {self._shown}>"
+
+    def _repr_html_(self) -> str:
+        return self.frame()._repr_html_() if self.passes else f"<code>{html.escape(repr(self))}</code>"
 
     def _missed(self) -> list[tuple[str, nn.Module]]:
         """Chosen modules without a single call."""

@@ -9,14 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.shown import Shown
 from manifold_lab.random_layer.specs import LAWS
 
 BATCH_OF_DRAWS = 16
 """Draws are made in blocks of 16, so that draw i is the same whatever the number of draws and the chunking."""
 
 
-@dataclass(frozen=True)
-class Embedding:
+@dataclass(frozen=True, repr=False)
+class Embedding(Shown):
     """A batch of maps `matrix` and, for each, the linear map `inverse` back that undoes it where nothing was lost."""
 
     matrix: Float[Tensor, "draws ambient inputs"]

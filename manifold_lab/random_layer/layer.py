@@ -12,13 +12,14 @@ from torch import Tensor
 from manifold_lab import metrics
 from manifold_lab.activations import Activation
 from manifold_lab.core.errors import InputError
+from manifold_lab.core.shown import Shown
 from manifold_lab.metrics.active_rows import ActiveRows, active_rows
 from manifold_lab.random_layer import decoders
 from manifold_lab.random_layer.embeddings import Embedding
 
 
-@dataclass(frozen=True)
-class RandomLayer:
+@dataclass(frozen=True, repr=False)
+class RandomLayer(Shown):
     """A batch of random layers that see the same points; what they send, and what can be had back of it."""
 
     x: Float[Tensor, "points inputs"]

@@ -9,11 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifold_lab.core.errors import at_least
+from manifold_lab.core.shown import Shown
 from manifold_lab.random_layer.specs import ManifoldSpec, dimensions
 
 
-@dataclass(frozen=True)
-class Points:
+@dataclass(frozen=True, repr=False)
+class Points(Shown):
     """A sample of a manifold: `x` on it, `position` in [0, 1] along it (what colour shows), its true dimension."""
 
     x: Float[Tensor, "points inputs"]

@@ -14,6 +14,7 @@ from manifold_lab import activations, metrics, theory
 from manifold_lab.activations import Activation
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.random_streams import stream
+from manifold_lab.core.shown import Shown
 from manifold_lab.random_layer import decoders, embeddings, manifolds
 from manifold_lab.random_layer.embeddings import Embedding
 from manifold_lab.random_layer.layer import RandomLayer
@@ -31,8 +32,8 @@ QUERIES = 128
 """Noisy codes per draw in the Monte Carlo for mutual information."""
 
 
-@dataclass(frozen=True, eq=False)
-class MonteCarloLayer:
+@dataclass(frozen=True, eq=False, repr=False)
+class MonteCarloLayer(Shown):
     """One dim of a survey, ready to be drawn: its points, activation and the device that computes."""
 
     spec: MonteCarlo

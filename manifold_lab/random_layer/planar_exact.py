@@ -15,12 +15,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from manifold_lab.core.shown import Shown
 from manifold_lab.random_layer.decoders import AffineMoments
 from manifold_lab.random_layer.embeddings import Embedding
 
 
-@dataclass(frozen=True)
-class PlaneCurve:
+@dataclass(frozen=True, repr=False)
+class PlaneCurve(Shown):
     """Points of the plane sorted by angle, with cumulative sums of 1, x1, x2, x1^2, x1 x2, x2^2."""
 
     angle: Float[Tensor, " points"]
@@ -43,8 +44,8 @@ def plane_curve(x: Float[Tensor, "points 2"]) -> PlaneCurve:
     return PlaneCurve(angle, order, torch.nn.functional.pad(halves.cumsum(-1), (1, 0)))
 
 
-@dataclass(frozen=True)
-class Cones:
+@dataclass(frozen=True, repr=False)
+class Cones(Shown):
     """A batch of layers f(Tx) on one plane curve, seen cone by cone."""
 
     curve: PlaneCurve

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from manifold_lab.core.config import check_types
 from manifold_lab.core.errors import InputError, above, at_least, one_of, within
+from manifold_lab.core.shown import Shown
 
 PAPER_DIMS = (2, 3, 5, 15, 30)
 """The panels of Figure 1 of the paper."""
@@ -86,8 +87,8 @@ the variant of many public scripts: x is padded with zeros to R^m, multiplied by
 back by that matrix's true inverse."""
 
 
-@dataclass(frozen=True)
-class ManifoldSpec:
+@dataclass(frozen=True, repr=False)
+class ManifoldSpec(Shown):
     """Which manifold, where it lies and how large it is."""
 
     name: str = "spiral"
@@ -127,8 +128,8 @@ def dimensions(spec: ManifoldSpec) -> tuple[int, int]:
     return inputs, kind.intrinsic(inputs)
 
 
-@dataclass(frozen=True)
-class MonteCarlo:
+@dataclass(frozen=True, repr=False)
+class MonteCarlo(Shown):
     """Everything that changes a number of a Monte Carlo over random layers, and nothing else."""
 
     dims: tuple[int, ...] = PAPER_DIMS

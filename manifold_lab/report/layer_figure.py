@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from manifold_lab.probe.layer import LayerRow
 from manifold_lab.report import plots
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED, THEORY, column
-from manifold_lab.report.tables import Lines
+from manifold_lab.report.tables import Lines, number
 
 LABEL_ROOM = 68
 """Characters of a stage's name that have room under an axis of half the page's width."""
@@ -44,6 +45,15 @@ class Words:
     title: str
     caption: str
     style: str = "cvpr2024"
+
+
+def layer_lines(rows: list[LayerRow]) -> list[dict[str, str]]:
+    """A probe's table as a csv file has it."""
+    return [
+        {name: number(value) if isinstance(value, float) else "" if value is None else str(value)
+         for name, value in row.items()}
+        for row in rows
+    ]  # fmt: skip
 
 
 def draw_active(ax: Axes, lines: Lines, fraction: bool) -> None:

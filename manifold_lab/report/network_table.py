@@ -9,6 +9,8 @@ from manifold_lab.models.specs import NetworkSpec, Stage, stages
 from manifold_lab.report import tables
 
 NETWORK_HEAD = ("layer", "operator", "t", "c", "n", "s", "output", "parameters", "MAdds", "in + out", "shortcut")
+WHOLE = ("parameters", "MAdds", "in_out")
+"""Columns of whole numbers, by their names in programs."""
 WIDTH = 130
 """Columns that the table needs."""
 TABLE_CONVENTION = (
@@ -25,13 +27,27 @@ def print_network(spec: NetworkSpec) -> None:
     console.print(TABLE_CONVENTION, highlight=False)
 
 
+def picture_shape(network: Network) -> tuple[int, int, int]:
+    """Channels, height and width of the image that a network is made for."""
+    spec = network.spec
+    return spec.in_channels, spec.resolution, spec.resolution
+
+
+def cost_lines(network: Network) -> list[dict[str, str | int]]:
+    """The table of `network_rows` with whole numbers, for programs."""
+    names = [name.replace(" + ", "_").replace(" ", "_") for name in NETWORK_HEAD]
+    return [
+        {name: int(cell.replace(",", "")) if name in WHOLE else cell for name, cell in zip(names, row, strict=True)}
+        for row in network_rows(network)
+    ]
+
+
 def network_rows(network: Network) -> list[list[str]]:
     """One line per operator, as a forward pass met it; t, c, which of n, s as in Table 2 on each block's first line."""
     spec, plan = network.spec, stages(network.spec)
     repeats = [f"{repeat + 1}/{count}" for _, _, count, _ in spec.rows for repeat in range(count)]
-    shape = (spec.in_channels, spec.resolution, spec.resolution)
     lines, told = [], set()
-    for seen in profiler.profile(network, shape, profiler.OPERATOR_LAYERS):
+    for seen in profiler.profile(network, picture_shape(network), profiler.OPERATOR_LAYERS):
         block = ".".join(seen.name.split(".")[:2]) if seen.name.startswith("blocks.") else ""
         first = bool(block) and block not in told
         told.add(block)
@@ -65,8 +81,7 @@ def _costs(seen: LayerProfile) -> list[str]:
 
 def totals(network: Network) -> str:
     """Parameters, MAdds and the three memory peaks in words."""
-    spec = network.spec
-    cost = profiler.cost(profiler.profile(network, (spec.in_channels, spec.resolution, spec.resolution)))
+    cost = profiler.cost(profiler.profile(network, picture_shape(network)))
     operator, block = memory.peak_by_operator(network), memory.peak_by_block(network)
     return (
         f"{cost.parameters:,} parameters ({cost.parameters - cost.norm_parameters:,} without norms), "

@@ -20,8 +20,7 @@ from manifold_lab.report.tables import Lines
 
 OURS: dict[str, Any] = {
     "text.usetex": False,  # no TeX needed
-    "font.family": "serif",
-    "font.serif": ["STIXGeneral"],  # a Times that matplotlib brings along: the same on every machine
+    "font.family": ["STIXGeneral"],  # a Times that matplotlib brings along: the same on every machine and at any time
     "mathtext.fontset": "stix",
     "pdf.fonttype": 42,  # fonts embedded as text, as venues ask
     "svg.hashsalt": "manifold_lab",
@@ -105,6 +104,11 @@ def style(name: str = "") -> Iterator[None]:
     settings: Any = STYLES[name or _VENUE.get()]() | OURS
     with mpl.rc_context(settings):
         yield
+
+
+def full_width() -> float:
+    """The width of a page's text in the style that is set, in inches."""
+    return float(mpl.rcParams["figure.figsize"][0])
 
 
 def fixed_layout(figure: Figure) -> Figure:

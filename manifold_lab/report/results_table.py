@@ -1,6 +1,7 @@
 """Values over draws become rows: estimate, interval, spread, and what theory says beside them; rows become words."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -228,6 +229,11 @@ def _find(numbers: Lines, dim: int, quantity: str, statistic: str, decoder: str 
     wanted = (str(dim), quantity, statistic, decoder)
     keys = ("dim", "quantity", "statistic", "decoder")
     return next((line for line in numbers if tuple(line[key] for key in keys) == wanted), {})
+
+
+def summary_table(numbers: Lines, dims: Iterable[int]) -> list[list[str]]:
+    """The table's lines for every dim."""
+    return [row for dim in dims for row in summary_rows(numbers, dim)]
 
 
 def summary_rows(numbers: Lines, dim: int) -> list[list[str]]:

@@ -4,7 +4,6 @@ A text holds blocks between `<!-- begin NAME -->` and `<!-- end NAME -->`; each 
 The page is another function of them.
 """
 
-import ast
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from manifold_lab.core.files import check_folder, publish, text
 from manifold_lab.models import mobilenet, specs
 from manifold_lab.report import claims as paper
 from manifold_lab.report import html as page
-from manifold_lab.report import network_table, results_table
+from manifold_lab.report import network_table, pages, results_table
 from manifold_lab.report.claims import ClaimVerdict
 from manifold_lab.report.options import ReportOptions
 from manifold_lab.report.tables import (
@@ -142,18 +141,6 @@ def study_claims(root: Path, name: str) -> str:
     return "\n".join(f"- {claim_sentence(line)}" for line in lines)
 
 
-def experiments(root: Path) -> str:
-    """Every experiment's lab card: its title, what it decides, and its command."""
-    rows = []
-    for path in sorted((root / "experiments").glob("*.py")):
-        card = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        title, _, entries = card.partition("\n")
-        found = dict(re.findall(r"^(Paper|Claims|Run|Differs) +(.+(?:\n {2,}.+)*)", entries, re.MULTILINE))
-        told = {name: " ".join(entry.split()) for name, entry in found.items()}
-        rows.append([f"[{path.stem}]({path.name})", title, told["Claims"], told["Paper"], f"`{told['Run']}`"])
-    return markdown(("experiment", "what it is", "claims it decides", "paper", "run"), rows)
-
-
 def speed(root: Path) -> str:
     """Ratios of the benchmark."""
     lines = _read(root / "benchmarks" / "spiral.csv")
@@ -230,7 +217,10 @@ TEXT_BLOCKS: dict[str, Callable[[Path], str]] = {
     "network-speed": network_speed,
     "training-speed": training_speed,
     "probe-speed": probe_speed,
-    "experiments": experiments,
+    "experiments": pages.experiments,
+    "findings": pages.findings,
+    "gallery": pages.gallery,
+    "probe-frame": pages.probe_frame,
 }
 PUBLISHED_BLOCKS: dict[str, Callable[[Path, str], str]] = {"table": table, "text": said, "claims": study_claims}
 """Blocks of any study, by kind: `<!-- begin table:NAME -->`."""

@@ -10,7 +10,8 @@ from manifold_lab.spiral.command import SpiralOptions, main
 
 if TYPE_CHECKING:
     from manifold_lab.spiral.pipeline import survey
+    from manifold_lab.spiral.result import SpiralResult, measure_spiral
 
-__all__ = ["SpiralOptions", "main", "survey"]
+__all__ = ["SpiralOptions", "SpiralResult", "main", "measure_spiral", "survey"]
 
-__getattr__ = lazy_attributes(__name__, {"pipeline": "survey"})
+__getattr__ = lazy_attributes(__name__, {"pipeline": "survey", "result": "SpiralResult measure_spiral"})

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from manifold_lab.activations import ACTIVATIONS
-from manifold_lab.core.cli import run_cli
+from manifold_lab.core.cli import Json, Quiet, run_cli
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.core.files import check_folder
 from manifold_lab.core.lazy import lazy_function
@@ -63,6 +63,8 @@ class SpiralOptions:
     device: str = "cpu"
     """cpu, cuda or cuda:N; the random draws are the same on each."""
     dtype: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(DTYPES)}.")] = MonteCarlo.dtype
+    quiet: Quiet = False
+    json: Json = False
 
     @property
     def survey(self) -> MonteCarlo:

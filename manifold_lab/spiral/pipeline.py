@@ -6,13 +6,14 @@ import json
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import Progress
 
 from manifold_lab.activations import Activation
 from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.files import Writer, publish, text
+from manifold_lab.core.progress import progress
 from manifold_lab.core.provenance import commit, versions
+from manifold_lab.core.shown import print_json
 from manifold_lab.core.statistics import ResultRow
 from manifold_lab.random_layer import figure1
 from manifold_lab.random_layer.monte_carlo import (
@@ -25,6 +26,9 @@ from manifold_lab.random_layer.monte_carlo import (
 from manifold_lab.random_layer.specs import MonteCarlo
 from manifold_lab.report import plots, results_table, spiral_figure, tables
 from manifold_lab.spiral.command import SpiralOptions
+
+UNTOLD = ("out", "quiet", "json")
+"""Options that change no number and no figure."""
 
 
 def find_device(name: str) -> torch.device:
@@ -65,21 +69,20 @@ def curve_dims(dims: tuple[int, ...], inputs: int, count: int = 12) -> tuple[int
 
 
 def survey(
-    spec: MonteCarlo, device: torch.device, activation: Activation | None = None
+    spec: MonteCarlo, device: torch.device, activation: Activation | None = None, quiet: bool = False
 ) -> tuple[list[ResultRow], dict[MonteCarloLayer, int]]:
     """Measure every dim asked for and those between; the rows, and the typical draw of each dim asked for.
 
-    `activation`, from `activations.custom`, takes the place of the named one.
+    `activation`, from `activations.custom`, takes the place of the named one; `quiet` shows no progress.
 
     Raises:
         InputError: as `survey.layers` does.
     """
     every = layers(dataclasses.replace(spec, dims=curve_dims(spec.dims, spec.inputs)), device, activation)
     rows, shown = [results_table.input_row(every[0], input_information(every[0]))], {}
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"{spec.draws} draws per dim", total=spec.draws * len(every))
+    with progress(spec.draws * len(every), f"draws, of {len(every)} dims", quiet) as advance:
         for layer in every:
-            measured = measure_layer(layer, lambda done: progress.advance(task, done))
+            measured = measure_layer(layer, advance)
             rows += results_table.rows(layer, measured, shown=layer.dim in spec.dims)
             if layer.dim in spec.dims:
                 shown[layer] = results_table.typical_draw(measured)
@@ -109,7 +112,7 @@ def _arguments(options: SpiralOptions) -> list[str]:
     words = []
     for f in dataclasses.fields(options):
         value = getattr(options, f.name)
-        if value is not None and f.name != "out":
+        if value is not None and f.name not in UNTOLD:
             words += [f"--{f.name}", *map(str, value if isinstance(value, tuple) else (value,))]
     return words
 
@@ -127,15 +130,42 @@ def figures(options: SpiralOptions, points: tables.Lines, numbers: tables.Lines)
     }
 
 
+def dims_shown(options: SpiralOptions) -> tuple[int, ...]:
+    """The dims asked for, each once."""
+    return tuple(dict.fromkeys(options.dims))
+
+
 def print_results(options: SpiralOptions, numbers: tables.Lines, console: Console) -> None:
     """The table and the sentences."""
-    dims = tuple(dict.fromkeys(options.dims))
+    dims = dims_shown(options)
     title = f"{options.activation} on a {options.manifold}, {options.draws} draws"
-    console.print(
-        tables.terminal(title, results_table.RESULT_HEAD, [results_table.summary_rows(numbers, dim) for dim in dims])
-    )
+    sections = [results_table.summary_rows(numbers, dim) for dim in dims]
+    console.print(tables.terminal(title, results_table.RESULT_HEAD, sections))
     for dim in dims:
         console.print(results_table.dim_sentence(numbers, dim), highlight=False)
+
+
+def measured(options: SpiralOptions) -> tuple[tables.Lines, tables.Lines]:
+    """The lines of spiral.csv and of spiral_points.csv.
+
+    Raises:
+        InputError: for anything that the options ask for and cannot be had.
+    """
+    device = find_device(options.device)
+    for layer in layers(options.survey, device):
+        check_decoder(options, layer)
+    rows, shown = survey(options.survey, device, quiet=options.quiet)
+    return [tables.record(row) for row in rows], figure1.figure1_points(shown, options.decoder)
+
+
+def files(options: SpiralOptions, numbers: tables.Lines, points: tables.Lines) -> dict[str, Writer]:
+    """Everything that the command writes."""
+    return {
+        "spiral.csv": text(tables.to_csv(numbers)),
+        "spiral_points.csv": text(tables.to_csv(points, figure1.POINT_COLUMNS)),
+        "spiral.json": text(provenance(options)),
+        **figures(options, points, numbers),
+    }
 
 
 def run(options: SpiralOptions) -> None:
@@ -144,21 +174,14 @@ def run(options: SpiralOptions) -> None:
     Raises:
         InputError: for anything that the options ask for and cannot be had.
     """
-    device = find_device(options.device)
-    for layer in layers(options.survey, device):
-        check_decoder(options, layer)
-    rows, shown = survey(options.survey, device)
-    numbers = [tables.record(row) for row in rows]
-    points = figure1.figure1_points(shown, options.decoder)
-    written = publish(
-        options.out,
-        {
-            "spiral.csv": text(tables.to_csv(numbers)),
-            "spiral_points.csv": text(tables.to_csv(points, figure1.POINT_COLUMNS)),
-            "spiral.json": text(provenance(options)),
-            **figures(options, points, numbers),
-        },
-    )
+    numbers, points = measured(options)
+    written = publish(options.out, files(options, numbers, points))
+    said = "written: " + ", ".join(map(str, written))
+    if options.json:
+        words = [results_table.dim_sentence(numbers, dim) for dim in dims_shown(options)]
+        print_json(estimates=numbers, sentences=words, written=written)
+        return
     console = Console()
-    print_results(options, numbers, console)
-    console.print("written: " + ", ".join(str(path) for path in written), highlight=False, soft_wrap=True)
+    if not options.quiet:
+        print_results(options, numbers, console)
+    console.print(said, highlight=False, soft_wrap=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import tyro
 
+from manifold_lab.core.cli import Json, Quiet
 from manifold_lab.sweeps import slurm
 from manifold_lab.sweeps.slurm import Slurm
 
@@ -22,6 +23,8 @@ class GridOptions:
     """A checkpoint of MobileNetV2 1.0, for measurements on images; without one the published weights are fetched."""
     runs: Path = Path("runs")
     """Folder of the stored runs."""
+    quiet: Quiet = False
+    json: Json = False
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,30 @@ of trained networks shares.
 """
 
 import functools
+import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
 from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.lazy import lazy_function
 from manifold_lab.report.tables import ClaimResult, Document, Lines
 from manifold_lab.sweeps import comparison, comparison_figure, runner, store, submissions, training_run
 from manifold_lab.sweeps.comparison import Comparison
 from manifold_lab.sweeps.options import GridOptions
 from manifold_lab.sweeps.probe_run import ProbeSource
 from manifold_lab.sweeps.store import Cell, Result
+
+if TYPE_CHECKING:
+    from manifold_lab.sweeps.study_result import StudyResult
+else:
+    StudyResult = Any
+
+_run_study = lazy_function("manifold_lab.sweeps.study_result.run_study")
+_stored_result = lazy_function("manifold_lab.sweeps.study_result.stored_result")
 
 Published = Any
 """The lines of a study's csv file; of a study with several files, a mapping from the parts of their names to lines."""
@@ -31,7 +41,7 @@ TABLES = "tables"
 """The number of a run that holds whole tables, by part."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Study:
     """What an experiment is, whole.
 
@@ -77,6 +87,37 @@ class Study:
         missing = [entry for entry in CARD if f"{entry} " not in self.card]
         if missing:
             raise InputError(f"card: {self.name} has no entry {missing[0]}; a card has {', '.join(CARD)}")
+
+    def run(self, *, smoke: bool = False, runs: Path | str = "runs", workers: int = 1) -> StudyResult:
+        """Run what is missing of the grid, a line for each run that ends; then the result.
+
+        Args:
+            smoke: the small grid, to see that it runs.
+            runs: the folder where runs are kept; one that is there is not made again.
+            workers: processes at a time.
+
+        Raises:
+            InputError: where no run is done.
+        """
+        return _run_study(self, smoke, runs, workers)
+
+    def result(self, *, smoke: bool = False, runs: Path | str = "runs") -> StudyResult:
+        """The result of the runs that are there, with `frame()`, `plot()`, `verdicts()` and `save(folder)`.
+
+        Args:
+            smoke: of the small grid.
+            runs: the folder where runs are kept.
+
+        Raises:
+            InputError: where no run is done.
+        """
+        return _stored_result(self, smoke, runs)
+
+    def __repr__(self) -> str:
+        return f"<Study {self.name}: {self.card.strip().splitlines()[0]}>"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.card.strip())}</pre>"
 
     @property
     def command(self) -> str:

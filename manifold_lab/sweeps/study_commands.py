@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +14,9 @@ from manifold_lab.core.cli import FIGURES, Presets, destination, run_cli
 from manifold_lab.core.config import key
 from manifold_lab.core.durations import duration
 from manifold_lab.core.errors import InputError, at_least
-from manifold_lab.core.files import Writer, csv_text, publish, text
-from manifold_lab.report import plots
-from manifold_lab.report.tables import ClaimResult, Document, claim_sentence, claims_file, read_csv, typeset
+from manifold_lab.core.files import publish, text
+from manifold_lab.core.shown import print_json
+from manifold_lab.report.tables import ClaimResult, claim_sentence
 from manifold_lab.sweeps import launchers, runner, slurm, store, worker
 from manifold_lab.sweeps.options import (
     CellOptions,
@@ -30,7 +29,7 @@ from manifold_lab.sweeps.options import (
 )  # fmt: skip
 from manifold_lab.sweeps.status_table import LISTED, how, labels, listing, state_counts, status_table
 from manifold_lab.sweeps.store import DONE, QUEUED, RUNNING, Cell
-from manifold_lab.sweeps.study import MAIN, Published, Study, as_published, by_part, file_stem
+from manifold_lab.sweeps.study import Study, file_stem
 from manifold_lab.sweeps.training_run import LENGTH
 from manifold_lab.training import distributed
 
@@ -152,96 +151,27 @@ def publish_study(study: Study, options: PublishOptions) -> None:
     """
     out = destination(options.out, options.smoke)
     if options.redraw:
-        tables, made, says = read_tables(study, out), None, "drawn anew from the csv files"
+        found = Gathered(read_tables(study, out), None, "drawn anew from the csv files")
     else:
-        cells = study.cells(options) if study.stored else computed(study, options)
-        tables, says = rows_of(study, cells), state_counts(cells)
-        made = provenance.joined([cell.provenance for cell in cells if cell.state == DONE])
-    published = as_published({part: read_csv(content) for part, content in tables.items()})
-    judged = study.claims(published)  # figure, tables and claims see what a reader of the csv files sees
-    check_ids(study, judged)
-    files = {f"{file_stem(study.name, part)}.csv": text(content) for part, content in tables.items()}
-    files = {} if options.redraw else files
-    files |= claims_file(study.name, judged, made)
-    files |= _drawn(study, published, options.style)
-    written = publish(out, files)
+        found = gathered(study, options)
+    judged = study.claims(found.published)
+    content = {} if options.redraw else found.tables
+    files = {f"{file_stem(study.name, part)}.csv": text(told) for part, told in content.items()}
+    written = publish(out, files | published_files(study, found.published, judged, options.style, found.made))
+    say_published(options, judged, found.says, written)
+    if out.name == FIGURES.name and not (options.smoke or options.json):
+        print("now run manifold-lab report, which fills the texts")
+
+
+def say_published(options: PublishOptions, judged: Sequence[ClaimResult], says: str, written: Sequence[Path]) -> None:
+    """Every claim with its number, how the runs stand, and what was written."""
+    if options.json:
+        print_json(claims=[claim.record() for claim in judged], runs=says, written=written)
+        return
     console = Console()
-    for claim in judged:
+    for claim in () if options.quiet else judged:
         console.print(claim_sentence(claim.record()), highlight=False, markup=False, soft_wrap=True)
     console.print(f"{says}; written: {', '.join(map(str, written))}", soft_wrap=True)
-    if out.name == FIGURES.name and not options.smoke:
-        console.print("now run manifold-lab report, which fills the texts", highlight=False)
-
-
-def _drawn(study: Study, published: Published, style: str) -> dict[str, Writer]:
-    """The figure, the tables and the text."""
-    files: dict[str, Writer] = {}
-    if study.figure is not None:
-        with plots.venue(style):
-            files |= plots.figure_files(study.figure(published), study.name, style)
-    made = study.table(published) if study.table else {}
-    for part, document in ({MAIN: made} if isinstance(made, Document) else made).items():
-        files |= typeset(file_stem(study.name, part), document)
-    if study.text is not None:
-        files[f"{study.name}_text.md"] = text(study.text(published).rstrip() + "\n")
-    return files
-
-
-def rows_of(study: Study, cells: Sequence[Cell]) -> dict[str, str]:
-    """The content of each csv file, by the part of its name.
-
-    Raises:
-        InputError: where no run is done yet.
-    """
-    tables = by_part(study.rows(cells))
-    if not any(tables.values()):
-        raise InputError(f"{study.name}: no run is done yet; run {study.command} run")
-    return {
-        part: csv_text(lines, list(dict.fromkeys(name for line in lines for name in line)))
-        for part, lines in tables.items()
-    }
-
-
-def read_tables(study: Study, folder: Path) -> dict[str, str]:
-    """The content of each csv file that is there, by the part of its name.
-
-    Raises:
-        InputError: where one is missing.
-    """
-    paths = {part: folder / f"{file_stem(study.name, part)}.csv" for part in study.parts}
-    missing = [path for path in paths.values() if not path.is_file()]
-    if missing:
-        raise InputError(f"redraw: there is no {missing[0]}; publish it first")
-    return {part: path.read_text(encoding="utf-8") for part, path in paths.items()}
-
-
-def computed(study: Study, options: GridOptions) -> list[Cell]:
-    """The runs of a study that keeps none, made now in a folder that goes.
-
-    Raises:
-        InputError: where one does not end well.
-    """
-    work = runner.Work(study.measure_for(options))
-    with tempfile.TemporaryDirectory() as folder:
-        found = [store.state(spec, Path(folder) / key(spec)) for spec in study.specs(options)]
-        ended = [runner.run_cell(work, cell) for cell in found]
-    for cell in ended:
-        if cell.state != DONE:
-            raise InputError(f"{study.name}: {cell.note}")
-    return ended
-
-
-def check_ids(study: Study, judged: Sequence[ClaimResult]) -> None:
-    """Refuse two claims of one id, and an id that does not begin with the study's name.
-
-    Raises:
-        InputError: naming the id.
-    """
-    seen: set[str] = set()
-    for claim in judged:
-        if not claim.id.startswith(f"{study.name}.") or claim.id in seen:
-            raise InputError(f"claims: the id {claim.id!r} is not allowed twice in {study.name}, nor another study's")
-        seen.add(claim.id)
 
 
 def main(study: Study, arguments: list[str] | None = None) -> int:

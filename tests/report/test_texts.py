@@ -28,9 +28,9 @@ def test_a_number_changed_by_hand_is_found(tmp_path: Path) -> None:
     for name in TEXTS:
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
     run(ReportOptions(check=True, root=tmp_path))
-    stale = (tmp_path / "README.md").read_text(encoding="utf-8").replace("25.", "26.", 1)
-    (tmp_path / "README.md").write_text(stale, encoding="utf-8")
-    with pytest.raises(InputError, match=r"README\.md and the csv files differ"):
+    stale = (tmp_path / "docs" / "spiral.md").read_text(encoding="utf-8").replace("25.", "26.", 1)
+    (tmp_path / "docs" / "spiral.md").write_text(stale, encoding="utf-8")
+    with pytest.raises(InputError, match=r"docs/spiral\.md and the csv files differ"):
         run(ReportOptions(check=True, root=tmp_path))
     run(ReportOptions(root=tmp_path))
     run(ReportOptions(check=True, root=tmp_path))

@@ -83,12 +83,14 @@ class Answer:
         link: where the rest stands.
         parts: what is claimed, in words, and the row that decides it.
         errata: whether it also says how many errata there are.
+        readme: its place among the findings that README begins with; 0 where it is none.
     """
 
     about: str
     link: str
     parts: tuple[tuple[str, ClaimSource], ...]
     errata: bool
+    readme: int
 
     def sentence(self, root: Path) -> str:
         """Each part with its verdict, what was measured at which scale, value, interval and n."""
@@ -234,7 +236,7 @@ def answers() -> tuple[Answer, ...]:
     """What a reader wants to know first."""
     return tuple(
         Answer(entry["about"], entry["link"], tuple((words, ClaimSource(row)) for words, row in entry["parts"]),
-               entry.get("errata", False))
+               entry.get("errata", False), entry.get("readme", 0))
         for entry in _registry()["answer"]
     )  # fmt: skip
 

@@ -29,7 +29,8 @@ from manifold_lab.report.html.server import serve, server
 __all__ = ["PAGE_NAME", "TEXTS", "build_page", "serve", "server"]
 
 PAGE_NAME = "index.html"
-TEXTS = ("README.md", "docs/speed.md", "experiments/README.md", "paper_repro.md")
+TEXTS = ("README.md", "docs/spiral.md", "docs/network.md", "docs/experiments.md", "docs/gallery.md", "docs/speed.md",
+         "experiments/README.md", "paper_repro.md")  # fmt: skip
 DIMS, EXPLORER_SEEDS = range(2, 31), range(16)
 """Of the matrices that the explorer can show: the first draw of each."""
 EXPLORED = ("pinv", "affine", "exact")

@@ -1,0 +1,111 @@
+"""How values show themselves: in one line in a terminal, as a table in a notebook."""
+
+import dataclasses
+import html
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+else:
+    DataFrame = Any
+    """pandas is loaded by the first table; until then this is a name for readers and type checkers."""
+
+Axes = Any
+"""Axes of matplotlib, which is loaded by the first figure."""
+
+
+def short_repr(value: Any) -> str:
+    """A dataclass as the call that makes it, without what is as by default: `NetworkSpec(width=0.5)`."""
+    told = ", ".join(f"{name}={in_short(part)}" for name, part in changed_fields(value).items())
+    return f"{type(value).__name__}({told})"
+
+
+def changed_fields(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults, or have none."""
+    found = {}
+    for field in dataclasses.fields(value):
+        made = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        part = getattr(value, field.name)
+        if field.repr and (made is dataclasses.MISSING or part is not made) and not _equal(part, made):
+            found[field.name] = part
+    return found
+
+
+def _equal(part: Any, made: Any) -> bool:
+    return type(part) is type(made) and not _is_array(part) and bool(part == made)
+
+
+def _is_array(part: Any) -> bool:
+    return hasattr(part, "shape") and hasattr(part, "dtype")
+
+
+def in_short(part: Any) -> str:
+    """A tensor or an array by its type and shape, such as `float64[1000, 2]`; everything else as it is."""
+    if not _is_array(part):
+        return repr(part)
+    return f"{str(part.dtype).rpartition('.')[2]}{[int(length) for length in part.shape]}"
+
+
+class Shown:
+    """A dataclass (made with `repr=False`) whose text is short, and which a notebook shows as a table of its fields."""
+
+    def __repr__(self) -> str:
+        return short_repr(self)
+
+    def _repr_html_(self) -> str:
+        fields: Any = self
+        told = {one.name: in_short(getattr(self, one.name)) for one in dataclasses.fields(fields) if one.repr}
+        rows = "".join(
+            f"<tr><th>{html.escape(name)}</th><td>{html.escape(part)}</td></tr>" for name, part in told.items()
+        )
+        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
+
+
+def frame(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
+    """A table as a pandas DataFrame, one mapping from column to value per row; a missing number is NaN."""
+    import pandas as pd  # noqa: PLC0415  (a second that only tables in Python need)
+
+    return pd.DataFrame(list(rows))
+
+
+def csv_frame(lines: Iterable[Mapping[str, str]]) -> DataFrame:
+    """The lines of a csv file as a pandas DataFrame: a column of which every cell is a number or empty has numbers."""
+    made = frame(lines)
+    for name in made.columns:
+        cells = [typed(cell) for cell in made[name]]
+        if not any(isinstance(cell, str) for cell in cells):
+            made[name] = cells
+    return made
+
+
+def typed(cell: str) -> str | int | float | None:
+    """A cell of a csv file as a value: a number where it is one, None where it is empty.
+
+    >>> [typed(cell) for cell in ("", "12", "0.5", "relu")]
+    [None, 12, 0.5, 'relu']
+    """
+    for kind in (int, float):
+        try:
+            value = kind(cell)
+        except ValueError:
+            continue
+        return value if math.isfinite(value) else cell
+    return cell or None
+
+
+def print_json(**parts: Any) -> None:
+    """Print one JSON object on one line; lines of csv files are told by values, paths by their names."""
+    print(json.dumps(_plain(parts), allow_nan=False))
+
+
+def _plain(part: Any) -> Any:
+    if isinstance(part, Mapping):
+        return {name: typed(one) if isinstance(one, str) else _plain(one) for name, one in part.items()}
+    if isinstance(part, list | tuple):
+        return [_plain(one) for one in part]
+    if isinstance(part, float) and not math.isfinite(part):
+        return None
+    return part if isinstance(part, str | int | float | None) else str(part)

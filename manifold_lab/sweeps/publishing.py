@@ -1,0 +1,128 @@
+"""From the runs of a study to the files that are published of it."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from manifold_lab.core import provenance
+from manifold_lab.core.config import key
+from manifold_lab.core.errors import InputError
+from manifold_lab.core.files import Writer, csv_text, text
+from manifold_lab.report import plots
+from manifold_lab.report.tables import ClaimResult, Document, Lines, claims_file, read_csv, typeset
+from manifold_lab.sweeps import runner, store
+from manifold_lab.sweeps.options import GridOptions
+from manifold_lab.sweeps.status_table import state_counts
+from manifold_lab.sweeps.store import DONE, Cell
+from manifold_lab.sweeps.study import MAIN, Published, Study, as_published, by_part, file_stem
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What is to be published: the content of each csv file, its lines, how they came to be, and that in words."""
+
+    tables: Mapping[str, str]
+    made: provenance.Made | None
+    says: str
+
+    @property
+    def published(self) -> Published:
+        """What a reader of the csv files sees, which is what figure, tables and claims are made of."""
+        return as_published({part: read_csv(content) for part, content in self.tables.items()})
+
+
+def gathered(study: Study, options: GridOptions) -> Gathered:
+    """The runs of a grid as csv files.
+
+    Raises:
+        InputError: before any run is done.
+    """
+    cells = study.cells(options) if study.stored else computed(study, options)
+    made = provenance.joined([cell.provenance for cell in cells if cell.state == DONE])
+    return Gathered(rows_of(study, cells), made, state_counts(cells))
+
+
+def published_files(
+    study: Study, published: Published, judged: Sequence[ClaimResult], style: str, made: provenance.Made | None = None
+) -> dict[str, Writer]:
+    """The files of a study but its csv files: claims, figure, tables and text.
+
+    Raises:
+        InputError: for an id of a claim that is not the study's, or is there twice.
+    """
+    check_ids(study, judged)
+    return claims_file(study.name, judged, made) | _drawn(study, published, style)
+
+
+def _drawn(study: Study, published: Published, style: str) -> dict[str, Writer]:
+    """The figure, the tables and the text."""
+    files: dict[str, Writer] = {}
+    if study.figure is not None:
+        with plots.venue(style):
+            files |= plots.figure_files(study.figure(published), study.name, style)
+    made = study.table(published) if study.table else {}
+    for part, document in ({MAIN: made} if isinstance(made, Document) else made).items():
+        files |= typeset(file_stem(study.name, part), document)
+    if study.text is not None:
+        files[f"{study.name}_text.md"] = text(study.text(published).rstrip() + "\n")
+    return files
+
+
+def rows_of(study: Study, cells: Sequence[Cell]) -> dict[str, str]:
+    """The content of each csv file, by the part of its name.
+
+    Raises:
+        InputError: where no run is done yet.
+    """
+    tables = by_part(study.rows(cells))
+    if not any(tables.values()):
+        raise InputError(f"{study.name}: no run is done yet; run {study.command} run")
+    return {part: csv_of(lines) for part, lines in tables.items()}
+
+
+def csv_of(lines: Lines) -> str:
+    """Lines with every column that any of them has, as a csv file."""
+    return csv_text(lines, list(dict.fromkeys(name for line in lines for name in line)))
+
+
+def read_tables(study: Study, folder: Path) -> dict[str, str]:
+    """The content of each csv file that is there, by the part of its name.
+
+    Raises:
+        InputError: where one is missing.
+    """
+    paths = {part: folder / f"{file_stem(study.name, part)}.csv" for part in study.parts}
+    missing = [path for path in paths.values() if not path.is_file()]
+    if missing:
+        raise InputError(f"redraw: there is no {missing[0]}; publish it first")
+    return {part: path.read_text(encoding="utf-8") for part, path in paths.items()}
+
+
+def computed(study: Study, options: GridOptions) -> list[Cell]:
+    """The runs of a study that keeps none, made now in a folder that goes.
+
+    Raises:
+        InputError: where one does not end well.
+    """
+    work = runner.Work(study.measure_for(options))
+    with tempfile.TemporaryDirectory() as folder:
+        found = [store.state(spec, Path(folder) / key(spec)) for spec in study.specs(options)]
+        ended = [runner.run_cell(work, cell) for cell in found]
+    for cell in ended:
+        if cell.state != DONE:
+            raise InputError(f"{study.name}: {cell.note}")
+    return ended
+
+
+def check_ids(study: Study, judged: Sequence[ClaimResult]) -> None:
+    """Refuse two claims of one id, and an id that does not begin with the study's name.
+
+    Raises:
+        InputError: naming the id.
+    """
+    seen: set[str] = set()
+    for claim in judged:
+        if not claim.id.startswith(f"{study.name}.") or claim.id in seen:
+            raise InputError(f"claims: the id {claim.id!r} is not allowed twice in {study.name}, nor another study's")
+        seen.add(claim.id)

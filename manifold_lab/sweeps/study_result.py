@@ -1,0 +1,114 @@
+"""A study from Python: run it, and have its tables, figure and claims as values."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manifold_lab.core.files import publish, text
+from manifold_lab.core.shown import Axes, DataFrame, csv_frame
+from manifold_lab.report.interactive import adopted
+from manifold_lab.report.tables import ClaimResult, Document, claim_sentence
+from manifold_lab.sweeps import study_commands
+from manifold_lab.sweeps.options import GridOptions, RunOptions
+from manifold_lab.sweeps.publishing import csv_of, gathered, published_files
+from manifold_lab.sweeps.study import MAIN, Published, Study, by_part, file_stem
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StudyResult:
+    """What a study's runs say.
+
+    Args:
+        study: the study.
+        published: the lines of its csv file, or of each of them by the part of their names.
+        claims: each with the number that decides it.
+        counts: how many runs of the grid stand how.
+    """
+
+    study: Study
+    published: Published
+    claims: Sequence[ClaimResult]
+    counts: str
+
+    def frame(self, part: str = MAIN) -> DataFrame:
+        """A csv file of the study.
+
+        Args:
+            part: of its name, where the study has several.
+        """
+        return csv_frame(by_part(self.published)[part])
+
+    def verdicts(self) -> DataFrame:
+        """A row per claim: what it says, the measured number with interval and n, and the verdict."""
+        return csv_frame(claim.record() for claim in self.claims)
+
+    def table(self) -> DataFrame:
+        """The table for readers; the verdicts of a study without one."""
+        made: Any = self.study.table(self.published) if self.study.table else {}
+        documents = [made] if isinstance(made, Document) else list(made.values())
+        if not documents:
+            return self.verdicts()
+        shown = documents[0]
+        return csv_frame({name: line[column] for column, name in shown.head.items()} for line in shown.lines)
+
+    def plot(self) -> list[Axes]:
+        """Draw the study's figure; its axes, none where it has no figure."""
+        return adopted(self.study.figure(self.published)) if self.study.figure else []
+
+    def sentences(self) -> list[str]:
+        """One for each claim, with its number."""
+        return [claim_sentence(claim.record()) for claim in self.claims]
+
+    def save(self, out: Path | str, style: str = "cvpr2024") -> list[Path]:
+        """Write csv files, figure, tables and claims into a folder, as `publish` does; their paths.
+
+        Args:
+            out: the folder.
+            style: whose column width and fonts the figure has.
+
+        Raises:
+            InputError: for an unknown style, or where the folder cannot be written.
+        """
+        parts = by_part(self.published)
+        tables = {f"{file_stem(self.study.name, part)}.csv": text(csv_of(lines)) for part, lines in parts.items()}
+        return publish(Path(out), tables | published_files(self.study, self.published, self.claims, style))
+
+    def __repr__(self) -> str:
+        told = "; ".join(f"{claim.verdict}: {claim.says}" for claim in self.claims)
+        return f"<StudyResult of {self.study.name} ({self.counts}): {told}>"
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<p>{line}</p>" for line in self.sentences()) + self.table()._repr_html_()
+
+
+def run_study(study: Study, smoke: bool, runs: Path | str, workers: int) -> StudyResult:
+    """Run what is missing of a study's grid, and have the result.
+
+    Raises:
+        InputError: where no run is done.
+    """
+    options = RunOptions(smoke=smoke, runs=Path(runs), workers=workers)
+    if study.stored:
+        study_commands.run(study, options)
+    return study_result(study, options)
+
+
+def study_result(study: Study, options: GridOptions) -> StudyResult:
+    """The result of the runs that are done; of a study that keeps none, of runs that are made now.
+
+    Raises:
+        InputError: where no run is done.
+    """
+    made = gathered(study, options)
+    return StudyResult(study, made.published, study.claims(made.published), made.says)
+
+
+def stored_result(study: Study, smoke: bool, runs: Path | str) -> StudyResult:
+    """The result of the runs that are stored in a folder.
+
+    Raises:
+        InputError: where no run is done.
+    """
+    return study_result(study, dataclasses.replace(GridOptions(), smoke=smoke, runs=Path(runs)))

@@ -3,7 +3,7 @@
 Paper    Sandler et al. 2018, arXiv:1801.04381, section 6.1.2 and Figure 5
 Claims   accuracy rises with multiply-adds, over widths and over resolutions
 Run      python -m experiments.ext_width_resolution run
-Differs  CIFAR-10 and short trainings instead of ImageNet; pictures are averaged down to the lower resolutions, and
+Differs  CIFAR-10 and short trainings instead of ImageNet; images are averaged down to the lower resolutions, and
          random crops still move them by four pixels. `--smoke` runs the digits
 """
 

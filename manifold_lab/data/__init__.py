@@ -1,4 +1,4 @@
-"""Labelled pictures by name, all of one form: batches on the device, classes, mean and deviation, native resolution."""
+"""Labelled images by name, all of one form: batches on the device, classes, mean and deviation, native resolution."""
 
 from manifold_lab.data.augment import Augmentation
 from manifold_lab.data.folder import Folder

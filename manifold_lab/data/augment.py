@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on their device: chance is drawn for an epoch ahead, picture by picture."""
+"""Augmentation of whole batches on their device: chance is drawn for an epoch ahead, image by image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from manifold_lab.core.random_streams import stream
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training pictures.
+    """What is done to training images.
 
-    `pad`: pixels of black around the picture, from which a window of its own size is cut. `flip`: left and right
-    exchanged in half of the pictures. `cutout`: side of a square set to the mean, around a random pixel, cut off at the
+    `pad`: pixels of black around the image, from which a window of its own size is cut. `flip`: left and right
+    exchanged in half of the images. `cutout`: side of a square set to the mean, around a random pixel, cut off at the
     border (DeVries and Taylor 2017, arXiv:1708.04552). `smallest_area`: least share of the area of a random-resized
-    crop, for pictures from a folder.
+    crop, for images from a folder.
     """
 
     pad: int = 0
@@ -39,14 +39,14 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Draws:
-    """What chance decided for each picture: the window's corner, whether it is flipped, the centre of the hole."""
+    """What chance decided for each image: the window's corner, whether it is flipped, the centre of the hole."""
 
-    corner: Int[Tensor, "pictures 2"]
-    flipped: Bool[Tensor, " pictures"]
-    centre: Int[Tensor, "pictures 2"]
+    corner: Int[Tensor, "images 2"]
+    flipped: Bool[Tensor, " images"]
+    centre: Int[Tensor, "images 2"]
 
     def take(self, index: Int[Tensor, " batch"]) -> "Draws":
-        """The draws of some pictures."""
+        """The draws of some images."""
         return Draws(self.corner[index], self.flipped[index], self.centre[index])
 
     def to(self, device: torch.device) -> "Draws":
@@ -57,26 +57,26 @@ class Draws:
 
 @dataclass(frozen=True)
 class Epoch:
-    """The order of one epoch and its draws, by picture."""
+    """The order of one epoch and its draws, by image."""
 
-    order: Int[Tensor, " pictures"]
+    order: Int[Tensor, " images"]
     draws: Draws
 
 
 def epoch_of(
     augmentation: Augmentation, size: tuple[int, int], *, seed: int, epoch: int, device: torch.device
 ) -> Epoch:
-    """What is random in an epoch of `size` (pictures, resolution): drawn on the CPU, sent to the device at once.
+    """What is random in an epoch of `size` (images, resolution): drawn on the CPU, sent to the device at once.
 
     Each purpose has a stream of its own, so that a cutout more or less moves neither order, windows nor flips.
     """
-    pictures, resolution = size
+    images, resolution = size
 
     def integers(name: str, high: int) -> Tensor:
-        return torch.randint(high, (pictures, 2), generator=stream(seed, name, epoch)).to(device)
+        return torch.randint(high, (images, 2), generator=stream(seed, name, epoch)).to(device)
 
-    order = torch.randperm(pictures, generator=stream(seed, "order", epoch))
-    flipped = torch.rand(pictures, generator=stream(seed, "flip", epoch)) < 0.5
+    order = torch.randperm(images, generator=stream(seed, "order", epoch))
+    flipped = torch.rand(images, generator=stream(seed, "flip", epoch)) < 0.5
     corner, centre = integers("crop", 2 * augmentation.pad + 1), integers("cutout", resolution)
     return Epoch(order.to(device), Draws(corner, flipped.to(device), centre))
 
@@ -87,7 +87,7 @@ def augment(
     augmentation: Augmentation,
     normalise: Callable[[Tensor], Tensor],
 ) -> Float[Tensor, "batch channels height width"]:
-    """Stored pictures as a network sees them in training."""
+    """Stored images as a network sees them in training."""
     if augmentation.pad:
         x = pad_crop(x, draws.corner, augmentation.pad)
     if augmentation.flip:
@@ -99,7 +99,7 @@ def augment(
 def pad_crop(
     x: Shaped[Tensor, "batch channels height width"], corner: Int[Tensor, "batch 2"], pad: int
 ) -> Shaped[Tensor, "batch channels height width"]:
-    """Pad with zeros and cut a window of the old size at each picture's corner (row, column), 0 to 2 * pad."""
+    """Pad with zeros and cut a window of the old size at each image's corner (row, column), 0 to 2 * pad."""
     height, width = x.shape[2:]
     windows = functional.pad(x, (pad,) * 4).unfold(2, height, 1).unfold(3, width, 1)
     batch = torch.arange(len(x), device=x.device)

@@ -53,8 +53,8 @@ def cached(name: str, root: Path | None, *, share: int | float, seed: int) -> In
 
 
 def _split(x: np.ndarray, y: np.ndarray) -> Split:
-    pictures = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)
-    return Split(torch.from_numpy(np.ascontiguousarray(pictures)), torch.from_numpy(y.astype(np.int64)))
+    images = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)
+    return Split(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(y.astype(np.int64)))
 
 
 def read_cached(name: str, path: Path) -> Arrays:
@@ -79,12 +79,12 @@ def read_cached(name: str, path: Path) -> Arrays:
 
 
 def _problem(source: DownloadSource, arrays: Arrays, part: str) -> str | None:
-    """What is wrong with the pictures or labels of a part, if anything."""
+    """What is wrong with the images or labels of a part, if anything."""
     x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
     if x.shape[1:] != source.shape or x.dtype != np.uint8:
-        return f"x_{part} is {x.dtype} {x.shape}, not uint8 (pictures, {', '.join(map(str, source.shape))})"
+        return f"x_{part} is {x.dtype} {x.shape}, not uint8 (images, {', '.join(map(str, source.shape))})"
     if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
-        return f"y_{part} is {y.dtype} {y.shape}, not one integer for each of the {len(x)} pictures"
+        return f"y_{part} is {y.dtype} {y.shape}, not one integer for each of the {len(x)} images"
     found = np.unique(y)
     if not np.array_equal(found, np.arange(source.classes)):
         return f"y_{part} holds {len(found)} different labels, not each of 0 to {source.classes - 1}"

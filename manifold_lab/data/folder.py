@@ -1,4 +1,4 @@
-"""Pictures in folders, ImageNet and the like: PATH/train/CLASS/*.jpg, and PATH/val or PATH/test for the test."""
+"""Images in folders, ImageNet and the like: PATH/train/CLASS/*.jpg, and PATH/val or PATH/test for the test."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ class Layout:
 
 
 class Files(Dataset[tuple[Tensor, int]]):
-    """Picture files through a transform whose chance, if it has any, depends on (seed, epoch, picture) alone."""
+    """Image files through a transform whose chance, if it has any, depends on (seed, epoch, image) alone."""
 
     def __init__(self, samples: list[Sample], transform: Transform, rng: tuple[int, int] = (0, 0)):
         self.samples, self.transform, self.rng = samples, transform, rng
@@ -43,16 +43,16 @@ class Files(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         path, label = self.samples[index]
-        picture = image_files.open_image(path)
+        image = image_files.open_image(path)
         seed, epoch = self.rng
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global generator
             torch.default_generator.manual_seed(stream_seed(seed, "resized crop", epoch, index))
-            return self.transform(picture), label
+            return self.transform(image), label
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A data set that is read from picture files batch by batch."""
+    """A data set that is read from image files batch by batch."""
 
     facts: DatasetInfo
     device: torch.device
@@ -60,7 +60,7 @@ class Folder:
     samples: dict[str, list[Sample]]
 
     def size(self, split: str) -> int:
-        """Pictures in a split."""
+        """Images in a split."""
         return len(self.samples[one_of("split", split, SPLITS)])
 
     def check(self, augmentation: Augmentation) -> None:
@@ -83,10 +83,10 @@ class Folder:
         share: Share = WHOLE,
     ) -> Iterator[Batch]:
         """Batches of one epoch (see Data.training): cut by the readers, flipped and cut out on the device."""
-        pictures = self.size("train")
-        size = (pictures, self.facts.resolution)
+        images = self.size("train")
+        size = (images, self.facts.resolution)
         rng = epoch_of(augmentation, size, seed=seed, epoch=epoch, device=torch.device("cpu"))
-        whole = rng.order[: pictures // batch_size * batch_size].split(batch_size)[start:]
+        whole = rng.order[: images // batch_size * batch_size].split(batch_size)[start:]
         batches = tuple(batch[part(batch_size, share)] for batch in whole)
         transform = training_transform(self.layout.resolution, augmentation.smallest_area)
         files, normalise = Files(self.samples["train"], transform, (seed, epoch)), normaliser(self.facts, self.device)
@@ -101,7 +101,7 @@ class Folder:
             yield normalise(x), y
 
     def _read(self, files: Files, batches: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pictures as bytes and their labels, on the device."""
+        """Images as bytes and their labels, on the device."""
         pinned = self.device.type == "cuda"
         sampler = [batch.tolist() for batch in batches]
         loader = DataLoader(files, batch_sampler=sampler, num_workers=self.layout.workers, pin_memory=pinned)
@@ -166,5 +166,5 @@ def _samples(folder: Path) -> tuple[tuple[str, ...], list[Sample]]:
         ) from None
     except OSError as error:
         told = " ".join(str(error).split())[:200]
-        raise InputError(f"data: {folder} is not a folder with pictures in a folder per class ({told})") from None
+        raise InputError(f"data: {folder} is not a folder with images in a folder per class ({told})") from None
     return tuple(found.classes), found.samples

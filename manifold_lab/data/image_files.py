@@ -47,7 +47,7 @@ CENTRE = Fit()
 
 
 @dataclass(frozen=True)
-class Pictures:
+class LabelledImages:
     """Images and their classes."""
 
     x: UInt8[Tensor, "n channels height width"]
@@ -57,7 +57,7 @@ class Pictures:
         return len(self.labels)
 
 
-def load_images(path: Path) -> Pictures:
+def load_images(path: Path) -> LabelledImages:
     """All images of a file, in its order.
 
     Raises:
@@ -69,7 +69,7 @@ def load_images(path: Path) -> Pictures:
         found = [as_bytes(_rgb(io.BytesIO(data[start:end]))) for start, end in itertools.pairwise(ends)]
         if len(found) != len(labels):
             raise ValueError("as many labels as images are needed")
-        return Pictures(torch.stack(found), torch.from_numpy(labels.astype(np.int64)))
+        return LabelledImages(torch.stack(found), torch.from_numpy(labels.astype(np.int64)))
     except Exception as error:  # a broken file fails in as many ways as there are bytes
         raise InputError(
             f"images: {path} cannot be read ({type(error).__name__}); it must be an .npz of jpeg, offsets and labels"

@@ -16,15 +16,15 @@ from manifold_lab.data.augment import Augmentation, augment, epoch_of
 from manifold_lab.data.interface import SPLITS, WHOLE, Batch, DatasetInfo, Share, normaliser, part
 
 CHUNK = 4096
-"""Pictures that are averaged at a time."""
+"""Images that are averaged at a time."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures as they are stored, and their labels."""
+    """Images as they are stored, and their labels."""
 
-    x: Shaped[Tensor, "pictures channels height width"]
-    y: Int[Tensor, " pictures"]
+    x: Shaped[Tensor, "images channels height width"]
+    y: Int[Tensor, " images"]
 
     def take(self, index: Int[Tensor, " some"]) -> "Split":
         """Some of them."""
@@ -37,7 +37,7 @@ class Split:
 
 @dataclass(frozen=True)
 class InMemory:
-    """A data set whose pictures fit in the device's memory, as bytes (or floats, where they are no pictures)."""
+    """A data set whose images fit in the device's memory, as bytes (or floats, where they are no images)."""
 
     facts: DatasetInfo
     splits: dict[str, Split]
@@ -48,7 +48,7 @@ class InMemory:
         return self.splits["train"].y.device
 
     def size(self, split: str) -> int:
-        """Pictures in a split."""
+        """Images in a split."""
         return len(self.splits[one_of("split", split, SPLITS)].y)
 
     def check(self, augmentation: Augmentation) -> None:
@@ -90,7 +90,7 @@ class InMemory:
 
 
 def hold_out(
-    labels: Int[Tensor, " pictures"], share: int | float, generator: torch.Generator
+    labels: Int[Tensor, " images"], share: int | float, generator: torch.Generator
 ) -> tuple[Int[Tensor, " kept"], Int[Tensor, " held"]]:
     """Indices kept and held out, each in rising order: the same share of every class, at least one of it."""
     order = torch.randperm(len(labels), generator=generator)
@@ -103,31 +103,31 @@ def hold_out(
 
 
 def kept_for_training(
-    facts: DatasetInfo, labels: Int[Tensor, " pictures"], share: int | float, seed: int
+    facts: DatasetInfo, labels: Int[Tensor, " images"], share: int | float, seed: int
 ) -> list[Tensor]:
     """Indices of train and validation, by seed.
 
     Raises:
-        InputError: if a class has no picture left to train on.
+        InputError: if a class has no image left to train on.
     """
     kept, held = hold_out(labels, share, stream(seed, "validation"))
     counts = labels[kept].bincount(minlength=len(facts.classes))
     if (counts == 0).any():
         empty = int((counts == 0).nonzero()[0])
         raise InputError(
-            f"data: class {facts.classes[empty]!r} of {facts.name} has no picture to train on; "
-            "add pictures or lower the validation share"
+            f"data: class {facts.classes[empty]!r} of {facts.name} has no image to train on; "
+            "add images or lower the validation share"
         )
     return [kept, held]
 
 
-def in_memory(facts: DatasetInfo, pictures: Split, test: Split, *, share: int | float, seed: int) -> InMemory:
-    """The three splits of pictures that are on the CPU.
+def in_memory(facts: DatasetInfo, images: Split, test: Split, *, share: int | float, seed: int) -> InMemory:
+    """The three splits of images that are on the CPU.
 
     Raises:
-        InputError: if a class has no picture left to train on.
+        InputError: if a class has no image left to train on.
     """
-    train, validation = (pictures.take(index) for index in kept_for_training(facts, pictures.y, share, seed))
+    train, validation = (images.take(index) for index in kept_for_training(facts, images.y, share, seed))
     return InMemory(dataclasses.replace(facts, seed=seed), {"train": train, "validation": validation, "test": test})
 
 
@@ -137,7 +137,7 @@ def on_device(data: InMemory, device: torch.device) -> InMemory:
 
 
 def shrunk(data: InMemory, resolution: int) -> InMemory:
-    """The same pictures, averaged over areas down to a resolution where they are larger, and their new statistics."""
+    """The same images, averaged over areas down to a resolution where they are larger, and their new statistics."""
     if resolution >= data.facts.resolution:
         return data
     splits = {name: Split(_averaged(split.x, resolution), split.y) for name, split in data.splits.items()}
@@ -146,13 +146,13 @@ def shrunk(data: InMemory, resolution: int) -> InMemory:
 
 
 def _averaged(
-    x: Shaped[Tensor, "pictures channels height width"], resolution: int
-) -> Shaped[Tensor, "pictures channels resolution resolution"]:
+    x: Shaped[Tensor, "images channels height width"], resolution: int
+) -> Shaped[Tensor, "images channels resolution resolution"]:
     parts = [functional.adaptive_avg_pool2d(part.to(torch.float32), resolution) for part in x.split(CHUNK)]
     return torch.cat([part.round().to(x.dtype) for part in parts])
 
 
-def statistics(x: Shaped[Tensor, "pictures channels height width"]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(x: Shaped[Tensor, "images channels height width"]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of bytes per channel, as shares of 255: exact, from the counts of the 256 values."""
     values = torch.arange(256, dtype=torch.float64) / 255
     counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in x.unbind(1)]).to(torch.float64)

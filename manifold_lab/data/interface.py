@@ -32,7 +32,7 @@ def part(count: int, share: Share) -> slice:
 class DatasetInfo:
     """What is known of a data set: its classes, native resolution, and mean and standard deviation per channel.
 
-    `mean` and `std` are shares of `full_scale`, the value of a stored picture that counts as one. `seed` took the
+    `mean` and `std` are shares of `full_scale`, the value of a stored image that counts as one. `seed` took the
     validation split from train.
     """
 
@@ -48,7 +48,7 @@ class DatasetInfo:
 
     @property
     def channels(self) -> int:
-        """Channels of a picture."""
+        """Channels of a image."""
         return len(self.mean)
 
 
@@ -65,7 +65,7 @@ class Data(Protocol):
         """Where its batches are."""
 
     def size(self, split: str) -> int:
-        """Pictures in a split."""
+        """Images in a split."""
 
     def check(self, augmentation: Augmentation) -> None:
         """Raise an InputError for an augmentation that this kind of data does not have."""
@@ -82,8 +82,8 @@ class Data(Protocol):
     ) -> Iterator[Batch]:
         """Augmented, normalised batches of one epoch from batch `start` on; an incomplete last batch is left out.
 
-        Order and augmentation depend on (seed, epoch, picture) alone: an epoch taken up in its middle goes on as it
-        would have, and runs that share a seed see the same pictures in the same order. With a share, only that part of
+        Order and augmentation depend on (seed, epoch, image) alone: an epoch taken up in its middle goes on as it
+        would have, and runs that share a seed see the same images in the same order. With a share, only that part of
         each batch is read and made.
         """
 

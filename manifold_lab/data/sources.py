@@ -22,7 +22,7 @@ NAMES = ("digits", *cache.SOURCES, "manifold", f"{IMAGEFOLDER}PATH")
 class DataOptions:
     """How a set is divided and, where it leaves a choice, read.
 
-    `validation`: share of train that is held out. `resolution`: of an imagefolder's pictures; those of another set are
+    `validation`: share of train that is held out. `resolution`: of an imagefolder's images; those of another set are
     averaged down to it where they are larger. `workers`: of an imagefolder. `task`: of manifold.
     """
 
@@ -91,6 +91,6 @@ def digits(*, share: int | float, seed: int) -> InMemory:
     x = torch.from_numpy(pixels * 255 // 16).to(torch.uint8).view(-1, 1, 8, 8)
     everything = Split(x, torch.from_numpy(labels).to(torch.int64))
     kept, held = hold_out(everything.y, synthetic.TEST_SHARE, stream(0, "digits", "test"))
-    pictures = everything.take(kept)
-    facts = DatasetInfo("digits", tuple("0123456789"), *statistics(pictures.x), resolution=8)
-    return in_memory(facts, pictures, everything.take(held), share=share, seed=seed)
+    images = everything.take(kept)
+    facts = DatasetInfo("digits", tuple("0123456789"), *statistics(images.x), resolution=8)
+    return in_memory(facts, images, everything.take(held), share=share, seed=seed)

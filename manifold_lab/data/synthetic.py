@@ -51,7 +51,7 @@ class ManifoldTask:
 
 
 def points(task: ManifoldTask, seed: int) -> tuple[Float[Tensor, "points ambient 1 1"], Tensor]:
-    """Embedded points of a task in float32, as pictures of one pixel, and their classes."""
+    """Embedded points of a task in float32, as images of one pixel, and their classes."""
     sampled = manifolds.sample(task.manifold, task.points, stream(seed, "manifold"))
     shape = (1, task.ambient, sampled.x.shape[1])
     matrix = embeddings.draw_embedding(task.embedding, shape, stream(seed, "embedding")).matrix[0]

@@ -1,7 +1,7 @@
 """Memory of inference: Equation 2 of MobileNetV2 under stated rules, lifetimes of tensors, and what was allocated.
 
 Equation 2 (arXiv:1801.04381): M = max over operators of inputs + outputs + what the operator itself holds. Weights are
-not counted. All counts are in numbers, not bytes, of one picture; Table 3 has two bytes each.
+not counted. All counts are in numbers, not bytes, of one image; Table 3 has two bytes each.
 """
 
 import os
@@ -128,7 +128,7 @@ def _storages(tree: Any) -> list[torch.UntypedStorage]:
 
 
 def live_peaks(network: Network, run: Callable[[Tensor], object] | None = None) -> dict[str, int]:
-    """Numbers alive at most while each part runs, the picture itself included, by the lifetimes of an eager pass.
+    """Numbers alive at most while each part runs, the image itself included, by the lifetimes of an eager pass.
 
     Parts are the network's children and blocks; `run` is another way through the network, the forward pass by default.
     Nothing but shapes is needed: it works on the meta device.

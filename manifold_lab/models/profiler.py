@@ -16,7 +16,7 @@ from manifold_lab.core.errors import InputError
 from manifold_lab.core.hooks import attached
 
 COUNTING_CONVENTION = (
-    "MAdds: multiply-adds of convolutions and linear layers for one picture, twice that are FLOPs; norms are counted "
+    "MAdds: multiply-adds of convolutions and linear layers for one image, twice that are FLOPs; norms are counted "
     "apart, one per element, and not included."
 )
 """What every table of costs says in its caption."""
@@ -27,7 +27,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """One module as a forward pass met it: shapes without the batch, parameters, MAdds per picture."""
+    """One module as a forward pass met it: shapes without the batch, parameters, MAdds per image."""
 
     name: str
     module: nn.Module
@@ -112,7 +112,7 @@ def profile(
 
 @dataclass(frozen=True)
 class Cost:
-    """Totals of one forward pass of one picture."""
+    """Totals of one forward pass of one image."""
 
     parameters: int
     norm_parameters: int

@@ -13,14 +13,14 @@ from manifold_lab.training import RECIPES, Recipe
 Arm = Callable[[NetworkSpec], NetworkSpec]
 """What an arm makes of a base network."""
 SHORT_IMAGES, LONG_IMAGES = 120_000, 480_000
-"""Pictures seen, on CIFAR-10."""
+"""Images seen, on CIFAR-10."""
 SEEDS_BY_LENGTH = {SHORT_IMAGES: 5, LONG_IMAGES: 3}
 SHORT_ONLY = {SHORT_IMAGES: 5}
 DIGITS_SEEDS = {20_000: 10}
 SMOKE_SEEDS = {2_500: 4}
 SCALE_SEEDS = 3
 EVALUATE_EVERY = 15_000
-"""Pictures seen between two points of a curve."""
+"""Images seen between two points of a curve."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Setting:
     data: str
     recipe: Recipe
     seeds: Mapping[int, int]
-    """How many seeds, by pictures seen."""
+    """How many seeds, by images seen."""
 
     def change(self, **fields: object) -> "Setting":
         """The setting with these words of its network changed."""
@@ -82,13 +82,13 @@ def _trial(setting: Setting, length: int) -> TrainingRun:
     return TrainingRun(setting.network, dataclasses.replace(setting.recipe, images=length), setting.data)
 
 
-def at_scale(arms: Mapping[str, Arm], pictures: str) -> tuple[TrainingRun, ...]:
-    """Every arm of the paper's network, trained with the paper's recipe on a folder of pictures such as ImageNet's.
+def at_scale(arms: Mapping[str, Arm], images: str) -> tuple[TrainingRun, ...]:
+    """Every arm of the paper's network, trained with the paper's recipe on a folder of images such as ImageNet's.
 
     Raises:
         InputError: for a folder that holds no train/CLASS and val/CLASS or test/CLASS.
     """
-    name = f"imagefolder:{Path(pictures).resolve()}"  # the folder is a part of the key, however it is spelled
+    name = f"imagefolder:{Path(images).resolve()}"  # the folder is a part of the key, however it is spelled
     base = dataclasses.replace(V2, num_classes=len(data.load(name).facts.classes))
     return _paired(arms, f"{base.width:g}", TrainingRun(base, RECIPES["paper"], name), SCALE_SEEDS)
 

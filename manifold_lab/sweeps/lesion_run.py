@@ -16,7 +16,7 @@ from scipy.stats import false_discovery_control
 
 from manifold_lab.core import resampling, statistics
 from manifold_lab.data import image_files
-from manifold_lab.data.image_files import Pictures
+from manifold_lab.data.image_files import LabelledImages
 from manifold_lab.models import lesions, repair
 from manifold_lab.models.fold import folded
 from manifold_lab.models.lesions import Lesion
@@ -62,7 +62,7 @@ def measure(run: LesionRun, _folder: Path, source: ProbeSource) -> Result:
     return tables_result({MAIN: lines})
 
 
-def hits(network: Network, shown: Pictures, twins: Sequence[Mapping[int, Block]], batch: int) -> np.ndarray:
+def hits(network: Network, shown: LabelledImages, twins: Sequence[Mapping[int, Block]], batch: int) -> np.ndarray:
     """Whether the label is among the first 1 and 5: bool, (intact and lesions) x 2 x images."""
     found = []
     batches = track(_batches(shown, batch), "images", total=-(-len(shown) // batch), console=Console(stderr=True))
@@ -72,17 +72,17 @@ def hits(network: Network, shown: Pictures, twins: Sequence[Mapping[int, Block]]
     return torch.cat(found, dim=2).numpy()
 
 
-def _batches(shown: Pictures, batch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(shown: LabelledImages, batch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     for x, labels in zip(shown.x.split(batch), shown.labels.split(batch), strict=True):
         yield image_files.normalised(x, image_files.IMAGENET), labels
 
 
 def repaired_hits(
-    network: Network, shown: Pictures, cuts: list[Lesion], maps: tuple[str, ...], batch: int
+    network: Network, shown: LabelledImages, cuts: list[Lesion], maps: tuple[str, ...], batch: int
 ) -> np.ndarray:
     """As `hits`, of every lesion with each map behind it, fitted on the other half: maps x lesions x 2 x images."""
     found = np.zeros((len(maps), len(cuts), len(TOPS), len(shown)), dtype=bool)
-    halves = [Pictures(shown.x[start::2], shown.labels[start::2]) for start in (0, 1)]
+    halves = [LabelledImages(shown.x[start::2], shown.labels[start::2]) for start in (0, 1)]
     for start, (mine, other) in enumerate((halves, halves[::-1]) if maps else ()):
         fitted = repair.fit(network, cuts, (x for x, _ in _batches(other, batch)), maps)
         twins = [repair.repaired(network, cut, fitted[cut, name]) for name in maps for cut in cuts]

@@ -16,7 +16,7 @@ from manifold_lab import data
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.random_streams import stream
 from manifold_lab.data import DataOptions, image_files
-from manifold_lab.data.image_files import Pictures
+from manifold_lab.data.image_files import LabelledImages
 from manifold_lab.models import weights
 from manifold_lab.models.mobilenet import Network, build
 from manifold_lab.models.specs import NetworkSpec
@@ -63,7 +63,7 @@ class ProbeSource:
         except OSError as error:
             raise InputError(f"images: {self.images} cannot be read ({error.strerror})") from None
 
-    def load(self, count: int, network: NetworkSpec) -> Pictures:
+    def load(self, count: int, network: NetworkSpec) -> LabelledImages:
         """The first images with their labels; random ones of the network's size where there is no file.
 
         Raises:
@@ -71,12 +71,12 @@ class ProbeSource:
         """
         if self.images is not None:
             found = image_files.load_images(self.images)
-            return Pictures(found.x[:count], found.labels[:count])
+            return LabelledImages(found.x[:count], found.labels[:count])
         rng, size = stream(0, "smoke"), (count, 3, network.resolution, network.resolution)
         x = torch.randint(0, 256, size, generator=rng, dtype=torch.uint8)
-        return Pictures(x, torch.randint(0, network.num_classes, (count,), generator=rng))
+        return LabelledImages(x, torch.randint(0, network.num_classes, (count,), generator=rng))
 
-    def batches(self, images: Pictures) -> Iterator[Tensor]:
+    def batches(self, images: LabelledImages) -> Iterator[Tensor]:
         """Batches of images, normalised as ImageNet's."""
         for part in images.x.split(self.batch):
             yield image_files.normalised(part, image_files.IMAGENET)

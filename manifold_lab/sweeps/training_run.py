@@ -37,7 +37,7 @@ from manifold_lab.training.outcome import EVALUATION
 CHECKPOINTS = 200
 """Steps between two checkpoints: about half a minute on two cores."""
 HELD_OUT, HELD_OUT_BATCH = 250, 50
-"""Validation pictures on which what bottlenecks keep is fitted, and as many others on which it is measured."""
+"""Validation images on which what bottlenecks keep is fitted, and as many others on which it is measured."""
 TRAINING_RUNS = "trials"
 """The folder of the trials that studies share."""
 WEIGHTS = "network.safetensors"
@@ -81,10 +81,10 @@ def run_training(trial: TrainingRun, folder: Path) -> Result:
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     options = DataOptions(resolution=trial.network.resolution, task=trial.task)
-    pictures = data.load(trial.data, seed=trial.seed, device=device, options=options)
+    images = data.load(trial.data, seed=trial.seed, device=device, options=options)
     network = network_of(trial)
     keeping = Bookkeeping(folder, CHECKPOINTS, bar=False, tell=lambda *how_far: _tell(folder, trial, *how_far))
-    outcome = train(network, pictures, trial.recipe, seed=trial.seed, bookkeeping=keeping)
+    outcome = train(network, images, trial.recipe, seed=trial.seed, bookkeeping=keeping)
     if outcome.diverged_at is not None:
         raise DivergedError(outcome.diverged_at, "the loss is not finite")
     if current().first:
@@ -92,7 +92,7 @@ def run_training(trial: TrainingRun, folder: Path) -> Result:
     norms = {str(step): dict(parts) for step, parts in outcome.gradients.items()}
     numbers: dict[str, Any] = _numbers(outcome) | {"gradient_norms": norms}
     if isinstance(network, Network):
-        numbers["bottlenecks"] = _bottlenecks(network, pictures)
+        numbers["bottlenecks"] = _bottlenecks(network, images)
     return Result(numbers, [_flat(dataclasses.asdict(row)) for row in outcome.history])
 
 
@@ -120,13 +120,13 @@ def _save(network: nn.Module, folder: Path) -> None:
     publish(folder, {WEIGHTS: write})
 
 
-def _bottlenecks(network: Network, pictures: data.Data) -> list[dict[str, object]]:
-    """What every bottleneck keeps: fitted on the first validation pictures, measured on as many others."""
-    number = min(HELD_OUT, pictures.size("validation") // 2)
+def _bottlenecks(network: Network, images: data.Data) -> list[dict[str, object]]:
+    """What every bottleneck keeps: fitted on the first validation images, measured on as many others."""
+    number = min(HELD_OUT, images.size("validation") // 2)
     if not number:
         return []
     size = math.gcd(number, HELD_OUT_BATCH)
-    batches = (x for x, _ in pictures.evaluation("validation", size))
+    batches = (x for x, _ in images.evaluation("validation", size))
     found = read_bottlenecks(
         network, itertools.islice(batches, number // size), itertools.islice(batches, number // size)
     )

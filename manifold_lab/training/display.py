@@ -1,4 +1,4 @@
-"""What a run shows while it goes: a bar with pictures per second and time left, and TensorBoard's scalars."""
+"""What a run shows while it goes: a bar with images per second and time left, and TensorBoard's scalars."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Watch:
         self.progress.update(self.bar, completed=images, speed=speed)
 
     def row(self, row: HistoryRow) -> None:
-        """A row of history, in words and to TensorBoard (its step is the number of pictures seen)."""
+        """A row of history, in words and to TensorBoard (its step is the number of images seen)."""
         told = f"epoch {row.epoch:.2f}: loss {row.train_loss:.3f}, validation {row.validation.accuracy:.1%}"
         self.progress.update(self.bar, description=told)
         if self.writer is None:

@@ -1,6 +1,6 @@
 """A network whose batch is spread over several processes, as if one of them had it whole.
 
-Gradients are averaged by torch's DistributedDataParallel. Two kinds of layers look beyond a single picture, and act
+Gradients are averaged by torch's DistributedDataParallel. Two kinds of layers look beyond a single image, and act
 here on the global batch: batch norm takes its mean and variance over it (as torch's SyncBatchNorm does, which is for
 GPUs only), and dropout draws the mask of the whole of it and takes its own part.
 """

@@ -35,7 +35,7 @@ class Bookkeeping:
     `folder`: where checkpoints go; without one a kill loses the run. `checkpoint_every`, `look_every`: steps between
     two checkpoints, and between two looks at the losses, for which the device is waited for. `bar`: progress on
     standard error. `tensorboard`: scalars in FOLDER/tensorboard. `tell`: called at every look with the steps done, the
-    steps in all, and pictures a second.
+    steps in all, and images a second.
     """
 
     folder: Path | None = None
@@ -70,7 +70,7 @@ def train(
 
     With a folder, the run may be killed at any moment: called again with the same arguments and the same initial
     weights, it ends with the very bits that it would have ended with, and a run that ended is only told again. Every
-    draw is a function of the seed and of its place (epoch, picture, step), so that no generator has a state to lose;
+    draw is a function of the seed and of its place (epoch, image, step), so that no generator has a state to lose;
     chance inside the model must be torch's own. Test is looked at once, at the end. The process keeps the memory that
     it frees (see `allocator`), for the speed of it.
 
@@ -156,12 +156,12 @@ class _Run:
 
     @property
     def images(self) -> int:
-        """Pictures seen."""
+        """Images seen."""
         return self.progress.step * self.recipe.batch_size
 
     @property
     def speed(self) -> float:
-        """Pictures a second, without evaluations and checkpoints, over every process that had a part in it."""
+        """Images a second, without evaluations and checkpoints, over every process that had a part in it."""
         return self.images / self.progress.seconds if self.progress.seconds else 0.0
 
     @property

@@ -10,11 +10,11 @@ EPOCH, EVALUATION = "epoch", "evaluation"
 
 @dataclass(frozen=True)
 class Metrics:
-    """Mean cross-entropy in nats, without label smoothing, and the share of right answers of so many pictures."""
+    """Mean cross-entropy in nats, without label smoothing, and the share of right answers of so many images."""
 
     loss: float
     accuracy: float
-    pictures: int
+    pictures: int  # the name that stored runs have
 
     @property
     def finite(self) -> bool:

@@ -16,10 +16,10 @@ PRECISIONS = ("fp32", "bf16")
 class Recipe:
     """What changes a trained network, but for the network, the data and the seed.
 
-    `images`: length of the training, in pictures seen; short and long runs of a recipe are this number apart.
+    `images`: length of the training, in images seen; short and long runs of a recipe are this number apart.
     `optimizer`: sgd (Nesterov's momentum) or rmsprop (in TensorFlow's form, with `rms_decay` and `epsilon`).
     `schedule`: after `warmup_epochs` of linear rise constant, cosine to zero, or exponential: times `decay_rate` every
-    `decay_epochs`, in stairs. `ema_decay`: the final weights are this moving average. `evaluate_every`: pictures
+    `decay_epochs`, in stairs. `ema_decay`: the final weights are this moving average. `evaluate_every`: images
     between two evaluations besides those at the ends of epochs; 0 for none.
     """
 
@@ -78,7 +78,7 @@ one (`opt_epsilon` of tensorflow/models, research/slim/train_image_classifier.py
 CIFAR_RECIPE = Recipe(warmup_epochs=1, augmentation=Augmentation(pad=4, flip=True))
 SMOKE_RECIPE = Recipe(images=20_000, batch_size=64, warmup_epochs=1)
 RECIPES = {"paper": PAPER_RECIPE, "cifar": CIFAR_RECIPE, "smoke": SMOKE_RECIPE}
-"""`cifar`: 200 epochs of CIFAR's 45,000 training pictures. `smoke`: seconds on the digits."""
+"""`cifar`: 200 epochs of CIFAR's 45,000 training images. `smoke`: seconds on the digits."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class TrainingLength:
     steps: int
 
 
-def training_length(recipe: Recipe, pictures: int) -> TrainingLength:
-    """Steps of a recipe with so many training pictures.
+def training_length(recipe: Recipe, images: int) -> TrainingLength:
+    """Steps of a recipe with so many training images.
 
     Raises:
         InputError: if a batch is larger than the training set.
@@ -98,9 +98,9 @@ def training_length(recipe: Recipe, pictures: int) -> TrainingLength:
     >>> training_length(Recipe(images=20_000, batch_size=64), 1295)
     TrainingLength(epoch=20, steps=312)
     """
-    if recipe.batch_size > pictures:
-        raise InputError(f"batch_size: {recipe.batch_size} is not allowed; there are {pictures} pictures to train on")
-    return TrainingLength(pictures // recipe.batch_size, max(1, round(recipe.images / recipe.batch_size)))
+    if recipe.batch_size > images:
+        raise InputError(f"batch_size: {recipe.batch_size} is not allowed; there are {images} images to train on")
+    return TrainingLength(images // recipe.batch_size, max(1, round(recipe.images / recipe.batch_size)))
 
 
 def evaluates(recipe: Recipe, step: int) -> bool:

@@ -168,7 +168,7 @@ def test_a_cached_set_is_read_with_its_exact_statistics(tmp_path: Path, monkeypa
 BROKEN: list[tuple[dict[str, np.ndarray], str]] = [
     (
         {"x_train": arrays()["x_train"][:, :28]},
-        r"x_train is uint8 \(20, 28, 32, 3\), not uint8 \(pictures, 32, 32, 3\)",
+        r"x_train is uint8 \(20, 28, 32, 3\), not uint8 \(images, 32, 32, 3\)",
     ),
     ({"x_test": arrays()["x_test"].astype(np.float32)}, "x_test is float32"),
     ({"y_train": arrays()["y_train"][:5]}, "y_train is uint8"),
@@ -238,7 +238,7 @@ def test_wrong_names_and_places_are_one_line(tmp_path: Path, monkeypatch: pytest
 
 def test_a_class_that_the_split_empties_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "cifar10.npz", **arrays(10))
-    refused("class 'a' of cifar10 has no picture to train on", "cifar10", root=tmp_path)
+    refused("class 'a' of cifar10 has no image to train on", "cifar10", root=tmp_path)
 
 
 @pytest.mark.skipif(not CIFAR.is_file(), reason="MANIFOLD_LAB_DATA names no folder with cifar10.npz")

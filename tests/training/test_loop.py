@@ -239,7 +239,7 @@ def test_tensorboard_is_missed_in_one_line_and_given_every_row(
 
 def test_a_recipe_that_does_not_fit_the_data_is_refused(data: InMemory) -> None:
     for changes, message in (
-        ({"batch_size": 2000}, "1295 pictures"),
+        ({"batch_size": 2000}, "1295 images"),
         ({"augmentation": Augmentation(smallest_area=0.1)}, "digits"),
     ):
         with pytest.raises(InputError, match=message):

@@ -3,9 +3,11 @@
 The one-page public API. Each name is imported when it is first used, so that importing the package loads no library.
 """
 
+import sys
 from typing import TYPE_CHECKING
 
 from manifold_lab.core.lazy import lazy_attributes
+from manifold_lab.core.starting import stop_at_once
 
 if TYPE_CHECKING:
     from manifold_lab import metrics, models, theory
@@ -66,6 +68,9 @@ __all__ = [
     "stream",
     "theory",
 ]
+
+if sys.argv[:1] == ["-m"]:  # so only while python -m looks for one of our modules
+    stop_at_once()
 
 __getattr__ = lazy_attributes(
     __name__,

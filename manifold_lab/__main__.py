@@ -4,8 +4,9 @@ import importlib.metadata
 import sys
 from collections.abc import Callable
 
-from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.errors import InputError, one_line, one_of
 from manifold_lab.core.lazy import lazy_function
+from manifold_lab.core.starting import stop_at_once
 
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "spiral": ("what an activation destroys of a manifold", lazy_function("manifold_lab.spiral.command.main")),
@@ -25,6 +26,8 @@ def usage() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command by name; its exit status, or 2 after one line about a name that is unknown."""
+    if arguments is None:
+        stop_at_once()
     name, *options = (sys.argv[1:] if arguments is None else arguments) or [""]
     if name in ("--help", "-h"):
         print(usage())
@@ -34,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             _, command = COMMANDS[one_of("command", name, COMMANDS)]
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(one_line(f"error: {error}"), file=sys.stderr)
             return 2
         return command(options)
     return 0

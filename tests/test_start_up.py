@@ -2,6 +2,8 @@
 
 import importlib
 import importlib.metadata
+import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -56,6 +58,42 @@ def test_importing_the_package_loads_no_slow_library() -> None:
     code = "import sys, manifold_lab; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not SLOW & set(loaded)
+
+
+STOPPED = {
+    "manifold_lab spiral": signal.SIGINT,
+    "manifold_lab network mobilenet_v2": signal.SIGTERM,
+    "manifold_lab probe --model digits": signal.SIGHUP,
+    "manifold_lab report": signal.SIGINT,
+    "manifold_lab.probe --model digits": signal.SIGINT,
+    "experiments.fig7_activations status": signal.SIGINT,
+    "experiments.tab2_network publish": signal.SIGHUP,
+}
+HEARD = """
+import os, signal, sys
+for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""Starts python as a terminal would, also where the tests run in the background."""
+INTERRUPTED = """
+import os
+try:
+    os.kill(os.getpid(), {number})
+except KeyboardInterrupt:
+    raise ImportError
+"""
+
+
+@pytest.mark.parametrize("command", STOPPED)
+def test_a_stop_while_libraries_load_is_one_line(command: str, tmp_path: Path) -> None:
+    """A numpy of ours is interrupted while it loads, and makes something else of it, as compiled modules do."""
+    number = STOPPED[command]
+    (tmp_path / "numpy.py").write_text(INTERRUPTED.format(number=int(number)))
+    words = [sys.executable, "-c", HEARD, "-m", *command.split()]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+    assert (done.returncode, done.stderr) == (128 + number, "stopped; nothing was written\n")
 
 
 def test_every_public_name_is_its_modules() -> None:

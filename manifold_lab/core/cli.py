@@ -3,11 +3,13 @@
 import contextlib
 import errno
 import io
+import math
 import os
 import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -15,16 +17,20 @@ from typing import Annotated, TypeVar
 
 import tyro
 
-from manifold_lab.core.errors import InputError
+from manifold_lab.core.errors import InputError, one_line
+from manifold_lab.core.starting import LOADING, end, stop_signals
 
 OptionsType = TypeVar("OptionsType")
 NESTED = re.compile(r"^Error parsing \w+: (.*?)(?: For full helptext, see .*)?$")
 """What tyro says around the refusal of a dataclass that holds another."""
 UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
 """What a full disk, a file at its limit, a terminal that is gone or a closed pipe answers."""
-LONGEST = 300
-"""Characters of a message at most, however many faults it lists."""
-STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
+NO_MEMORY = ("allocate memory", "enough memory", "out of memory")
+"""What torch's RuntimeErrors say where the machine or a device has too little memory."""
+PATIENCE = 30.0
+"""Seconds that a command has for an orderly end before another signal raises StopError again."""
+MOMENT = 0.1
+"""Seconds after which a stop is tried again that a library has lost."""
 
 FIGURES, TRIED = Path("figures"), Path("out")
 """Where results are published, and where those of a smoke run go, which must not replace them."""
@@ -89,17 +95,30 @@ def run_cli(
         except InputError as error:
             return _complain(str(error))
         except OSError as error:
-            if error.filename is not None or error.errno not in UNPRINTABLE:
+            return _complain(_refusal(error))
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in NO_MEMORY):
                 raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again at the end
-            return _complain(f"output: cannot be written ({error.strerror})")
+            return _complain(
+                f"memory: there is too little for what was asked ({str(error) or type(error).__name__}); ask for less"
+            )
         except KeyboardInterrupt as stop:
             return _stopped(stop)
 
 
+def _refusal(error: OSError) -> str:
+    """What the system refused, in words: a file by its name, or the output."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: the system refuses it ({reason})"
+    if error.errno not in UNPRINTABLE:
+        return f"the system refuses: {reason}"
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again at the end
+    return f"output: cannot be written ({reason})"
+
+
 def _complain(what: str) -> int:
-    line = " ".join(what.split())
-    _say(f"error: {line if len(line) <= LONGEST else line[: LONGEST - 1] + '…'}")
+    _say(f"error: {what}")
     return 2
 
 
@@ -120,7 +139,7 @@ def _say(line: str) -> None:
     """One line on the standard error, where it is open."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
-            print(line, file=sys.stderr, flush=True)
+            print(one_line(line), file=sys.stderr, flush=True)
 
 
 class StopError(KeyboardInterrupt):
@@ -131,28 +150,46 @@ class StopError(KeyboardInterrupt):
         self.number = number
 
 
+class _Stopper:
+    """The handler of the signals that stop a command: the first raises StopError, others do not disturb the end."""
+
+    def __init__(self) -> None:
+        self.earliest, self.other_hook = -math.inf, sys.unraisablehook
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if LOADING.depth:
+            end(number, None)
+        if time.monotonic() >= self.earliest:
+            self.earliest = time.monotonic() + PATIENCE
+            raise StopError(number)
+
+    def unheard(self, lost: "sys.UnraisableHookArgs") -> None:
+        """Stop again, in a moment, where the exception was raised in a callback of a library and went no further."""
+        if not isinstance(lost.exc_value, StopError):
+            self.other_hook(lost)
+            return
+        self.earliest = -math.inf
+        again = threading.Timer(MOMENT, os.kill, (os.getpid(), lost.exc_value.number))
+        again.daemon = True
+        again.start()
+
+
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """The first signal that stops a command raises StopError; those after it do not disturb the end.
+    """Signals that stop a command raise StopError within.
 
     A signal that is ignored, as by nohup or in the background, stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    defaults = (signal.SIG_DFL, signal.default_int_handler)
-    numbers = [number for name in STOPS if (number := getattr(signal, name, None)) is not None]
-    before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) in defaults}
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        for other in before:
-            signal.signal(other, signal.SIG_IGN)
-        raise StopError(number)
-
+    before, stop = {number: signal.getsignal(number) for number in stop_signals()}, _Stopper()
     try:
         for number in before:
             signal.signal(number, stop)
+        sys.unraisablehook = stop.unheard
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        sys.unraisablehook = stop.other_hook
+        for number, handler in before.items():  # those of a process that does nothing else have nothing left to end
+            signal.signal(number, signal.SIG_IGN if handler is end else handler)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 MANY, NEAREST = 40, 5
 """So many names are all listed; of more, the nearest."""
+LONGEST, LONGEST_WORD = 300, 100
+"""Characters of a message at most, however many faults it lists, and of a name in it that is longer than that."""
 
 
 class InputError(ValueError):
@@ -22,6 +24,24 @@ class DivergedError(Exception):
     def __init__(self, step: int, reason: str) -> None:
         super().__init__(reason)
         self.step = step
+
+
+def one_line(message: str) -> str:
+    """A message for the user: of LONGEST characters at most, where the middle of long names goes before the end does.
+
+    >>> one_line("out: cannot write into " + "long/" * 100 + " (Too long)")[-60:]
+    'g/long/long/long/…ong/long/long/long/long/long/ (Too long)'
+    """
+    words = message.split()
+    if sum(map(len, words)) + len(words) > LONGEST:
+        words = [_middle_cut(word) for word in words]
+    line = " ".join(words)
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+
+
+def _middle_cut(word: str) -> str:
+    half = LONGEST_WORD // 2
+    return word if len(word) <= LONGEST_WORD else f"{word[: half - 1]}…{word[-half:]}"
 
 
 def one_of(field: str, name: str, allowed: Iterable[str]) -> str:

@@ -4,6 +4,8 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from manifold_lab.core.starting import LOADING
+
 
 def lazy_function(name: str) -> Callable[..., Any]:
     """A function whose module is imported at the first call.
@@ -14,7 +16,9 @@ def lazy_function(name: str) -> Callable[..., Any]:
     module, _, attribute = name.rpartition(".")
 
     def call(*arguments: Any, **options: Any) -> Any:
-        return getattr(importlib.import_module(module), attribute)(*arguments, **options)
+        with LOADING:
+            function = getattr(importlib.import_module(module), attribute)
+        return function(*arguments, **options)
 
     return call
 

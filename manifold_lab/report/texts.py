@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from manifold_lab.core.errors import InputError, one_of
-from manifold_lab.core.files import check_folder, publish, text
+from manifold_lab.core.files import check_folder, publish, read_file, text
 from manifold_lab.models import mobilenet, specs
 from manifold_lab.report import claims as paper
 from manifold_lab.report import html as page
@@ -260,6 +260,14 @@ def run(options: ReportOptions) -> None:
         refresh(options)
 
 
+def _text_of(path: Path) -> str:
+    try:
+        return read_file(path).decode()
+    except (OSError, ValueError) as error:
+        told = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise InputError(f"root: {path} cannot be read ({told}); name a checkout with --root") from None
+
+
 def refresh(options: ReportOptions) -> None:
     """Fill or check every text.
 
@@ -267,7 +275,7 @@ def refresh(options: ReportOptions) -> None:
         InputError: with --check, naming the text that is stale.
     """
     for name in TEXTS:
-        content = (options.root / name).read_text(encoding="utf-8")
+        content = _text_of(options.root / name)
         fresh = filled(content, options.root)
         if options.check and fresh != content:
             raise InputError(f"{name} and the csv files differ; run python -m manifold_lab.report")

@@ -39,7 +39,8 @@ def find_device(name: str) -> torch.device:
     """
     family, _, index = name.partition(":")
     found = torch.cuda.device_count() if family == "cuda" else 1
-    if not (index or "0").isdigit() or int(index or "0") >= found:
+    place = index or "0"
+    if not (place.isascii() and place.isdigit()) or int(place) >= found:
         raise InputError(f"device: {name!r} is not on this machine; it has cpu and {torch.cuda.device_count()} cuda")
     return torch.device(name)
 

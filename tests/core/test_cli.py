@@ -1,10 +1,14 @@
 """The frame of every command: one line for bad input, an orderly stop for signals, whatever the terminal is."""
 
 import os
+import re
 import signal
 import sys
+import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -41,12 +45,38 @@ def heard() -> Iterator[None]:
 def test_a_message_is_one_line_of_300_characters_at_most(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(refuse) == 2
     told = capsys.readouterr().err
-    assert told.startswith("error: field: many faults") and told.count("\n") == 1 and len(told) <= 310
+    assert told.startswith("error: field: many faults") and told.count("\n") == 1 and len(told) <= 301
 
 
 def test_a_word_that_is_no_value_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(refuse, "--number", "x" * 10_000) == 2
-    assert len(capsys.readouterr().err) <= 310
+    assert len(capsys.readouterr().err) <= 301
+
+
+def test_what_the_system_refuses_is_one_line_with_the_reason_at_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read(_: Options) -> None:
+        (tmp_path / ("long" * 75)).read_text()
+
+    assert run(read) == 2
+    told = capsys.readouterr().err
+    assert len(told) <= 301 and told.endswith("(File name too long)\n") and str(tmp_path)[:20] in told
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce] can't allocate memory: you tried\n to")])
+def test_too_little_memory_is_one_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    def ask(_: Options) -> None:
+        raise error
+
+    assert run(ask) == 2
+    assert re.fullmatch("error: memory: .*; ask for less\n", capsys.readouterr().err)
+    with pytest.raises(RuntimeError, match="another"):
+        run(lambda _: _raise(RuntimeError("another")))
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def test_closed_output_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,6 +105,38 @@ def test_a_signal_stops_in_one_line_and_more_of_them_do_not_disturb_the_end(
     assert run(action) == 128 + number
     assert capsys.readouterr().err == "stopped; nothing was written\n" and ended == ["in order"]
     assert signal.getsignal(number) is signal.SIG_DFL
+
+
+class Held:
+    """Something that a weak reference can be to."""
+
+
+@pytest.mark.usefixtures("heard")
+def test_a_stop_that_a_library_loses_is_tried_again(capsys: pytest.CaptureFixture[str]) -> None:
+    def action(_: Options) -> None:
+        held = Held()
+        _kept = weakref.ref(held, lambda _: os.kill(os.getpid(), signal.SIGINT))
+        del held  # what is raised in the callback goes nowhere
+        time.sleep(30)
+        raise AssertionError("nobody has stopped")
+
+    assert run(action) == 130 and capsys.readouterr().err == "stopped; nothing was written\n"
+
+
+@pytest.mark.usefixtures("heard")
+def test_a_signal_stops_again_when_the_end_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "PATIENCE", 0.2)
+    heard = []
+
+    def action(_: Options) -> None:
+        for _number in range(2):
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt:
+                heard.append("stopped")
+            time.sleep(0.3)
+
+    assert run(action) == 0 and heard == ["stopped", "stopped"]
 
 
 @pytest.mark.usefixtures("heard")

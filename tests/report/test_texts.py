@@ -23,7 +23,7 @@ def test_a_number_changed_by_hand_is_found(tmp_path: Path) -> None:
         (tmp_path / folder).symlink_to(ROOT / folder)
     (tmp_path / "docs").mkdir()
     (tmp_path / "experiments").mkdir()
-    for path in (ROOT / "experiments").glob("*.py"):
+    for path in (ROOT / "experiments").glob("[!_]*.py"):
         (tmp_path / "experiments" / path.name).symlink_to(path)
     for name in TEXTS:
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")

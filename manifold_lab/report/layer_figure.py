@@ -67,8 +67,10 @@ def draw_active(ax: Axes, lines: Lines, fraction: bool) -> None:
         ax.plot(x, column(lines, "channels"), color="0.6", lw=0.6, ls=":", label="channels")
     threshold = column(lines, "threshold") / width
     below = value["min"] < threshold
-    if np.isfinite(threshold).any():
-        ax.plot(x, threshold, "_", color=LOST_COLOUR, ms=marker(lines, 5), mew=1.2, label="Lemma 2's threshold")
+    shown = threshold <= (1 if fraction else np.inf)  # one above all channels is off the scale of fractions
+    if shown.any():
+        size = marker(lines, 5)
+        ax.plot(x[shown], threshold[shown], "_", color=LOST_COLOUR, ms=size, mew=1.2, label="Lemma 2's threshold")
     if below.any():
         ax.plot(x[below], value["min"][below], "v", color=LOST_COLOUR, ms=3, mew=0, label="minimum below")
     ax.set_ylabel("active, fraction" if fraction else "active channels")

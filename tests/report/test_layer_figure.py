@@ -62,6 +62,12 @@ def test_the_legend_names_what_is_drawn_and_nothing_else():
     assert "more than k rows active" not in labels and "active rows have full rank" in labels
 
 
+def test_a_threshold_above_all_channels_is_no_fraction_and_not_in_its_legend():
+    lines = [line | {"threshold": "65"} for line in table(mobilenet())]
+    count, fraction = panels(lines)[:2]
+    assert "Lemma 2's threshold" in legend(count) and "Lemma 2's threshold" not in legend(fraction)
+
+
 @pytest.mark.parametrize("missing", [(), ("information",)])
 def test_the_page_is_full_whatever_the_number_of_panels(missing):
     found = panels(table(mobilenet(), missing))

@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 
 from experiments.drawing import ext_cause as drawing
 from experiments.rules import ext_cause as rule
+from experiments.rules import ext_cause_neighbours as neighbours
 from manifold_lab import theory
 from manifold_lab.core import statistics
 from manifold_lab.models.specs import Intervention, NetworkSpec
@@ -212,14 +213,17 @@ EXPECTED = {
 
 
 def claims(lines: Lines) -> list[ClaimResult]:
-    """What the paper's argument expects of each arm, at every length, by the rule."""
+    """What the paper's argument expects of each arm, at every length, by the rule; and what other papers do."""
     found = []
     shortest, *longer = comparison.lengths(lines, f"{RATE:g}")
     begun = [length for length in longer if set(EXPECTED) & set(accuracies(lines, f"{RATE:g}", length))]
     for length in (shortest, *begun):
         judged = rule.outcomes(accuracies(lines, f"{RATE:g}", length))
         found += [claim(arm, judged.get(arm), lines[0]["data"], length) for arm in EXPECTED]
-    return found
+    mine = pick(lines, group=f"{RATE:g}", length=shortest)
+    gradients = neighbours.first_gradients(pick(mine, kind=GRADIENT))
+    where = f"{lines[0]['data']}/{shortest}"
+    return found + neighbours.claims(accuracies(lines, f"{RATE:g}", shortest), gradients, where)
 
 
 def claim(arm: str, found: rule.ArmOutcome | None, data: str, length: str) -> ClaimResult:

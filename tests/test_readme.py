@@ -72,4 +72,4 @@ def test_the_texts_build_every_combination_that_is_not_refused() -> None:
                 dataclasses.replace(specs.DIGITS, **changes)
         else:
             assert network.spec == dataclasses.replace(specs.DIGITS, **changes)
-    assert len(names["every"]) == (len(ACTIVATIONS) + 1) * (len(SHORTCUTS) * 3 - 2)
+    assert len(names["every"]) == (len(ACTIVATIONS) + 1) * (len(SHORTCUTS) * 4 - 3)

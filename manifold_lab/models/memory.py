@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from manifold_lab.core.errors import InputError
 from manifold_lab.core.hooks import attached
-from manifold_lab.models.mobilenet import Block, Network
+from manifold_lab.models.mobilenet import Block, Network, Sandglass
 from manifold_lab.models.profiler import LayerProfile, profile
 from manifold_lab.models.split import chunks
 
@@ -38,7 +39,13 @@ def peak_by_block(network: Network) -> LayerProfile:
 
 
 def peak_split(network: Network, parts: int) -> int:
-    """Rule 3: a block holds, besides its input and output, one chunk before and one after its 3x3 convolution."""
+    """Rule 3: a block holds, besides its input and output, one chunk before and one after its 3x3 convolution.
+
+    Raises:
+        InputError: for sandglass blocks, whose inner tensor is not wide.
+    """
+    if network.spec.block == "sandglass":
+        raise InputError("block: sandglass has no wide inner tensor to split; allowed: inverted, classic, separable")
     inner = {one.name: one for one in _watch(network, nn.Conv2d)}
     held = [one.elements for name, one in inner.items() if not name.startswith("blocks.")]
     for block in _watch(network, Block):
@@ -83,6 +90,8 @@ def _by_operator(block: LayerProfile, inner: dict[str, LayerProfile], wide: int)
     stage = block.module.stage
     kept = block.input_elements if stage.shortcut != "none" else 0
     beside = {"expand": wide, "depthwise": kept if stage.expands else 0, "project": kept}
+    if isinstance(block.module, Sandglass):  # which begins with its depthwise convolution
+        beside = {"depthwise": 0, "project": kept, "expand": kept, "depthwise_out": kept}
     beside["bridge"] = block.output_elements
     convs = {name: inner[f"{block.name}.{name}.conv"] for name in beside if f"{block.name}.{name}.conv" in inner}
     return max(conv.elements + beside[name] for name, conv in convs.items())

@@ -125,6 +125,14 @@ class Block(nn.Module):
     def __init__(self, spec: NetworkSpec, stage: Stage):
         super().__init__()
         self.stage, self.shift = stage, spec.intervention.shift
+        self.sum_act: nn.Module | None
+        self._add_layers(spec, stage)
+        self.bridge = None
+        if stage.shortcut == "projected":
+            bridge = Convolution((stage.inputs, stage.outputs), 1, stage.stride)
+            self.bridge = ConvNormAct(spec, bridge, Activate(LINEAR))
+
+    def _add_layers(self, spec: NetworkSpec, stage: Stage) -> None:
         same, hidden = spec.padding == "tensorflow", stage.hidden
         self.expand = None
         if stage.expands:
@@ -137,10 +145,6 @@ class Block(nn.Module):
         behind = Activate(LINEAR) if at_sum else make_bottleneck(spec, stage.outputs)
         self.project = ConvNormAct(spec, Convolution((hidden, stage.outputs), 1), behind)
         self.sum_act = make_bottleneck(spec, stage.outputs) if at_sum and stage.shortcut != "none" else None
-        self.bridge = None
-        if stage.shortcut == "projected":
-            bridge = Convolution((stage.inputs, stage.outputs), 1, stage.stride)
-            self.bridge = ConvNormAct(spec, bridge, Activate(LINEAR))
 
     def forward(
         self,
@@ -171,6 +175,40 @@ class Block(nn.Module):
         return self.project.act if self.sum_act is None else self.sum_act
 
 
+class Sandglass(Block):
+    """MobileNeXt's block (Zhou et al. 2020, arXiv:2007.02269): both depthwise convolutions and the shortcut are wide.
+
+    Depthwise 3x3, 1x1 into the bottleneck, 1x1 out of it, depthwise 3x3 with the stride and no activation behind it.
+    """
+
+    def _add_layers(self, spec: NetworkSpec, stage: Stage) -> None:
+        same, inputs, outputs = spec.padding == "tensorflow", stage.inputs, stage.outputs
+        first = Convolution((inputs, inputs), 3, 1, inputs, same)
+        self.depthwise = ConvNormAct(spec, first, Activate(spec.depthwise_activation))
+        narrow = make_bottleneck(spec, stage.hidden)
+        self.project = ConvNormAct(spec, Convolution((inputs, stage.hidden), 1), narrow)
+        wide = Activate(spec.expansion_activation)
+        self.expand = ConvNormAct(spec, Convolution((stage.hidden, outputs), 1), wide)
+        last = Convolution((outputs, outputs), 3, stage.stride, outputs, same)
+        self.depthwise_out = ConvNormAct(spec, last, Activate(LINEAR))
+        self.sum_act = None
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch inputs height width"],
+        wide: Float[Tensor, "batch hidden height width"] | None = None,
+    ) -> tuple[Float[Tensor, "batch outputs high low"], None]:
+        """The block's output; it takes part in no shortcut between expansions."""
+        assert wide is None and self.expand is not None
+        narrow = self.project(self.depthwise(x))
+        return self.join(x, self.depthwise_out(self.expand(narrow))), None
+
+
+def make_block(spec: NetworkSpec, stage: Stage) -> Block:
+    """The block of a spec's kind."""
+    return Sandglass(spec, stage) if spec.block == "sandglass" else Block(spec, stage)
+
+
 class Network(nn.Module):
     """A network from a spec: stem, blocks, last convolution (if any), average pool, dropout, classifier."""
 
@@ -181,7 +219,7 @@ class Network(nn.Module):
         same, first = spec.padding == "tensorflow", plan[0].inputs
         stem = Convolution((spec.in_channels, first), 3, spec.stem_stride, 1, same)
         self.stem = ConvNormAct(spec, stem, Activate(spec.outer_activation))
-        self.blocks = nn.ModuleList(Block(spec, stage) for stage in plan)
+        self.blocks = nn.ModuleList(make_block(spec, stage) for stage in plan)
         features, self.last = plan[-1].outputs, None
         if spec.last_channels:
             conv = Convolution((features, spec.last_width), 1)

@@ -27,7 +27,7 @@ TABLE_2: tuple[StageRow, ...] = (
 )
 V1_ROWS: tuple[StageRow, ...] = ((1, 64, 1, 1), (1, 128, 2, 2), (1, 256, 2, 2), (1, 512, 6, 2), (1, 1024, 2, 2))
 SHORTCUTS = ("bottleneck", "expansion", "none", "projected")
-BLOCKS = ("inverted", "classic", "separable")
+BLOCKS = ("inverted", "classic", "separable", "sandglass")
 NORMS = ("batch", "group", "none")
 PADDINGS = ("symmetric", "tensorflow")
 PLACEMENTS = ("branch", "sum")
@@ -189,6 +189,8 @@ class NetworkSpec(Shown):
             )
         if (made.shift or made.renormed) and self.norm == "none":
             raise InputError("intervention: shift and renormed need a norm; norm is none")
+        if made.placement == "sum" and self.block == "sandglass":
+            raise InputError("placement: sum is wide, no bottleneck, in block sandglass; allowed: branch")
         if made.placement == "sum" and all(stage.shortcut == "none" for stage in plan):
             raise InputError("placement: sum needs a shortcut between bottlenecks; these blocks have none")
 
@@ -241,7 +243,7 @@ def stages(spec: NetworkSpec) -> list[Stage]:
 
 def _stage(spec: NetworkSpec, expansion: int | float, channels: tuple[int, int], stride: int) -> Stage:
     inputs, outputs = channels
-    if spec.block == "classic":
+    if spec.block in ("classic", "sandglass"):
         hidden, expands = max(1, round(outputs / expansion)), True
     elif spec.block == "separable":
         hidden, expands = inputs, False

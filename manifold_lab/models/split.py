@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from manifold_lab.core.errors import InputError, at_least
-from manifold_lab.models.mobilenet import Block, ConvNormAct, Network
+from manifold_lab.models.mobilenet import Block, ConvNormAct, Network, Sandglass
 
 
 def chunks(channels: int, parts: int) -> list[slice]:
@@ -61,7 +61,7 @@ def _part(layer: ConvNormAct, x: Tensor, part: slice, grouped: bool) -> Tensor:
 def _check(block: Block) -> None:
     if block.training:
         raise InputError("split: the block is in training mode, whose statistics need it whole; call eval() first")
-    if block.depthwise.conv.groups != block.stage.hidden:
+    if isinstance(block, Sandglass) or block.depthwise.conv.groups != block.stage.hidden:
         raise InputError("split: this block's 3x3 convolution mixes channels; only inverted and separable ones split")
     if isinstance(block.depthwise.norm, nn.GroupNorm):
         raise InputError("split: a group norm mixes expanded channels; use norm batch or none")

@@ -37,7 +37,7 @@ def names(spec: NetworkSpec) -> dict[str, str]:
     Raises:
         InputError: for a spec whose blocks that layout cannot hold.
     """
-    if spec.block == "classic" or spec.shortcut == "projected":
+    if spec.block in ("classic", "sandglass") or spec.shortcut == "projected":
         raise InputError(f"layout: block {spec.block} with shortcut {spec.shortcut} has no place in the PyTorch layout")
     table = {"stem.conv": "features.0.0", "stem.norm": "features.0.1"}
     plan = stages(spec)

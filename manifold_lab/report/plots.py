@@ -67,6 +67,7 @@ BLOCK_STYLES = {
     "inverted": ("#0072B2", "o"),
     "classic": ("#D55E00", "s"),
     "separable": ("#009E73", "^"),
+    "sandglass": ("#CC79A7", "D"),
 }
 """Colour and marker of each kind of block."""
 LESION_STYLES = {

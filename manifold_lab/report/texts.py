@@ -98,6 +98,13 @@ def claims_block(root: Path) -> str:
     return f"Of {len(found)} claims {told}.\n\n{by_section(found)}"
 
 
+def neighbours_block(root: Path) -> str:
+    """Every claim of the other papers, a table a paper."""
+    told = [f"### {one.name}\n\n*{one.title}*, arXiv:{one.arxiv}.\n\n{verdict_table(paper.verdicts(root, one.claims))}"
+            for one in paper.neighbours()]  # fmt: skip
+    return "\n\n".join(told)
+
+
 def answers(root: Path) -> str:
     """What a reader wants to know first, a sentence each."""
     return "\n".join(f"{place}. **{one.sentence(root)}** [More]({one.link})"
@@ -212,6 +219,7 @@ TEXT_BLOCKS: dict[str, Callable[[Path], str]] = {
     "claims": claims_block,
     "errata": errata_block,
     "answers": answers,
+    "neighbours": neighbours_block,
     "beyond": beyond_block,
     "speed": speed,
     "network-speed": network_speed,

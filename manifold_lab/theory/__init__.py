@@ -35,6 +35,7 @@ from manifold_lab.theory.geometry import (
 )
 from manifold_lab.theory.injectivity import (
     VERTEX_LIMIT,
+    fewest_active_found,
     injectivity_lower_bound,
     injectivity_probability,
     is_injective,
@@ -68,6 +69,7 @@ __all__ = [
     "expected_collapsed_pairs",
     "expected_log_volume",
     "facet_bias",
+    "fewest_active_found",
     "gain",
     "infinite_width_distance",
     "information_dimension_loss",

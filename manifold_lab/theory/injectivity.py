@@ -12,6 +12,8 @@ from manifold_lab.core import domain
 from manifold_lab.core.errors import InputError
 
 VERTEX_LIMIT = 200_000
+_WIDEST, _SHARPEST, _STRIDE = 0.5, 0.02, 0.5
+"""Widths of the sigmoid of a search, in units of a typical <row, x>, and its first step on the unit sphere."""
 
 
 def injectivity_probability(ambient: int, inputs: int) -> float | None:
@@ -110,3 +112,36 @@ def is_injective(matrix: Float[Tensor, "draws ambient inputs"]) -> Bool[Tensor, 
     if ambient < 2 * inputs:
         return torch.zeros(draws, dtype=torch.bool, device=matrix.device)
     return tukey_depth(matrix) >= inputs
+
+
+def fewest_active_found(
+    matrix: Float[Tensor, "draws ambient inputs"],
+    generator: torch.Generator,
+    *,
+    starts: int = 32,
+    steps: int = 100,
+) -> Int[Tensor, " draws"]:
+    """The fewest active rows that a search over directions found; never fewer than `tukey_depth`, for any n.
+
+    Below n it shows that x -> ReLU(Tx) is not injective; n or more show nothing. From random directions the search
+    walks down the number of active rows, smoothed by a sigmoid that gets sharper at every step.
+
+    Args:
+        matrix: The rows of every draw.
+        generator: Of the first directions.
+        starts: Directions of every draw that walk.
+        steps: Of every walk.
+    """
+    draws, ambient, inputs = matrix.shape
+    unit = torch.nn.functional.normalize(matrix, dim=2)
+    first = torch.randn((draws, starts, inputs), generator=generator, dtype=matrix.dtype)
+    x = torch.nn.functional.normalize(first, dim=2)
+    fewest = torch.full((draws,), ambient, device=matrix.device)
+    for step in range(steps + 1):
+        value, left = x @ unit.mT, 1 - step / max(steps, 1)
+        fewest = torch.minimum(fewest, (value > 0).sum(-1).amin(-1))
+        width = _SHARPEST * (_WIDEST / _SHARPEST) ** left / math.sqrt(inputs)
+        soft = torch.sigmoid(value / width)
+        slope = torch.nn.functional.normalize((soft * (1 - soft)) @ unit, dim=2)
+        x = torch.nn.functional.normalize(x - _STRIDE * left * slope, dim=2)
+    return fewest

@@ -15,7 +15,18 @@ from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
 from manifold_lab.models import matching, profiler
 from manifold_lab.models.mobilenet import Activate, build
-from manifold_lab.models.specs import CIFAR, DIGITS, NETWORKS, TABLE_2, V1, V2, NetworkSpec, rounded, stages
+from manifold_lab.models.specs import (
+    CIFAR,
+    DIGITS,
+    NETWORKS,
+    TABLE_2,
+    V1,
+    V2,
+    Intervention,
+    NetworkSpec,
+    rounded,
+    stages,
+)
 from tests.networks import SMALL, pictures, small
 
 PICTURE = (3, 224, 224)
@@ -40,6 +51,8 @@ def test_an_expansion_in_the_first_block_would_cost_what_the_erratum_says() -> N
 COARSE: list[tuple[NetworkSpec, dict[str, object]]] = [
     (CIFAR, {"block": "classic"}),
     (CIFAR, {"block": "separable"}),
+    (dataclasses.replace(CIFAR, width=0.35), {"block": "sandglass"}),
+    (DIGITS, {"block": "sandglass"}),
     (dataclasses.replace(V2, width=0.35), {"block": "classic"}),
     (dataclasses.replace(V2, width=0.35), {"block": "classic", "shortcut": "projected"}),
     (dataclasses.replace(V2, width=0.1), {"block": "separable"}),
@@ -193,6 +206,8 @@ UNBUILDABLE: list[tuple[dict[str, object], str]] = [
     ({"shortcut": "expnsion"}, "did you mean 'expansion'"),
     ({"bottleneck_activation": "relu66"}, "did you mean 'relu6'"),
     ({"block": "classic", "shortcut": "expansion"}, "needs block inverted"),
+    ({"block": "sandglass", "shortcut": "expansion"}, "needs block inverted"),
+    ({"block": "sandglass", "intervention": Intervention(placement="sum")}, "placement: sum is wide"),
 ]
 
 
@@ -208,7 +223,7 @@ def test_rounding_never_loses_more_than_a_tenth() -> None:
     assert [dataclasses.replace(V2, width=width).last_width for width in (0.35, 1.0, 1.4)] == [1280, 1280, 1792]
 
 
-@pytest.mark.parametrize("block", ["inverted", "classic", "separable"])
+@pytest.mark.parametrize("block", ["inverted", "classic", "separable", "sandglass"])
 @pytest.mark.parametrize("shortcut", ["bottleneck", "none", "projected"])
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
 def test_every_combination_takes_a_step(block: str, shortcut: str, norm: str) -> None:

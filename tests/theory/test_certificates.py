@@ -245,6 +245,32 @@ def test_of_biased_layers_that_a_fine_grid_finds_injective_nine_in_ten_are_certi
     assert injective >= 10 and certified >= 0.9 * injective
 
 
+def grid_of_ball(radius: float) -> np.ndarray:
+    axis = np.linspace(-radius, radius, 31)
+    points = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(-1, 3)
+    shell = radius * on_sphere("shell", 4000, 3).numpy()
+    return np.concatenate([points[np.linalg.norm(points, axis=1) <= radius], shell])
+
+
+def test_of_biased_layers_of_space_that_a_grid_finds_injective_nine_in_ten_are_certified_and_no_other():
+    """What lies between the grid's points can be lost all the same: then two points with one output show it."""
+    generator, radius, injective, certified, refuted = stream(0, "biased space"), 1.5, 0, 0, 0
+    points = grid_of_ball(radius)
+    for _ in range(24):
+        matrix = torch.randn((14, 3), generator=generator, dtype=torch.float64)
+        bias = torch.randn(14, generator=generator, dtype=torch.float64) + 1.0
+        active = (points @ matrix.numpy().T + bias.numpy() > 0)[..., None] * matrix.numpy()
+        spans = bool((np.linalg.eigvalsh(active.swapaxes(1, 2) @ active)[:, 0] > 1e-9).all())
+        found = certify(layer_of(matrix, bias), radius)
+        assert spans or found.verdict != CERTIFIED
+        if found.verdict == REFUTED:
+            check_twins(layer_of(matrix, bias), found.twins, radius, sphere=False)
+            refuted += 1
+        else:
+            injective, certified = injective + spans, certified + (found.verdict == CERTIFIED)
+    assert injective >= 6 and refuted >= 3 and certified >= 0.9 * injective
+
+
 def test_on_a_circle_full_rank_at_every_point_is_found_by_the_grid_too():
     generator, circle, injective, certified = stream(0, "circle"), at_angles(np.linspace(0, 6.2832, 5000)), 0, 0
     for _ in range(25):

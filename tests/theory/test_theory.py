@@ -181,6 +181,20 @@ def test_the_union_bound_counts_cells_times_bad_patterns():
     assert theory.injectivity_lower_bound(40, 3) == pytest.approx(float(1 - cells * (1 - binomial_tail(40, 3))))
 
 
+@pytest.mark.parametrize(("n", "m"), [(2, 7), (3, 9), (4, 12)])
+def test_a_search_finds_no_fewer_active_rows_than_there_are_and_mostly_the_fewest(n, m, normal):
+    matrix = normal(f"search {n} {m}", 40, m, n)
+    found, depth = theory.fewest_active_found(matrix, stream(0, "search")), theory.tukey_depth(matrix)
+    assert bool((found >= depth).all()) and (found == depth).double().mean() > 0.6
+    unmoved = theory.fewest_active_found(matrix, stream(0, "search"), steps=0)
+    assert bool((unmoved >= found).all()) and unmoved.sum() > found.sum()
+
+
+def test_a_search_refutes_layers_of_sizes_that_no_exact_test_reaches(normal):
+    matrix = normal("large", 5, 48, 16)
+    assert bool((theory.fewest_active_found(matrix, stream(0, "search")) < 16).all())
+
+
 def test_depths_with_too_many_directions_are_refused():
     with pytest.raises(InputError, match="directions"):
         theory.tukey_depth(torch.zeros(1, 1000, 3, dtype=torch.float64))

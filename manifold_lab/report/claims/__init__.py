@@ -1,30 +1,26 @@
-"""The paper's claims as data, each joined with the published numbers that decide it.
+"""Papers' claims as data, each joined with the published numbers that decide it.
 
-`claims.toml` says what the paper claims and which rows of `figures/<stem>_claims.csv` decide it; nothing there is a
-number of ours.
+`claims.toml` says what the paper claims and which rows of `figures/<stem>_claims.csv` decide it; `neighbours/` holds a
+file of the same form for every other paper. Nothing there is a number of ours.
 """
 
 import json
 import tomllib
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.durations import duration
 from manifold_lab.core.errors import InputError
-from manifold_lab.core.statistics import FAILS, HOLDS, NOT_RUN, UNDECIDED
+from manifold_lab.core.statistics import NOT_RUN
+from manifold_lab.report.claims.words import NOT_TESTABLE, combined, verdict_counts
+from manifold_lab.report.claims.words import VERDICTS as VERDICTS
 from manifold_lab.report.tables import MISSING, Lines, claim_value, read_csv, verdict_words
 
-NOT_TESTABLE = "not testable here"
-VERDICTS = (*statistics.VERDICTS, NOT_TESTABLE)
-PLURALS = dict(zip(VERDICTS, ("hold", "fail", "are undecided", "are not run", "are not testable here"), strict=True))
-"""A verdict of several claims."""
-SINGULARS = dict(zip(VERDICTS, ("holds", "fails", "is undecided", "is not run", "is not testable here"), strict=True))
 FEW = 6
 """So many rows are told one by one."""
 SUFFIX = "_claims.csv"
@@ -161,25 +157,6 @@ class ClaimVerdict:
         return least + duration(self.made["seconds"]) if "seconds" in self.made else MISSING
 
 
-def combined(lines: Lines) -> str:
-    """The verdict of a claim that several rows decide.
-
-    Rows with a p-value count as decided after Holm's correction over them alone. The claim holds where at least one row
-    does and none fails, fails where at least one does and none holds, and is undecided otherwise: where it is false,
-    or true, everywhere, it is decided wrongly in at most 5 %. A counted row is exact: one that fails fails the claim.
-    """
-    if all(line["verdict"] == NOT_RUN for line in lines):
-        return NOT_RUN
-    p_values = contrasts.holm({line["id"]: float(line["p"]) for line in lines if line["p"]})
-    decided = {line["verdict"] for line in lines if p_values.get(line["id"], 0.0) < 1 - statistics.LEVEL} & {
-        HOLDS,
-        FAILS,
-    }
-    if any(line["verdict"] == FAILS and not line["p"] for line in lines):
-        return FAILS
-    return decided.pop() if len(decided) == 1 else UNDECIDED
-
-
 def _parts(line: dict[str, str]) -> list[str]:
     return line["measure"].split(", ")
 
@@ -193,30 +170,49 @@ def _command(stem: str) -> str:
     return f"python -m experiments.{stem}"
 
 
-def verdict_counts(verdicts: Iterable[str]) -> str:
-    """How many claims stand how.
-
-    >>> verdict_counts(["holds", "holds", "fails"])
-    '2 hold, 1 fails'
-    """
-    found = Counter(verdicts)
-    words = {word: SINGULARS if found[word] == 1 else PLURALS for word in VERDICTS}
-    return ", ".join(f"{found[word]} {words[word][word]}" for word in VERDICTS if found[word])
-
-
 def _short(commit: str) -> str:
     code, *changed = commit.split(maxsplit=1)
     return " ".join([code[:COMMIT_DIGITS], *changed])
 
 
+@dataclass(frozen=True)
+class Paper:
+    """A paper and what it claims, in its order."""
+
+    name: str
+    arxiv: str
+    title: str
+    claims: tuple[Claim, ...]
+
+
 @cache
 def _registry() -> dict[str, Any]:
-    return tomllib.loads(files(__package__).joinpath("claims.toml").read_text(encoding="utf-8"))
+    return _loaded(files(__package__).joinpath("claims.toml"))
+
+
+def _loaded(file: Traversable) -> dict[str, Any]:
+    return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+def _paper(registry: Mapping[str, Any]) -> Paper:
+    return Paper(**registry["paper"], claims=tuple(_claim(entry) for entry in registry["claim"]))
 
 
 def paper_claims() -> tuple[Claim, ...]:
     """What the paper claims, in its order."""
-    return tuple(_claim(entry) for entry in _registry()["claim"])
+    return _paper(_registry()).claims
+
+
+@cache
+def neighbours() -> tuple[Paper, ...]:
+    """The papers beside it whose claims are tested here, by their numbers, the oldest first."""
+    folder = files(__package__).joinpath("neighbours")
+    return tuple(sorted((_paper(_loaded(file)) for file in folder.iterdir()), key=lambda paper: paper.arxiv))
+
+
+def neighbours_verdicts(root: Path) -> list[ClaimVerdict]:
+    """Every claim of theirs beside the rows that decide it."""
+    return verdicts(root, [claim for paper in neighbours() for claim in paper.claims])
 
 
 def _claim(entry: dict[str, Any]) -> Claim:
@@ -274,7 +270,7 @@ def verdicts(root: Path, asked: Iterable[Claim] | None = None) -> list[ClaimVerd
 
 def beyond_the_paper(root: Path) -> list[ClaimVerdict]:
     """What was decided besides: the published rows that no claim and no erratum asks for, each a claim of its own."""
-    asked = [line for finding in verdicts(root) for line in finding.lines]
+    asked = [line for finding in [*verdicts(root), *neighbours_verdicts(root)] for line in finding.lines]
     asked += [line for erratum in paper_errata() for source in erratum.shown for line in source.lines(root)]
     return [
         ClaimVerdict(Claim(line["place"], line["says"], source=ClaimSource(line["id"])), [line], _made(root, stem))

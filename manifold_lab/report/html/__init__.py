@@ -155,12 +155,16 @@ def build_page(root: Path) -> str:
     Raises:
         InputError: where the checkout has no published claims.
     """
-    asked, besides = paper.verdicts(root), paper.beyond_the_paper(root)
-    stems = list(dict.fromkeys(one.stem for one in [*asked, *besides] if one.lines))
+    asked, beside, besides = paper.verdicts(root), paper.neighbours_verdicts(root), paper.beyond_the_paper(root)
+    stems = list(dict.fromkeys(one.stem for one in [*asked, *beside, *besides] if one.lines))
     shown = {
-        "groups": [("claims", "The paper's claims", asked), ("beyond", "Beyond the paper", besides)],
+        "groups": [
+            ("claims", "The paper's claims", asked),
+            ("neighbours", "The neighbours' claims", beside),
+            ("beyond", "Beyond the paper", besides),
+        ],
         "verdicts": paper.VERDICTS,
-        "counts": Counter(one.verdict for one in [*asked, *besides]),
+        "counts": Counter(one.verdict for one in [*asked, *beside, *besides]),
         "stands": paper.verdict_counts(one.verdict for one in asked),
         "errata": [(one, paper.evidence(one, root)) for one in paper.paper_errata()],
         "figures": page_figures(root, stems),

@@ -1,0 +1,210 @@
+"""What a random layer's activation does to the rank of its output, against the ratio of its widths: no training.
+
+Paper    Han, Yun, Heo and Yoo 2020 (ReXNet), arXiv:2007.00992, section 3; Sandler et al. 2018, arXiv:1801.04381
+Claims   a nonlinearity lifts the rank of f(Wx) above the rank of x, SiLU more than ReLU6; the smaller the ratio of
+         input to output channels, the lower the rank; the rank is read as what the layer can express
+Run      python -m experiments.ext_rexnet_rank publish
+Differs  one fully connected layer (a 1x1 convolution at one position), Gaussian weights of variance one over the input
+         channels, standard normal inputs, ten of them an output channel, centred. Two ranks: the numerical one, of the
+         singular values in single precision above the usual threshold, which for smooth functions measures their decay;
+         and the effective one, the exponential of the entropy of the variances (Roy and Vetterli 2007), without any
+         threshold. The linear layer stands beside them: it has the lowest rank and loses nothing
+"""
+
+import functools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from manifold_lab import activations, metrics
+from manifold_lab.core import contrasts, statistics
+from manifold_lab.core.random_streams import stream
+from manifold_lab.core.statistics import Estimate
+from manifold_lab.metrics.active_rows import active_rows
+from manifold_lab.metrics.spectrum import effective_rank_of
+from manifold_lab.report import plots
+from manifold_lab.report.plots import column, pick
+from manifold_lab.report.printed import counted_claims
+from manifold_lab.report.tables import ClaimResult, Lines, number
+from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.study import Study
+from manifold_lab.sweeps.study_commands import main
+
+NAME = "ext_rexnet_rank"
+OUTPUTS = 96
+RATIOS = (1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1.0)
+SIXTH = 1 / 6
+"""The ratio of MobileNetV2's expansions."""
+HALF = 1 / 2
+"""The ratio where ReLU keeps about half of all points."""
+LINEAR, KEPT = "identity", "kept"
+NONLINEAR = ("relu", "relu6", "leaky_relu", "silu", "gelu", "hardswish", "tanh")
+RANKS = {"numerical": "numerical rank", "effective": "effective rank"}
+POINTS = 10
+"""Inputs for every output channel."""
+STYLES = plots.ACTIVATION_STYLES | {LINEAR: ("0.25", "."), "silu": ("0.45", "X"), "tanh": ("#F0E442", "<")}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Random layers of one ratio, each under every activation."""
+
+    ratio: float
+    draws: int
+    outputs: int = OUTPUTS
+    seed: int = 0
+
+    @property
+    def inputs(self) -> int:
+        """Input channels."""
+        return round(self.ratio * self.outputs)
+
+
+def grid(smoke: bool) -> tuple[Spec, ...]:
+    """Every ratio."""
+    return tuple(Spec(ratio, 4, 24) if smoke else Spec(ratio, 30) for ratio in RATIOS)
+
+
+def measure(spec: Spec, _folder: Path) -> Result:
+    """Both ranks of every layer under every activation, as shares of the output channels, and what ReLU keeps."""
+    found: dict[str, list[float]] = {}
+    for draw in range(spec.draws):
+        rng = stream(spec.seed, NAME, spec.inputs, spec.outputs, draw)
+        x = torch.randn((POINTS * spec.outputs, spec.inputs), generator=rng)
+        weight = torch.randn((spec.outputs, spec.inputs), generator=rng) / spec.inputs**0.5
+        for name in (LINEAR, *NONLINEAR):
+            for kind, value in ranks(activations.named(name)(x @ weight.mT)).items():
+                found.setdefault(f"{name}/{kind}", []).append(value / spec.outputs)
+        if spec.ratio == HALF:
+            found.setdefault(KEPT, []).append(kept(weight, x[: spec.outputs]))
+    return Result(found)
+
+
+def ranks(y: Tensor) -> dict[str, float]:
+    """Both ranks of centred outputs, points x channels."""
+    values = torch.linalg.svdvals(y - y.mean(0))
+    threshold = max(y.shape) * torch.finfo(y.dtype).eps * values[0]
+    shares = values.double() ** 2 / (values.double() ** 2).sum()
+    return {"numerical": float((values > threshold).sum()), "effective": float(effective_rank_of(shares))}
+
+
+def kept(weight: Tensor, x: Tensor) -> float:
+    """The share of inputs that ReLU leaves one preimage."""
+    relu, before = activations.named("relu"), x @ weight.mT
+    rows = active_rows(weight[None].double(), relu.is_active(relu(before))[None])
+    return float(metrics.preserved(rows).double().mean())
+
+
+def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """One line per ratio, activation, kind of rank and layer, so that layers stay paired; empty where it is not run."""
+    return [
+        {"ratio": number(cell.spec.ratio), "inputs": str(cell.spec.inputs), "outputs": str(cell.spec.outputs),
+         "activation": name.partition("/")[0], "rank": name.partition("/")[2], "draw": str(draw),
+         "value": number(value)}
+        for cell in cells
+        for name, values in cell.numbers.items()
+        for draw, value in enumerate(values)
+    ]  # fmt: skip
+
+
+def values(lines: Lines, activation: str, kind: str, ratio: float) -> np.ndarray:
+    """Ranks of every layer, as shares of the output channels."""
+    return column(pick(lines, activation=activation, rank=kind, ratio=number(ratio)), "value")
+
+
+def judged(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
+    """A claim of this study."""
+    return ClaimResult(f"{NAME}.{name}", "Han et al. 2020", says, measure, found, statistics.verdict(holds, found),
+                       STUDY.command)  # fmt: skip
+
+
+def claims(lines: Lines) -> list[ClaimResult]:
+    """What a nonlinearity lifts, which lifts more, what the ratio does, and what a rank does not say."""
+    at = functools.partial(values, lines, kind="effective", ratio=SIXTH)
+    unit = "effective rank / output channels, one input channel for six of output"
+    lifts = {name: statistics.mean(at(name) - at(LINEAR)) for name in NONLINEAR}
+    least = min(lifts, key=lambda name: lifts[name].low)
+    gap = statistics.mean(at("silu") - at("relu6"))
+    span = f"ratio {RATIOS[-1]:g} − ratio {RATIOS[0]:.2g}"
+    ends = [values(lines, "relu6", "effective", ratio) for ratio in (RATIOS[-1], RATIOS[0])]
+    rise = contrasts.contrast([(ends[0], 1.0), (ends[1], -1.0)]).estimate
+    return [
+        judged("nonlinearity_lifts_rank", "every nonlinearity lifts the rank of a random layer's output",
+               f"{unit}, nonlinear − linear, the smallest, {least}", lifts[least], lifts[least].exceeds(0)),
+        judged("rank_rises_with_ratio", "the smaller the ratio of channels, the lower the rank, with ReLU6",
+               f"effective rank / output channels, {span}", rise, rise.exceeds(0)),
+        judged("silu_above_relu6", "SiLU lifts the rank more than ReLU6 does", f"{unit}, silu − relu6", gap,
+               gap.exceeds(0)),
+        *numerical(lines),
+        information(lines),
+    ]  # fmt: skip
+
+
+def numerical(lines: Lines) -> list[ClaimResult]:
+    """In how many cells the numerical rank is short of full, which is what it could tell apart."""
+    cells = [values(lines, name, "numerical", ratio) for name in NONLINEAR for ratio in RATIOS]
+    short = sum(bool((cell < 1).any()) for cell in cells)
+    says = "the numerical rank tells nonlinearities and ratios apart"
+    measure = f"of {len(cells)} nonlinearities and ratios, those where a layer's numerical rank is not full"
+    return counted_claims(NAME, [
+        ("numerical_rank_tells", "Han et al. 2020 (ours)", says, measure, short, short > len(cells) / 2)
+    ])  # fmt: skip
+
+
+def information(lines: Lines) -> ClaimResult:
+    """Whether the layer of higher rank keeps more: ReLU against the linear layer, which keeps every point."""
+    relu, linear = (values(lines, name, "effective", HALF) for name in ("relu", LINEAR))
+    lift, lost = statistics.mean(relu - linear), statistics.mean(values(lines, KEPT, "", HALF) - 1.0)
+    measure = f"share of points with one preimage, relu − linear, ratio {HALF:g}; effective rank by {lift.value:+.2g}"
+    says = "the layer whose output has the higher rank keeps more points apart"
+    return judged("rank_is_information", says, measure, lost, same_sign(lift, lost))
+
+
+def same_sign(lift: Estimate, change: Estimate) -> bool | None:
+    """Whether two changes are surely of one sign, or surely of two."""
+    up, more = lift.exceeds(0), change.exceeds(0)
+    return None if up is None or more is None else up == more
+
+
+def curves(ax: Axes, lines: Lines, kind: str) -> None:
+    """A rank against the ratio, by activation; bars are over layers."""
+    for name in dict.fromkeys(line["activation"] for line in lines if line["rank"] == kind):
+        colour, mark = STYLES[name]
+        found = [statistics.mean(values(lines, name, kind, ratio)) for ratio in RATIOS]
+        centre, low, high = (np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
+        label = "linear" if name == LINEAR else name
+        ax.errorbar(RATIOS, centre, (centre - low, high - centre), fmt=f"{mark}-", color=colour, ms=3, lw=0.7,
+                    elinewidth=0.6, label=label)  # fmt: skip
+    ax.axvline(SIXTH, color="0.6", lw=0.6, ls=":", zorder=0)
+    ax.set(xlabel="input channels / output channels", ylim=(0, 1.05))
+    ax.set_ylabel(f"{RANKS[kind]} / output channels")
+
+
+def draw(lines: Lines) -> Figure:
+    """Both ranks side by side."""
+    with plots.style():
+        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.7), layout="constrained")
+        axes = figure.subplots(1, 2)
+        for ax, kind in zip(axes, RANKS, strict=True):
+            curves(ax, lines, kind)
+        axes[0].text(SIXTH + 0.01, 0.5, "MobileNetV2", rotation=90, color="0.4", fontsize=5.5)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, columnspacing=1)
+        return plots.fixed_layout(figure)
+
+
+STUDY = Study(
+    name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, figure=draw, claims=claims, stored=False,
+)  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main(STUDY))

@@ -1,0 +1,240 @@
+"""How many rows make ReLU(Tx) one-to-one on all of R^n: the share of Gaussian layers against m / n, for growing n.
+
+Paper    Maillard, Bandeira, Belius, Dokmanic and Nakajima 2023, arXiv:2302.14112; Puthawala et al. 2020,
+         arXiv:2006.08464; Sandler et al. 2018, arXiv:1801.04381, whose expansions have m = 6n
+Claims   for large n a Gaussian layer is injective above m / n = 7.65 (proved) and not below 3.4 (proved); the threshold
+         itself is 6.698 (conjectured, by the replica method): then t = 6 lies below it
+Run      python -m experiments.ext_threshold publish
+Differs  the theorems speak of n to infinity. Up to n = 4 every layer is tested exactly (the origin's Tukey depth);
+         above, a search over directions refutes some of them, and what it does not refute is not thereby injective: its
+         curve is an upper bound on the share, and random directions alone refute fewer still. Not injective means one
+         pair of points somewhere with one image. It does not mean that a typical point is lost: at t = 6 the directions
+         without n active rows have the measure that Theorem 1 gives
+"""
+
+import functools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from manifold_lab import theory
+from manifold_lab.core import contrasts, statistics
+from manifold_lab.core.random_streams import stream
+from manifold_lab.core.statistics import Estimate
+from manifold_lab.models import specs
+from manifold_lab.report import plots
+from manifold_lab.report.plots import column, pick
+from manifold_lab.report.printed import counted_claims
+from manifold_lab.report.tables import ClaimResult, Lines, number
+from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.study import Study
+from manifold_lab.sweeps.study_commands import main
+
+NAME = "ext_threshold"
+EXACT, SEARCHED = (2, 3, 4), (8, 16, 24)
+"""Input dimensions n whose layers are tested exactly, and those whose layers are searched alone."""
+EXPANSIONS = (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+NOT_BELOW, CONJECTURED, PROVED = 3.4, 6.698, 7.65
+"""Thresholds of m / n: not injective below, the replica method's, injective above."""
+MOBILENET = 6.0
+EXPANDED = sorted({stage.inputs for stage in specs.stages(specs.V2) if stage.expands})
+"""The input dimensions n of MobileNetV2's expansions."""
+RANDOM = 1024
+"""Directions that are drawn and not moved."""
+CHUNK = 20
+"""Layers at a time, for their memory."""
+NEGLIGIBLE = 1e-9
+KINDS = ("exact", "search", "random")
+"""How layers are tested: exactly, by a search over directions, by directions that are drawn and not moved."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Gaussian layers of one shape."""
+
+    inputs: int
+    expansion: float
+    draws: int
+    seed: int = 0
+
+    @property
+    def ambient(self) -> int:
+        """The number m of rows."""
+        return round(self.expansion * self.inputs)
+
+
+def grid(smoke: bool) -> tuple[Spec, ...]:
+    """Most layers where they are small."""
+    if smoke:
+        return tuple(Spec(n, t, 20) for n in (2, 3, 8) for t in (3.0, 6.0, 8.0))
+    draws = {2: 1000, 3: 600, 4: 200}
+    return tuple(Spec(n, t, draws.get(n, 100)) for n in EXACT + SEARCHED for t in EXPANSIONS)
+
+
+def measure(spec: Spec, _folder: Path) -> Result:
+    """How many of the layers are injective, and how many no direction that was tried refutes."""
+    rng = stream(spec.seed, NAME, spec.inputs, spec.ambient)
+    matrix = torch.randn((spec.draws, spec.ambient, spec.inputs), generator=rng, dtype=torch.float64)
+    tests = {"random": functools.partial(unmoved, generator=rng),
+             "search": functools.partial(theory.fewest_active_found, generator=rng)}  # fmt: skip
+    if spec.inputs in EXACT:
+        tests["exact"] = theory.tukey_depth
+    return Result({
+        kind: sum(int((test(part) >= spec.inputs).sum()) for part in matrix.split(CHUNK))
+        for kind, test in tests.items()
+    })  # fmt: skip
+
+
+def unmoved(matrix: Tensor, generator: torch.Generator) -> Tensor:
+    """The fewest active rows of each layer over directions drawn at random."""
+    return theory.fewest_active_found(matrix, generator, starts=RANDOM, steps=0)
+
+
+def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """One line per shape and test, with the closed form where there is one and the measure of what is lost."""
+    return [line(cell.spec, kind, cell.numbers[kind]) for cell in cells for kind in KINDS if kind in cell.numbers]
+
+
+def line(spec: Spec, kind: str, injective: int) -> dict[str, str]:
+    """One share with its interval."""
+    share = statistics.proportion(injective, spec.draws)
+    law = theory.injectivity_probability(spec.ambient, spec.inputs)
+    bound = theory.injectivity_lower_bound(spec.ambient, spec.inputs)
+    lost = 2.0 ** theory.paper_bounds(spec.ambient, spec.inputs).exact
+    return {
+        "inputs": str(spec.inputs), "expansion": number(spec.expansion), "test": kind, "injective": str(injective),
+        "estimate": number(share.value), "low": number(share.low), "high": number(share.high), "n": str(share.n),
+        "theory": number(law), "union_bound": number(bound), "lost": number(lost),
+    }  # fmt: skip
+
+
+def estimate(lines: Lines, **wanted: str) -> Estimate | None:
+    """The share of one shape and test, if it was measured."""
+    found = pick(lines, **wanted)
+    if not found:
+        return None
+    return Estimate(*(float(found[0][name]) for name in ("estimate", "low", "high")), int(found[0]["n"]))
+
+
+def change(lines: Lines, expansion: float) -> Estimate:
+    """How the share of injective layers changes from the smallest to the largest n that is tested exactly."""
+    mine = pick(lines, test="exact", expansion=number(expansion))
+    if len(mine) < 2:
+        return statistics.NO_RUNS
+    (few, draws), (many, others) = ((int(one["injective"]), int(one["n"])) for one in (mine[-1], mine[0]))
+    found = contrasts.contrast([(outcomes(few, draws), 1.0), (outcomes(many, others), -1.0)])
+    return found.estimate
+
+
+def outcomes(injective: int, draws: int) -> np.ndarray:
+    """One for every injective layer, zero for every other."""
+    return np.repeat([1.0, 0.0], [injective, draws - injective])
+
+
+def claims(lines: Lines) -> list[ClaimResult]:
+    """Both proved sides at the n that are here, where t = 6 stands, and what it does not mean."""
+    below, above = NOT_BELOW - 0.4, PROVED + 0.35
+    found = [
+        trend("more_injective_above", f"above m/n = {PROVED:g} (proved), layers are the more often injective, the "
+              "larger n", above, holds=change(lines, above).exceeds(0), lines=lines),
+        trend("less_injective_below", f"below m/n = {NOT_BELOW:g} (proved), layers are the less often injective, the "
+              "larger n", below, holds=change(lines, below).below(0), lines=lines),
+    ]  # fmt: skip
+    found += [refuted(lines, n) for n in dict.fromkeys(one["inputs"] for one in lines) if int(n) not in EXACT]
+    found.append(complete(lines))
+    loses = [2.0 ** theory.paper_bounds(round(MOBILENET * n), n).exact for n in EXPANDED]
+    few = sum(lost < NEGLIGIBLE for lost in loses)
+    return found + counted_claims(NAME, [
+        ("typical_points_are_kept", "Theorem 1 (ours)",
+         f"injective or not, a random expansion by t = 6 loses fewer than one direction in {1 / NEGLIGIBLE:.0e}",
+         f"of {len(EXPANDED)} input dimensions n of MobileNetV2's expansions, those where it does", few,
+         few == len(EXPANDED)),
+    ])  # fmt: skip
+
+
+def judged(name: str, place: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
+    """A claim of this study."""
+    return ClaimResult(f"{NAME}.{name}", place, says, measure, found, statistics.verdict(holds, found), STUDY.command)
+
+
+def trend(name: str, says: str, expansion: float, *, holds: bool | None, lines: Lines) -> ClaimResult:
+    """What growing n does at one expansion, by the exact test."""
+    sizes = [one["inputs"] for one in pick(lines, test="exact", expansion=number(expansion))] or ["–"]
+    measure = f"share of Gaussian layers that are injective at m = {expansion:g}n, n = {sizes[-1]} − n = {sizes[0]}"
+    return judged(name, "Maillard et al. 2023" if "above" in name else "Puthawala et al. 2020", says, measure,
+                  change(lines, expansion), holds)  # fmt: skip
+
+
+def refuted(lines: Lines, inputs: str) -> ClaimResult:
+    """Whether most layers at t = 6 are refuted; a search that does not refute them leaves it open."""
+    kept = estimate(lines, test="search", inputs=inputs, expansion=number(MOBILENET)) or statistics.NO_RUNS
+    share = Estimate(1 - kept.value, 1 - kept.high, 1 - kept.low, kept.n)
+    says = f"below m/n = {CONJECTURED:g} (conjectured), thus at MobileNetV2's t = 6, most layers are not injective"
+    measure = f"at least this share has fewer than n active rows in a direction that was found, n = {inputs}"
+    return judged(f"mobilenet_not_injective/{inputs}", "Maillard et al. 2023", says, measure, share,
+                  share.exceeds(0.5) or None)  # fmt: skip
+
+
+def complete(lines: Lines) -> ClaimResult:
+    """Of the layers that the exact test refutes, how many the search refutes: how much its upper bound is worth."""
+    refuted = {kind: sum(int(one["n"]) - int(one["injective"]) for one in pick(lines, test=kind)
+                         if int(one["inputs"]) in EXACT[1:]) for kind in KINDS}  # fmt: skip
+    found = statistics.proportion(refuted["search"], refuted["exact"])
+    random = statistics.proportion(refuted["random"], refuted["exact"])
+    says = f"the search refutes nine in ten of the layers that are not injective, n = {EXACT[1]} and {EXACT[-1]}"
+    measure = f"share of those that the exact test refutes ({RANDOM:,} random directions: {random.value:.3g})"
+    return judged("search_is_nearly_complete", "Method (ours)", says, measure, found, found.exceeds(0.9))
+
+
+def curve(ax: Axes, mine: Lines, look: tuple[str, str], label: str) -> None:
+    """Shares with intervals against m / n."""
+    value, low, high = (column(mine, name) for name in ("estimate", "low", "high"))
+    ends = np.stack([value - low, high - value]).clip(0)
+    ax.errorbar(column(mine, "expansion"), value, ends, fmt=f"{look[1]}-", color=look[0], ms=3, lw=0.7,
+                elinewidth=0.7, label=label)  # fmt: skip
+
+
+def thresholds(ax: Axes) -> None:
+    """What is proved, what is conjectured, and MobileNetV2."""
+    size = mpl.rcParams["legend.fontsize"]
+    known = ((NOT_BELOW, "-", "proved: not injective below"), (MOBILENET, ":", "MobileNetV2"),
+             (CONJECTURED, "--", "conjectured threshold"), (PROVED, "-", "proved: injective above"))  # fmt: skip
+    for place, dashes, words in known:
+        ax.axvline(place, color="0.6", lw=0.6, ls=dashes, zorder=0)
+        ax.text(place + 0.06, 1.05, words, rotation=90, va="bottom", ha="center", color="0.4", fontsize=0.8 * size)
+    ax.set(xlabel="expansion m / n", ylim=(-0.03, 1.03), xlim=(1.7, 8.3))
+
+
+def draw(lines: Lines) -> Figure:
+    """The exact shares; what a search leaves of larger n."""
+    with plots.style():
+        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.9), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        for ax, kind, title in ((left, "exact", "injective, exactly"), (right, "search", "not refuted: at most")):
+            sizes = [n for n in dict.fromkeys(one["inputs"] for one in lines) if (int(n) in EXACT) == (kind == "exact")]
+            shades = plots.ALONG(np.linspace(0, 1, len(sizes)))
+            for n, shade, mark in zip(sizes, shades, "osD^", strict=False):
+                curve(ax, pick(lines, inputs=n, test=kind), (mpl.colors.to_hex(shade), mark), n)
+            thresholds(ax)
+            ax.set_ylabel(f"share of Gaussian layers {title}")
+            ax.legend(title="n", frameon=False, loc="lower right")
+        plane = pick(lines, inputs="2", test="exact")
+        left.plot(column(plane, "expansion"), column(plane, "theory"), "x", color=plots.THEORY, ms=5, zorder=4)
+        return plots.fixed_layout(figure)
+
+
+STUDY = Study(
+    name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, figure=draw, claims=claims, stored=False,
+)  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main(STUDY))

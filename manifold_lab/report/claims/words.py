@@ -1,0 +1,44 @@
+"""What several rows say together, and how verdicts are told."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from manifold_lab.core import contrasts, statistics
+from manifold_lab.core.statistics import FAILS, HOLDS, NOT_RUN, UNDECIDED
+from manifold_lab.report.tables import Lines
+
+NOT_TESTABLE = "not testable here"
+VERDICTS = (*statistics.VERDICTS, NOT_TESTABLE)
+PLURALS = dict(zip(VERDICTS, ("hold", "fail", "are undecided", "are not run", "are not testable here"), strict=True))
+"""A verdict of several claims."""
+SINGULARS = dict(zip(VERDICTS, ("holds", "fails", "is undecided", "is not run", "is not testable here"), strict=True))
+
+
+def combined(lines: Lines) -> str:
+    """The verdict of a claim that several rows decide.
+
+    Rows with a p-value count as decided after Holm's correction over them alone. The claim holds where at least one row
+    does and none fails, fails where at least one does and none holds, and is undecided otherwise: where it is false,
+    or true, everywhere, it is decided wrongly in at most 5 %. A counted row is exact: one that fails fails the claim.
+    """
+    if all(line["verdict"] == NOT_RUN for line in lines):
+        return NOT_RUN
+    p_values = contrasts.holm({line["id"]: float(line["p"]) for line in lines if line["p"]})
+    decided = {line["verdict"] for line in lines if p_values.get(line["id"], 0.0) < 1 - statistics.LEVEL} & {
+        HOLDS,
+        FAILS,
+    }
+    if any(line["verdict"] == FAILS and not line["p"] for line in lines):
+        return FAILS
+    return decided.pop() if len(decided) == 1 else UNDECIDED
+
+
+def verdict_counts(verdicts: Iterable[str]) -> str:
+    """How many claims stand how.
+
+    >>> verdict_counts(["holds", "holds", "fails"])
+    '2 hold, 1 fails'
+    """
+    found = Counter(verdicts)
+    words = {word: SINGULARS if found[word] == 1 else PLURALS for word in VERDICTS}
+    return ", ".join(f"{found[word]} {words[word][word]}" for word in VERDICTS if found[word])

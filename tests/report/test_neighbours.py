@@ -1,0 +1,66 @@
+"""The other papers' claims: one engine, a file a paper, and what has no runs is not run."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.rules import ext_cause_neighbours as neighbours_rule
+from manifold_lab.report import claims as paper
+from manifold_lab.report.texts import neighbours_block
+
+ROOT = Path(__file__).parent.parent.parent
+HIGH, LOW = [64.0, 65.0, 66.0, 64.0, 66.0], [60.0, 61.0, 60.0, 61.0, 62.0]
+
+
+def test_every_neighbour_has_a_number_of_its_own_and_every_claim_rows_that_decide_it() -> None:
+    papers = paper.neighbours()
+    assert {one.arxiv for one in papers} >= {"2007.00992", "1603.05027", "2007.02269", "1511.02580", "1905.12784"}
+    assert len({one.arxiv for one in papers}) == len(papers)
+    studies = {path.stem for path in (ROOT / "experiments").glob("*.py")}
+    sources = [claim.source for one in papers for claim in one.claims]
+    assert all(source is not None and source.study in studies for source in sources)
+    there = paper.published(ROOT)
+    assert {source.id for source in sources if source and source.study in there and not source.lines(ROOT)} == set()
+
+
+def test_a_table_a_paper_with_a_verdict_for_every_claim() -> None:
+    told = neighbours_block(ROOT)
+    for one in paper.neighbours():
+        assert f"### {one.name}" in told and f"arXiv:{one.arxiv}" in told
+        assert all(claim.says in told for claim in one.claims)
+    found = paper.neighbours_verdicts(ROOT)
+    assert {one.verdict for one in found} <= set(paper.VERDICTS) - {paper.NOT_TESTABLE}
+    assert all(one.verdict == "not run" for one in found if not one.lines)
+
+
+def test_rows_that_a_neighbour_asks_for_are_not_beyond_the_paper() -> None:
+    asked = [line for one in paper.neighbours_verdicts(ROOT) for line in one.lines]
+    assert asked and all(line not in asked for one in paper.beyond_the_paper(ROOT) for line in one.lines)
+
+
+@pytest.mark.parametrize(
+    ("behind", "before", "verdict"),
+    [
+        (HIGH, LOW, "holds"),
+        (LOW, HIGH, "fails"),
+        (LOW, LOW[::-1], "undecided"),
+        (HIGH[:4], LOW, "undecided"),
+        ([], LOW, "not run"),
+    ],
+)
+def test_the_order_of_addition_and_relu_is_decided_from_five_runs_on(
+    behind: list[float], before: list[float], verdict: str
+) -> None:
+    runs = {"after_sum": behind, "relu6": before}
+    he, lin = neighbours_rule.claims(runs, {}, "cifar10/120000")
+    assert (he.verdict, lin.verdict) == (verdict, "not run")
+
+
+def test_gradients_are_those_of_the_first_block_in_the_middle_of_a_run() -> None:
+    lines = [
+        {"arm": "linear", "seed": seed, "block": block, "images": images, "gradient_norm": norm}
+        for seed in ("0", "1")
+        for block, scale in (("0", 1), ("1", 50))
+        for images, norm in (("0", str(9 * scale)), ("60032", str(scale * 10 ** int(seed))), ("120000", str(7 * scale)))
+    ]
+    assert neighbours_rule.first_gradients(lines) == {"linear": [0.0, 1.0]}

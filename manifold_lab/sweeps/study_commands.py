@@ -27,6 +27,7 @@ from manifold_lab.sweeps.options import (
     RunOptions,
     StatusOptions,
 )  # fmt: skip
+from manifold_lab.sweeps.publishing import Gathered, gathered, published_files, read_tables
 from manifold_lab.sweeps.status_table import LISTED, how, labels, listing, state_counts, status_table
 from manifold_lab.sweeps.store import ABSENT, DONE, QUEUED, RUNNING, Cell
 from manifold_lab.sweeps.study import Study, file_stem

@@ -17,7 +17,7 @@ BELOW = re.compile(r"\]\(docs/")
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the figures, the texts and the pages of the API."""
-    copied = [*(ROOT / "figures").glob("*.png"), *(ROOT / "experiments").glob("*.py"), *map(ROOT.joinpath, TEXTS)]
+    copied = [*(ROOT / "figures").glob("*.png"), *(ROOT / "experiments").glob("[!_]*.py"), *map(ROOT.joinpath, TEXTS)]
     for path in copied:
         files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
     names = modules()

@@ -11,7 +11,7 @@ from manifold_lab.core.starting import stop_at_once
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "spiral": ("what an activation destroys of a manifold", lazy_function("manifold_lab.spiral.command.main")),
     "network": ("layers and costs of a network", lazy_function("manifold_lab.network.main")),
-    "probe": ("where a network loses information, by layer", lazy_function("manifold_lab.probe.command.main")),
+    "probe": ("where a network loses information, by layer", lazy_function("manifold_lab.probe.options.main")),
     "report": ("claims beside their numbers, as texts or a page", lazy_function("manifold_lab.report.__main__.main")),
 }
 

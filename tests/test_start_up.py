@@ -13,6 +13,10 @@ import pytest
 
 import manifold_lab
 from manifold_lab import __main__ as console_script
+from manifold_lab.models.specs import NETWORKS
+from manifold_lab.network import PRESETS
+from manifold_lab.probe import MEASURES
+from manifold_lab.probe.names import MEASURE_NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 SLOW = {"torch", "numpy", "scipy", "pandas", "matplotlib", "numba"}
@@ -23,7 +27,15 @@ ANSWERS = {
     "manifold_lab spirl": 2,
     "manifold_lab spiral --help": 0,
     "manifold_lab network --help": 0,
+    "manifold_lab probe --help": 0,
     "manifold_lab report --help": 0,
+    "manifold_lab.spiral --version": 0,
+    "manifold_lab.network --version": 0,
+    "manifold_lab.network digits --help": 0,
+    "manifold_lab.network timm:resnet18 --resolution -1": 2,
+    "manifold_lab.probe --model digits --measures activ": 2,
+    "manifold_lab.probe --model digits --pictures 0": 2,
+    "manifold_lab.probe": 2,
     "manifold_lab.spiral --drawz 5": 2,
     "manifold_lab.spiral --dims 0": 2,
     "manifold_lab.spiral --activation rellu": 2,
@@ -52,6 +64,42 @@ def test_help_and_refused_options_load_no_slow_library(command: str) -> None:
     status, loaded = modules_loaded(*command.split())
     assert status == ANSWERS[command]
     assert "manifold_lab" in loaded and not SLOW & loaded
+
+
+STUDIES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
+ASKED = {"--help": 0, "publish --help": 0, "--version": 0, "publish --style nature": 2, "runn": 2, "--workers 0": 2}
+
+
+def started(program: str, *words: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """`python -m program words` as a user types it, and the top-level modules that were loaded for it."""
+    command = [sys.executable, "-X", "importtime", "-m", program, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    return done, {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
+
+
+@pytest.mark.parametrize("words", ASKED)
+def test_an_experiment_answers_without_a_slow_library(words: str) -> None:
+    done, loaded = started("experiments.fig6a_nonlinearity", *words.split())
+    assert done.returncode == ASKED[words] and "manifold_lab" in loaded and not SLOW & loaded
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_help_of_an_experiment_says_what_it_tests_and_gives_two_examples(name: str) -> None:
+    done, loaded = started(f"experiments.{name}", "--help")
+    assert done.returncode == 0 and not SLOW & loaded
+    assert all(f"{entry}: " in done.stdout for entry in ("Paper", "Claims", "Run", "Differs"))
+    assert done.stdout.partition("examples:")[2].count(f"python -m experiments.{name} ") == 2
+
+
+@pytest.mark.parametrize("name", console_script.COMMANDS)
+def test_help_of_a_command_gives_two_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        console_script.main([name, "--help"])
+    assert capsys.readouterr().out.partition("examples:")[2].count(f"python -m manifold_lab.{name} ") == 2
+
+
+def test_what_is_known_of_the_probe_before_torch_is_loaded_is_so() -> None:
+    assert tuple(MEASURES) == MEASURE_NAMES and set(PRESETS) == set(NETWORKS)
 
 
 def test_importing_the_package_loads_no_slow_library() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.metadata
 import io
 import math
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, TypeVar
@@ -47,24 +49,46 @@ def destination(out: Path | None, smoke: bool) -> Path:
     return out or (TRIED if smoke else FIGURES)
 
 
+@dataclass(frozen=True)
+class About:
+    """What `--help` says besides the options.
+
+    Args:
+        what: the command does or tests, before the options; of a dataclass by default its docstring.
+        examples: command lines as a user types them, below the options.
+    """
+
+    what: str = ""
+    examples: tuple[str, ...] = ()
+
+
 def parse(
-    kind: type[OptionsType] | Presets[OptionsType], program: str, arguments: list[str] | None = None
+    kind: type[OptionsType] | Presets[OptionsType],
+    program: str,
+    arguments: list[str] | None = None,
+    about: About | None = None,
 ) -> OptionsType:
     """Options of a frozen dataclass from the command line; of presets by name (with a description), what changes.
 
     Raises:
         InputError: with the parser's complaint, without its frame, for words that are no options or values.
+        SystemExit: with status 0, after help or the version.
     """
+    words, told = sys.argv[1:] if arguments is None else arguments, about or About()
+    if words[:1] == ["--version"]:
+        print(importlib.metadata.version("manifold_lab"))
+        raise SystemExit(0)
+    make = tyro.extras.overridable_config_cli if isinstance(kind, dict) else tyro.cli
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            if isinstance(kind, dict):
-                return tyro.extras.overridable_config_cli(kind, args=arguments, prog=f"python -m {program}")
-            return tyro.cli(kind, args=arguments, prog=f"python -m {program}")
+            return make(kind, args=words, prog=f"python -m {program}", description=told.what or None)  # type: ignore[operator,arg-type,return-value]
     except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise InputError(_unframed(complaint.getvalue())) from None
+        if stop.code:
+            raise InputError(_unframed(complaint.getvalue())) from None
+        if told.examples:
+            print("\nexamples:\n" + "\n".join(f"  {line}" for line in told.examples))
+        raise
 
 
 def _unframed(complaint: str) -> str:
@@ -79,6 +103,7 @@ def run_cli(
     run: Callable[[OptionsType], int | None],
     program: str,
     arguments: list[str] | None = None,
+    about: About | None = None,
 ) -> int:
     """Parse and run a command; its exit status.
 
@@ -89,7 +114,7 @@ def run_cli(
         try:
             if sys.stdout is None:  # closed by who started this: the next file opened would take its place
                 raise InputError("output: it is closed; send it to a file or to /dev/null")
-            status = run(parse(kind, program, arguments)) or 0
+            status = run(parse(kind, program, arguments, about)) or 0
             sys.stdout.flush()
             return status
         except InputError as error:

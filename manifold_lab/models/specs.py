@@ -110,7 +110,30 @@ class Intervention(Shown):
 
 @dataclass(frozen=True, repr=False)
 class NetworkSpec(Shown):
-    """What a network is; the defaults are the paper's MobileNetV2 1.0 at 224, and every ablation is one word away."""
+    """What a network is; the defaults are the paper's MobileNetV2 1.0 at 224, and every ablation is one word away.
+
+    Args:
+        rows: of Table 2, each four numbers: expansion t, channels c, repeats n, stride s of the first.
+        block: inverted (the paper's), classic (wide, narrow, wide) or separable (MobileNetV1's).
+        bottleneck_activation: behind the projection: linear (the paper's), or an activation by name.
+        expansion_activation: behind the 1x1 expansion.
+        depthwise_activation: behind the 3x3 convolution in the middle.
+        shortcut: what it joins: bottleneck (the paper's), expansion, none, or projected.
+        width: multiplier of all channels.
+        resolution: pixels of an image's side.
+        num_classes: outputs of the classifier.
+        in_channels: of an image.
+        stem_channels: of the first convolution, before the multiplier.
+        stem_stride: of the first convolution.
+        last_channels: of the last convolution; 0 leaves it out.
+        dropout: share of features dropped before the classifier, in training.
+        round_to: channels are multiples of this.
+        norm: batch, group or none.
+        norm_epsilon: added to a norm's variance.
+        padding: symmetric, or tensorflow (SAME).
+        outer_activation: of the stem and the last convolution, which belong to no block.
+        intervention: what else is done to every bottleneck's output.
+    """
 
     rows: tuple[StageRow, ...] = TABLE_2
     block: str = "inverted"
@@ -131,7 +154,6 @@ class NetworkSpec(Shown):
     norm_epsilon: float = 1e-5
     padding: str = "symmetric"
     outer_activation: str = "relu6"
-    """Of the stem and the last convolution, which belong to no block."""
     intervention: Intervention = field(default_factory=Intervention)
 
     def __post_init__(self) -> None:
@@ -288,4 +310,4 @@ NETWORKS = {
     "tiny_imagenet": TINY_IMAGENET,
     "digits": DIGITS,
 }
-"""Presets, not forks: each is the same spec with other words. `digits` is for 8x8 pictures with one channel."""
+"""Presets, not forks: each is the same spec with other words."""

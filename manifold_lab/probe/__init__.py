@@ -4,10 +4,26 @@
 measure does not see.
 """
 
-from manifold_lab.probe.curve import Curve, information_along
-from manifold_lab.probe.hooks import Probe
-from manifold_lab.probe.layer import LayerRecord, Sampling
-from manifold_lab.probe.layer_types import LAYER_KINDS
-from manifold_lab.probe.measures import MEASURES, LayerRow
+from typing import TYPE_CHECKING
+
+from manifold_lab.core.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from manifold_lab.probe.curve import Curve, information_along
+    from manifold_lab.probe.hooks import Probe
+    from manifold_lab.probe.layer import LayerRecord, Sampling
+    from manifold_lab.probe.measures import MEASURES, LayerRow
+    from manifold_lab.probe.names import LAYER_KINDS
 
 __all__ = ["LAYER_KINDS", "MEASURES", "Curve", "LayerRecord", "LayerRow", "Probe", "Sampling", "information_along"]
+
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "curve": "Curve information_along",
+        "hooks": "Probe",
+        "layer": "LayerRecord Sampling",
+        "measures": "MEASURES LayerRow",
+        "names": "LAYER_KINDS",
+    },
+)

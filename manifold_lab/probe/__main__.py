@@ -2,7 +2,7 @@
 
 import sys
 
-from manifold_lab.probe.command import main
+from manifold_lab.probe.options import main
 
 if __name__ == "__main__":
     sys.exit(main())

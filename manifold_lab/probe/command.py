@@ -8,30 +8,36 @@ import dataclasses
 import functools
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import tyro
 from rich.console import Console
 
 from manifold_lab import data
 from manifold_lab.core import provenance
-from manifold_lab.core.cli import run_cli
-from manifold_lab.core.errors import InputError, one_of, within
-from manifold_lab.core.files import check_folder, csv_text, publish, text
+from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.files import csv_text, publish, text
 from manifold_lab.core.progress import progress
+from manifold_lab.core.shown import print_json
 from manifold_lab.probe import LAYER_KINDS, MEASURES, LayerRecord, LayerRow, Probe, Sampling, zoo
 from manifold_lab.probe.curve import Curve, information_along
+from manifold_lab.probe.options import ProbeOptions, check_options, main
 from manifold_lab.probe.zoo import LoadedModel
 from manifold_lab.report import tables
 from manifold_lab.sweeps import training_run
 
-__all__ = ["LAYER_KINDS", "MEASURES", "Curve", "LayerRecord", "Probe", "Sampling", "information_along", "main"]
+__all__ = [
+    "LAYER_KINDS",
+    "MEASURES",
+    "Curve",
+    "LayerRecord",
+    "Probe",
+    "ProbeOptions",
+    "Sampling",
+    "information_along",
+    "main",
+]
 STEM = "probe"
-LARGEST, WIDEST = 1_000_000_000, 16_384
-"""Of counts, and of pixels of a side."""
 INFORMATION = "information"
 NO_THRESHOLD = ("No layer here has a threshold of Lemma 2: none is an activation behind a 1x1 convolution or linear "
                 "layer with nothing, or a batch norm, in between.")  # fmt: skip
@@ -43,63 +49,14 @@ TERMINAL_COLUMNS = ("layer", "channels", "threshold", "active_min", "active_mean
 """Columns of the terminal's table, as far as they were measured; the csv has all."""
 
 
-@dataclass(frozen=True)
-class ProbeOptions:
-    """Look inside a network: where is information lost, layer by layer."""
-
-    model: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"{zoo.HELP}.")]
-    weights: str = ""
-    """A file of weights, or published; without it the network has initial weights drawn from the seed."""
-    strip: str = ""
-    """Taken from the beginning of the names in a file of weights, such as module. of a DataParallel model."""
-    data: str = zoo.NOISE
-    """A folder of image files, an .npz of jpeg, offsets and labels, a data set's name, or random (noise)."""
-    layers: Annotated[tuple[str, ...], tyro.conf.arg(metavar="WORD [WORD ...]")] = (LAYER_KINDS[0],)
-    """Kinds (nonlinearity, bottleneck, convolution, linear, norm, block) and names with * and ?."""
-    measures: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]", help=f"Any of: {', '.join(MEASURES)}.")
-    ] = ("active", "rank", "preservation")
-    list: bool = False
-    """Only list the layers, their kinds and thresholds, and the measures."""
-    pictures: int = 200
-    """Pictures to look at."""
-    batch: int = 16
-    """Pictures at a time."""
-    resolution: int = 0
-    """Pixels of a side, where not the network's own."""
-    positions: int = Sampling.positions
-    """Positions that are kept of a layer for the measures that need points."""
-    points: int = Curve.points
-    """Of the curve that information is measured along, all at once."""
-    space: str = Curve.space
-    """Where that curve is drawn: pixel, or the name of a layer."""
-    seed: int = 0
-    """Of initial weights, samples and the curve's plane."""
-    device: str = "cpu"
-    """cpu, cuda or cuda:N."""
-    runs: Path = Path("runs")
-    """Folder of the stored runs, for a run's key."""
-    out: Path = Path("figures")
-    """Folder for probe.csv, probe_histogram.csv, probe.json and the figure."""
-
-
 def check(options: ProbeOptions) -> torch.device:
-    """Refuse, before any work, what cannot be done.
+    """Refuse, before any work, what options.check_options leaves.
 
     Raises:
         InputError: naming the option and what is allowed.
     """
-    for name in ("pictures", "batch", "positions", "points"):
-        within(name, getattr(options, name), 1, LARGEST)
-    within("resolution", options.resolution, 0, WIDEST)
-    within("seed", options.seed, 0, 2**63 - 1)
-    if not options.measures:
-        raise InputError(f"measures: none given; allowed: {', '.join(MEASURES)}")
-    for name in options.measures:
-        one_of("measures", name, MEASURES)
     if options.data != zoo.NOISE and not Path(options.data).exists() and ":" not in options.data:
         one_of("data", options.data, (*data.NAMES[:-1], zoo.NOISE))
-    check_folder(options.out)
     try:
         if not re.fullmatch(r"cpu|cuda(:\d+)?", options.device):
             raise RuntimeError
@@ -122,7 +79,7 @@ def probe_images(options: ProbeOptions, subject: LoadedModel, device: torch.devi
     first = None
     batches = -(-options.pictures // options.batch)
     watched = Probe(subject.model, options.layers, measures, sampling)
-    with torch.inference_mode(), watched as probe, progress(batches, "batches") as advance:
+    with torch.inference_mode(), watched as probe, progress(batches, "batches", options.quiet) as advance:
         for x in shown:
             first = x[0] if first is None else first
             subject.model(x.to(device))
@@ -185,13 +142,14 @@ def run(options: ProbeOptions) -> None:
     Raises:
         InputError: for anything that the options ask for and cannot be had.
     """
+    check_options(options)
     device = check(options)
     stored = functools.partial(training_run.trained_network, options.runs)
     source = zoo.Source(options.weights, options.strip, options.seed, stored)
     subject = zoo.network(options.model, source, resolution=options.resolution)
     console = Console()
     if options.list:
-        listed(subject, console)
+        listed(subject, console, options.json)
         return
     rows, probe = probe_images(options, subject, device)
     from manifold_lab.report import layer_figure, plots  # noqa: PLC0415  (who uses the library from here draws nothing)
@@ -204,14 +162,18 @@ def run(options: ProbeOptions) -> None:
         f"{STEM}.json": text(origin(options)),
         **plots.figure_files(figure, STEM),
     })  # fmt: skip
-    conclusion(subject, found, console)
+    if options.json:
+        print_json(layers=found, sentences=told(found), written=written)
+        return
+    if not options.quiet:
+        conclusion(subject, found, console)
     console.print("written: " + ", ".join(map(str, written)), highlight=False, soft_wrap=True)
 
 
 def origin(options: ProbeOptions) -> str:
     """Everything needed to run it again, as JSON."""
     asked = {name: str(value) if isinstance(value, Path) else value for name, value in
-             dataclasses.asdict(options).items() if name != "out"}  # fmt: skip
+             dataclasses.asdict(options).items() if name not in ("out", "quiet", "json")}  # fmt: skip
     known = {"command": "python -m manifold_lab.probe", "options": asked, "commit": provenance.commit(),
              "versions": provenance.versions("numpy", "scipy", "scikit-learn", "matplotlib")}  # fmt: skip
     return json.dumps(known, indent=2) + "\n"
@@ -222,8 +184,7 @@ def conclusion(subject: LoadedModel, found: tables.Lines, console: Console) -> N
     head = [name for name in TERMINAL_COLUMNS if name in found[0] and (name in ("layer", "channels") or any(
         line[name] for line in found))]  # fmt: skip
     body = [[cell(line[name]) for name in head] for line in found]
-    wide = Console(width=max(console.width, 24 + 18 * len(head)), file=console.file)
-    wide.print(tables.terminal(subject.words, [name.replace("_", " ") for name in head], [body]), soft_wrap=True)
+    tables.show(console, subject.words, [name.replace("_", " ") for name in head], [body])
     console.print(told(found), highlight=False)
 
 
@@ -236,7 +197,7 @@ def cell(word: str) -> str:
     return word if word.lstrip("-").isdigit() else tables.plain(value)
 
 
-def listed(subject: LoadedModel, console: Console) -> None:
+def listed(subject: LoadedModel, console: Console, as_json: bool = False) -> None:
     """Every layer that could be looked at, as one small forward pass meets it, and the measures."""
     zoo.check_forward(subject, torch.device("cpu"))
     with torch.inference_mode(), Probe(subject.model, ("*", LAYER_KINDS[0]), ()) as probe:
@@ -245,13 +206,10 @@ def listed(subject: LoadedModel, console: Console) -> None:
              "x".join(map(str, layer.shape)), str(layer.chain.inputs or tables.MISSING) if layer.window else ""]
             for layer in probe.layers.values()]  # fmt: skip
     head = ("layer", "type", "kinds", "output", "threshold")
-    wide = Console(width=max(console.width, 120), file=console.file)
-    wide.print(tables.terminal(subject.words, head, [body]), soft_wrap=True)
+    if as_json:
+        print_json(layers=[dict(zip(head, row, strict=True)) for row in body], measures=list(MEASURES))
+        return
+    tables.show(console, subject.words, head, [body])
     for name, measure in MEASURES.items():
         first = (measure.tell.__doc__ or "").partition("\n")[0]
         console.print(f"{name}: {first}", highlight=False, soft_wrap=True)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; its exit status."""
-    return run_cli(ProbeOptions, run, "manifold_lab.probe", arguments)

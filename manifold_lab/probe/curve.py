@@ -15,6 +15,7 @@ from manifold_lab.probe.hooks import Probe
 from manifold_lab.probe.layer import Sampling
 from manifold_lab.probe.layer_types import NONLINEARITY, first_tensor
 from manifold_lab.probe.measures import LayerRow
+from manifold_lab.probe.names import CURVE_POINTS, PIXEL_SPACE
 from manifold_lab.random_layer.manifolds import ManifoldSpec, sample
 
 
@@ -26,9 +27,9 @@ class Curve:
     """
 
     manifold: ManifoldSpec = ManifoldSpec()  # noqa: RUF009  (frozen)
-    points: int = 200
+    points: int = CURVE_POINTS
     radius: float = 0.5
-    space: str = "pixel"
+    space: str = PIXEL_SPACE
     seed: int = 0
 
     def __post_init__(self) -> None:

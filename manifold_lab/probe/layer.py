@@ -16,6 +16,7 @@ from manifold_lab.probe.accumulators import ActiveCounts, Covariance, Reservoir,
 from manifold_lab.probe.activation_types import Found, of_module
 from manifold_lab.probe.axis_rules import Axes
 from manifold_lab.probe.layer_types import BOTTLENECK, NONLINEARITY, NORM, Window, input_axis, kinds, narrows
+from manifold_lab.probe.names import POSITIONS
 from manifold_lab.probe.tracing import Chain
 
 COUNTS, COVARIANCE, SAMPLE, PICTURES, PRODUCTS = NEEDS = ("counts", "covariance", "sample", "pictures", "products")
@@ -37,7 +38,7 @@ class Sampling:
     most `coordinates` numbers, the same ones of every picture, drawn once.
     """
 
-    positions: int = 2000
+    positions: int = POSITIONS
     pictures: int = 1000
     coordinates: int = 2048
     seed: int = 0

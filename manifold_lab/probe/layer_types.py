@@ -9,16 +9,19 @@ from torch import Tensor, nn
 from manifold_lab.activations import Activation
 from manifold_lab.core.errors import InputError
 from manifold_lab.probe.activation_types import of_module
+from manifold_lab.probe.names import (
+    BLOCK_KIND,
+    CONVOLUTION,
+    LAYER_KINDS,
+    LINEAR_LAYER,
+    NONLINEARITY,
+    NORM,
+)  # fmt: skip
 
 Window = tuple[float, float]
 """The open interval of outputs that are active: read back from the output, as in `activations.Activation.outputs`."""
 CALLED = "()"
 """What the names of activations called as functions end in: "features.relu()"."""
-NONLINEARITY, BOTTLENECK, CONVOLUTION, LINEAR_LAYER, NORM, BLOCK_KIND = LAYER_KINDS = (
-    "nonlinearity", "bottleneck", "convolution", "linear", "norm", "block",
-)  # fmt: skip
-"""What layers can be asked for by. `bottleneck`: the norm behind a 1x1 convolution to fewer channels, before any
-activation. `block`: the smallest modules that hold several convolutions or linear layers."""
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 OPERATOR_TYPES = (*CONVOLUTIONS, nn.Linear)

@@ -22,14 +22,11 @@ from manifold_lab.data.image_files import CENTRE, IMAGENET, SYMMETRIC, UNIT, Fit
 from manifold_lab.models import weights
 from manifold_lab.models.mobilenet import Network, build
 from manifold_lab.models.specs import NETWORKS
+from manifold_lab.probe.names import NOISE, PUBLISHED, TIMM, TORCHVISION
 
-PUBLISHED = "published"
-NOISE = "random"
-TIMM, TORCHVISION = "timm:", "torchvision:"
 GREY: Scale = ((0.5,), (0.5,))
 RESOLUTION = 224
 """Pixels of a side where a network has no size of its own."""
-HELP = f"a preset ({', '.join(NETWORKS)}), {TIMM}NAME, {TORCHVISION}NAME, MODULE:CALLABLE, or the key of a stored run"
 
 
 @dataclass(frozen=True)

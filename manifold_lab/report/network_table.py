@@ -1,30 +1,72 @@
 """Layers and costs of a network as a table, and its sums in words."""
 
+from collections.abc import Sequence
+
+import torch
 from rich.console import Console
 
+from manifold_lab.core.shown import print_json
 from manifold_lab.models import memory, profiler
 from manifold_lab.models.mobilenet import Network, build
 from manifold_lab.models.profiler import LayerProfile
 from manifold_lab.models.specs import NetworkSpec, Stage, stages
+from manifold_lab.probe import zoo
 from manifold_lab.report import tables
 
 NETWORK_HEAD = ("layer", "operator", "t", "c", "n", "s", "output", "parameters", "MAdds", "in + out", "shortcut")
 WHOLE = ("parameters", "MAdds", "in_out")
 """Columns of whole numbers, by their names in programs."""
-WIDTH = 130
-"""Columns that the table needs."""
+FOREIGN_HEAD = ("layer", "operator", "output", "parameters", "MAdds", "in + out")
 TABLE_CONVENTION = (
     f"{profiler.COUNTING_CONVENTION} in + out: numbers that go in and come out of the operator, without weights."
 )
 
 
-def print_network(spec: NetworkSpec) -> None:
+def print_network(spec: NetworkSpec, quiet: bool, as_json: bool) -> None:
     """Print the table, the totals and the convention."""
     network = build(spec)
-    console = Console(width=max(Console().width, WIDTH))
-    console.print(tables.terminal("", NETWORK_HEAD, [network_rows(network)]), soft_wrap=True)
-    console.print(totals(network), highlight=False)
-    console.print(TABLE_CONVENTION, highlight=False)
+    _say((NETWORK_HEAD, network_rows(network)), totals(network), quiet, as_json)
+
+
+def print_foreign(name: str, resolution: int, quiet: bool, as_json: bool) -> None:
+    """Print the same of a network from elsewhere.
+
+    Raises:
+        InputError: where it does not exist, cannot be made, or has no operator that is counted.
+    """
+    subject = zoo.network(name, resolution=resolution)
+    zoo.check_forward(subject, torch.device("cpu"))
+    seen = profiler.profile(subject.model, subject.shape)
+    counted = [one for one in seen if isinstance(one.module, profiler.OPERATOR_LAYERS)]
+    rows = [[one.name, _operator(one), *_costs(one)] for one in counted]
+    cost, whole = profiler.cost(seen), sum(parameter.numel() for parameter in subject.model.parameters())
+    sums = (
+        f"{whole:,} parameters, {cost.parameters:,} of them in these operators and in norms; {cost.madds:,} MAdds (and "
+        f"{cost.norm_madds:,} of norms) for an image of {'x'.join(map(str, subject.shape))}"
+    )
+    _say((FOREIGN_HEAD, rows), sums, quiet, as_json)
+
+
+def _say(table: tuple[Sequence[str], list[list[str]]], sums: str, quiet: bool, as_json: bool) -> None:
+    """The table, the sums and what is counted."""
+    head, rows = table
+    if as_json:
+        print_json(operators=_values(rows, head), sums=sums, convention=TABLE_CONVENTION)
+        return
+    console = Console()
+    if not quiet:
+        tables.show(console, "", head, [rows])
+    console.print(sums, highlight=False, soft_wrap=quiet)
+    if not quiet:
+        console.print(TABLE_CONVENTION, highlight=False)
+
+
+def _values(rows: Sequence[Sequence[str]], head: Sequence[str]) -> list[dict[str, str | int]]:
+    names = [name.replace(" + ", "_").replace(" ", "_") for name in head]
+    return [
+        {name: int(cell.replace(",", "")) if name in WHOLE else cell for name, cell in zip(names, row, strict=True)}
+        for row in rows
+    ]
 
 
 def picture_shape(network: Network) -> tuple[int, int, int]:
@@ -35,11 +77,7 @@ def picture_shape(network: Network) -> tuple[int, int, int]:
 
 def cost_lines(network: Network) -> list[dict[str, str | int]]:
     """The table of `network_rows` with whole numbers, for programs."""
-    names = [name.replace(" + ", "_").replace(" ", "_") for name in NETWORK_HEAD]
-    return [
-        {name: int(cell.replace(",", "")) if name in WHOLE else cell for name, cell in zip(names, row, strict=True)}
-        for row in network_rows(network)
-    ]
+    return _values(network_rows(network), NETWORK_HEAD)
 
 
 def network_rows(network: Network) -> list[list[str]]:
@@ -75,7 +113,8 @@ def _operator(seen: LayerProfile) -> str:
 
 
 def _costs(seen: LayerProfile) -> list[str]:
-    size = "x".join(str(length) for length in (*seen.outputs[1:], seen.outputs[0]))
+    channels, *sides = seen.outputs
+    size = "x".join(map(str, (*sides, channels) if len(sides) == 2 else seen.outputs))
     return [size, f"{seen.parameters:,}", f"{seen.madds:,}", f"{seen.elements:,}"]
 
 

@@ -49,7 +49,7 @@ def card(path: Path) -> tuple[str, dict[str, str]]:
 def experiments(root: Path) -> str:
     """Every experiment's lab card: its title, what it decides, and its command."""
     rows = []
-    for path in sorted((root / "experiments").glob("*.py")):
+    for path in sorted((root / "experiments").glob("[!_]*.py")):
         title, told = card(path)
         rows.append([f"[{path.stem}]({path.name})", title, told["Claims"], told["Paper"], f"`{told['Run']}`"])
     return markdown(("experiment", "what it is", "claims it decides", "paper", "run"), rows)

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from manifold_lab.activations import ACTIVATIONS
-from manifold_lab.core.cli import Json, Quiet, run_cli
+from manifold_lab.core.cli import About, Json, Quiet, run_cli
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.core.files import check_folder
 from manifold_lab.core.lazy import lazy_function
@@ -22,6 +22,11 @@ from manifold_lab.random_layer.specs import (
     check_turns,
 )
 from manifold_lab.report.styles import FORMATS, STYLES
+
+ABOUT = About(examples=(
+    "python -m manifold_lab.spiral --dims 2 3 5 15 30",
+    "python -m manifold_lab.spiral --dims 3 15 --manifold sphere --activation gelu --style neurips2024 --out out/",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,22 +52,26 @@ class SpiralOptions:
         MonteCarlo.activation
     )
     bias: float = MonteCarlo.bias
-    """Added to every row before the activation."""
+    """Added to every row of Tx before the activation, in the units of x."""
     decoder: Annotated[
         str, tyro.conf.arg(metavar="NAME", help=f"Of the figure's upper row, one of: {', '.join(DECODERS)}.")
     ] = "pinv"
     sigma: float = MonteCarlo.sigma
-    """Noise for the mutual information, after scaling the code by sqrt(2/m)."""
+    """Standard deviation of the noise for the mutual information (nats), after scaling the code by sqrt(2/m)."""
     seed: int = MonteCarlo.seed
     """Equal seeds give equal csv files, byte for byte."""
     out: Path = Path("figures")
     """Folder for the figures, spiral.csv, spiral_points.csv and spiral.json."""
     formats: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FORMAT [FORMAT ...]")] = ("png", "pdf")
     """File formats of the figures: png, pdf, svg."""
-    style: Annotated[str, tyro.conf.arg(metavar="VENUE", help=f"One of: {', '.join(STYLES)}.")] = "cvpr2024"
+    style: Annotated[str, tyro.conf.arg(metavar="VENUE", help=f"Whose text width and fonts: {', '.join(STYLES)}.")] = (
+        "cvpr2024"
+    )
     device: str = "cpu"
     """cpu, cuda or cuda:N; the random draws are the same on each."""
-    dtype: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of: {', '.join(DTYPES)}.")] = MonteCarlo.dtype
+    dtype: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"What it is computed in: {', '.join(DTYPES)}.")] = (
+        MonteCarlo.dtype
+    )
     quiet: Quiet = False
     json: Json = False
 
@@ -111,4 +120,4 @@ def run(options: SpiralOptions) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit status."""
-    return run_cli(SpiralOptions, run, "manifold_lab.spiral", arguments)
+    return run_cli(SpiralOptions, run, "manifold_lab.spiral", arguments, ABOUT)

@@ -141,7 +141,7 @@ def print_results(options: SpiralOptions, numbers: tables.Lines, console: Consol
     dims = dims_shown(options)
     title = f"{options.activation} on a {options.manifold}, {options.draws} draws"
     sections = [results_table.summary_rows(numbers, dim) for dim in dims]
-    console.print(tables.terminal(title, results_table.RESULT_HEAD, sections))
+    tables.show(console, title, results_table.RESULT_HEAD, sections)
     for dim in dims:
         console.print(results_table.dim_sentence(numbers, dim), highlight=False)
 

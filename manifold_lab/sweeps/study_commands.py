@@ -4,32 +4,32 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 
 from manifold_lab.core import provenance
-from manifold_lab.core.cli import FIGURES, Presets, destination, run_cli
+from manifold_lab.core.cli import FIGURES, destination, run_cli
 from manifold_lab.core.config import key
 from manifold_lab.core.durations import duration
 from manifold_lab.core.errors import InputError, at_least
 from manifold_lab.core.files import publish, text
 from manifold_lab.core.shown import print_json
 from manifold_lab.report.tables import ClaimResult, claim_sentence
-from manifold_lab.sweeps import launchers, runner, slurm, store, worker
+from manifold_lab.sweeps import command_line, launchers, runner, slurm, store, worker
 from manifold_lab.sweeps.options import (
     CellOptions,
     GridOptions,
     PlanOptions,
     PublishOptions,
-    RunAndPublishOptions,
     RunOptions,
     StatusOptions,
 )  # fmt: skip
 from manifold_lab.sweeps.publishing import Gathered, gathered, published_files, read_tables
 from manifold_lab.sweeps.status_table import LISTED, how, labels, listing, state_counts, status_table
-from manifold_lab.sweeps.store import DONE, QUEUED, RUNNING, Cell
+from manifold_lab.sweeps.store import ABSENT, DONE, QUEUED, RUNNING, Cell
 from manifold_lab.sweeps.study import Study, file_stem
 from manifold_lab.sweeps.training_run import LENGTH
 from manifold_lab.training import distributed
@@ -44,7 +44,15 @@ def plan(study: Study, options: PlanOptions) -> None:
     cells = study.cells(options)
     wanted = runner.missing(cells)
     told = runner.costs([cell.spec for cell in wanted], store.stored(study.folder(options)).values(), LENGTH)
+    if options.json:
+        print_json(study=study.name, counts=state_counts(cells), missing=[
+            {"key": cell.key, "cell": label, "seconds": cost[0] if cost else None}
+            for cell, label, cost in zip(wanted, labels(wanted), told, strict=True)])  # fmt: skip
+        return
     console = Console()
+    if options.quiet:
+        console.print(state_counts(cells))
+        return
     console.print(card(study, cells), highlight=False, markup=False, soft_wrap=True)
     rows = [[cell.key, label, duration(cost[0]) if cost else "–"]
             for cell, label, cost in zip(wanted[:LISTED], labels(wanted[:LISTED]), told, strict=False)]  # fmt: skip
@@ -134,14 +142,33 @@ def status(study: Study, options: StatusOptions) -> None:
     """Say how the cells stand; on a terminal, for as long as any of them runs."""
     console = Console()
     cells = study.cells(options)
-    if not console.is_terminal or all(cell.state != RUNNING for cell in cells):
-        console.print(status_table(study.name, cells, options.every))
+    if options.json:
+        known = [
+            {"key": cell.key, "state": cell.state, "how": how(cell), **runner.facts(asdict(cell.spec))}
+            for cell in cells
+        ]
+        print_json(study=study.name, cells=known)
+        return
+    if options.quiet or not console.is_terminal or all(cell.state != RUNNING for cell in cells):
+        console.print(state_counts(cells) if options.quiet else status_table(study.name, cells, options.every))
+        if all(cell.state == ABSENT for cell in cells):
+            console.print(
+                f"nothing has run yet; begin with: {_starting(study, options)}", highlight=False, soft_wrap=True
+            )
         return
     with Live(status_table(study.name, cells, options.every), console=console, auto_refresh=False) as live:
         while any(cell.state == RUNNING for cell in cells):
             time.sleep(REFRESH)
             cells = study.cells(options)
             live.update(status_table(study.name, cells, options.every), refresh=True)
+
+
+def _starting(study: Study, options: GridOptions) -> str:
+    """The command that runs what a status is asked of."""
+    words = [f"--images {options.images}"] if options.images else []
+    words += ["--smoke"] if options.smoke else []
+    words += [f"--runs {options.runs}"] if options.runs != GridOptions.runs else []
+    return " ".join([study.command, "run", *words])
 
 
 def publish_study(study: Study, options: PublishOptions) -> None:
@@ -178,19 +205,13 @@ def say_published(options: PublishOptions, judged: Sequence[ClaimResult], says: 
 def main(study: Study, arguments: list[str] | None = None) -> int:
     """The command line of a study; its exit status."""
     words = sys.argv[1:] if arguments is None else arguments
-    commands: Presets[GridOptions] = {
-        "plan": ("what would run, and for how long", PlanOptions()),
-        "run": ("run what is missing", RunOptions()),
-        "cell": ("run some cells by key, for other schedulers", CellOptions()),
-        "status": ("how every cell stands", StatusOptions()),
-        "publish": ("csv, figure, claims", PublishOptions()),
-    }
-    bare = not words or (words[0].startswith("--") and "--help" not in words)
     program = f"experiments.{study.name}"
-    return run_cli(RunAndPublishOptions if bare else commands, lambda options: _act(study, options), program, words)
+    told = command_line.about(program, study.card)
+    return run_cli(command_line.kind_of(words), lambda options: _act(study, options), program, words, told)
 
 
 def _act(study: Study, options: GridOptions) -> int:
+    command_line.check_options(options)
     if not study.stored:
         return _act_unstored(study, options)
     failed = run(study, options) if isinstance(options, RunOptions) else 0

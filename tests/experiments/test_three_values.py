@@ -12,7 +12,7 @@ from manifold_lab.report.tables import ClaimResult, read_csv
 from manifold_lab.sweeps.study import Study, as_published, file_stem
 
 ROOT = Path(__file__).parent.parent.parent
-STUDIES = sorted(path.stem for path in (ROOT / "experiments").glob("*.py"))
+STUDIES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
 COMPARISONS = ("exceeds", "below", "within")
 
 

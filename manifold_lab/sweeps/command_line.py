@@ -1,0 +1,92 @@
+"""The command line of a study, known before anything is loaded that runs or draws."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from manifold_lab.core.cli import About, Presets, run_cli
+from manifold_lab.core.errors import at_least, one_of
+from manifold_lab.core.files import check_folder
+from manifold_lab.report.styles import STYLES
+from manifold_lab.sweeps.options import (
+    CellOptions,
+    GridOptions,
+    PlanOptions,
+    PublishOptions,
+    RunAndPublishOptions,
+    RunOptions,
+    StatusOptions,
+)
+
+COMMANDS: Presets[GridOptions] = {
+    "plan": ("what would run, and for how long", PlanOptions()),
+    "run": ("run what is missing", RunOptions()),
+    "cell": ("run some cells by key, for other schedulers", CellOptions()),
+    "status": ("how every cell stands", StatusOptions()),
+    "publish": ("csv, figure, tables and claims of what is there", PublishOptions()),
+}
+COUNTED = ("workers", "processes_per_cell", "cells_per_job")
+
+
+def kind_of(words: list[str]) -> type[RunAndPublishOptions] | Presets[GridOptions]:
+    """The options that words may be: without a command those that run and publish."""
+    bare = not words or (words[0].startswith("-") and not {"--help", "-h"} & set(words))
+    return RunAndPublishOptions if bare else COMMANDS
+
+
+def about(program: str, card: str) -> About:
+    """What help says of a study: its card, which tells what it tests, and two commands."""
+    runs = f"python -m {program}"
+    entries = re.sub(r"\n(Paper|Claims|Run|Differs) +", r"\n\n\1: ", card.strip())
+    return About(
+        f"{entries}\n\nWithout a command it runs what is missing and publishes.",
+        (f"{runs} run --smoke", f"{runs} publish --style neurips2024 --out out/"),
+    )
+
+
+def check_options(options: GridOptions) -> None:
+    """Refuse what can be refused before anything is loaded.
+
+    Raises:
+        InputError: naming the option and what is allowed.
+    """
+    for name in COUNTED:
+        if hasattr(options, name):
+            at_least(name, getattr(options, name), 1)
+    if isinstance(options, PublishOptions):
+        one_of("style", options.style, STYLES)
+        if options.out is not None:
+            check_folder(options.out)
+
+
+def answer_early(folder: Path) -> None:
+    """Answer what `python -m FOLDER.NAME` is asked, where that needs nothing of the study but its card.
+
+    Help, the version and refused options; everything else goes on. To be called where the package of the studies is
+    imported: while Python looks for the module of `-m`, that is the first word of its arguments.
+
+    Args:
+        folder: of the studies' files.
+
+    Raises:
+        SystemExit: after the answer.
+    """
+    if sys.argv[:1] != ["-m"]:
+        return
+    words = sys.argv[1:]
+    program = sys.orig_argv[len(sys.orig_argv) - len(words) - 1].removeprefix("-m")
+    file = folder / f"{program.rpartition('.')[2]}.py"
+    if not file.is_file():
+        return
+    card = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    accepted: list[Any] = []
+
+    def check(options: GridOptions) -> None:
+        check_options(options)
+        accepted.append(options)
+
+    status = run_cli(kind_of(words), check, program, words, about(program, card))
+    if not accepted:
+        raise SystemExit(status)

@@ -30,7 +30,7 @@ from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.probe import Sampling
-from manifold_lab.probe.layer_types import BOTTLENECK
+from manifold_lab.probe.names import BOTTLENECK
 from manifold_lab.report import plots
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED, column, pick
 from manifold_lab.report.tables import ClaimResult, Lines

@@ -14,7 +14,7 @@ Differs  the theorems speak of n to infinity. Up to n = 4 every layer is tested 
 
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +83,7 @@ def measure(spec: Spec, _folder: Path) -> Result:
     """How many of the layers are injective, and how many no direction that was tried refutes."""
     rng = stream(spec.seed, NAME, spec.inputs, spec.ambient)
     matrix = torch.randn((spec.draws, spec.ambient, spec.inputs), generator=rng, dtype=torch.float64)
+    tests: dict[str, Callable[[Tensor], Tensor]]
     tests = {"random": functools.partial(unmoved, generator=rng),
              "search": functools.partial(theory.fewest_active_found, generator=rng)}  # fmt: skip
     if spec.inputs in EXACT:
@@ -121,7 +122,8 @@ def estimate(lines: Lines, **wanted: str) -> Estimate | None:
     found = pick(lines, **wanted)
     if not found:
         return None
-    return Estimate(*(float(found[0][name]) for name in ("estimate", "low", "high")), int(found[0]["n"]))
+    value, low, high = (float(found[0][name]) for name in ("estimate", "low", "high"))
+    return Estimate(value, low, high, int(found[0]["n"]))
 
 
 def change(lines: Lines, expansion: float) -> Estimate:

@@ -82,7 +82,7 @@ def parse(
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return make(kind, args=words, prog=f"python -m {program}", description=told.what or None)  # type: ignore[operator,arg-type,return-value]
+            return make(kind, args=words, prog=f"python -m {program}", description=told.what or None)  # type: ignore[arg-type]
     except SystemExit as stop:
         if stop.code:
             raise InputError(_unframed(complaint.getvalue())) from None

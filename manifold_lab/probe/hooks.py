@@ -19,7 +19,6 @@ from manifold_lab.probe.activation_types import FUNCTIONS, IDENTITY, Found, of_c
 from manifold_lab.probe.channel_axes import Call, ChannelTracker
 from manifold_lab.probe.layer import LayerRecord, Sampling
 from manifold_lab.probe.layer_types import (
-    BOTTLENECK,
     CALLED,
     NONLINEARITY,
     NORM,
@@ -30,6 +29,7 @@ from manifold_lab.probe.layer_types import (
 )
 from manifold_lab.probe.layer_types import kinds as kinds_of
 from manifold_lab.probe.measures import MEASURES, LayerRow, describe
+from manifold_lab.probe.names import BOTTLENECK
 from manifold_lab.probe.watchers import ForwardPass, Functions, Watcher
 
 DEFAULT_SAMPLING = Sampling()

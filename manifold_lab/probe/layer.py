@@ -15,8 +15,8 @@ from manifold_lab.core.random_streams import stream
 from manifold_lab.probe.accumulators import ActiveCounts, Covariance, Reservoir, Still, distinct
 from manifold_lab.probe.activation_types import Found, of_module
 from manifold_lab.probe.axis_rules import Axes
-from manifold_lab.probe.layer_types import BOTTLENECK, NONLINEARITY, NORM, Window, input_axis, kinds, narrows
-from manifold_lab.probe.names import POSITIONS
+from manifold_lab.probe.layer_types import Window, input_axis, kinds, narrows
+from manifold_lab.probe.names import BOTTLENECK, NONLINEARITY, NORM, POSITIONS
 from manifold_lab.probe.tracing import Chain
 
 COUNTS, COVARIANCE, SAMPLE, PICTURES, PRODUCTS = NEEDS = ("counts", "covariance", "sample", "pictures", "products")

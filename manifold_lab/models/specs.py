@@ -289,10 +289,7 @@ V2 = NetworkSpec()
 V1 = NetworkSpec(
     rows=V1_ROWS, block="separable", bottleneck_activation="relu6", shortcut="none", last_channels=0, dropout=0.001
 )
-V1_TENSORFLOW = NetworkSpec(
-    rows=V1_ROWS, block="separable", bottleneck_activation="relu6", shortcut="none", last_channels=0, dropout=0.001,
-    padding="tensorflow", norm_epsilon=1e-3,
-)  # fmt: skip
+V1_TENSORFLOW = dataclasses.replace(V1, padding="tensorflow", norm_epsilon=1e-3)
 CIFAR = NetworkSpec(resolution=32, num_classes=10, stem_stride=1)
 CIFAR_LARGE_MAPS = dataclasses.replace(CIFAR, rows=(TABLE_2[0], (6, 24, 2, 1), *TABLE_2[2:]))
 """As the common repositories train it: stride 1 in the stage of 24 channels too, so that the last maps are 4x4."""

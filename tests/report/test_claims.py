@@ -61,7 +61,7 @@ def test_what_is_published_is_found_by_the_claims_that_name_it() -> None:
 def test_every_published_row_stands_somewhere() -> None:
     shown = [
         one
-        for found in (paper.verdicts(ROOT), paper.beyond_the_paper(ROOT))
+        for found in (paper.verdicts(ROOT), paper.neighbours_verdicts(ROOT), paper.beyond_the_paper(ROOT))
         for finding in found
         for one in finding.lines
     ]

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
 """What a full disk, a file at its limit, a terminal that is gone or a closed pipe answers."""
 NO_MEMORY = ("allocate memory", "enough memory", "out of memory")
 """What torch's RuntimeErrors say where the machine or a device has too little memory."""
+OTHERS = r"(torch|torchvision|timm|numba)(\.|$)"
+"""Libraries whose warnings are of no use to who uses a command; python -W shows them."""
 PATIENCE = 30.0
 """Seconds that a command has for an orderly end before another signal raises StopError again."""
 MOMENT = 0.1
@@ -110,7 +113,9 @@ def run_cli(
     That is the status of `run` or 0; 2 after one line about bad input or output that cannot be written, as on a full
     disk; 130, 129 or 143 after one line where the keyboard, a lost terminal or another process stopped it.
     """
-    with _stoppable():
+    with _stoppable(), warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.filterwarnings("ignore", module=OTHERS)
         try:
             if sys.stdout is None:  # closed by who started this: the next file opened would take its place
                 raise InputError("output: it is closed; send it to a file or to /dev/null")

@@ -25,6 +25,8 @@ RESOLUTION = 12
 """Measured numbers are written to this many decimals at most: what is smaller is rounding of the arithmetic."""
 HTML = re.compile("<(?=[A-Za-z/!?])")
 """Where a tag of HTML would begin."""
+BEFORE_BAR = re.compile(r"(\\*)\|")
+"""A bar, and the backslashes before it, of which the last would else be the one that takes the bar's meaning."""
 LATEX = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"} | {
     sign: f"\\{sign}" for sign in "&%$#_{}"
 }
@@ -218,7 +220,11 @@ def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
 
 
 def _in_markdown(cell: str) -> str:
-    return HTML.sub("&lt;", " ".join(cell.splitlines())).replace("|", "\\|")
+    return BEFORE_BAR.sub(r"\1\1\|", HTML.sub("&lt;", _on_one_line(cell)))
+
+
+def _on_one_line(cell: str) -> str:
+    return " ".join(cell.splitlines())
 
 
 def _numeric(cell: str) -> bool:
@@ -229,7 +235,8 @@ def latex(caption: str, label: str, head: Sequence[str], body: Iterable[Sequence
     """A LaTeX table over both columns with booktabs' rules, first column to the left, special characters escaped."""
     import pandas as pd  # noqa: PLC0415  (a second that only these tables need)
 
-    frame = pd.DataFrame([list(line) for line in body], columns=list(head)).style.hide(axis="index")
+    rows = [list(map(_on_one_line, line)) for line in body]  # an empty line would end a paragraph
+    frame = pd.DataFrame(rows, columns=list(map(_on_one_line, head))).style.hide(axis="index")
     frame = frame.format(escape="latex").format_index(_stacked, escape="latex", axis="columns")
     caption = " ".join(caption.split()).translate({ord(sign): escaped for sign, escaped in LATEX.items()})
     columns = "l" + "r" * (len(head) - 1)
@@ -255,7 +262,7 @@ def _stacked(head: str) -> str:
 
 def _grouped(cell: str) -> str:
     """Digits of long whole numbers in threes; a dash for nothing."""
-    return f"{int(cell):,}" if cell.isdigit() else cell or MISSING
+    return f"{int(cell):,}" if cell.isascii() and cell.isdigit() else cell or MISSING
 
 
 @dataclass(frozen=True)

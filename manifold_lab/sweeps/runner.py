@@ -34,6 +34,7 @@ TOGETHER = {
     "OMP_NUM_THREADS": "1",  # torchrun's own default, of which it would tell
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",  # else it warns of every address without a name
     "RES_OPTIONS": "timeout:1 attempts:1",
 }
 """Environment of processes of one machine that meet, where the user's says nothing else.

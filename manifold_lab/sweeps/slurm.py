@@ -154,7 +154,7 @@ def queue(names: Iterable[str]) -> list[Queued]:
         return []
     lines = ask(["squeue", "-h", "-r", "-o", QUEUE_COLUMNS, f"--name={wanted}"]).splitlines()
     parts = [line.strip().split("|") for line in lines if line.count("|") == QUEUE_COLUMNS.count("|")]
-    return [Queued(name, int(task) if task.isdigit() else 0, *rest) for name, task, *rest in parts]
+    return [Queued(name, int(task) if task.isascii() and task.isdigit() else 0, *rest) for name, task, *rest in parts]
 
 
 def largest_array() -> int:

@@ -7,6 +7,7 @@ of trained networks shares.
 
 import functools
 import html
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ _stored_result = lazy_function("manifold_lab.sweeps.study_result.stored_result")
 
 Published = Any
 """The lines of a study's csv file; of a study with several files, a mapping from the parts of their names to lines."""
+NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 MAIN = ""
 """The part of the file that has the study's own name."""
 BATCH = 20
@@ -83,7 +85,10 @@ class Study:
     program: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a card without its four entries."""
+        """Refuse a card without its four entries, and a name that is none of a file or of a job in a queue."""
+        for name in (self.name, self.run_folder or self.name):
+            if not NAME.fullmatch(name):
+                raise InputError(f"name: {name!r} is not allowed; allowed: letters, digits, and _ . - within")
         missing = [entry for entry in CARD if f"{entry} " not in self.card]
         if missing:
             raise InputError(f"card: {self.name} has no entry {missing[0]}; a card has {', '.join(CARD)}")

@@ -49,14 +49,19 @@ def join_processes() -> Iterator[Ranks]:
     """Join the processes that were started together, by torchrun or as tasks of a job, as the environment says.
 
     Raises:
-        InputError: for an environment that says something else than numbers.
+        InputError: for an environment that says something else than numbers, or of processes that are not there.
     """
     if _from_environment("WORLD_SIZE", 1) == 1:
         yield ALONE
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(_from_environment("LOCAL_RANK", 0) % torch.cuda.device_count())
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    try:
+        distributed.init_process_group(backend, timeout=TIMEOUT)
+    except (ValueError, RuntimeError) as error:
+        told = " ".join(str(error).split())[:160]
+        raise InputError(f"WORLD_SIZE: the processes it tells of cannot meet ({told}); start them together") from None
     try:
         yield current()
     finally:

@@ -1,5 +1,6 @@
 """The page's server: one page, to this machine alone, however it is asked."""
 
+import contextlib
 import http.client
 import importlib
 import socket
@@ -36,6 +37,7 @@ def test_get_and_head_answer_with_the_page_and_its_length(port: int) -> None:
     assert asked(port, "HEAD") == (200, b"", str(len(page)))
     assert asked(port, "GET", "/other")[:2] == (404, b"")
     assert asked(port, "POST")[0] == 501
+    assert asked(port, "GET", "/?again", "LOCALHOST:1")[:2] == (200, page)
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil"])
@@ -52,3 +54,13 @@ def test_silent_connections_are_bounded_and_end(port: int) -> None:
         assert one.recv(1) == b""  # closed: at once beyond three, those after the time-out
         one.close()
     assert asked(port, "GET")[0] == 200
+
+
+def test_a_connection_that_says_a_letter_now_and_then_ends_too(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_server, "LONGEST", 1.0)
+    with socket.create_connection(("127.0.0.1", port), timeout=0.2) as connection, pytest.raises(ConnectionError):
+        for _ in range(100):
+            connection.sendall(b"G")
+            with contextlib.suppress(TimeoutError):
+                if connection.recv(1) == b"":
+                    raise ConnectionError

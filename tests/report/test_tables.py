@@ -67,6 +67,19 @@ def test_plain_numbers_have_at_most_three_digits(value: float, shown: str) -> No
 
 def test_markdown_escapes_what_would_end_a_cell() -> None:
     assert markdown(["|x|"], [["1"]]).splitlines()[0] == "| \\|x\\| |"
+    assert markdown(["x"], [["a\\|b"]]).splitlines()[2] == "| a\\\\\\|b |"  # an escaped backslash, an escaped bar
+    assert markdown(["x"], [["a\n\n<b>|"]]).splitlines()[2] == "| a  &lt;b>\\| |"
+
+
+def test_latex_escapes_and_ends_no_paragraph() -> None:
+    table = tables.latex("a\n\n~b", "l a~b", ["x\n\ny", "^"], [["a\n\nb", "\\end{x}"]])
+    assert "\\caption{a \\textasciitilde{}b}" in table and "\\label{tab:l-a-b}" in table
+    assert "a  b & \\textbackslash end\\{x\\} \\\\" in table and "\n\n" not in table
+
+
+def test_a_digit_that_is_no_number_is_shown_as_it_is() -> None:
+    made = tables.typeset("t", tables.Document("caption", {"a": "a"}, [{"a": "²"}, {"a": "1234"}]))
+    assert set(made) == {"t.md", "t.tex"} and tables._grouped("²") == "²" and tables._grouped("1234") == "1,234"
 
 
 def test_a_latex_table_escapes_what_latex_would_read() -> None:

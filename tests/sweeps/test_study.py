@@ -160,6 +160,12 @@ def test_a_card_without_an_entry_is_refused() -> None:
         dataclasses.replace(STUDY, card="Paper  a\nClaims  b\nRun  c")
 
 
+@pytest.mark.parametrize("name", ["", "a/b", "../a", "a b", "a;b", "a\nb", "$(a)", ".a", "ü"])
+def test_a_name_that_no_file_or_job_can_have_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"^name: "):
+        dataclasses.replace(STUDY, name=name)
+
+
 def test_unfinished_and_failed_cells_reach_the_rows_as_what_they_are(typed, monkeypatch) -> None:
     monkeypatch.setitem(GRIDS, "good", (Tiny(), Tiny(1, ends="error"), Tiny(2)))
     typed("run")

@@ -1,6 +1,7 @@
 """The page for a browser on this machine."""
 
 import contextlib
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -11,8 +12,8 @@ LOOPBACK = "127.0.0.1"
 HOSTS = (LOOPBACK, "localhost")
 CONNECTIONS = 16
 """Connections at a time."""
-SILENCE = 10.0
-"""Seconds that a connection may say nothing."""
+SILENCE, LONGEST = 10.0, 60.0
+"""Seconds that a connection may say nothing, and that it may last."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -29,8 +30,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, with_body: bool) -> None:
         host = self.headers.get("Host", "").rpartition(":")
-        here = (host[0] or host[2]) in HOSTS  # another name is a foreign page's, made to resolve to this machine
-        status = 403 if not here else 200 if self.path in ("/", "/index.html") else 404
+        here = (host[0] or host[2]).lower() in HOSTS  # another name is a foreign page's, made to mean this machine
+        status = 403 if not here else 200 if self.path.partition("?")[0] in ("/", "/index.html") else 404
         content = self.content if status == 200 else b""
         self.send_response(status)
         self.send_header("Content-Type", "text/html; charset=utf-8")
@@ -66,14 +67,23 @@ class _Server(ThreadingHTTPServer):
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve one connection."""
+        """Serve one connection, which may not last for ever by a letter now and then."""
+        end = threading.Timer(LONGEST, _cut, (request,))
+        end.daemon = True
+        end.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            end.cancel()
             self.free.release()
 
     def handle_error(self, *_arguments: object) -> None:
         """Write nothing about connections that break."""
+
+
+def _cut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def server(page: str, port: int) -> ThreadingHTTPServer:

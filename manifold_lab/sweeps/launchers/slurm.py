@@ -125,7 +125,7 @@ def script(work: Work, submission: Submission) -> str:
         variable=run_lock.JOB,
         began=shlex.quote(str(submission.folder.resolve() / submissions.BEGAN)),
         ended=worker.SOME_FAILED,
-        name=submission.name,
+        name=shlex.quote(submission.name),
         starts=longest + 1,
         options=f"--cpus-per-task={work.slurm.cpus}" if work.slurm.cpus else "",
         step=shlex.quote(STEP),

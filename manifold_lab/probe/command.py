@@ -84,7 +84,8 @@ def probe_images(options: ProbeOptions, subject: LoadedModel, device: torch.devi
             first = x[0] if first is None else first
             subject.model(x.to(device))
             advance(1)
-    rows = probe.table()
+    with progress(len(probe.layers), "layers measured") as measured:
+        rows = probe.table(measured)
     if INFORMATION in options.measures and first is not None:
         curve = Curve(points=options.points, space=options.space, seed=options.seed)
         with torch.inference_mode():

@@ -2,7 +2,7 @@
 
 import functools
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -98,8 +98,11 @@ class Probe:
         self._undo()
         self._stack.close()
 
-    def table(self) -> list[LayerRow]:
+    def table(self, measured: Callable[[int], None] = lambda _: None) -> list[LayerRow]:
         """One line per layer in the order of execution, then those that were chosen and never reached.
+
+        Args:
+            measured: called with 1 after each layer, for those who wait.
 
         Raises:
             InputError: where the model never ran inside the context, or nothing that was asked for.
@@ -111,7 +114,11 @@ class Probe:
         found = [*filter(self.shows, self.layers.values()), *missed]
         if not found:
             raise InputError(f"layers: nothing of {', '.join(self.chosen.words)} ran in this model")
-        return [describe(layer, self.measures) for layer in found]
+        rows = []
+        for layer in found:
+            rows.append(describe(layer, self.measures))
+            measured(1)
+        return rows
 
     def frame(self) -> DataFrame:
         """The table as a pandas DataFrame: a row per layer, a column per number; what is not known is NaN.

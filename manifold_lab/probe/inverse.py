@@ -8,10 +8,14 @@ from manifold_lab.activations import Activation
 from manifold_lab.probe.activation_types import no_inverse
 from manifold_lab.probe.counting import rounded
 from manifold_lab.probe.layer import LayerRecord, LayerRow
-from manifold_lab.probe.tracing import effective
+from manifold_lab.probe.tracing import Chain, effective
 
-DECOMPOSED, AT_ONCE = 128, 16
-"""Positions whose active rows are decomposed, and how many at a time."""
+DECOMPOSED, CUBES = 128, 128 * 512**3
+"""Positions whose active rows are decomposed, and the sum of the cubes of their Gram matrices' sizes, at most."""
+LARGEST = 2048
+"""Size of a Gram matrix above which none is decomposed."""
+CELLS = 1 << 24
+"""Numbers that are held at a time."""
 PARTS = 4
 """Parts of the images of a ridge regression: two to fit, one to choose the ridge, one to test."""
 RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
@@ -37,8 +41,12 @@ def rank(layer: LayerRecord) -> LayerRow:
     if activation.inverse is no_inverse:
         layer.note(f"rank: no inverse of {activation.name} is known")
         return {}
+    size = gram_size(layer.chain)
+    if size > LARGEST:
+        layer.note(f"rank: {size} rows or columns are too many to decompose; at most {LARGEST}")
+        return {}
     matrix, offset = (part.cpu() for part in effective(layer.chain))
-    y, x = (part[:DECOMPOSED].cpu() for part in sample[:2])
+    y, x = (part[: min(DECOMPOSED, CUBES // size**3)].cpu() for part in sample[:2])
     inside, u = undone(activation, y)
     if not agrees(torch.where(inside, u - (x.double() @ matrix.mT + offset), 0), u[inside], y.dtype):
         layer.note("rank: the map before it is not that of its weights")
@@ -46,6 +54,14 @@ def rank(layer: LayerRecord) -> LayerRow:
     if activation.folds:
         layer.note("rank: a lower bound, as the activation folds")
     return _summary(matrix, torch.where(inside, u - offset, 0), inside, x.double())
+
+
+def gram_size(chain: Chain) -> int:
+    """Rows or columns of the map before a layer, whichever are fewer."""
+    operator = chain.operator
+    assert operator is not None and isinstance(operator.weight, Tensor)
+    first, rest = operator.weight.shape[0], operator.weight[0].numel()
+    return min(first, rest)
 
 
 def undone(activation: Activation, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,9 +80,9 @@ def agrees(difference: Tensor, u: Tensor, kind: torch.dtype) -> bool:
 
 
 def _summary(matrix: Tensor, right: Tensor, inside: Tensor, x: Tensor) -> LayerRow:
-    found = [
-        solved(matrix, *parts) for parts in zip(*(part.split(AT_ONCE) for part in (right, inside, x)), strict=True)
-    ]
+    ambient, inputs = matrix.shape
+    step = max(1, CELLS // max(ambient * min(ambient, inputs), 1))
+    found = [solved(matrix, *parts) for parts in zip(*(part.split(step) for part in (right, inside, x)), strict=True)]
     spanned, smallest, condition, error, size = (torch.cat(part) for part in zip(*found, strict=True))
     full = spanned.bool()
     row: LayerRow = {"full_rank": float(full.double().mean()), "rank_positions": len(full),
@@ -91,15 +107,20 @@ def solved(matrix: Tensor, right: Tensor, inside: Tensor, x: Tensor) -> tuple[Te
         inside: positions x m, which rows are active.
         x: positions x n.
     """
-    rows = matrix * inside[..., None]
-    wide = rows.shape[-2] < rows.shape[-1]
-    values, vectors = torch.linalg.eigh(rows @ rows.mT if wide else rows.mT @ rows)
+    active = inside.to(matrix)
+    wide = matrix.shape[0] < matrix.shape[1]
+    if wide:  # the products of all rows, of which each position has some
+        gram = (matrix @ matrix.mT) * active[:, None] * active[..., None]
+    else:
+        gram = matrix.mT @ (matrix * active[..., None])
+    values, vectors = torch.linalg.eigh(gram)
     singular = values.clamp_min(0).sqrt()
     kept = singular > max(matrix.shape) * torch.finfo(torch.float32).eps * singular[:, -1:]
-    known = right[..., None] if wide else rows.mT @ right[..., None]
-    back = vectors @ (torch.where(kept, 1 / values, 0)[..., None] * (vectors.mT @ known))
-    back = rows.mT @ back if wide else back
-    error = ((back.squeeze(-1) - x) ** 2).sum(1)
+    known = right if wide else right @ matrix
+    weight = torch.where(kept, 1 / values, 0)[..., None] * (vectors.mT @ known[..., None])
+    back = (vectors @ weight).squeeze(-1)
+    back = (back * active) @ matrix if wide else back
+    error = ((back - x) ** 2).sum(1)
     full = kept.all(1) & (not wide)
     return full, singular[:, 0], singular[:, -1] / singular[:, 0], error, (x**2).sum(1)
 

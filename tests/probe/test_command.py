@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from manifold_lab import stream
+from manifold_lab.core import progress
 from manifold_lab.core.errors import InputError
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import DIGITS
@@ -122,3 +123,14 @@ def test_no_threshold_is_said_only_where_there_is_none(threshold: str, below: st
     line = {"layer": "act", "threshold": threshold, "below_threshold": below}
     assert command.told([line]).startswith(words) and bool(words) == bool(command.told([line]))
     assert ("No layer" in command.told([{"layer": "act", "threshold": threshold}])) == (not threshold)
+
+
+def test_a_long_look_says_how_far_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both parts of the work, the passes and the measures behind them, say a line from time to time when piped."""
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.005)
+    assert door("--model", "digits", "--pictures", "300", "--batch", "10", "--measures", "rank", out=tmp_path) == 0
+    told = capsys.readouterr().err
+    assert re.search(r"^\d+ of 30 batches, \d+ s$", told, re.M)
+    assert re.search(r"^\d+ of 11 layers measured, \d+ s$", told, re.M)

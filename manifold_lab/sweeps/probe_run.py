@@ -2,7 +2,8 @@
 
 import functools
 import hashlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from manifold_lab import data
 from manifold_lab.core.errors import InputError
@@ -27,10 +29,13 @@ from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Result
 from manifold_lab.training import Bookkeeping, Recipe, evaluates, train
 
-INITIAL, TRAINED, TRAINING = "initial", "trained", "training"
+INITIAL, SETTLED, TRAINED, TRAINING = "initial", "settled", "trained", "training"
+"""Initial weights with norms by the batch, with norms by all images, trained ones, and weights along a training."""
 STAGES = (1, 10, 100)
 """Numbers of images after which a trained network's minimum is compared with the threshold, besides all of them."""
 RANDOM = "random"
+BATCH = 100
+"""Images at a time, where a network is measured along its training."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ class ProbeRun:
     """A network at initialisation, by seed, or trained; the images that it is shown; and what is measured.
 
     Args:
-        kind: `INITIAL` or `TRAINED`.
+        kind: `INITIAL`, `SETTLED` or `TRAINED`.
         seed: of the initial weights.
         network: its spec.
         images: the digest of their file (`ProbeSource.digest`).
@@ -123,7 +128,17 @@ class ProbeRun:
 
 @dataclass(frozen=True)
 class ProbedTraining:
-    """A training during which the network is measured at every evaluation, on the first `count` validation images."""
+    """A training during which the network is measured at every evaluation, on the first `count` validation images.
+
+    Args:
+        network: its spec.
+        recipe: of the training.
+        data: trained and measured on.
+        seed: of weights and data.
+        count: the first so many images.
+        measures: as of `Probe`; with `active` alone, norms at step 0 use the statistics of their batch, else those of
+            these images.
+    """
 
     KEY_NAME: ClassVar[str] = "Training"
 
@@ -132,6 +147,7 @@ class ProbedTraining:
     data: str
     seed: int
     count: int = 500
+    measures: tuple[str, ...] = ("active",)
 
 
 Spec = ProbeRun | ProbedTraining
@@ -148,10 +164,19 @@ def measure(spec: Spec, folder: Path, source: ProbeSource) -> Result:
 
 
 def probed_network(run: ProbeRun, source: ProbeSource) -> Network:
-    """The network; at initialisation in training mode, in which norms use the statistics of their batch."""
-    if run.kind == INITIAL:
-        return build(run.network, stream(run.seed, "weights")).train()
-    return source.trained_network(run.network)
+    """The network; at initialisation in training mode, in which norms use the statistics of their batch, or settled."""
+    if run.kind == TRAINED:
+        return source.trained_network(run.network)
+    model = build(run.network, stream(run.seed, "weights")).train()
+    if run.kind == SETTLED:
+        settle(model, source.batches(source.load(run.count, run.network)))
+    return model
+
+
+def settle(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Give the norms the statistics of these images, and leave training mode: then a network at step 0 is one map."""
+    update_bn(batches, model)
+    model.eval()
 
 
 def measure_network(run: ProbeRun, source: ProbeSource) -> Result:
@@ -190,16 +215,17 @@ def measure_training(training: ProbedTraining, _folder: Path) -> Result:
     model, rows = build(training.network, stream(training.seed, "weights")), list[dict[str, object]]()
     size = training.recipe.batch_size
 
+    def shown() -> Iterator[Tensor]:
+        for x, _ in itertools.islice(found.evaluation("validation", BATCH), -(-training.count // BATCH)):
+            yield x.contiguous(memory_format=torch.channels_last)
+
     def probe_now(step: int) -> None:
         kept = {name: value.clone() for name, value in model.state_dict().items()}
         model.train(step == 0)
-        with torch.no_grad(), Probe(model) as probe:
-            seen = 0
-            for x, _ in found.evaluation("validation", 100):
-                model(x.contiguous(memory_format=torch.channels_last))
-                seen += len(x)
-                if seen >= training.count:
-                    break
+        if step == 0 and training.measures != ProbedTraining.measures:
+            settle(model, shown())
+        with torch.no_grad(), Probe(model, measures=training.measures) as probe:
+            seen = sum(len(model(x)) for x in shown())
         model.load_state_dict(kept)
         model.train()
         rows.extend({**row, "images": step * size, "pictures": seen} for row in probe.table())

@@ -1,0 +1,187 @@
+"""Which layers of a network are provably injective on its data, how stable is the way back, and what training does.
+
+Paper    Haider, Ehler and Balazs 2023, arXiv:2307.09672 and arXiv:2406.15856; Sandler et al. 2018, arXiv:1801.04381,
+         section 3.2
+Claims   an expansion keeps all information of its input where enough channels stay active. Measured: at how many
+         positions the active rows span the input, biases and ReLU6's clip included, by how much, and how stably
+Run      python -m experiments.ext_certificates run --images imagenet_samples.npz --weights mobilenet_v2-b0353104.pth
+Differs  a layer is a convolution, its norm and its activation together, judged at sampled positions as if their inputs
+         could be any vectors; data of lower dimension can keep more. The untrained twin has norms with the statistics
+         of the same images, so that it is one map. Layers of a network are all there are of it, no sample: claims hold
+         or fail for this checkpoint; intervals over positions take them as independent, though many are of one image.
+         Ends of a training are compared over its seeds. The margin is how far a position can move in any direction
+         with rows still active that span the input: negative where it is not certified
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.fig7_activations import trainings
+from manifold_lab.core import contrasts, statistics
+from manifold_lab.core.statistics import Estimate
+from manifold_lab.models.specs import DIGITS, V2
+from manifold_lab.probe import Sampling
+from manifold_lab.report import plots
+from manifold_lab.report.plots import LOST_COLOUR, MEASURED, column, pick
+from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.sweeps import probe_run, store
+from manifold_lab.sweeps.probe_run import SETTLED, TRAINED, TRAINING, ProbeRun, ProbeSource
+from manifold_lab.sweeps.runner import Measure
+from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.study import Study
+from manifold_lab.sweeps.study_commands import main
+
+NAME = "ext_certificates"
+MEASURES = ("certificate",)
+SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
+IMAGES, SMOKE_IMAGES, SEEDS = 100, 10, 3
+MOST = 0.9
+"""A layer counts as certified on the data where more than this share of the positions is."""
+EXPANSION = "expand.act"
+COLUMNS = ("network", "data", "seed", "images", "layer", "channels", "certified", "certificate_points",
+           "least_singular_value", "stability", "margin", "margin_median", "data_radius", "ball",
+           "verdict")  # fmt: skip
+STYLES = {TRAINED: (MEASURED, "o", "trained"), SETTLED: (LOST_COLOUR, "s", "untrained")}
+
+
+def on_images(source: ProbeSource) -> tuple[tuple[probe_run.Spec, ...], Measure]:
+    """The trained network, untrained ones, and the trainings of Figure 6a's linear arm, measured in between."""
+    spec, count = (SMALL, SMOKE_IMAGES) if source.digest == probe_run.RANDOM else (V2, IMAGES)
+    wanted = [(TRAINED, 0), *((SETTLED, seed) for seed in range(SEEDS))]
+    networks = [
+        ProbeRun(kind, seed, spec, source.digest, count, measures=MEASURES, sampling=Sampling(positions=500))
+        for kind, seed in wanted
+    ]
+    along = [dataclasses.replace(one, measures=MEASURES, count=count) for one in trainings(source.images is None)]
+    return (*networks, *along), probe_run.measure_on(source)
+
+
+def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """One line per network, moment of its training, and layer that the certificate speaks of."""
+    found = []
+    for cell in cells:
+        kind, on = (cell.spec.kind, "") if isinstance(cell.spec, ProbeRun) else (TRAINING, cell.spec.data)
+        known = {"network": kind, "data": on, "seed": str(cell.spec.seed), "images": ""}
+        history = probe_run.at_evaluations(cell.spec, store.history(cell))
+        found += [{name: {**known, **row}.get(name, "") for name in COLUMNS} for row in history if row.get("verdict")]
+    return found
+
+
+def expansions(lines: Lines) -> Lines:
+    """The expansions, judged at positions."""
+    return [line for line in lines if line["layer"].endswith(EXPANSION) and line["certificate_points"]]
+
+
+def share(line: dict[str, str]) -> Estimate:
+    """The share of positions that are certified, over positions."""
+    points = int(line["certificate_points"])
+    return statistics.proportion(round(float(line["certified"]) * points), points)
+
+
+def level(lines: Lines) -> float:
+    """The share of certified positions, mean over expansions."""
+    return float(column(expansions(lines), "certified").mean())
+
+
+def claims(lines: Lines) -> list[ClaimResult]:
+    """What is certified, what training does to it, from the end and along the way."""
+    found = [certified(pick(lines, network=kind), kind) for kind in STYLES if expansions(pick(lines, network=kind))]
+    trained, untrained = pick(lines, network=TRAINED), pick(lines, network=SETTLED)
+    if expansions(trained) and expansions(untrained):
+        seeds = dict.fromkeys(line["seed"] for line in untrained)
+        gap = statistics.mean(np.array([level(trained) - level(pick(untrained, seed=seed)) for seed in seeds]))
+        found.append(claim("trained_above_untrained", "the trained network keeps more positions than untrained ones",
+                           "share of certified positions, mean over expansions, trained − untrained, over seeds", gap,
+                           gap.exceeds(0)))  # fmt: skip
+    along = expansions(pick(lines, network=TRAINING))
+    return [*found, towards(along)] if along else found
+
+
+def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
+    """A claim of this study."""
+    return ClaimResult(id=f"{NAME}.{name}", place="Section 3.2 (ours)", says=says, measure=measure, estimate=found,
+                       verdict=statistics.verdict(holds, found), command=STUDY.command)  # fmt: skip
+
+
+def certified(lines: Lines, kind: str) -> ClaimResult:
+    """In how many expansions most positions are certified; of untrained networks all are counted together."""
+    each = [share(line) for line in expansions(lines)]
+    judged = [one.exceeds(MOST) for one in each]
+    surely, never = judged.count(True), judged.count(False)
+    count = Estimate(float(sum(one.value > MOST for one in each)), float(surely), float(len(each) - never), len(each))
+    holds = False if never else True if surely == len(each) else None
+    says = f"{STYLES[kind][2]}: every expansion keeps more than {MOST:.0%} of its positions"
+    return claim(f"expansions_certified/{kind}", says, f"of {len(each)} expansions, those with so many certified",
+                 count, holds)  # fmt: skip
+
+
+def towards(lines: Lines) -> ClaimResult:
+    """Whether training moves expansions towards injectivity: last less first, over seeds."""
+    changes = []
+    for seed in dict.fromkeys(line["seed"] for line in lines):
+        mine = pick(lines, seed=seed)
+        first, last = (str(end(int(line["images"]) for line in mine)) for end in (min, max))
+        changes.append(level(pick(mine, images=last)) - level(pick(mine, images=first)))
+    change = statistics.mean(np.array(changes))
+    return claim("training_moves_towards", "training moves expansions towards injectivity on the data",
+                 f"share of certified positions, mean over expansions, end − step 0, {lines[0]['data']}, over seeds",
+                 change, change.exceeds(0))  # fmt: skip
+
+
+def over_depth(ax: Axes, lines: Lines, name: str) -> None:
+    """A number of every expansion over depth; untrained networks as mean with interval over seeds."""
+    for kind, (colour, mark, words) in STYLES.items():
+        mine = expansions(pick(lines, network=kind))
+        found = [number_of(pick(mine, layer=layer), name) for layer in dict.fromkeys(line["layer"] for line in mine)]
+        value, low, high = (np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
+        ends = np.nan_to_num(np.stack([value - low, high - value])).clip(0)
+        ax.errorbar(np.arange(len(found)), value, ends, fmt=f"{mark}-", color=colour, ms=2.5, lw=0.7, elinewidth=0.6,
+                    label=words)  # fmt: skip
+    ax.set(xlabel="expansion, in order")
+
+
+def number_of(lines: Lines, name: str) -> Estimate:
+    """A number of one layer: over seeds where there are several; else over positions, if it is a share of them."""
+    values = column(lines, name)
+    if len(values) > 1:
+        return contrasts.contrast([(values, 1.0)]).estimate
+    return share(lines[0]) if name == "certified" else Estimate(float(values[0]), np.nan, np.nan, 1)
+
+
+def over_training(ax: Axes, lines: Lines) -> None:
+    """The share of certified positions along each training."""
+    mine = expansions(pick(lines, network=TRAINING))
+    for seed in dict.fromkeys(line["seed"] for line in mine):
+        own = pick(mine, seed=seed)
+        seen = sorted({int(line["images"]) for line in own})
+        ax.plot(seen, [level(pick(own, images=str(images))) for images in seen], ".-", color=MEASURED, ms=3, lw=0.7)
+    ax.set(xlabel=f"images seen, {mine[0]['data']}" if mine else "images seen", ylim=(-0.03, 1.03))
+    ax.set_title("along trainings, mean over expansions", loc="left")
+
+
+def draw(lines: Lines) -> Figure:
+    """Certified positions and margins over depth, and certified positions over training."""
+    with plots.style():
+        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.5), layout="constrained")
+        left, middle, right = figure.subplots(1, 3)
+        over_depth(left, lines, "certified")
+        left.set(ylabel="share of positions certified", ylim=(-0.03, 1.03))
+        left.legend(frameon=False, loc="best")
+        over_depth(middle, lines, "margin_median")
+        middle.axhline(0, color="0.6", lw=0.6)
+        middle.set_ylabel("margin, median over positions")
+        over_training(right, lines)
+        return plots.fixed_layout(figure)
+
+
+STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, claims=claims, figure=draw)
+
+
+if __name__ == "__main__":
+    sys.exit(main(STUDY))

@@ -13,9 +13,9 @@ from manifold_lab.core.hooks import attached
 from manifold_lab.core.random_streams import stream
 from manifold_lab.probe.hooks import Probe
 from manifold_lab.probe.layer import Sampling
-from manifold_lab.probe.layer_types import NONLINEARITY, first_tensor
+from manifold_lab.probe.layer_types import first_tensor
 from manifold_lab.probe.measures import LayerRow
-from manifold_lab.probe.names import CURVE_POINTS, PIXEL_SPACE
+from manifold_lab.probe.names import CURVE_POINTS, NONLINEARITY, PIXEL_SPACE
 from manifold_lab.random_layer.manifolds import ManifoldSpec, sample
 
 

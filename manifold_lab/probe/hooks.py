@@ -18,18 +18,10 @@ from manifold_lab.core.shown import Axes, DataFrame, frame
 from manifold_lab.probe.activation_types import FUNCTIONS, IDENTITY, Found, of_call, of_module
 from manifold_lab.probe.channel_axes import Call, ChannelTracker
 from manifold_lab.probe.layer import LayerRecord, Sampling
-from manifold_lab.probe.layer_types import (
-    CALLED,
-    NONLINEARITY,
-    NORM,
-    NORM_TYPES,
-    OPERATOR_TYPES,
-    choose,
-    is_batch_norm,
-)
+from manifold_lab.probe.layer_types import CALLED, NORM_TYPES, OPERATOR_TYPES, choose, is_batch_norm
 from manifold_lab.probe.layer_types import kinds as kinds_of
 from manifold_lab.probe.measures import MEASURES, LayerRow, describe
-from manifold_lab.probe.names import BOTTLENECK
+from manifold_lab.probe.names import BOTTLENECK, NONLINEARITY, NORM
 from manifold_lab.probe.watchers import ForwardPass, Functions, Watcher
 
 DEFAULT_SAMPLING = Sampling()

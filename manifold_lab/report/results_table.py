@@ -37,6 +37,8 @@ UNITS = {
 SHARES = ("fraction of points", "fraction of draws", "fraction of the dimension", "fraction of pinv")
 """Units that a reader wants in percent."""
 TYPICAL = "typical draw"
+NOTHING = 1e-9
+"""Share of |x|² below which an error is rounding."""
 NO_MEAN = "no mean: the error's law has none at this dim"
 FOLDS = "a lower bound: this activation folds, and what two folded channels say together is not counted"
 HEAVY = "the error's variance is infinite at this dim: the interval of the mean is too narrow"
@@ -246,34 +248,49 @@ def summary_rows(numbers: Lines, dim: int) -> list[list[str]]:
             name: show(float(line[name])) if line.get(name) else MISSING
             for name in ("estimate", "low", "high", "theory")
         }
+        if line.get("note") == FOLDS:
+            cell["estimate"], cell["theory"] = (f"at least {one}" if one != MISSING else one for one in (
+                cell["estimate"], cell["theory"]))  # fmt: skip
         ends = f"{cell['low']} to {cell['high']}" if line.get("low") else MISSING
         body.append([str(dim), label, cell["estimate"], ends, cell["theory"]])
     return body
 
 
 def dim_sentence(numbers: Lines, dim: int) -> str:
-    """One dim in plain words: what the activation lost, what the decoder spoiled."""
+    """One dim in plain words: what the activation lost, what the decoder spoiled; means and medians over draws."""
+    pinv, exact = (_find(numbers, dim, "reconstruction_error", "median", way) for way in ("pinv", "exact"))
+    parts = [f"pinv gets {_median_error(pinv)} in the median draw"]
+    share = _find(numbers, dim, "decoder_share", "mean")
+    if share.get("estimate"):
+        parts[0] += f", {percent(float(share['estimate']))} of it on points that can be recovered (mean)"
+    if exact.get("estimate"):
+        gone = float(exact["estimate"]) < NOTHING
+        parts.append("solving on the active rows " + ("gives x back" if gone else f"gets {_median_error(exact)}"))
+    lost = _lost(_find(numbers, dim, "preserved_fraction", "mean"))
+    return f"dim {dim}: {lost}{'; '.join(parts)}."
 
-    def value(quantity: str, statistic: str, decoder: str = "", column: str = "estimate") -> float | None:
-        text = _find(numbers, dim, quantity, statistic, decoder).get(column)
-        return float(text) if text else None
 
-    pinv, exact = (value("reconstruction_error", TYPICAL, way) for way in ("pinv", "exact"))
-    kept = value("preserved_fraction", TYPICAL)
-    spoiled = f"pinv gets {_share(pinv)} of |x|² wrong"
-    if kept is None or exact is None:
-        return f"dim {dim}: in the typical draw {spoiled}."
-    mean, expected = (value("preserved_fraction", "mean", column=name) for name in ("estimate", "theory"))
-    average = f"{percent(1.0 - (mean or 0.0))} on average"
-    average += f", {percent(1 - expected)} by theory" if expected is not None else ""
-    lost = "nothing" if kept == 1 else "every point" if kept == 0 else f"{percent(1 - kept)} of the points"
-    solved = "gives x back" if exact < 1e-9 else f"gets {_share(exact)} wrong"
-    joint = ", all of it the decoder's doing: " if kept == 1 and (pinv or 0) > 1e-9 else ", "
+def _lost(line: dict[str, str]) -> str:
+    """The share of points that an activation lost, over draws; empty where it is not known which can be recovered.
+
+    Of an activation that folds the recoverable share is a lower bound, so that this is an upper one.
+    """
+    if not line.get("estimate"):
+        return ""
+    most = "at most " if line["note"] == FOLDS else ""
+    value, *ends = (percent(1 - float(line[name])) for name in ("estimate", "high", "low") if line[name])
+    interval = f"{ends[0]} to {ends[1]}, " if ends else ""
+    theory = f"; {most}{percent(1 - float(line['theory']))} by theory" if line["theory"] else ""
     return (
-        f"dim {dim}: {numbers[0]['activation']} lost {lost} in the typical draw ({average}); "
-        f"{spoiled}{joint}solving on the active rows {solved}."
+        f"{line['activation']} lost {most}{value} of the points ({interval}mean of {int(line['n']):,} draws{theory}); "
     )
 
 
-def _share(error: float | None) -> str:
-    return "an unknown part" if error is None else percent(error) if error < 1 else f"{plain(error)} times the whole"
+def _median_error(line: dict[str, str]) -> str:
+    """An error of |x|², with its interval where there is one."""
+    shown = [float(line[name]) for name in ("estimate", "low", "high") if line.get(name)]
+    if not shown:
+        return "an unknown part of |x|² wrong"
+    told = [f"{plain(one)} times" for one in shown] if max(shown) >= 1 else [percent(one) for one in shown]
+    ends = f" ({told[1]} to {told[2]})" if len(told) > 1 else ""
+    return f"{told[0]}{ends} {'' if max(shown) >= 1 else 'of '}|x|² wrong"

@@ -23,8 +23,8 @@ from manifold_lab.models import weights
 from manifold_lab.models.mobilenet import Network, build
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.probe import Probe, Sampling
-from manifold_lab.probe.layer_types import NONLINEARITY
 from manifold_lab.probe.measures import CONSTANT, constant_inputs
+from manifold_lab.probe.names import NONLINEARITY
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Result
 from manifold_lab.training import Bookkeeping, Recipe, evaluates, train

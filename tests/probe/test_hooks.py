@@ -16,7 +16,7 @@ from manifold_lab import metrics, stream
 from manifold_lab.core.errors import InputError
 from manifold_lab.probe import Probe, Sampling
 from manifold_lab.probe.curve import Curve, information_along
-from manifold_lab.probe.layer_types import LAYER_KINDS
+from manifold_lab.probe.names import LAYER_KINDS
 from tests.networks import pictures, small
 
 FEW = Sampling(positions=100, pictures=30)

@@ -153,20 +153,24 @@ def claims(lines: Lines) -> list[ClaimResult]:
     for kind in [kind for kind in list(WORDS)[1:] if pick(plain, kind=kind)]:
         *single, together = pick(plain, kind=kind)
         found += [one_by_one(kind, single), everywhere(kind, together)]
-        found += [
-            comes_back(line) for line in pick(lines, kind=kind, repair=repair.AFFINE) if line["block"] in (EACH, "")
-        ]
+        found += [comes_back(lines, kind, block) for block in (EACH, "")]
     return found
 
 
-def comes_back(line: dict[str, str]) -> ClaimResult:
+def comes_back(lines: Lines, kind: str, block: str) -> ClaimResult:
     """Whether an affine map behind the lesion brings back most of what it costs, over images."""
-    value, low, high = (float(line[name]) if line[name] else np.nan for name in RESTORED)
-    share = Estimate(value, low, high, int(line["n"]))
-    where, name = ("one block at a time", EACH) if line["block"] else ("in all blocks", "all")
-    says = f"{WORDS[line['kind']]}, {where}: a fixed affine map behind it brings back more than half of what it costs"
+    mine = pick(lines, kind=kind, repair=repair.AFFINE, block=block)
+    share = shares(mine[0]) if mine else statistics.NO_RUNS
+    where, name = ("one block at a time", EACH) if block else ("in all blocks", "all")
+    says = f"{WORDS[kind]}, {where}: a fixed affine map behind it brings back more than half of what it costs"
     measure = "share of the lost top-1 that comes back, map fitted on other images"
-    return claim(f"comes_back/{line['kind']}/{name}", says, measure, share, share.exceeds(MOST))
+    return claim(f"comes_back/{kind}/{name}", says, measure, share, share.exceeds(MOST))
+
+
+def shares(line: dict[str, str]) -> Estimate:
+    """The share of a lesion's cost that a map brings back; nan where it costs nothing."""
+    value, low, high = (float(line[name]) if line[name] else np.nan for name in RESTORED)
+    return Estimate(value, low, high, int(line["n"]))
 
 
 def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
@@ -250,16 +254,17 @@ def _comes_back(lines: Lines) -> str:
     """What the maps behind one kind of lesion bring back, from the poorest to the richest."""
     told = []
     for place, where in ((EACH, "one block at a time"), ("", "in all of them")):
-        shares = [_restored(line) for line in lines if line["repair"] and line["block"] == place]
-        told.append(f"{where} {', '.join(shares)}")
+        back = [_restored(shares(line)) for line in lines if line["repair"] and line["block"] == place]
+        told += [f"{where} {', '.join(back)}"] if back else []
+    if not told:
+        return "What a map behind it brings back was not run."
     return f"Of that cost, right means, scales and shifts, or an affine map behind it bring back {'; '.join(told)}."
 
 
-def _restored(line: dict[str, str]) -> str:
-    if not line["restored"]:
+def _restored(share: Estimate) -> str:
+    if np.isnan(share.value):
         return "– (it costs nothing)"
-    value, low, high = (100 * float(line[name]) if line[name] else np.nan for name in RESTORED)
-    return f"{value:.0f} % ({low:.0f} to {high:.0f})"
+    return f"{100 * share.value:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f})"
 
 
 def _share(line: dict[str, str]) -> str:

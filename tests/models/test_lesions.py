@@ -192,6 +192,10 @@ def test_a_shortcut_softens_by_the_images_and_not_by_the_number_of_blocks() -> N
     assert verdicts([wide, wide, narrow, narrow], half=0.21)[name] == "undecided"
 
 
+def verdict_of(line: dict[str, str]) -> str:
+    return ext_lesions.comes_back([line], line["kind"], line["block"]).verdict
+
+
 def test_what_comes_back_is_counted_and_judged_by_the_images() -> None:
     rng = np.random.default_rng(0)
     intact = np.ones((1, 2, 400), bool)
@@ -203,9 +207,10 @@ def test_what_comes_back_is_counted_and_judged_by_the_images() -> None:
     drawn = [1 - (images < 50).sum() / (images < 200).sum() for images in rng.integers(400, size=(4000, 400))]
     ends = [float(alone[f"restored_{end}"]) for end in ("low", "high")]
     assert np.allclose(ends, np.quantile(drawn, [0.025, 0.975]), atol=0.01)
-    assert ext_lesions.comes_back(each).verdict == "holds"
+    assert verdict_of(each) == "holds"
     for low, high, verdict in ((0.6, 0.9, "holds"), (0.4, 0.9, "undecided"), (0.1, 0.3, "fails")):
         line = each | {"restored_low": str(low), "restored_high": str(high), "restored": str((low + high) / 2)}
-        assert ext_lesions.comes_back(line).verdict == verdict
+        assert verdict_of(line) == verdict
     nothing = lesion_run.restored(intact[0, 0], intact[:, 0], intact[:, 0])
-    assert set(nothing.values()) == {""} and ext_lesions.comes_back(each | nothing).verdict == "undecided"
+    assert ext_lesions.comes_back([each], "no_shortcut", "").verdict == "not run"
+    assert set(nothing.values()) == {""} and verdict_of(each | nothing) == "undecided"

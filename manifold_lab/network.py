@@ -18,6 +18,7 @@ PRESETS = {
     "mobilenet_v1": "its predecessor: separable blocks, ReLU6 everywhere, no shortcuts",
     "mobilenet_v1_tensorflow": "the same with TensorFlow's padding and norms, as its published weights want it",
     "cifar": "the paper's network for CIFAR-10: images of 32 pixels, a stem without stride, 10 classes",
+    "cifar_large_maps": "the same with stride 1 in the stage of 24 channels too, as common repositories train it",
     "tiny_imagenet": "the paper's network for Tiny ImageNet: images of 64 pixels, a stem without stride, 200 classes",
     "digits": "a small one of four blocks for images of 8x8 pixels with one channel, 10 classes",
 }

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import queue
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -58,7 +60,7 @@ def join_processes() -> Iterator[Ranks]:
         torch.cuda.set_device(_from_environment("LOCAL_RANK", 0) % torch.cuda.device_count())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        distributed.init_process_group(backend, timeout=TIMEOUT)
+        _meet(backend)
     except (ValueError, RuntimeError) as error:
         told = " ".join(str(error).split())[:160]
         raise InputError(f"WORLD_SIZE: the processes it tells of cannot meet ({told}); start them together") from None
@@ -66,6 +68,23 @@ def join_processes() -> Iterator[Ranks]:
         yield current()
     finally:
         distributed.destroy_process_group()
+
+
+def _meet(backend: str) -> None:
+    """Wait for the other processes in a thread: within torch, where that may take an hour, no signal is heard."""
+    ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def meet() -> None:
+        try:
+            distributed.init_process_group(backend, timeout=TIMEOUT)
+            ended.put(None)
+        except Exception as error:
+            ended.put(error)
+
+    threading.Thread(target=meet, daemon=True).start()
+    error = ended.get()
+    if error is not None:
+        raise error
 
 
 def _from_environment(name: str, default: int) -> int:

@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 import time
+import warnings
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,6 +74,15 @@ def test_too_little_memory_is_one_line(error: Exception, capsys: pytest.CaptureF
     assert re.fullmatch("error: memory: .*; ask for less\n", capsys.readouterr().err)
     with pytest.raises(RuntimeError, match="another"):
         run(lambda _: _raise(RuntimeError("another")))
+
+
+def test_warnings_of_libraries_are_not_ours() -> None:
+    def warn(module: str) -> None:
+        warnings.warn_explicit("CUDA is too old", UserWarning, "a file", 1, module=module)
+
+    assert run(lambda _: warn("torch.cuda")) == 0
+    with pytest.raises(UserWarning):  # as this project's tests have it
+        run(lambda _: warn("manifold_lab.core"))
 
 
 def _raise(error: Exception) -> None:

@@ -5,9 +5,11 @@ import dataclasses
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from manifold_lab.report.options import ReportOptions
 from manifold_lab.spiral import SpiralOptions
 from manifold_lab.sweeps import runner, study_commands
 from tests.faults import study_of_faults as faulty
+from tests.faults.test_disks_and_signals import stopped_child
 
 VERBS = ("plan", "run", "cell", "status", "publish", "", "stauts", "--help", "run status")
 OPTIONS = ("--runs", "--only", "--workers", "--launcher", "--out", "--pictures", "--smoke", "--retry-damaged", "--job",
@@ -130,6 +133,28 @@ def test_processes_that_are_not_there_are_one_line(told: dict[str, str], tmp_pat
     assert study_commands.main(faulty.STUDY, ["cell", key(faulty.DONE)]) == 2
     complaint = capsys.readouterr().err
     assert complaint.startswith("error: ") and complaint.count("\n") == 1 and "WORLD_SIZE" in complaint
+
+
+def test_who_waits_for_other_processes_hears_a_stop(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        port = str(nobody.getsockname()[1])
+        for name, value in {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+            monkeypatch.setenv(name, value)
+        child = os.fork()
+        if child == 0:
+            stopped_child(tmp_path / "log", "cell", key(faulty.DONE))
+        time.sleep(5)
+        os.kill(child, signal.SIGINT)
+        deadline = time.monotonic() + 100
+        while not (ended := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if not ended[0]:
+            os.kill(child, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(ended[1]) == 130
+    (told,) = (line for line in (tmp_path / "log").read_text().splitlines() if not line.startswith("[W"))
+    assert told.startswith("stopped; ")
 
 
 MEETING = """

@@ -148,8 +148,8 @@ def test_signals_at_random_times(tmp_path: Path, monkeypatch, capsys, sample) ->
     capsys.readouterr()
 
 
-def stopped_child(log: Path) -> None:
-    """Run the study in a fork, as a terminal would have it, its standard error in a file."""
+def stopped_child(log: Path, *words: str) -> None:
+    """Run a command of the study in a fork, as a terminal would have it, its standard error in a file."""
     status = 99
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -158,7 +158,7 @@ def stopped_child(log: Path) -> None:
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.stderr, sys.stdout = os.fdopen(2, "w"), os.fdopen(1, "w")
-        status = study_commands.main(faulty.STUDY, ["run"])
+        status = study_commands.main(faulty.STUDY, list(words) or ["run"])
     finally:
         sys.stderr.flush()
         os._exit(status)

@@ -25,6 +25,7 @@ from manifold_lab.theory.counting import (
     preserved_fraction,
     preserved_of,
 )
+from manifold_lab.theory.frames import frame_algorithm, frame_bounds, frame_rate
 from manifold_lab.theory.geometry import (
     arc_cosine_kernel,
     expected_log_volume,
@@ -70,6 +71,9 @@ __all__ = [
     "expected_log_volume",
     "facet_bias",
     "fewest_active_found",
+    "frame_algorithm",
+    "frame_bounds",
+    "frame_rate",
     "gain",
     "infinite_width_distance",
     "information_dimension_loss",

@@ -1,5 +1,6 @@
 """Layers and costs of a network: python -m manifold_lab.network mobilenet_v2 --width 0.5, or torchvision:resnet18."""
 
+import math
 import sys
 from dataclasses import dataclass
 from typing import Annotated
@@ -61,15 +62,16 @@ def described(spec: NetworkSpec) -> str:
     """What a preset is, in a line.
 
     >>> described(NETWORKS["digits"])
-    '4 inverted blocks, width 0.35, shortcuts: bottleneck; images of 8x8 pixels, 1 channel; 10 classes'
+    '5 inverted blocks, width 0.35, shortcut bottleneck; images of 8x8 pixels, 1 channel, maps down to 4x4; 10 classes'
     """
     channels = "1 channel" if spec.in_channels == 1 else f"{spec.in_channels} channels"
-    size = f"{spec.resolution}x{spec.resolution}"
+    smallest = math.ceil(spec.resolution / math.prod((spec.stem_stride, *(stride for *_, stride in spec.rows))))
     blocks = sum(repeats for _, _, repeats, _ in spec.rows)
     padding = "" if spec.padding == NetworkSpec.padding else f", {spec.padding} padding"
     return (
-        f"{blocks} {spec.block} blocks, width {spec.width:g}, shortcuts: {spec.shortcut}{padding}; images of {size} pixels, "
-        f"{channels}; {spec.num_classes} classes"
+        f"{blocks} {spec.block} blocks, width {spec.width:g}, shortcut {spec.shortcut}{padding}; images of "
+        f"{spec.resolution}x{spec.resolution} pixels, {channels}, maps down to {smallest}x{smallest}; "
+        f"{spec.num_classes} classes"
     )
 
 

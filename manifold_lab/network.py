@@ -1,5 +1,6 @@
 """Layers and costs of a network: python -m manifold_lab.network mobilenet_v2 --width 0.5, or torchvision:resnet18."""
 
+import math
 import sys
 from dataclasses import dataclass
 from typing import Annotated
@@ -13,15 +14,6 @@ from manifold_lab.models.specs import LIMITS, NETWORKS, NetworkSpec
 
 PROGRAM = "manifold_lab.network"
 LARGEST = LIMITS["resolution"][1]
-PRESETS = {
-    "mobilenet_v2": "the paper's network: width 1.0, images of 224 pixels, 1000 classes",
-    "mobilenet_v1": "its predecessor: separable blocks, ReLU6 everywhere, no shortcuts",
-    "mobilenet_v1_tensorflow": "the same with TensorFlow's padding and norms, as its published weights want it",
-    "cifar": "the paper's network for CIFAR-10: images of 32 pixels, a stem without stride, 10 classes",
-    "cifar_large_maps": "the same with stride 1 in the stage of 24 channels too, as common repositories train it",
-    "tiny_imagenet": "the paper's network for Tiny ImageNet: images of 64 pixels, a stem without stride, 200 classes",
-    "digits": "a small one of four blocks for images of 8x8 pixels with one channel, 10 classes",
-}
 ABOUT = About(
     "What are the layers of a network, and what do they cost? A line per operator with parameters, multiply-adds "
     "(MAdds) for one image, and numbers in and out; then the sums. A preset whose fields can be changed, or "
@@ -66,12 +58,29 @@ def print_foreign(options: ForeignOptions) -> None:
     _print_foreign(options.model, options.resolution, options.quiet, options.json)
 
 
+def described(spec: NetworkSpec) -> str:
+    """What a preset is, in a line.
+
+    >>> described(NETWORKS["digits"])
+    '5 inverted blocks, width 0.35, shortcut bottleneck; images of 8x8 pixels, 1 channel, maps down to 4x4; 10 classes'
+    """
+    channels = "1 channel" if spec.in_channels == 1 else f"{spec.in_channels} channels"
+    smallest = math.ceil(spec.resolution / math.prod((spec.stem_stride, *(stride for *_, stride in spec.rows))))
+    blocks = sum(repeats for _, _, repeats, _ in spec.rows)
+    padding = "" if spec.padding == NetworkSpec.padding else f", {spec.padding} padding"
+    return (
+        f"{blocks} {spec.block} blocks, width {spec.width:g}, shortcut {spec.shortcut}{padding}; images of "
+        f"{spec.resolution}x{spec.resolution} pixels, {channels}, maps down to {smallest}x{smallest}; "
+        f"{spec.num_classes} classes"
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit status."""
     words = sys.argv[1:] if arguments is None else arguments
     if any(":" in word for word in words if not word.startswith("-")):
         return run_cli(ForeignOptions, print_foreign, PROGRAM, words, ABOUT)
-    presets = {name: (PRESETS[name], NetworkOptions(spec)) for name, spec in NETWORKS.items()}
+    presets = {name: (described(spec), NetworkOptions(spec)) for name, spec in NETWORKS.items()}
     return run_cli(presets, print_preset, PROGRAM, words, ABOUT)
 
 

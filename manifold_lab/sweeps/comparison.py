@@ -103,8 +103,9 @@ def comparison_table(lines: Lines, contrast: Comparison, caption: str) -> Docume
     missing = [f"{line['arm']} ({line['group']}, {int(line['length']):,})" for line in shown if line["n"] == "0"]
     head = {**COMPARISON_HEAD, "group": contrast.group}
     note = (
-        f"Differences are to {contrast.reference}, over all runs; interval and two-sided p-value are Welch's, "
-        "not corrected for the number of rows."
+        f"Runs (n) of an arm differ in their seed. Intervals are at {statistics.LEVEL:.0%}: Student's of an accuracy, "
+        f"Welch's of its difference to {contrast.reference} over all runs; the two-sided p-value is Welch's, not "
+        "corrected for the number of rows."
     )
     absent = f" Not run: {', '.join(missing)}." if missing else ""
     caption = f"{caption} Data: {', '.join(unique(lines, 'data'))}. {note}{absent}"

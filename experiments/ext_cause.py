@@ -30,6 +30,7 @@ from manifold_lab import theory
 from manifold_lab.core import statistics
 from manifold_lab.models.specs import Intervention, NetworkSpec
 from manifold_lab.report import plots
+from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.plots import pick
 from manifold_lab.report.tables import ClaimResult, Document, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
@@ -82,18 +83,11 @@ BEST_RATES: Mapping[str, float] = MappingProxyType({})
 FRESH = range(100, 105)
 """Seeds of the runs at the best rates, none of which chose them."""
 BEST = "best"
-STYLES = {
-    "linear": ("#0072B2", "o"), "relu6": ("#D55E00", "s"),
-    "leaky_0.5": ("#CC79A7", "v"), "leaky_0.1": ("#CC79A7", "D"),
-    "noise_0.961": ("#009E73", "v"), "noise_0.804": ("#009E73", "D"), "noise_0.734": ("#009E73", "s"),
-    "noise_0.734_shared": ("#009E73", "P"), "half_gain": ("0.45", "^"), "renormed": ("#E69F00", "s"),
-    "abs": ("0.45", "X"), "shift": ("#E69F00", "<"), "after_sum": ("#E69F00", ">"),
-}  # fmt: skip
 FAMILIES = {
     "no information lost: leaky": ("linear", "leaky_0.5", "leaky_0.1"),
     "linear: noise": ("linear", *NOISE),
 }
-CONTRAST = comparison.Comparison(STYLES, "learning rate")
+CONTRAST = comparison.Comparison(styles_of(ARMS), "learning rate")
 
 
 def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
@@ -292,8 +286,9 @@ def figure(lines: Lines) -> Figure:
     }
     by_rate = {arm: {rate: accuracies(lines, rate, length).get(arm, []) for rate in rates} for arm in DECIDING}
     curves = plots.pick(lines, kind=training_run.CURVE, group=group)
-    panels = drawing.Panels(dose, FAMILIES, curves, by_rate, STYLES)
-    return drawing.draw(panels, answer(lines), length)
+    panels = drawing.Panels(dose, FAMILIES, curves, by_rate)
+    said = answer(lines)
+    return drawing.draw(panels, said[0].upper() + said[1:], length)
 
 
 STUDY = trained_study(

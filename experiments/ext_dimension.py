@@ -20,7 +20,6 @@ import math
 import sys
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,6 +31,7 @@ from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.probe import Sampling
 from manifold_lab.probe.names import BOTTLENECK
 from manifold_lab.report import plots
+from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED, column, pick
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import probe_run, store
@@ -217,54 +217,78 @@ def curve(ax: Axes, lines: Lines, name: str, kind: str) -> None:
     dashes, mark = (":", "x") if name.startswith("two") else ("-", "o")
     estimator = "TwoNN" if name.startswith("two") else "MLE"
     ax.plot(x, value, dashes, marker=mark, color=colour, ms=2.3, lw=0.7, label=f"{label}, {estimator}")
-    if kind == TRAINED:
-        ax.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
-    else:
-        ax.errorbar(x, value, (value - low, high - value), fmt="none", ecolor=colour, elinewidth=0.5, alpha=0.6)
+    ax.fill_between(x, np.maximum(low, 0), high, color=colour, alpha=0.12, lw=0, zorder=0)
 
 
 def scan(ax: Axes, lines: Lines) -> None:
-    """Dimension against scale for every bottleneck of the trained network, early dark, late pale."""
+    """Dimension by scale, of every bottleneck of the trained network."""
+    import seaborn  # noqa: PLC0415  (two seconds that only this figure needs)
+
     mine = blocks(pick(lines, network=TRAINED))
-    for place, line in enumerate(mine):
-        values = [float(line[f"scale_{n1}"]) if line[f"scale_{n1}"] else np.nan for n1 in SCALES]
-        ax.plot(SCALES, values, ".-", ms=2, lw=0.6, color=plots.ALONG(place / max(1, len(mine) - 1)))
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(SCALES, [f"{n1} : {2 * n1}" for n1 in SCALES])
-    ax.set(xlabel="scale: neighbours compared", ylabel="dimension (GRIDE)", ylim=(0, None))
-    ax.set_title("trained, by scale: first block dark, last pale", loc="left")
+    value = np.stack([column(mine, f"scale_{n1}") for n1 in SCALES], axis=1)
+    bar = {"label": "dimension of positions (GRIDE)", "shrink": 0.9}
+    seaborn.heatmap(value, ax=ax, cmap="viridis", vmin=0, cbar_kws=bar, linewidths=0.3, annot=True, fmt=".0f",
+                    annot_kws={"size": 5})  # fmt: skip
+    ax.set_xticks(np.arange(len(SCALES)) + 0.5, [f"{n1} : {2 * n1}" for n1 in SCALES], rotation=0)
+    ax.set_yticks(np.arange(0, len(mine), 4) + 0.5, map(str, range(0, len(mine), 4)), rotation=0)
+    ax.set(xlabel="scale: neighbours compared", ylabel="block")
+
+
+HEADLINE = Headline(
+    f"{NAME}.fewer_dimensions_than_channels/trained",
+    "What flows through a trained bottleneck has fewer dimensions than channels",
+    "In some trained bottleneck what flows through it has no fewer dimensions than channels",
+    "Whether every trained bottleneck has fewer dimensions than channels is undecided",
+)
 
 
 def draw(lines: Lines) -> Figure:
     """Positions against channels; by scale; whole maps against published curves."""
+    kinds = [kind for kind in STYLES if pick(lines, network=kind)]
+    one = pick(lines, network=lines[0]["network"], seed=lines[0]["seed"])
     with plots.style():
-        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.9), layout="constrained")
-        left, middle, right = figure.subplots(1, 3)
-        for kind in [kind for kind in STYLES if pick(lines, network=kind)]:
-            mine = blocks(pick(lines, network=kind))
-            curve(left, mine, "mle", kind)
-            curve(left, mine, "two_nn", kind)
-            curve(right, pick(lines, network=kind), "two_nn_pictures", kind)
-            curve(right, pick(lines, network=kind), "mle_pictures", kind)
-        one = pick(lines, network=lines[0]["network"], seed=lines[0]["seed"])
-        channels = column(blocks(one), "channels")
-        left.step(np.arange(len(channels)), channels, where="mid", color="0.3", lw=0.8, label="n, channels")
-        left.set_yscale("log", base=2)
-        left.yaxis.set_major_formatter("{x:g}")
-        left.set(xlabel="block", ylabel="dimension of positions")
+        figure = plots.shaped(3.4)
+        left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 0.8, 1.1))
+        draw_positions(left, lines, kinds, column(blocks(one), "channels"))
         scan(middle, lines)
-        ends = len(one) - 1
-        right.fill_between([0.2 * ends, 0.45 * ends], *PEAK, color="0.6", alpha=0.25, lw=0, label="published peaks")
-        right.fill_between([ends - 0.4, ends + 0.4], *END, color="0.3", alpha=0.45, lw=0, label="published last layers")
-        right.set(xlabel="block; last: pooled features", ylabel="dimension of whole maps", ylim=(0, None))
-        for ax in (left, right):
-            ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=5.5, handlelength=1.4,
-                      columnspacing=0.8)  # fmt: skip
+        draw_maps(right, lines, kinds, len(one) - 1)
+        plots.letter((left, middle, right), ("single positions", "by scale, trained", "whole maps"))
         networks = len({line["seed"] for line in pick(lines, network=INITIAL)})
-        words = f"bands and bars: 95 %, trained over points, untrained over {networks} networks"
-        shown = f"{int(one[0]['pictures']):,} images; 4,000 positions of them all"
-        figure.supxlabel(f"{shown}; {words}; both estimators read high dimensions low", size="small")
-        return plots.fixed_layout(figure)
+        note = (
+            f"MobileNetV2 1.0 on {int(one[0]['pictures']):,} ImageNet images, 4,000 positions of them. Bands: "
+            f"{statistics.LEVEL:.0%} intervals, trained over points, untrained over {networks} networks. Both "
+            "estimators read high dimensions low."
+        )
+        return plots.told(figure, headline(claims(lines), HEADLINE), note)
+
+
+def draw_positions(ax: Axes, lines: Lines, kinds: Sequence[str], channels: np.ndarray) -> None:
+    """Dimension of single positions beside the channels."""
+    ax.step(np.arange(len(channels)), channels, where="mid", color="0.3", lw=0.8, label="channels n")
+    for kind in kinds:
+        mine = blocks(pick(lines, network=kind))
+        curve(ax, mine, "mle", kind)
+        curve(ax, mine, "two_nn", kind)
+    ax.set_yscale("log", base=2)
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.set(xlabel="block", ylabel="dimension, channels", xticks=range(0, len(channels), 4))
+    ax.set_ylim(top=8 * max(channels))
+    ax.legend(frameon=False, loc="upper left")
+
+
+def draw_maps(ax: Axes, lines: Lines, kinds: Sequence[str], last_layer: int) -> None:
+    """Dimension of whole maps beside what was published of other networks."""
+    for kind in kinds:
+        mine = pick(lines, network=kind)
+        curve(ax, mine, "two_nn_pictures", kind)
+        curve(ax, mine, "mle_pictures", kind)
+    ax.fill_between([0.2 * last_layer, 0.45 * last_layer], *PEAK, color="0.6", alpha=0.25, lw=0,
+                    label="published peaks, TwoNN")  # fmt: skip
+    ax.fill_between([last_layer - 0.4, last_layer + 0.4], *END, color="0.3", alpha=0.45, lw=0,
+                    label="published last layers, TwoNN")  # fmt: skip
+    ax.set(xlabel="block; last: pooled features", ylabel="dimension", xticks=range(0, last_layer, 4))
+    ax.set_ylim(0, 1.5 * float(ax.get_ylim()[1]))
+    ax.legend(frameon=False, loc="upper left")
 
 
 STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, figure=draw, claims=claims)

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import sys
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,6 +21,8 @@ from manifold_lab.core import statistics
 from manifold_lab.models import matching
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.report import plots
+from manifold_lab.report.arm_styles import PAPER as PAPER_STYLE
+from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.comparison import Comparison
@@ -45,44 +46,62 @@ def expanded(base: NetworkSpec, factor: int) -> NetworkSpec:
 
 ARMS = {str(factor): functools.partial(expanded, factor=factor) for factor in FACTORS}
 SETTINGS = {"0.35": ablation.cifar_setting(0.35), "digits": ablation.digits_setting()}
-CONTRAST = Comparison({arm: (plots.MEASURED, "o") for arm in ARMS}, "width")
+CONTRAST = Comparison(dict.fromkeys(ARMS, PAPER_STYLE), "width")
+
+
+HEADLINE = Headline(
+    f"{NAME}.near_6", f"Expansion factors 5 to 10 give the same accuracy, to {NEAR:g} points",
+    f"Some expansion factor from 5 to 10 is more than {NEAR:g} points apart from 6",
+    "Whether expansion factors 5 to 10 give nearly the same accuracy is undecided",
+)  # fmt: skip
+CAPTION = (
+    f"Means and {statistics.LEVEL:.0%} intervals over runs (n), differences to t = {PAPER} by Welch, at matched "
+    f"multiply-adds. Grey: nearly the same, within {NEAR:g} points."
+)
 
 
 def figure(lines: Lines) -> Figure:
-    """Test accuracy, and its difference to the paper's factor, against the factor; a column per data set."""
-    sets = [plots.pick(lines, data=data) for data in comparison.unique(lines, "data")]
+    """Test accuracy, and its difference to the paper's factor, against the factor; a row per data set and length."""
+    shown = [
+        (mine, (mine[0]["group"], length))
+        for data in comparison.unique(lines, "data")
+        for mine in [plots.pick(lines, data=data)]
+        for length in comparison.lengths(mine, mine[0]["group"])
+        if len(with_runs(mine, (mine[0]["group"], length))) > 1
+    ]
     with plots.style():
-        shape = (mpl.rcParams["figure.figsize"][0], 3.4)
-        found = Figure(figsize=shape, layout="constrained")
-        axes = found.subplots(2, len(sets), squeeze=False, sharex=True)
-        for (above, below), mine in zip(axes.T, sets, strict=True):
-            group, data = mine[0]["group"], mine[0]["data"]
-            lengths = comparison.lengths(mine, group)
-            for place, length in enumerate(lengths):
-                draw(above, below, mine, (group, length), f"C{place}")
-            below.axhspan(-NEAR, NEAR, color=plots.GHOST, alpha=0.4, lw=0)
-            below.set(xlabel="expansion factor t", xlim=(0, max(FACTORS) + 1))
-            above.set_title(f"{data}; {', '.join(f'{int(one):,}' for one in lengths)} images seen", loc="left")
-            if len(lengths) > 1:
-                above.legend(frameon=False, title="images seen", loc="best")
-            if not below.containers:
-                below.text(0.5, 0.5, "no runs", ha="center", color="0.5", transform=below.transAxes)
-        axes[0, 0].set(ylabel="test accuracy, %")
-        axes[1, 0].set(ylabel=f"difference to t = {PAPER}, points")
-        return plots.fixed_layout(found)
+        found = plots.shaped(0.9 + 1.5 * max(1, len(shown)))
+        axes = found.subplots(max(1, len(shown)), 2, squeeze=False)
+        names: list[str] = []
+        for (left, right), (mine, place) in zip(axes, shown, strict=False):
+            draw(left, right, mine, place)
+            runs = sorted({len(comparison.scores(mine, arm, *place)) for arm in with_runs(mine, place)})
+            many = f"n = {' to '.join(map(str, dict.fromkeys((runs[0], runs[-1]))))}"
+            on = f"{plots.DATA_NAMES.get(mine[0]['data'], mine[0]['data'])}, {int(place[1]):,} images, {many}"
+            names += [on, "the same, against t = 6"]
+        if shown:
+            plots.letter(axes.flat, names)
+        return plots.told(found, headline(claims(lines), HEADLINE), CAPTION)
 
 
-def draw(left: Axes, right: Axes, lines: Lines, place: tuple[str, str], colour: str) -> None:
-    """The points of one length."""
-    for arm in sorted(ARMS, key=int):
+def with_runs(lines: Lines, place: tuple[str, str]) -> list[str]:
+    """The factors that have runs, by size."""
+    return [arm for arm in sorted(ARMS, key=int) if comparison.scores(lines, arm, *place)]
+
+
+def draw(left: Axes, right: Axes, lines: Lines, place: tuple[str, str]) -> None:
+    """Accuracy and difference of one data set at one length."""
+    right.axhspan(-NEAR, NEAR, color=plots.GHOST, alpha=0.4, lw=0)
+    right.axhline(0, color="0.5", lw=0.6)
+    for arm in with_runs(lines, place):
         mine = comparison.scores(lines, arm, *place)
-        if mine:
-            label = f"{int(place[1]):,}" if arm == str(PAPER) else None
-            level = statistics.mean(np.array(list(mine.values())))
-            plots.draw_point(left, (int(arm), level), (colour, "o"), label=label)
-        pair = (arm, str(PAPER))
-        if mine and arm != str(PAPER) and comparison.fewest(lines, pair, place):
-            plots.draw_point(right, (int(arm), comparison.gap(lines, pair, place).estimate), (colour, "o"))
+        plots.draw_point(left, (int(arm), statistics.mean(np.array(list(mine.values())))), PAPER_STYLE)
+        if arm != str(PAPER) and comparison.fewest(lines, (arm, str(PAPER)), place):
+            found = comparison.gap(lines, (arm, str(PAPER)), place).estimate
+            plots.draw_point(right, (int(arm), found), PAPER_STYLE)
+    factors = sorted(FACTORS)
+    left.set(xlabel="expansion factor t", ylabel="test accuracy, %", xticks=factors)
+    right.set(xlabel="expansion factor t", ylabel="difference, points", xticks=factors)
 
 
 def claims(lines: Lines) -> list[ClaimResult]:

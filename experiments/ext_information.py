@@ -21,7 +21,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,6 +30,7 @@ from manifold_lab.core.resampling import rank_correlation
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.models.repair import AFFINE
 from manifold_lab.report import plots
+from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, store
@@ -237,33 +237,59 @@ def threatened(lines: Lines) -> ClaimResult:
                  share.exceeds(0.5))  # fmt: skip
 
 
+HEADLINE = Headline(
+    f"{NAME}.better_than_depth/predicted_lost", "The predicted loss ranks what ReLU6 costs better than depth does",
+    "Mere depth ranks what ReLU6 costs at a bottleneck better than the predicted loss does",
+    "Whether the predicted loss ranks what ReLU6 costs better than depth is undecided",
+)  # fmt: skip
+SHORTCUTS = {"identity": (plots.MEASURED, "o", "with a shortcut"), "none": (plots.LOST_COLOUR, "^", "without")}
+
+
 def figure(lines: Lines) -> Figure:
     """Channels, dimension and active channels over depth; losses over depth; cost against predicted loss."""
+    mine, ranked = pick(single(lines), arm="linear"), goes_with(lines, "predicted_lost", ALL).estimate
     with plots.style():
-        found = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.8), layout="constrained")
+        found = plots.shaped(3.0)
         left, middle, right = found.subplots(1, 3)
-        mine = pick(single(lines), arm="linear")
-        styles = {"channels": ("0.25", "n, channels"), "dimension": (plots.MEASURED, "k, dimension"),
-                 "active": (plots.LOST_COLOUR, "active channels")}  # fmt: skip
-        for name, (colour, label) in styles.items():
-            over_depth(left, mine, name, colour, label)
+        draw_sizes(left, mine)
         over_depth(middle, mine, "predicted_lost", plots.MEASURED, "predicted, P(Bin(n, 1/2) ≤ k)")
-        over_depth(middle, mine, "measured_lost", plots.LOST_COLOUR, "measured, active ≤ k")
-        marks = {"identity": ("o", "with a shortcut"), "none": ("x", "without")}
-        for shortcut, (mark, label) in marks.items():
-            some = pick(mine, shortcut=shortcut)
-            right.plot(column(some, "predicted_lost"), column(some, "cost"), mark, color=plots.MEASURED, ms=3,
-                       mfc="none", mew=0.7, label=label)  # fmt: skip
-        left.set_yscale("log", base=2)
-        left.yaxis.set_major_formatter("{x:g}")
-        left.set(xlabel="block", ylabel="channels or dimensions")
-        middle.set(xlabel="block", ylabel="share of positions lost", ylim=(-0.03, 1.03))
-        right.set(xlabel="predicted share lost", ylabel="cost of ReLU6 there, points")
-        for ax in (left, middle, right):
-            ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
-        words = f"{len(networks(lines))} networks trained with linear bottlenecks; lines are means"
-        found.supxlabel(words, size="small")
-        return plots.fixed_layout(found)
+        over_depth(middle, mine, "measured_lost", plots.LOST_COLOUR, "counted, active ≤ k")
+        middle.set(xlabel="block", ylabel="share of positions", ylim=(-0.03, 1.03))
+        middle.legend(frameon=False, loc="upper right")
+        draw_costs(right, mine)
+        cost = "cost of ReLU6" + (f", ρ = {ranked.value:.2f}" if ranked.n else "")
+        plots.letter((left, middle, right), ("what must fit through", "positions lost", cost))
+        note = (
+            f"{len(networks(lines))} networks trained on CIFAR-10 with linear bottlenecks: dots are networks, lines in "
+            "(a) and (b) means, in (c) least squares. k: MLE of 20 neighbours at single positions. ρ: Spearman's, "
+            f"{statistics.LEVEL:.0%} interval {ranked.low:.2f} to {ranked.high:.2f} over {ranked.n} blocks."
+        )
+        return plots.told(found, headline([beats_depth(lines, "predicted_lost")], HEADLINE), note)
+
+
+def draw_sizes(ax: Axes, lines: Lines) -> None:
+    """Channels, dimension and active channels over depth."""
+    over_depth(ax, lines, "channels", "0.25", "channels n")
+    over_depth(ax, lines, "active", plots.LOST_COLOUR, "active channels")
+    over_depth(ax, lines, "dimension", plots.MEASURED, "dimension k")
+    ax.set_yscale("log", base=2)
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.set(xlabel="block", ylabel="channels or dimensions", xticks=range(0, 17, 4))
+    ax.legend(frameon=False, loc="upper left")
+
+
+def draw_costs(ax: Axes, lines: Lines) -> None:
+    """What ReLU6 costs against the loss that is predicted there, and the trend of either kind of block."""
+    for shortcut, (colour, mark, label) in SHORTCUTS.items():
+        some = pick(lines, shortcut=shortcut)
+        x, y = column(some, "predicted_lost"), column(some, "cost")
+        ax.plot(x, y, mark, color=colour, ms=2.5, mfc="none", mew=0.6, label=label)
+        if len(set(x)) > 1:
+            slope, start = np.polyfit(x, y, 1)
+            ends = np.array([x.min(), x.max()])
+            ax.plot(ends, start + slope * ends, color=colour, lw=1)
+    ax.set(xlabel="predicted share lost", ylabel="top-1 lost, points")
+    ax.legend(frameon=False, loc="upper left")
 
 
 def over_depth(ax: Axes, lines: Lines, name: str, colour: str, label: str) -> None:
@@ -273,6 +299,7 @@ def over_depth(ax: Axes, lines: Lines, name: str, colour: str, label: str) -> No
     ax.plot(blocks, [values.mean() for values in each], color=colour, label=label)
     for block, values in zip(blocks, each, strict=True):
         ax.plot([block] * len(values), values, ".", color=colour, ms=2)
+    ax.set_xticks(range(0, len(blocks), 4))
 
 
 STUDY = Study(

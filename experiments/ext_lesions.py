@@ -18,17 +18,17 @@ import dataclasses
 import functools
 import sys
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from manifold_lab.core import statistics
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.models import repair
 from manifold_lab.models.specs import CIFAR, V2
 from manifold_lab.report import plots
+from manifold_lab.report.arm_styles import LESION_STYLES
+from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.tables import ClaimResult, Document, Lines
 from manifold_lab.sweeps.lesion_run import EACH, RESTORED, TOPS, LesionRun, measure
@@ -109,41 +109,49 @@ def joined(lines: Lines) -> set[str]:
     return {line["block"] for line in pick(lines, kind="no_shortcut") if line["block"]}
 
 
+HEADLINE = Headline(
+    f"{NAME}.shortcut_softens_relu6", "ReLU6 behind a bottleneck costs less where a shortcut goes around it",
+    "ReLU6 behind a bottleneck does not cost less where a shortcut goes around it",
+    "Whether ReLU6 costs less where a shortcut goes around it is undecided",
+)  # fmt: skip
+
+
 def draw_top(ax: Axes, lines: Lines, top: int) -> None:
     """Accuracy against the lesion's block, one series per kind; all blocks together to the right."""
     intact = lines[0]
     low, high = (100 * float(intact[f"top{top}_{end}"]) for end in ("low", "high"))
-    ax.axhspan(low, high, color="0.9", zorder=0)
-    ax.axhline(100 * float(intact[f"top{top}"]), color="0.5", lw=0.6, zorder=1, label="intact")
+    ax.axhspan(low, high, color="0.85", lw=0, zorder=0)
+    ax.axhline(100 * float(intact[f"top{top}"]), color="0.4", lw=0.6, zorder=1, label="intact")
     last = max(int(line["block"]) for line in lines if line["block"])
-    for shift, (kind, (colour, mark)) in zip((-0.2, 0.0, 0.2), plots.LESION_STYLES.items(), strict=True):
+    for shift, (kind, (colour, mark)) in zip((-0.25, 0.0, 0.25), LESION_STYLES.items(), strict=True):
         mine = pick(lines, kind=kind)
         x = np.array([float(line["block"] or last + 2.5) for line in mine]) + shift
         value, low_end, high_end = (100 * column(mine, f"top{top}{end}") for end in ("", "_low", "_high"))
         ends = np.stack([value - low_end, high_end - value]).clip(0)
         ax.errorbar(x, value, ends, fmt=mark, color=colour, ms=3, elinewidth=0.7, label=WORDS[kind], zorder=3)
-        ax.plot(x[:-1], value[:-1], color=colour, lw=0.5, alpha=0.6, zorder=2)
-    for place in map(int, joined(lines)):
-        ax.axvspan(place - 0.5, place + 0.5, color="#0072B2", alpha=0.07, lw=0, zorder=0)
+    for at, place in enumerate(sorted(map(int, joined(lines)))):
+        label = None if at else "block with a shortcut"
+        ax.axvspan(place - 0.5, place + 0.5, color=plots.MEASURED, alpha=0.09, lw=0, zorder=0, label=label)
     ax.axvline(last + 1.5, color="0.7", lw=0.5, ls=":")
     ticks = range(0, last + 1, 4)
     ax.set_xticks([*ticks, last + 2.5], [*map(str, ticks), "all"])
-    ax.set(xlabel="block of the lesion", ylabel=f"top-{top}, %", ylim=(-3, 103))
+    ax.set(xlabel="block of the lesion", ylabel=f"top-{top} accuracy, %", ylim=(-3, 103))
 
 
 def draw(lines: Lines) -> Figure:
     """Top-1 and top-5."""
     lines = unrepaired(lines)
     with plots.style():
-        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.5), layout="constrained")
+        figure = plots.shaped(3.0)
         axes = figure.subplots(1, len(TOPS), sharey=True)
         for ax, top in zip(axes, TOPS, strict=True):
             draw_top(ax, lines, top)
-        handles, labels = axes[0].get_legend_handles_labels()
-        handles.append(Patch(color="#0072B2", alpha=0.1, lw=0))
-        labels.append("block with a shortcut")
-        figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
-        return plots.fixed_layout(figure)
+        plots.letter(axes, ("label is the first", "label is among the first five"))
+        note = (
+            f"torchvision's weights of MobileNetV2 1.0, nothing retrained; {int(lines[0]['n']):,} ImageNet images, "
+            f"probably training images: read the changes. Bars: exact {statistics.LEVEL:.0%} intervals over images."
+        )
+        return plots.told(figure, headline(claims(lines), HEADLINE), note, axes[0].get_legend_handles_labels()[0], 5)
 
 
 def claims(lines: Lines) -> list[ClaimResult]:

@@ -19,7 +19,6 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -35,6 +34,7 @@ from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.models.weights import open_weights
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 from manifold_lab.report import plots
+from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.tables import ClaimResult, Lines, number
 from manifold_lab.sweeps import ablation, training_run
@@ -264,34 +264,45 @@ def ranked(pairs: Pairs) -> ClaimResult:
     return dataclasses.replace(one, estimate=found, verdict=statistics.verdict(holds, found), p_value=p_value)
 
 
+HEADLINE = Headline(
+    f"{NAME}.costs_more_where_more_lost", "ReLU6 costs more accuracy where theory sees more points lost",
+    "ReLU6 does not cost more accuracy where theory sees more points lost",
+    "Whether ReLU6 costs more where theory sees more points lost is undecided",
+)  # fmt: skip
+
+
 def figure(lines: Lines) -> Figure:
     """Accuracy of the linear bottleneck, what ReLU6 costs, and the points that it loses."""
     pairs = {place: pair for place, pair in paired(lines).items() if pair["linear"]}
     level = {place: _told(float(np.mean(list(pair["linear"].values()))), ".0f") for place, pair in pairs.items()}
     costs = {place: statistics.paired(pair["linear"], pair["relu6"]) for place, pair in pairs.items()}
-    told = {place: _told(one.difference.value, ".1f", one.exceeds(0) is not None) for place, one in costs.items()}
+    told = {place: _told(one.difference.value, ".1f") for place, one in costs.items()}
+    clear = [place for place, one in costs.items() if one.exceeds(0) is not None]
     lost = {place: _lost(lines, *place) for place in pairs}
     panels = (
-        ("(a) linear bottleneck: test accuracy, %", level, {"cmap": "Greens", "vmin": 0, "vmax": 100}),
-        ("(b) linear − ReLU6, points (*: not 0)", told, {"cmap": "RdBu_r", "vmin": -WORST, "vmax": WORST}),
-        ("(c) points lost, trained (theory), %", lost, {"cmap": "Oranges", "vmin": 0, "vmax": 140}),
+        ("linear: test accuracy, %", level, {"cmap": "Greens", "vmin": 0, "vmax": 140}, ()),
+        ("linear − ReLU6, points", told, {"cmap": "RdBu_r", "vmin": -WORST, "vmax": WORST}, clear),
+        ("points lost, trained (theory), %", lost, {"cmap": "Oranges", "vmin": 0, "vmax": 140}, ()),
     )
     with plots.style():
-        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.3), layout="constrained")
+        figure = plots.shaped(2.75)
         axes = figure.subplots(1, 3, sharey=True)
-        for ax, (title, shown, looks) in zip(axes, panels, strict=True):
+        for ax, (_, shown, looks, bold) in zip(axes, panels, strict=True):
             if shown:
-                draw_heat(ax, shown, looks)
-            ax.set_title(title, loc="left", pad=3)
+                draw_heat(ax, shown, looks, bold)
             ax.label_outer(remove_inner_ticks=True)
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
-        return plots.fixed_layout(figure)
+        plots.letter(axes, [name for name, *_ in panels])
+        seeds = sorted({len(pair["linear"]) for pair in pairs.values()})
+        note = (
+            f"k-spheres in {AMBIENT} dimensions, {CLASSES} classes; means over {' or '.join(map(str, seeds))} seeds. "
+            f"Bold: the paired {statistics.LEVEL:.0%} interval leaves 0 out. Left of a line: what it names."
+        )
+        return plots.told(figure, headline([ranked(pairs)], HEADLINE), note, axes[0].get_lines(), 3)
 
 
-def _told(value: float, digits: str, starred: bool = False) -> tuple[float, str]:
+def _told(value: float, digits: str) -> tuple[float, str]:
     """A value as it is written: no zero with a sign."""
-    return value, f"{value:z{digits}}{'*' if starred else ''}".replace("-", "−")
+    return value, f"{value:z{digits}}".replace("-", "−")
 
 
 def _lost(lines: Lines, k: int, n: int) -> tuple[float, str]:

@@ -10,6 +10,8 @@ Differs  CIFAR-10 at width 0.35 and short trainings: linear behind the expansion
 import functools
 import sys
 
+from manifold_lab.report.arm_styles import styles_of
+from manifold_lab.report.headlines import Headline
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Arms, trained_study
@@ -22,8 +24,6 @@ ARMS = {
     "neither": ablation.variant(expansion_activation="linear", depthwise_activation="linear"),
 }
 SETTINGS = {"0.35": ablation.cifar_setting(0.35, ablation.SHORT_ONLY)}
-STYLES = {"both": ("#0072B2", "o"), "depthwise only": ("#D55E00", "s"), "expansion only": ("#009E73", "^"),
-          "neither": ("0.45", "X")}  # fmt: skip
 EXPECTED = [
     ExpectedOrder(f"both_beats_{arm.replace(' ', '_')}", "Table 1 (ours)", f"ReLU6 behind both is better than {says}",
                   "both", arm)
@@ -32,11 +32,15 @@ EXPECTED = [
         ("neither", "none"),
     )
 ]  # fmt: skip
+HEADLINE = Headline(
+    "ext_positions.both_beats", "ReLU6 behind both convolutions beats ReLU6 behind one or none",
+    "ReLU6 behind both convolutions is not needed", "Which of a block's ReLU6 is needed is undecided",
+)  # fmt: skip
 STUDY = trained_study(
     name="ext_positions",
     card=__doc__,
     grid=functools.partial(ablation.grid, ARMS, SETTINGS),
-    arms=Arms(comparison=Comparison(STYLES, "width"), expected=EXPECTED),
+    arms=Arms(comparison=Comparison(styles_of(ARMS), "width"), expected=EXPECTED, headline=HEADLINE),
     caption="Where ReLU6 stands in a block.",
 )
 

@@ -31,6 +31,7 @@ from manifold_lab.core.statistics import Estimate
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.metrics.spectrum import effective_rank_of
 from manifold_lab.report import plots
+from manifold_lab.report.arm_styles import ARM_STYLES, BLACK, WINE
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Lines, number
@@ -50,7 +51,9 @@ NONLINEAR = ("relu", "relu6", "leaky_relu", "silu", "gelu", "hardswish", "tanh")
 RANKS = {"numerical": "numerical rank", "effective": "effective rank"}
 POINTS = 10
 """Inputs for every output channel."""
-STYLES = plots.ACTIVATION_STYLES | {LINEAR: ("0.25", "."), "silu": ("0.45", "X"), "tanh": ("#F0E442", "<")}
+STYLES = {name: ARM_STYLES[name] for name in ("relu", "relu6", "leaky_relu", "gelu", "hardswish")} | {
+    LINEAR: ARM_STYLES["linear"], "silu": (BLACK, "x"), "tanh": (WINE, "<"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

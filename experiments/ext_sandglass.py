@@ -14,7 +14,6 @@ import functools
 import sys
 
 from experiments.tab_block import matched
-from manifold_lab.report import plots
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Arms, trained_study
@@ -27,7 +26,7 @@ ARMS: dict[str, ablation.Arm] = {
     "sandglass relu6": lambda base: matched(base, block="sandglass", bottleneck_activation="relu6"),
 }
 SETTINGS = {"0.35": ablation.cifar_setting(0.35, ablation.SHORT_ONLY)}
-STYLES = {arm: plots.BLOCK_STYLES[arm] for arm in ("inverted", "sandglass")} | {"sandglass relu6": ("#E69F00", "v")}
+STYLES = styles_of(dict.fromkeys(("inverted", "sandglass"))) | {"sandglass relu6": (YELLOW, "P")}
 EXPECTED = [
     ExpectedOrder("sandglass_beats_inverted", "Zhou et al. 2020",
                   "the sandglass block is better than the inverted residual, at equal multiply-adds",

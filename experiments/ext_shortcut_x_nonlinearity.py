@@ -9,7 +9,8 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet. The cla
 
 import sys
 
-from manifold_lab.report import plots
+from manifold_lab.report.arm_styles import styles_of
+from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
@@ -20,7 +21,12 @@ NAME = "ext_shortcut_x_nonlinearity"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
 DIGITS = "digits, "
 SHORTCUTS = ("bottleneck", "none", "expansion")
-CONTRAST = Comparison({arm: plots.ACTIVATION_STYLES[arm] for arm in ARMS}, "shortcut")
+CONTRAST = Comparison(styles_of(ARMS), "shortcut")
+HEADLINE = Headline(
+    f"{NAME}.shortcut_", "A shortcut softens what ReLU6 in the bottleneck costs",
+    "A shortcut does not soften what ReLU6 in the bottleneck costs",
+    "Whether a shortcut softens what ReLU6 in the bottleneck costs is undecided",
+)  # fmt: skip
 
 
 def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
@@ -64,7 +70,7 @@ STUDY = trained_study(
     name=NAME,
     card=__doc__,
     grid=grid,
-    arms=Arms(comparison=CONTRAST, expected=[EVERYWHERE]),
+    arms=Arms(comparison=CONTRAST, expected=[EVERYWHERE], headline=HEADLINE),
     caption="What ReLU6 behind the bottleneck costs under each wiring.",
     claims=claims,
 )

@@ -13,12 +13,14 @@ import functools
 import sys
 
 from manifold_lab.models.specs import CIFAR_LARGE_MAPS
-from manifold_lab.report import plots
+from manifold_lab.report.arm_styles import styles_of
+from manifold_lab.report.headlines import Headline
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Arms, trained_study
 from manifold_lab.sweeps.study_commands import main
 
+NAME = "ext_small_images"
 WIDTH, WEIGHT_DECAY = 0.35, 4e-5
 SEEDS = {ablation.SHORT_IMAGES: 3}
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
@@ -32,11 +34,16 @@ COMMON = ablation.Setting(
 SETTINGS = {"last maps 2x2": OURS, "last maps 4x4": COMMON}
 EXPECTED = [ExpectedOrder("linear_beats_relu6", "Figure 6a (ours)", "a linear bottleneck is better than one with ReLU6",
                           "linear", "relu6")]  # fmt: skip
+HEADLINE = Headline(
+    f"{NAME}.linear_beats_relu6", "A linear bottleneck beats ReLU6 on larger maps too",
+    "A linear bottleneck does not beat ReLU6 on larger maps",
+    "Whether a linear bottleneck beats ReLU6 on larger maps is undecided",
+)  # fmt: skip
 STUDY = trained_study(
-    name="ext_small_images",
+    name=NAME,
     card=__doc__,
     grid=functools.partial(ablation.grid, ARMS, SETTINGS),
-    arms=Arms(comparison=Comparison({arm: plots.ACTIVATION_STYLES[arm] for arm in ARMS}, "network"), expected=EXPECTED),
+    arms=Arms(comparison=Comparison(styles_of(ARMS), "network"), expected=EXPECTED, headline=HEADLINE),
     caption="What ReLU6 behind the bottleneck costs on maps of two sizes.",
 )
 

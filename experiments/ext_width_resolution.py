@@ -10,12 +10,13 @@ Differs  CIFAR-10 and short trainings instead of ImageNet; images are averaged d
 import dataclasses
 import sys
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
 from manifold_lab.report import plots
+from manifold_lab.report.arm_styles import OTHER_STYLES, styles_of
+from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import pick
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
@@ -29,7 +30,11 @@ WIDTHS, RESOLUTIONS = (0.35, 0.25, 0.5), (32, 24, 16)
 SMALL = (4, 6, 8)
 """Resolutions of the digits."""
 EXPECTED = ExpectedOrder("accuracy_rises", "Figure 5", "accuracy rises with multiply-adds", ARM, ARM)
-CONTRAST = Comparison({ARM: plots.ACTIVATION_STYLES[ARM]}, "width @ resolution")
+CONTRAST = Comparison(styles_of({ARM: None}), "width @ resolution")
+HEADLINE = Headline(
+    f"{NAME}.accuracy_rises", "Accuracy rises with multiply-adds", "Accuracy does not rise with multiply-adds",
+    "Whether accuracy rises with every step of multiply-adds is undecided",
+)  # fmt: skip
 
 
 def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
@@ -54,13 +59,13 @@ def points(lines: Lines, length: str) -> list[tuple[str, int, statistics.Estimat
 def figure(lines: Lines) -> Figure:
     """Accuracy against multiply-adds, at the length of which most is there; a line joins the widths of a resolution."""
     with plots.style():
-        found = Figure(figsize=(mpl.rcParams["figure.figsize"][0] / 2, 2.4), layout="constrained")
+        found = plots.shaped(2.6, 0.6)
         ax = found.subplots()
         told = max((points(lines, length) for length in comparison.unique(lines, "length")), key=len)
         sizes = sorted({int(group.split("@")[1]) for group, _, _ in told}, reverse=True)
         for place, size in enumerate(sizes):
             mine = [(price / 1e6, score) for group, price, score in told if int(group.split("@")[1]) == size]
-            look = (f"C{place}", "osD"[place % 3])
+            look = OTHER_STYLES[place % len(OTHER_STYLES)]
             ax.plot([price for price, _ in mine], [score.value for _, score in mine], color=look[0], lw=0.6)
             for number, (price, score) in enumerate(mine):
                 plots.draw_point(ax, (price, score), look, label=None if number else f"{size} pixels")
@@ -68,7 +73,9 @@ def figure(lines: Lines) -> Figure:
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter("{x:g}")
         ax.legend(frameon=False)
-        return plots.fixed_layout(found)
+        seen = comparison.unique(lines, "data")
+        note = f"{', '.join(map(str, seen))}; means and {statistics.LEVEL:.0%} intervals over runs"
+        return plots.told(found, headline(claims(lines), HEADLINE), note)
 
 
 def claims(lines: Lines) -> list[ClaimResult]:

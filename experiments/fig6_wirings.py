@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from manifold_lab.models.specs import V2, stages
 from manifold_lab.report import plots, tables
+from manifold_lab.report.arm_styles import ARM_STYLES
+from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import pick
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult
@@ -125,7 +126,7 @@ def draw_shortcut(ax: Axes, begin: Bar, end: Bar, look: tuple[str, str]) -> None
 
 def draw_wiring(ax: Axes, lines: tables.Lines) -> None:
     """One wiring over the shown blocks."""
-    found, colour = bars(lines), plots.SHORTCUT_STYLES[lines[0]["wiring"]][0]
+    found, colour = bars(lines), ARM_STYLES[lines[0]["wiring"]][0]
     draw_bars(ax, found)
     for line in lines:
         block = int(line["block"])
@@ -136,20 +137,28 @@ def draw_wiring(ax: Axes, lines: tables.Lines) -> None:
             draw_shortcut(ax, found[block - 1, "depthwise"], found[block, "expanded"], (colour, "-"))
     ax.set(xlim=(-0.4, 3 * len(SHOWN) + 0.4), ylim=(-0.76, 0.95))
     ax.set_axis_off()
-    ax.set_title(TITLES[lines[0]["wiring"]], loc="left", fontsize=7.5, color=colour, pad=1)
+
+
+HEADLINE = Headline(
+    f"{NAME}.equally_many", "Figure 6b compares equally many shortcuts of either kind",
+    "Figure 6b compares unequally many shortcuts of either kind", "",
+)  # fmt: skip
 
 
 def draw(lines: tables.Lines) -> Figure:
     """One row per wiring; the operators are named once, at the bottom."""
     with plots.style():
-        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 4.6), layout="constrained")
+        figure = plots.shaped(4.9)
         axes = figure.subplots(len(WIRINGS), 1)
         for ax, wiring in zip(axes, WIRINGS, strict=True):
             draw_wiring(ax, [line for line in pick(lines, wiring=wiring) if int(line["block"]) in SHOWN])
+        plots.letter(axes, TITLES.values())
         names = ("1x1, ReLU6", "3x3 depthwise, ReLU6", "1x1, linear")
         for place in range(3 * len(SHOWN)):
             axes[-1].text(place + 0.5, -0.76, names[place % 3], ha="center", va="top", fontsize=5.5, color="0.3")
-        return plots.fixed_layout(figure)
+        first, last = SHOWN[0], SHOWN[-1]
+        note = f"Blocks {first} to {last} of MobileNetV2 1.0; bars are tensors, as high as they have channels."
+        return plots.told(figure, headline(claims(lines), HEADLINE), note)
 
 
 def claims(lines: tables.Lines) -> list[ClaimResult]:

@@ -12,7 +12,8 @@ Differs  CIFAR-10 at small widths and short trainings instead of ImageNet: it te
 import functools
 import sys
 
-from manifold_lab.report import plots
+from manifold_lab.report.arm_styles import styles_of
+from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
@@ -32,7 +33,7 @@ SETTINGS = {
     "digits": ablation.digits_setting(),
 }
 """The middle width first; 1 is the paper's own."""
-CONTRAST = Comparison({arm: plots.ACTIVATION_STYLES[arm] for arm in ARMS | BEYOND}, "width")
+CONTRAST = Comparison(styles_of(ARMS | BEYOND), "width")
 PAIR = ("linear", "relu6")
 EXPECTED = ExpectedOrder(
     "linear_beats_relu6", "Figure 6a",
@@ -46,6 +47,10 @@ NARROWING = ExpectedOrder(
     "gap_grows_when_narrower", "Section 3.2",
     "the narrower the bottleneck, the more ReLU6 costs (as its argument says)",
     *PAIR,
+)  # fmt: skip
+HEADLINE = Headline(
+    f"{NAME}.linear_beats_relu6", "A linear bottleneck beats one with ReLU6",
+    "A linear bottleneck does not beat one with ReLU6", "Whether a linear bottleneck beats one with ReLU6 is undecided",
 )  # fmt: skip
 
 
@@ -68,7 +73,7 @@ STUDY = trained_study(
     name=NAME,
     card=__doc__,
     grid=grid,
-    arms=Arms(comparison=CONTRAST, expected=[EXPECTED, SHRINKING, NARROWING]),
+    arms=Arms(comparison=CONTRAST, expected=[EXPECTED, SHRINKING, NARROWING], headline=HEADLINE),
     caption="Figure 6a: the activation behind the bottleneck.",
     claims=claims,
     at_scale=functools.partial(ablation.at_scale, ARMS),

@@ -12,7 +12,8 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet: it test
 import functools
 import sys
 
-from manifold_lab.report import plots
+from manifold_lab.report.arm_styles import styles_of
+from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, comparison
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
@@ -23,7 +24,7 @@ NAME = "fig6b_shortcut"
 ARMS = {name: ablation.variant(shortcut=name) for name in ("bottleneck", "expansion", "none", "projected")}
 SETTINGS = {"0.35": ablation.cifar_setting(0.35), "1": ablation.cifar_setting(1.0, ablation.SHORT_ONLY)}
 SETTINGS["digits"] = ablation.digits_setting()
-CONTRAST = Comparison({arm: plots.SHORTCUT_STYLES[arm] for arm in ARMS}, "width")
+CONTRAST = Comparison(styles_of(ARMS), "width")
 EXPECTED = [
     ExpectedOrder(
         f"beats_{arm}", "Figure 6b", f"a shortcut between bottlenecks is better than {other}", "bottleneck", arm
@@ -43,6 +44,11 @@ SHRINKING = [
         ("none", "no shortcut", "from more than 2.65 points to 1.50"),
     )
 ]  # fmt: skip
+HEADLINE = Headline(
+    f"{NAME}.beats_", "A shortcut between bottlenecks beats one between expansions, and none",
+    "A shortcut between bottlenecks does not beat both of its rivals",
+    "Whether a shortcut between bottlenecks beats its rivals is undecided",
+)  # fmt: skip
 
 
 def claims(lines: Lines) -> list[ClaimResult]:
@@ -55,7 +61,7 @@ STUDY = trained_study(
     name=NAME,
     card=__doc__,
     grid=functools.partial(ablation.grid, ARMS, SETTINGS),
-    arms=Arms(comparison=CONTRAST, expected=[*EXPECTED, *SHRINKING]),
+    arms=Arms(comparison=CONTRAST, expected=[*EXPECTED, *SHRINKING], headline=HEADLINE),
     caption="Figure 6b: what the shortcut joins.",
     claims=claims,
     at_scale=functools.partial(ablation.at_scale, ARMS),

@@ -20,7 +20,6 @@ import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,6 +28,7 @@ from manifold_lab.core import statistics
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.report import layer_figure, plots
+from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED, column, pick
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, probe_run, store
@@ -222,23 +222,30 @@ def dead(every: Lines) -> ClaimResult:
                  norms == constant == both)  # fmt: skip
 
 
+HEADLINE = Headline(
+    f"{NAME}.mean_unchanged", "Training leaves the mean share of active channels as it was",
+    "Training changes the mean share of active channels, and not only their spread",
+    "Whether training changes the mean share of active channels is undecided",
+)  # fmt: skip
+
+
 def draw(lines: Lines) -> Figure:
     """Above counts, below fractions; step 0, trained; to the right the training on CIFAR-10."""
     with plots.style():
-        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 4.1), layout="constrained")
+        figure = plots.shaped(4.6)
         axes = figure.subplots(2, 3, width_ratios=(1, 1, 0.72))
-        titles = {INITIAL: "step 0, first of {n} seeds", TRAINED: "trained on ImageNet"}
-        for place, (kind, title) in enumerate(titles.items()):
+        kinds = {INITIAL: "step 0, first of {n} seeds", TRAINED: "trained on ImageNet"}
+        names = []
+        for place, (kind, title) in enumerate(kinds.items()):
             mine = pick(lines, network=kind)
             if mine:
                 draw_network(axes[:, place], pick(mine, seed=seeds(mine)[0]))
-            axes[0, place].set_title(title.format(n=len(seeds(mine))), loc="left")
-        draw_training(axes[:, 2], pick(lines, network=TRAINING, drawn="1"))
+            names.append(title.format(n=len(seeds(mine))))
+        names.append(draw_training(axes[:, 2], pick(lines, network=TRAINING, drawn="1")))
+        plots.letter(axes.flat, [*names, *["the same, as fractions"] * 2, "its spread"])
         known = {label: handle for ax in axes[0, :2]
                  for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}  # fmt: skip
-        figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=4, frameon=False)
-        figure.supxlabel(caption(lines), size="small")
-        return plots.fixed_layout(figure)
+        return plots.told(figure, headline(claims(lines), HEADLINE), caption(lines), list(known.values()))
 
 
 def draw_network(axes: Sequence[Axes], lines: Lines) -> None:
@@ -246,6 +253,7 @@ def draw_network(axes: Sequence[Axes], lines: Lines) -> None:
     for ax, fraction in zip(axes, (False, True), strict=True):
         layer_figure.draw_active(ax, lines, fraction)
         mark(ax, lines)
+        ax.set_xlabel("layers in order of execution")
     layer_figure.name_layers(axes[1], lines)
 
 
@@ -257,7 +265,7 @@ def caption(lines: Lines) -> str:
     below = ", ".join(str(layers_below(pick(trained, drawn="1"), images)) for images in stages(total))
     dots = "dots: the 17 sites that the paper probably draws"
     return (
-        f"{total:,} ImageNet images at 224; bands are over all positions; {dots};\n"
+        f"{total:,} ImageNet images at 224; bands are over all positions; {dots}; "
         f"of these, fallen below the threshold after {after} images: {below}"
     )
 
@@ -271,8 +279,8 @@ def mark(ax: Axes, lines: Lines) -> None:
     ax.tick_params(length=1.5)
 
 
-def draw_training(axes: Sequence[Axes], lines: Lines) -> None:
-    """Mean and band over images seen, a line per seed."""
+def draw_training(axes: Sequence[Axes], lines: Lines) -> str:
+    """Mean and band over images seen, a line per seed; what is trained."""
     for seed in seeds(lines):
         mine = pick(lines, seed=seed)
         moments = sorted({int(line["images"]) for line in mine})
@@ -280,10 +288,10 @@ def draw_training(axes: Sequence[Axes], lines: Lines) -> None:
         x = np.array(moments) / 1000
         axes[0].plot(x, [column(one, "fraction_mean").mean() for one in at], color=MEASURED, lw=0.8)
         axes[1].plot(x, [spread(one).mean() for one in at], color=LOST_COLOUR, lw=0.8)
-    axes[0].set(ylabel="active, fraction, mean", ylim=(0, 1))
+    axes[0].set(ylabel="active, fraction, mean", xlabel="images seen, thousands", ylim=(0, 1))
     data = {"cifar10": "CIFAR-10"}.get(lines[0]["data"], lines[0]["data"]) if lines else ""
-    axes[0].set_title(f"training on {data}, {len(seeds(lines))} seeds", loc="left")
     axes[1].set(ylabel="5 to 95 % band, fraction", xlabel="images seen, thousands", ylim=(0, None))
+    return f"training on {data}, {len(seeds(lines))} seeds"
 
 
 STUDY = Study(

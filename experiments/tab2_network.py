@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
@@ -23,6 +22,7 @@ from manifold_lab.models.mobilenet import Block, build
 from manifold_lab.models.profiler import LayerProfile
 from manifold_lab.models.specs import TABLE_2, V2, NetworkSpec, stages
 from manifold_lab.report import plots, tables
+from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.printed import Printed, counted_claims
 from manifold_lab.report.tables import ClaimResult, Document
 from manifold_lab.sweeps.store import Result
@@ -123,19 +123,27 @@ def rows(spec: NetworkSpec) -> list[dict[str, str]]:
     return [{"printed": printed, **one} for printed, one in zip(PRINTED, lines, strict=True)]
 
 
+HEADLINE = Headline(
+    f"{NAME}.madds", "Counted, Table 2's network costs the multiply-adds that the paper prints",
+    "Counted, Table 2's network does not cost the multiply-adds that the paper prints", "",
+)  # fmt: skip
+
+
 def draw(published: dict[str, tables.Lines]) -> Figure:
     """Multiply-adds and parameters of every row that has any, from the image down."""
     met = [line for line in published[MAIN] if line["madds"]]
     names = [f"{line['operator']}, {line['input'].replace('x', '·')}" for line in met]
     with plots.style():
-        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.2), layout="constrained")
+        figure = plots.shaped(2.9)
         axes = figure.subplots(1, 2, sharey=True)
         for ax, key, label in zip(axes, ("madds", "parameters"), ("multiply-adds", "parameters"), strict=True):
             ax.barh(range(len(met)), plots.column(met, key) / 1e6, 0.7, color=plots.MEASURED)
-            total = sum(int(line[key]) for line in met)
-            ax.set(xlabel=f"{label}, millions (of {total:,})", yticks=range(len(met)), yticklabels=names)
+            ax.set(xlabel=f"{label}, millions", yticks=range(len(met)), yticklabels=names)
         axes[0].invert_yaxis()
-        return plots.fixed_layout(figure)
+        totals = [sum(int(line[key]) for line in met) for key in ("madds", "parameters")]
+        plots.letter(axes, (f"{totals[0]:,} multiply-adds", f"{totals[1]:,} parameters"))
+        note = "MobileNetV2 1.0 at 224, counted on a forward pass: rows of Table 2 by operator and input size."
+        return plots.told(figure, headline(claims(published), HEADLINE), note)
 
 
 def other_counts(spec: NetworkSpec) -> dict[str, int | float]:

@@ -15,12 +15,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import matplotlib as mpl
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from torch import nn
 
 from manifold_lab.core.random_streams import stream
@@ -28,6 +28,8 @@ from manifold_lab.models import memory, profiler
 from manifold_lab.models.mobilenet import Block, ConvNormAct, Network, build
 from manifold_lab.models.specs import SHORTCUTS, V1, V2
 from manifold_lab.report import plots, tables
+from manifold_lab.report.arm_styles import ARM_STYLES
+from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.printed import CountedClaim, Printed, counted_claims
 from manifold_lab.report.tables import ClaimResult, Document
@@ -182,25 +184,25 @@ def shortcuts(wirings: Sequence[str]) -> list[dict[str, str]]:
 RULES = {"by_operator": "operator by operator", "as_one": "a block as one operator", "alive": "alive in an eager pass"}
 
 
+HEADLINE = Headline(
+    f"{NAME}.narrow_shortcut/as_one", "A narrow shortcut saves memory where a block runs as one operator",
+    "A narrow shortcut saves no memory, even where a block runs as one operator", "",
+)  # fmt: skip
+
+
 def draw_blocks(ax: Axes, lines: tables.Lines, rule: str) -> None:
-    """Peak of every block over depth, one line per wiring; filled where a shortcut begins or ends."""
-    for (name, (colour, mark)), size in zip(plots.SHORTCUT_STYLES.items(), (5.4, 4.2, 3.4, 1.8), strict=True):
-        mine = pick(lines, shortcut=name)
+    """Peak of every block, the wirings side by side; filled where a shortcut begins or ends."""
+    for place, shortcut in enumerate(SHORTCUTS):
+        (colour, mark), mine = ARM_STYLES[shortcut], pick(lines, shortcut=shortcut)
+        x = np.arange(len(mine)) + 0.2 * (place - (len(SHORTCUTS) - 1) / 2)
         memory_kib = column(mine, rule) * 2 / 1024
-        ax.plot(
-            memory_kib,
-            color=colour,
-            lw=0.7,
-            label=name,
-            marker=mark,
-            ms=size,
-            mfc="white",
-            mew=0.6,
-        )
-        places = [place for place, line in enumerate(mine) if line["joined"] == "true"]
-        ax.plot(places, memory_kib[places], mark, color=colour, ms=size, mew=0.6)
-    ax.set_yscale("log")
-    ax.set(xlabel="block", title=RULES[rule], xticks=range(0, 17, 4))
+        joined = np.array([line["joined"] == "true" for line in mine])
+        look: dict[str, Any] = {"color": colour, "ms": 3.4, "mew": 0.7, "lw": 0}
+        ax.plot(x[~joined], memory_kib[~joined], mark, mfc="white", **look)
+        ax.plot(x[joined], memory_kib[joined], mark, label=f"shortcut: {shortcut}", **look)
+    for block in range(1, len(mine), 2):
+        ax.axvspan(block - 0.5, block + 0.5, color="0.95", lw=0, zorder=0)
+    ax.set(yscale="log", ylabel="peak, KiB", xlim=(-0.5, len(mine) - 0.5), xticks=range(len(mine)))
     ax.yaxis.set_major_formatter(lambda value, _position: f"{value:.0f}")
     ax.yaxis.set_minor_formatter("")
 
@@ -209,16 +211,17 @@ def draw(published: dict[str, tables.Lines]) -> Figure:
     """One panel per rule."""
     lines = published[SHORTCUT]
     with plots.style():
-        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.2), layout="constrained")
-        axes = figure.subplots(1, 3, sharex=True, sharey=True)
+        figure = plots.shaped(4.3)
+        axes = figure.subplots(len(RULES), 1, sharex=True, sharey=True)
         for ax, rule in zip(axes, RULES, strict=True):
             draw_blocks(ax, lines, rule)
-        axes[0].set_ylabel("peak memory, KiB (two bytes)")
-        handles, labels = axes[2].get_legend_handles_labels()
-        handles.append(Line2D([], [], color="0.3", marker="o", ms=3.6, mew=0.6, lw=0))
-        labels.append("filled: block that a\nshortcut leaves or enters")
-        axes[2].legend(handles, labels, title="shortcut", frameon=False)
-        return plots.fixed_layout(figure)
+        plots.letter(axes, RULES.values())
+        axes[-1].set_xlabel("block")
+        note = (
+            "MobileNetV2 1.0, one image at 224, two bytes a number, counted. Filled: blocks that a shortcut leaves or "
+            "enters; open: the others."
+        )
+        return plots.told(figure, headline(claims(published), HEADLINE), note, axes[0].get_legend_handles_labels()[0])
 
 
 def claims(published: dict[str, tables.Lines]) -> list[ClaimResult]:

@@ -26,6 +26,7 @@ from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import V1, V2, NetworkSpec
 from manifold_lab.report import plots, tables
+from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.printed import Printed, counted_claims
 from manifold_lab.report.tables import ClaimResult, Document, number
@@ -152,11 +153,17 @@ def grid_costs() -> list[dict[str, str]]:
     return lines
 
 
+HEADLINE = Headline(
+    f"{NAME}.authors_list", "The multiply-adds that the authors list are those of a forward pass",
+    "Some multiply-adds that the authors list are not those of a forward pass", "",
+)  # fmt: skip
+
+
 def draw(published: dict[str, tables.Lines]) -> Figure:
     """Multiply-adds over resolution, one line per width; what was published as crosses."""
     lines = published[GRID_PART]
     with plots.style():
-        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0] / 2, 2.4), layout="constrained")
+        figure = plots.shaped(2.8, 0.65)
         ax = figure.subplots()
         shades = mpl.colormaps["viridis"](np.linspace(0, 0.88, len(GRID)))
         for width, shade in zip(GRID, shades, strict=True):
@@ -167,11 +174,12 @@ def draw(published: dict[str, tables.Lines]) -> Figure:
         known = [line for line in lines if line["published_madds"]]
         ax.plot(column(known, "resolution"), column(known, "published_madds"), "x", color="black", ms=4, mew=0.7,
                 label="published")  # fmt: skip
-        ax.set(yscale="log", xlabel="resolution", ylabel="MAdds, millions", xticks=RESOLUTIONS)
+        ax.set(yscale="log", xlabel="resolution, pixels", ylabel="multiply-adds, millions", xticks=RESOLUTIONS)
         ax.yaxis.set_major_formatter(lambda value, _position: f"{value:g}")
         ax.yaxis.set_minor_formatter("")
         ax.legend(title="width", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-        return plots.fixed_layout(figure)
+        note = "MobileNetV2 by width multiplier: counted on a forward pass, and as its authors' list publishes it."
+        return plots.told(figure, headline(claims(published), HEADLINE), note)
 
 
 def claims(published: dict[str, tables.Lines]) -> list[ClaimResult]:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -28,6 +27,7 @@ from manifold_lab.core.statistics import Estimate
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.random_layer import decoders, embeddings
 from manifold_lab.report import plots, tables
+from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.tables import ClaimResult, Document, number
 from manifold_lab.sweeps.store import Result
@@ -143,31 +143,52 @@ def points(draws: int) -> list[dict[str, str]]:
                     for count, size in zip(active, length, strict=True)]  # fmt: skip
 
 
+HEADLINE = Headline(
+    f"{NAME}.theorem_1_relu6", "Theorem 1's fraction holds beyond its assumptions too",
+    "Theorem 1 needs its assumptions: ReLU6 or a bias changes the fraction",
+    "Whether Theorem 1's fraction holds beyond its assumptions is undecided",
+)  # fmt: skip
+
+
 def draw(published: dict[str, tables.Lines]) -> Figure:
     """Lemma 1 as a picture, Lemma 2 as counts against lengths, and Theorem 1 where its assumptions fail."""
     lines, shown = published[MAIN], published[POINTS]
     with plots.style():
-        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.3), layout="constrained")
+        figure = plots.shaped(2.8)
         left, middle, right = figure.subplots(1, 3)
         images = pick(shown, kind="image")
         for same, colour, label in (("1", plots.MEASURED, "identity"), ("0", plots.LOST_COLOUR, "clipped")):
             mine = pick(images, identity=same)
             left.plot(column(mine, "a"), column(mine, "b"), ".", ms=3, mew=0, color=colour, label=label)
-        left.set(xlabel="$y_1$", ylabel="$y_2$", title="(a) images of a disc, m = n = 2")
+        left.set(xlabel="$y_1$", ylabel="$y_2$")
         left.legend(frameon=False)
         preimages = pick(shown, kind="preimage")
-        active = column(preimages, "a")
-        spread = active + np.linspace(-0.3, 0.3, len(active))
-        middle.axvline(2.5, color=plots.GHOST, lw=0.8)
-        middle.plot(spread, column(preimages, "b"), ".", ms=3, mew=0, color=plots.MEASURED)
-        middle.set(xlabel="active rows of 5, n = 3", ylabel="length of the preimage", title="(b) Lemma 2")
+        draw_preimages(middle, preimages)
         draw_conditions(right, lines)
-        return plots.fixed_layout(figure)
+        names = ("Lemma 1: a disc in the plane", "Lemma 2: n = 3, m = 5", "Theorem 1: n = 2, m = 5")
+        plots.letter((left, middle, right), names)
+        draws = next(int(line["n"]) for line in lines if line["claim"] == "theorem_1_relu6")
+        note = (
+            f"Random Gaussian T. (a): {len(images)} points behind ReLU; (b): {len(preimages)} draws, lengths up to 2; "
+            f"(c): {draws:,} draws, bars {statistics.LEVEL:.0%} intervals (smaller than the marks)."
+        )
+        return plots.told(figure, headline(claims(published), HEADLINE), note)
+
+
+def draw_preimages(ax: Axes, lines: tables.Lines) -> None:
+    """The length of every draw's preimage, by how many rows are active."""
+    import seaborn  # noqa: PLC0415  (two seconds that few figures need)
+
+    data = {"active": column(lines, "a").astype(int), "length": column(lines, "b")}
+    seaborn.stripplot(data, x="active", y="length", ax=ax, color=plots.MEASURED, size=2, jitter=0.3)
+    ax.axvline(2.5, color="0.6", lw=0.8, ls=":", label="n active rows")
+    ax.set(xlabel="active rows", ylabel="length of the preimage")
+    ax.legend(frameon=False, loc="upper right")
 
 
 def draw_conditions(ax: Axes, lines: tables.Lines) -> None:
     """Preserved share under the theorem's assumptions, and without them."""
-    wanted = {"ReLU": "collapsed_fraction", "ReLU6": "theorem_1_relu6", "bias": "theorem_1_bias"}
+    wanted = {"ReLU": "collapsed_fraction", "ReLU6": "theorem_1_relu6", "ReLU, bias 1": "theorem_1_bias"}
     for place, (name, wanted_claim) in enumerate(wanted.items()):
         found = estimate(pick(lines, claim=wanted_claim)[0])
         if name == "ReLU":  # where the row has the collapsed share
@@ -175,7 +196,7 @@ def draw_conditions(ax: Axes, lines: tables.Lines) -> None:
         plots.draw_point(ax, (place, found), (plots.MEASURED, "o"))
     ax.axhline(LAW, color=plots.THEORY, lw=0.8, label="N / 2$^m$")
     ax.set_xticks(range(len(wanted)), list(wanted))
-    ax.set(xlim=(-0.5, 2.5), ylim=(0, 1.05), ylabel="preserved share, n = 2, m = 5", title="(c) Theorem 1")
+    ax.set(xlim=(-0.5, 2.5), ylim=(0, 1.05), ylabel="preserved share", xlabel="activation")
     ax.legend(frameon=False, loc="lower right")
 
 

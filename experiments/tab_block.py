@@ -15,7 +15,8 @@ import sys
 
 from manifold_lab.models import matching
 from manifold_lab.models.specs import NetworkSpec
-from manifold_lab.report import plots
+from manifold_lab.report.arm_styles import styles_of
+from manifold_lab.report.headlines import Headline
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Arms, trained_study
@@ -36,7 +37,7 @@ ARMS: dict[str, ablation.Arm] = {
     "separable": lambda base: matched(base, block="separable", bottleneck_activation="relu6", shortcut="none"),
 }
 SETTINGS = {"0.35": ablation.cifar_setting(0.35), "digits": ablation.digits_setting()}
-CONTRAST = Comparison({arm: plots.BLOCK_STYLES[arm] for arm in ARMS}, "width")
+CONTRAST = Comparison(styles_of(ARMS), "width")
 EXPECTED = [
     ExpectedOrder(
         f"inverted_beats_{arm}", place,
@@ -46,11 +47,16 @@ EXPECTED = [
         ("classic", "Section 3.3 (ours)", "classic ones"), ("separable", "Figure 5", "MobileNetV1's stack"),
     )
 ]  # fmt: skip
+HEADLINE = Headline(
+    f"{NAME}.inverted_beats_classic", "Inverted residuals beat classic ones at equal multiply-adds",
+    "Inverted residuals do not beat classic ones at equal multiply-adds",
+    "Whether inverted residuals beat classic ones at equal multiply-adds is undecided",
+)  # fmt: skip
 STUDY = trained_study(
     name=NAME,
     card=__doc__,
     grid=functools.partial(ablation.grid, ARMS, SETTINGS),
-    arms=Arms(comparison=CONTRAST, expected=EXPECTED),
+    arms=Arms(comparison=CONTRAST, expected=EXPECTED, headline=HEADLINE),
     caption="Three kinds of block at matched multiply-adds.",
 )
 

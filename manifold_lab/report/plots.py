@@ -1,7 +1,9 @@
 """Figures as pure functions of csv lines; style as values, one colour and one name per meaning."""
 
 import math
-from collections.abc import Iterator
+import string
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -9,12 +11,14 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab.core.errors import one_of
 from manifold_lab.core.files import Writer
 from manifold_lab.core.statistics import Estimate
+from manifold_lab.report.arm_styles import BLUE, VERMILION
 from manifold_lab.report.styles import FORMATS, STYLES
 from manifold_lab.report.tables import Lines
 
@@ -33,52 +37,12 @@ OURS: dict[str, Any] = {
     "lines.linewidth": 0.9,
     "hatch.linewidth": 0.4,
 }
-THEORY, MEASURED, LOST_COLOUR, GAP, GHOST = "0.25", "#0072B2", "#D55E00", "#F5B895", "0.8"
-DECODER_STYLES = {
-    "pinv": ("#D55E00", "o"),
-    "pinv_gain": ("#E69F00", "v"),
-    "pinv_scale": ("#CC79A7", "s"),
-    "affine": ("#009E73", "D"),
-    "exact": ("#0072B2", "^"),
-    "preimage": ("#56B4E9", "P"),
-}
-"""Colour (Okabe and Ito's, safe for colour-blind readers) and marker of each decoder."""
-SHORTCUT_STYLES = {
-    "bottleneck": ("#0072B2", "o"),
-    "expansion": ("#D55E00", "s"),
-    "none": ("0.45", "^"),
-    "projected": ("#009E73", "D"),
-}
-"""Colour and marker of each wiring of the shortcut."""
-ACTIVATION_STYLES = {
-    "linear": ("#0072B2", "o"),
-    "relu6": ("#D55E00", "s"),
-    "relu": ("#E69F00", "v"),
-    "leaky_relu": ("#CC79A7", "D"),
-    "gelu": ("#009E73", "^"),
-    "hardswish": ("#56B4E9", "P"),
-}
-"""Colour and marker of each activation of the bottleneck."""
-ARM_STYLES = tuple(zip(
-    ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "0.45", "0.1"), "os^DvPX<", strict=True
-))  # fmt: skip
-"""Colours and markers of arms that have none of their own."""
-BLOCK_STYLES = {
-    "inverted": ("#0072B2", "o"),
-    "classic": ("#D55E00", "s"),
-    "separable": ("#009E73", "^"),
-    "sandglass": ("#CC79A7", "D"),
-}
-"""Colour and marker of each kind of block."""
-LESION_STYLES = {
-    "relu6_bottleneck": ("#D55E00", "o"),
-    "no_shortcut": ("#0072B2", "s"),
-    "linear_expansion": ("#009E73", "^"),
-}
-"""Colour and marker of each kind of lesion."""
+THEORY, MEASURED, LOST_COLOUR, GAP, GHOST = "0.25", BLUE, VERMILION, "#F5B895", "0.8"
 ALONG = mpl.colors.ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.88, 256)), "along")
 """Position along the curve: dark to light, so that it reads in grey; the palest end is left out on white paper."""
 UPPER_BOUND: Any = mpl.markers.CARETDOWN
+DATA_NAMES = {"cifar10": "CIFAR-10", "digits": "digits"}
+"""Data sets as a figure names them."""
 
 
 DEFAULT_STYLE = "cvpr2024"
@@ -110,6 +74,40 @@ def style(name: str = "") -> Iterator[None]:
 def full_width() -> float:
     """The width of a page's text in the style that is set, in inches."""
     return float(mpl.rcParams["figure.figsize"][0])
+
+
+def shaped(height: float, share: float = 1.0) -> Figure:
+    """A figure as wide as a share of the venue's text, and this high in inches, that arranges itself."""
+    return Figure(figsize=(share * mpl.rcParams["figure.figsize"][0], height), layout="constrained")
+
+
+def letter(axes: Iterable[Axes], names: Iterable[str]) -> None:
+    """What each panel shows, behind its letter where there are several; the same way in every figure."""
+    panels = list(zip(axes, names, strict=True))
+    for place, (ax, name) in enumerate(panels):
+        mark = f"({string.ascii_lowercase[place]}) " * (len(panels) > 1)
+        ax.set_title(mark + name, loc="left", pad=3, fontsize="medium")
+
+
+def told(figure: Figure, title: str, caption: str, legend: Sequence[Artist] = (), ncols: int = 4) -> Figure:
+    """The figure with its message above and, below, data, n and intervals; arranged once, for all formats.
+
+    Args:
+        figure: drawn, its panels named.
+        title: one short sentence.
+        caption: what is drawn, of how many, and what the intervals are.
+        legend: of all panels together, between them and the caption: artists with labels.
+        ncols: columns of the legend.
+    """
+    width, rows = figure.get_figwidth(), -(-len(legend) // ncols)
+    figure.suptitle(textwrap.fill(title, int(17 * width)), size="large", x=0.01, ha="left")
+    room = "\n" * (rows + (rows > 1))
+    below = figure.supxlabel(room + textwrap.fill(caption, int(25 * width)), size="small", color="0.3")
+    fixed_layout(figure)
+    if legend:
+        top = below.get_window_extent().transformed(figure.transFigure.inverted()).y1
+        figure.legend(handles=legend, loc="upper center", bbox_to_anchor=(0.5, top), ncols=ncols, frameon=False)
+    return figure
 
 
 def fixed_layout(figure: Figure) -> Figure:

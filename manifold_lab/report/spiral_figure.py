@@ -1,6 +1,6 @@
 """Drawing Figure 1 and the statistics behind it, from csv lines."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -10,9 +10,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from manifold_lab.random_layer.specs import DECODERS
+from manifold_lab.report.arm_styles import BLACK, DECODER_STYLES
 from manifold_lab.report.plots import (
     ALONG,
-    DECODER_STYLES,
     GAP,
     GHOST,
     LOST_COLOUR,
@@ -22,10 +22,11 @@ from manifold_lab.report.plots import (
     column,
     draw_estimates,
     draw_theory,
-    fixed_layout,
+    letter,
     log_axis,
     pick,
     style,
+    told,
 )
 from manifold_lab.report.results_table import TYPICAL
 from manifold_lab.report.tables import Lines, percent, plain
@@ -91,7 +92,7 @@ def draw_picture(points: Lines, numbers: Lines, style_name: str) -> Figure:
     with style(style_name):
         width = mpl.rcParams["figure.figsize"][0]
         across = max(map(len, blocks)) + 1
-        height = len(blocks) * len(ways) * (width / across + 0.28)
+        height = len(blocks) * len(ways) * (width / across + 0.28) + 0.6
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(len(blocks) * len(ways), across, squeeze=False)
         for ax in axes.flat:
@@ -110,17 +111,39 @@ def draw_picture(points: Lines, numbers: Lines, style_name: str) -> Figure:
         axes[0, 0].set_axis_on()
         draw_points(axes[0, 0], ghost, ghost, curve)
         axes[0, 0].set_title("input", pad=3)
-        _legend(figure, axes[1, 0] if len(ways) > 1 else axes[0, 0])
-        return fixed_layout(figure)
+        _legend(figure, axes[1, 0] if len(ways) > 1 else axes[0, 0], curve)
+        return told(figure, picture_title(numbers, dims), picture_caption(numbers))
 
 
-def _legend(figure: Figure, ax: Axes) -> None:
-    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), ALONG)
-    inset = ax.inset_axes((0.04, 0.86, 0.92, 0.07)) if not ax.axison else ax.inset_axes((0.04, -0.2, 0.92, 0.06))
-    bar = figure.colorbar(scale, cax=inset, orientation="horizontal", ticks=[0, 1])
-    bar.ax.set_xticklabels(["start", "end"])
-    bar.ax.tick_params(length=0, pad=1)
-    bar.outline.set_visible(False)
+def picture_title(numbers: Lines, dims: Sequence[str]) -> str:
+    """What the activation loses at the least and the largest dim, on average over draws."""
+    mean = {line["dim"]: line for line in pick(numbers, quantity="preserved_fraction", statistic="mean")}
+    ends = [dim for dim in dict.fromkeys((min(dims, key=int), max(dims, key=int))) if dim in mean]
+    if not ends:
+        return f"{numbers[0]['activation']} on a {numbers[0]['manifold']}"
+    lost = " and ".join(
+        f"{_at_most(mean[dim])}{percent(1 - float(mean[dim]['estimate']))} at dim {dim}" for dim in ends
+    )
+    return f"{numbers[0]['activation']} loses {lost} of a {numbers[0]['manifold']}'s points"
+
+
+def _at_most(line: dict[str, str]) -> str:
+    """An activation that folds may keep more than is counted."""
+    return "at most " if line["note"] else ""
+
+
+def picture_caption(numbers: Lines) -> str:
+    """Which draw is shown, of how many, and what the numbers in the title are."""
+    draws = next((line["n"] for line in pick(numbers, quantity="reconstruction_error") if line["n"]), "")
+    return (
+        f"Each dim shows its typical draw: of {int(draws):,} draws of T the median by the share of points kept, then "
+        "by pinv's error. Numbers below a panel are that draw's; those of the title are means over all draws."
+    )
+
+
+def _legend(figure: Figure, ax: Axes, curve: bool) -> None:
+    if curve:
+        _direction(figure, ax)
     if ax.axison:
         return
     handles = [
@@ -132,6 +155,16 @@ def _legend(figure: Figure, ax: Axes) -> None:
     ax.text(0, 0.08, f"error: {ERROR}", fontsize=mpl.rcParams["legend.fontsize"], transform=ax.transAxes)
 
 
+def _direction(figure: Figure, ax: Axes) -> None:
+    """The colours from the start of a curve to its end; other manifolds have neither."""
+    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), ALONG)
+    inset = ax.inset_axes((0.04, 0.86, 0.92, 0.07)) if not ax.axison else ax.inset_axes((0.04, -0.2, 0.92, 0.06))
+    bar = figure.colorbar(scale, cax=inset, orientation="horizontal", ticks=[0, 1])
+    bar.ax.set_xticklabels(["start", "end"])
+    bar.ax.tick_params(length=0, pad=1)
+    bar.outline.set_visible(False)
+
+
 def _of(numbers: Lines, quantity: str, statistic: str = "mean", decoder: str = "") -> list[dict[str, str]]:
     found = pick(numbers, quantity=quantity, statistic=statistic, decoder=decoder)
     return sorted(found, key=lambda line: int(line["dim"]))
@@ -141,7 +174,7 @@ def draw_preserved(ax: Axes, numbers: Lines) -> None:
     """(a) Share of points with one preimage, and of draws that have one everywhere."""
     for quantity, statistic, colour, mark, label in (
         ("preserved_fraction", "mean", MEASURED, "o", "points with one preimage"),
-        ("injective", "probability", "#009E73", "s", "draws injective everywhere"),
+        ("injective", "probability", BLACK, "s", "draws injective everywhere"),
     ):
         lines = _of(numbers, quantity, statistic)
         if lines:
@@ -170,18 +203,13 @@ def draw_loss(ax: Axes, numbers: Lines) -> None:
 
 
 def draw_errors(ax: Axes, numbers: Lines) -> None:
-    """(c) What each decoder gets wrong: means with theory, and medians where there is no mean."""
+    """(c) What each decoder gets wrong on average, with theory; a decoder without a mean at a dim has no mark there."""
     floor = 1e-6
     for decoder, (colour, mark) in DECODER_STYLES.items():
-        means, medians = (_of(numbers, "reconstruction_error", kind, decoder) for kind in ("mean", "median"))
-        if not medians or decoder == "pinv_gain":
-            continue
-        reached = {line["dim"] for line in means}
-        without = [line for line in medians if line["dim"] not in reached]
-        draw_estimates(ax, means, (colour, mark), DECODERS[decoder], floor)
-        ax.plot(column(without, "dim"), column(without, "estimate"), mark, mfc="none", mec=colour, markersize=2.8)
-        draw_theory(ax, means)
-    ax.plot([], [], "o", mfc="none", mec="0.4", markersize=2.8, label="median (no mean)")
+        means = _of(numbers, "reconstruction_error", "mean", decoder)
+        if means and decoder != "pinv_gain":
+            draw_estimates(ax, means, (colour, mark), DECODERS[decoder], floor)
+            draw_theory(ax, means)
     log_axis(ax)
     ax.set_ylim(floor, 4)
     ax.set_ylabel(f"error, {ERROR}")
@@ -208,17 +236,38 @@ def draw_statistics(numbers: Lines, style_name: str) -> Figure:
         figure = Figure(figsize=(width, 0.66 * width), layout="constrained")
         axes = figure.subplots(2, 2, sharex=True)
         parts = (draw_preserved, draw_loss, draw_errors, draw_information)
-        for ax, letter, draw in zip(axes.flat, "abcd", parts, strict=True):
+        for ax, draw in zip(axes.flat, parts, strict=True):
             draw(ax, numbers)
-            ax.set_title(f"({letter})", loc="left", pad=3)
             ax.set_xscale("log")
             ax.set_xlim(0.9 * dims[0], 1.12 * dims[-1])
             ax.set_xticks(shown, [str(dim) for dim in shown])
             ax.minorticks_off()
         for ax in axes[1]:
             ax.set_xlabel("dim m of the embedding")
-        note = "markers: means over {n} draws with {level:.0%} intervals; bands: 5 to 95 % of the draws; lines: theory"
-        told = next(line for line in numbers if line["quantity"] == "reconstruction_error" and line["level"])
-        text = note.format(n=told["n"], level=float(told["level"]))
-        figure.supxlabel(text, fontsize=mpl.rcParams["legend.fontsize"], color="0.3")
-        return fixed_layout(figure)
+        letter(axes.flat, ("what is kept", "dimension lost", "decoders' errors", "information"))
+        return told(figure, statistics_title(numbers), statistics_caption(numbers))
+
+
+def statistics_title(numbers: Lines) -> str:
+    """How often theory is within a mean's interval, of the means that it says."""
+    known = [
+        line for line in numbers if line["theory"] and line["low"] and line["statistic"] in ("mean", "probability")
+    ]
+    within = sum(float(line["low"]) <= float(line["theory"]) <= float(line["high"]) for line in known)
+    if not known:
+        return "No closed form is known for these draws"
+    level = float(known[0]["level"])
+    return f"Theory's values lie in {within} of {len(known)} intervals of {level:.0%} measured over draws"
+
+
+def statistics_caption(numbers: Lines) -> str:
+    """What marks, bands and lines are, and over how many draws."""
+    line = next(line for line in numbers if line["quantity"] == "reconstruction_error" and line["level"])
+    heavy = {one["dim"] for one in pick(numbers, statistic="median", decoder="pinv")} - {
+        one["dim"] for one in pick(numbers, statistic="mean", decoder="pinv")
+    }
+    without = f" At dim {', '.join(sorted(heavy, key=int))} pinv's error has no mean." if heavy else ""
+    return (
+        f"{line['activation']} on a {line['manifold']}. Marks: means over {int(line['n']):,} draws of T with "
+        f"{float(line['level']):.0%} intervals; bands: 5 to 95 % of the draws; lines: theory.{without}"
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.models.specs import DIGITS, NetworkSpec
-from manifold_lab.report import plots
+from manifold_lab.report.arm_styles import OTHER_STYLES
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Arms, Study, trained_study
 from manifold_lab.sweeps.training_run import TrainingRun
@@ -63,7 +63,7 @@ def compare(
         card=f"{says}.\n\nPaper    none\nClaims   {says}\nRun      this file\nDiffers  from no paper",
         grid=functools.partial(_runs, networks, data, effort or Effort()),
         arms=Arms(
-            comparison=Comparison(dict(zip(networks, plots.ARM_STYLES, strict=False)), "data"),
+            comparison=Comparison(dict(zip(networks, OTHER_STYLES, strict=False)), "data"),
             expected=[ExpectedOrder(f"{better}_beats_{worse}", name, says, better, worse)],
         ),
         caption=f"{' and '.join(networks)}, compared.",

@@ -1,14 +1,13 @@
 """The figure of arms side by side, from csv lines alone: curves, and differences to the reference."""
 
-import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from manifold_lab.core import statistics
 from manifold_lab.report import plots
@@ -27,27 +26,55 @@ from manifold_lab.sweeps.comparison import (
 )  # fmt: skip
 from manifold_lab.sweeps.training_run import CURVE
 
-CAPTION = (
-    f"Left: mean and {statistics.LEVEL:.0%} interval over runs, dashed: shorter trainings; right: dots are runs "
-    "against the reference's mean, marks the difference and Welch's interval"
-)
+DASHES = ("-", "--", "-.", ":")
+"""Of the curves, the reference's first."""
+INTERVAL = f"{statistics.LEVEL:.0%} interval"
+ROW, FRAME = 0.17, 1.15
+"""Inches of a row of differences, and of title, axis and caption around the panels."""
 
 
-def draw_curves(ax: Axes, lines: Lines, contrast: Comparison, group: str) -> None:
-    """Validation accuracy against pictures seen, of trainings of every length; arms without runs not."""
-    curves, runs = pick(lines, kind=CURVE, group=group), set[int]()
-    *shorter, longest = lengths(curves, group)
-    for length in (*shorter, longest):
-        for arm in unique(pick(curves, length=length), "arm"):
-            look = {"color": contrast.styles[arm][0], "ls": "-" if length == longest else "--"}
-            runs |= draw_curve(ax, pick(curves, arm=arm, length=length), {**look, "label": arm})
-    ax.set(xlabel="images seen, thousands", ylabel="validation accuracy, %")
+@dataclass(frozen=True)
+class Row:
+    """One difference to the reference: which arm, where, after how many images."""
+
+    arm: str
+    group: str
+    length: str
+
+
+def curves_shown(lines: Lines) -> tuple[str, str, list[str]] | None:
+    """Group, length and arms of the longest trainings of the first group in which arms can be compared."""
+    curves = pick(lines, kind=CURVE)
+    group = curves[0]["group"] if curves else ""
+    for length in reversed(lengths(curves, group)):
+        arms = unique(pick(curves, group=group, length=length), "arm")
+        if len(arms) > 1:
+            return group, length, arms
+    return None
+
+
+def draw_curves(ax: Axes, lines: Lines, contrast: Comparison) -> str:
+    """Validation accuracy against images seen; what the panel shows."""
+    group, length, arms = curves_shown(lines) or ("", "", [])
+    curves, runs = pick(lines, kind=CURVE, group=group, length=length), set[int]()
+    for place, arm in enumerate(arm for arm in contrast.styles if arm in arms):
+        look = {"color": contrast.styles[arm][0], "ls": DASHES[place % len(DASHES)], "label": arm}
+        runs |= draw_curve(ax, pick(curves, arm=arm), look)
+    ax.set(xlabel="images seen, thousands", ylabel="validation accuracy, %", xlim=(0, None))
     bottom, top = map(float, ax.get_ylim())
     ax.set_ylim(max(bottom, 0), min(top, 100))
-    many = f"{min(runs)} runs" if len(runs) == 1 else f"{min(runs)} to {max(runs)} runs"
-    named = label(lines, group)
-    told = (*unique(curves, "data"), named and f"{contrast.group} {named}", many)
-    ax.set_title(", ".join(filter(None, told)), loc="left")
+    ax.legend(frameon=False, loc="lower right")
+    named, data = label(lines, group), unique(curves, "data")[0]
+    return ", ".join(filter(None, (name_of(data), named and f"{contrast.group} {named}", _many(runs))))
+
+
+def _many(runs: set[int]) -> str:
+    return f"n = {min(runs)}" + f" to {max(runs)}" * (len(runs) > 1)
+
+
+def name_of(data: str) -> str:
+    """A data set as a figure names it."""
+    return plots.DATA_NAMES.get(data, data)
 
 
 def draw_curve(ax: Axes, mine: Lines, look: Mapping[str, Any]) -> set[int]:
@@ -61,58 +88,76 @@ def draw_curve(ax: Axes, mine: Lines, look: Mapping[str, Any]) -> set[int]:
     return {one.n for one in found}
 
 
+def differences(lines: Lines, contrast: Comparison) -> list[Row]:
+    """Every difference that there is: arms in their order, within each the groups, the short trainings first."""
+    return [
+        Row(arm, group, length)
+        for arm in contrast.others
+        for group in groups(lines)
+        for length in lengths(lines, group)
+        if fewest(lines, (arm, contrast.reference), (group, length))
+    ]
+
+
 def draw_differences(ax: Axes, lines: Lines, contrast: Comparison) -> None:
-    """Final test accuracy against the reference's, runs and difference; groups along x, lengths side by side."""
-    along = groups(lines)
-    shown = {group: _shown(lines, contrast, group) for group in along}
-    slots = max(1, *map(len, shown.values()))
-    ax.axhline(0, color="0.5", lw=0.6)
-    for place, (group, drawn) in enumerate(shown.items()):
-        shortest, *longer = lengths(lines, group)
-        for slot, (arm, length) in enumerate(drawn):
-            level = np.mean(list(scores(lines, contrast.reference, group, length).values()))
-            each = np.array(list(scores(lines, arm, group, length).values())) - level
-            x = place + (slot - (len(drawn) - 1) / 2) * 0.8 / slots
-            whole = length != shortest or not longer
-            found = gap(lines, (arm, contrast.reference), (group, length)).estimate
-            plots.draw_point(ax, (x, found), contrast.styles[arm], label=arm, filled=whole)
-            ax.plot([x] * len(each), each, ".", color="0.6", ms=2.5, zorder=1)
-        if not drawn:
-            ax.text(place, 0, "no runs ", rotation=90, ha="center", va="top", color="0.5")
-    if not any(shown.values()):
-        ax.set(ylim=(-1, 1), yticks=[])
-    named = [label(lines, group) for group in along]
-    named = named if any(named) else []
-    ax.set_xticks(range(len(named)), named)
-    ax.set_xlim(-0.6, len(along) - 0.4)
-    ax.set(xlabel=contrast.group if named else "", ylabel=f"test accuracy − {contrast.reference}, points")
-    several = any(len(lengths(lines, group)) > 1 for group in along)
-    ax.set_title(unique(lines, "data")[0] + several * "; open: shortest training", loc="left")
+    """Final test accuracy against the reference's, a row each: the runs, their difference and its interval."""
+    rows = differences(lines, contrast)
+    ax.axvline(0, color="0.5", lw=0.6)
+    for place, row in enumerate(rows):
+        where, (colour, mark) = (row.group, row.length), contrast.styles[row.arm]
+        level = np.mean(list(scores(lines, contrast.reference, *where).values()))
+        each = np.array(list(scores(lines, row.arm, *where).values())) - level
+        found = gap(lines, (row.arm, contrast.reference), where).estimate
+        ax.plot(each, [place + 0.28] * len(each), "|", color="0.6", ms=3, mew=0.6)
+        ends = None if np.isnan(found.low) else [[found.value - found.low], [found.high - found.value]]
+        ax.errorbar(found.value, place, xerr=ends, fmt=mark, color=colour, ms=4, elinewidth=0.9)
+    ax.set_yticks(range(len(rows)), _row_labels(lines, contrast, rows))
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_xlabel(f"test accuracy − {contrast.reference}, points")
+    ax.tick_params(axis="y", length=0)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
 
 
-def _shown(lines: Lines, contrast: Comparison, group: str) -> list[tuple[str, str]]:
-    """Arm and length of every difference of a group that there is."""
-    told = itertools.product(contrast.others, lengths(lines, group))
-    return [(arm, length) for arm, length in told if fewest(lines, (arm, contrast.reference), (group, length))]
+def _row_labels(lines: Lines, contrast: Comparison, rows: Sequence[Row]) -> list[str]:
+    """What sets the rows apart, and over how many runs each is."""
+    several = {name: len({getattr(row, name) for row in rows}) > 1 for name in ("arm", "group", "length")}
+    found = []
+    for row in rows:
+        parts = [row.arm] * (several["arm"] or not several["group"])
+        parts += [f"{contrast.group} {label(lines, row.group)}"] * (several["group"] and bool(label(lines, row.group)))
+        parts += [f"{int(row.length) / 1000:g}k images"] * several["length"]
+        runs = fewest(lines, (row.arm, contrast.reference), (row.group, row.length))
+        found.append(f"{', '.join(parts)} ({runs})")
+    return found
 
 
-def draw_comparison(lines: Lines, contrast: Comparison) -> Figure:
-    """Curves of the grid's first group, and the differences, a panel per data."""
-    curves = pick(lines, kind=CURVE)
-    sets = [pick(lines, data=data) for data in unique(lines, "data")]
+def caption(with_curves: bool) -> str:
+    """What the marks and the numbers in brackets are."""
+    curves = f"Curves: mean and {INTERVAL} over n runs. " if with_curves else ""
+    return (
+        f"{curves}Differences: the mark and its bar are the difference of means and Welch's {INTERVAL}, in brackets "
+        "the runs of the arm that has fewer; ticks below are single runs minus the reference's mean."
+    )
+
+
+def draw_comparison(lines: Lines, contrast: Comparison, title: str = "") -> Figure:
+    """Curves of the grid's first group, and the differences, a panel per data; what has no runs is not drawn."""
+    sets = [one for data in unique(lines, "data") if differences(one := pick(lines, data=data), contrast)]
+    curves = curves_shown(lines) is not None
     with plots.style():
-        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.5), layout="constrained")
-        left, *right = figure.subplots(
-            1, 1 + len(sets), width_ratios=(1.2, *(0.5 + len(groups(one)) / 4 for one in sets))
-        )
-        if curves:
-            draw_curves(left, lines, contrast, curves[0]["group"])
-        for ax, one in zip(right, sets, strict=True):
+        tallest = max((len(differences(one, contrast)) for one in sets), default=1)
+        height = max(1.35 if curves else 0.5, ROW * tallest + 0.35)
+        figure = plots.shaped(FRAME + height, 1.0 if curves + len(sets) > 1 else 0.6)
+        axes = figure.subplots(1, max(1, curves + len(sets)), squeeze=False)[0]
+        names = [draw_curves(axes[0], lines, contrast)] if curves else []
+        for ax, one in zip(axes[curves:], sets, strict=False):
             draw_differences(ax, one, contrast)
-        handles: dict[str, Artist] = {}
-        for ax in (*right[::-1], left):  # a curve's colour where there is one, else the point's
-            handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
-        arms = [arm for arm in contrast.styles if arm in handles]
-        figure.legend([handles[arm] for arm in arms], arms, loc="outside upper center", ncols=6, frameon=False)
-        figure.supxlabel(CAPTION, size="small")
-        return plots.fixed_layout(figure)
+            seen = {row.length for row in differences(one, contrast)}
+            length = f", {int(max(seen)):,} images" if len(seen) == 1 else ""
+            names.append(name_of(one[0]["data"]) + length)
+        if not names:
+            axes[0].set_axis_off()
+            axes[0].text(0.5, 0.5, "no two arms have runs yet", ha="center", color="0.4")
+        else:
+            plots.letter(axes, names)
+        return plots.told(figure, title, caption(curves))

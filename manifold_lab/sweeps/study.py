@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.core.lazy import lazy_function
+from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.tables import ClaimResult, Document, Lines
 from manifold_lab.sweeps import comparison, comparison_figure, runner, store, submissions, training_run
 from manifold_lab.sweeps.comparison import Comparison
@@ -224,10 +225,12 @@ class Arms:
     Args:
         comparison: the arms in order, each with its style.
         expected: the claims about two of them.
+        headline: the figure's title by a claim's verdict; without, the figure has none.
     """
 
     comparison: Comparison
     expected: Sequence[comparison.ExpectedOrder] = ()
+    headline: Headline | None = None
 
     def __post_init__(self) -> None:
         """Refuse a claim about an arm that is not there, before anything is trained."""
@@ -258,9 +261,14 @@ def trained_study(
     made: dict[str, Any] = {
         "measure": training_run.run_training,
         "rows": training_run.training_rows,
-        "figure": functools.partial(comparison_figure.draw_comparison, contrast=arms.comparison),
         "claims": functools.partial(comparison.comparison_claims, contrast=arms.comparison, **expected),
         "table": functools.partial(comparison.comparison_table, contrast=arms.comparison, caption=caption),
         "run_folder": training_run.TRAINING_RUNS,
     }
-    return Study(name=name, card=card, grid=grid, **(made | changed))
+    made |= changed
+
+    def figure(lines: Lines) -> Figure:
+        title = headline(made["claims"](lines), arms.headline) if arms.headline else ""
+        return comparison_figure.draw_comparison(lines, arms.comparison, title)
+
+    return Study(name=name, card=card, grid=grid, **({"figure": figure} | made))

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import binom
 
 from experiments import ext_phase
-from experiments.drawing.ext_phase import crossing
+from experiments.drawing.ext_phase import REGIONS
 from experiments.ext_phase import CHANNELS, INTRINSIC, MARGIN, SEEDS
 from manifold_lab import stream
 from manifold_lab.core import config
@@ -105,11 +105,12 @@ def test_nothing_but_the_bottleneck_is_narrow(n: int) -> None:
     assert widths == [64, 64, n, 128]
 
 
-def test_the_line_is_where_the_binomial_crosses() -> None:
+def test_regions_end_where_the_binomial_crosses() -> None:
+    _, (_, lost), (_, not_all) = REGIONS.values()
     for k in range(1, 17):
-        assert crossing(k, 0.5) == pytest.approx(2 * k + 1), "the median of Binomial(2k + 1, 1/2)"
-        above = math.ceil(crossing(k, 0.99))
-        assert binom.sf(k, above, 0.5) >= 0.99 > binom.sf(k, above - 1, 0.5)
+        assert lost(k, 2 * k) and not lost(k, 2 * k + 1), "the median of Binomial(2k + 1, 1/2)"
+        first = next(n for n in range(1, 200) if binom.sf(k, n, 0.5) > 0.99)
+        assert not_all(k, first - 1) and not not_all(k, first)
 
 
 def lines(cost: dict[tuple[int, int], float], seeds: int = 5, spread: float = 0.1, kept: float = 0.9) -> Lines:

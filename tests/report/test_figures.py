@@ -9,6 +9,7 @@ import pytest
 
 from manifold_lab.random_layer.specs import DECODERS
 from manifold_lab.report import plots, spiral_figure
+from manifold_lab.report.arm_styles import DECODER_STYLES
 from manifold_lab.report.tables import Lines, read_csv
 
 FIGURES = Path(__file__).parent.parent.parent / "figures"
@@ -25,12 +26,8 @@ def points() -> Lines:
 
 
 def test_every_decoder_has_a_colour_and_a_marker_of_its_own() -> None:
-    assert set(plots.DECODER_STYLES) == set(DECODERS)
-    assert (
-        len({colour for colour, _ in plots.DECODER_STYLES.values()})
-        == len({mark for _, mark in plots.DECODER_STYLES.values()})
-        == 6
-    )
+    assert set(DECODER_STYLES) == set(DECODERS)
+    assert len(set(DECODER_STYLES.values())) == len({colour for colour, _ in DECODER_STYLES.values()}) == 6
 
 
 def test_the_curves_colours_differ_in_grey() -> None:

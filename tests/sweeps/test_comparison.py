@@ -12,7 +12,7 @@ from experiments import fig6a_nonlinearity as fig6a
 from experiments import fig6b_shortcut as fig6b
 from manifold_lab.core import config
 from manifold_lab.models.specs import DIGITS
-from manifold_lab.report import plots
+from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.tables import Lines
 from manifold_lab.sweeps import comparison, comparison_figure
 from manifold_lab.sweeps.comparison import ExpectedOrder
@@ -20,7 +20,7 @@ from manifold_lab.sweeps.training_run import CURVE, FINAL, TRAINING_COLUMNS, Tra
 from manifold_lab.training import RECIPES
 
 EXPECTED = [ExpectedOrder("linear_better", "Figure 6a", "linear is better", "linear", "relu6")]
-PAIR = comparison.Comparison({arm: plots.ACTIVATION_STYLES[arm] for arm in ("linear", "relu6")}, "width")
+PAIR = comparison.Comparison(styles_of(dict.fromkeys(("linear", "relu6"))), "width")
 
 
 def final(arm: str, seed: int, accuracy: float, state: str = "done") -> dict[str, str]:
@@ -166,7 +166,19 @@ def curve(arm: str, seed: int, length: str) -> Lines:
 def test_a_first_long_run_hides_no_short_one() -> None:
     short = [line for arm in ("linear", "relu6") for seed in range(3) for line in curve(arm, seed, "1000")]
     ax = Figure().subplots()
-    comparison_figure.draw_curves(ax, short + curve("linear", 0, "4000"), PAIR, "0.35")
-    drawn = [(line.get_label(), line.get_linestyle(), float(line.get_xdata()[-1])) for line in ax.lines]
-    assert drawn == [("linear", "--", 1.0), ("relu6", "--", 1.0), ("linear", "-", 4.0)]
-    assert ax.get_title(loc="left") == "digits, width 0.35, 1 to 3 runs"
+    said = comparison_figure.draw_curves(ax, short + curve("linear", 0, "4000"), PAIR)
+    drawn = [(line.get_label(), float(line.get_xdata()[-1])) for line in ax.lines]
+    assert drawn == [("linear", 1.0), ("relu6", 1.0)], "of the longest trainings there is nothing to compare"
+    assert said == "digits, width 0.35, n = 3"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["linear", "relu6"]
+
+
+def test_arms_without_runs_are_not_drawn() -> None:
+    lines = [final(arm, seed, 0.5 + 0.01 * seed) for arm in ("linear", "relu6") for seed in range(5)]
+    three = comparison.Comparison(styles_of(dict.fromkeys(("linear", "relu6", "gelu"))), "width")
+    (row,) = comparison_figure.differences(lines, three)
+    assert row.arm == "relu6"
+    (ax,) = comparison_figure.draw_comparison(lines, three, "a title").axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["relu6 (5)"]
+    alone = comparison_figure.draw_comparison([line for line in lines if line["arm"] == "linear"], three)
+    assert [text.get_text() for text in alone.axes[0].texts] == ["no two arms have runs yet"]

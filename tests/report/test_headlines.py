@@ -1,0 +1,31 @@
+"""A figure's title follows the verdict of its claim."""
+
+import pytest
+
+from manifold_lab.core.statistics import Estimate
+from manifold_lab.report.headlines import Headline, headline
+from manifold_lab.report.tables import ClaimResult
+
+SAID = Headline("study.a_beats_b", "a beats b", "a does not beat b", "a and b are undecided")
+
+
+def row(name: str, verdict: str, p_value: float | None = None) -> ClaimResult:
+    found = Estimate(1.0, 0.5, 1.5, 10)
+    return ClaimResult(f"study.{name}", "Figure 1", "a beats b", "points", found, verdict, "command", p_value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([row("a_beats_b/x", "holds", 0.001)], SAID.holds),
+        ([row("a_beats_b/x", "fails", 0.001)], SAID.fails),
+        ([row("a_beats_b/x", "undecided", 0.5)], SAID.undecided),
+        ([row("a_beats_b/x", "holds", 0.001), row("a_beats_b/y", "fails", 0.001)], SAID.undecided),
+        ([row("a_beats_b/x", "holds", 0.04), row("a_beats_b/y", "undecided", 0.5)], SAID.undecided),
+        ([row("a_beats_b/x", "not run")], "Not run yet"),
+        ([row("another/x", "holds", 0.001)], "Not run yet"),
+        ([], "Not run yet"),
+    ],
+)
+def test_the_verdict_decides_the_sentence(rows: list[ClaimResult], expected: str) -> None:
+    assert headline(rows, SAID) == expected

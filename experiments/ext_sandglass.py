@@ -14,6 +14,7 @@ import functools
 import sys
 
 from experiments.tab_block import matched
+from manifold_lab.report.headlines import Headline
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Arms, trained_study
@@ -35,11 +36,16 @@ EXPECTED = [
                   "in a sandglass too a linear bottleneck is better than one with ReLU6", "sandglass",
                   "sandglass relu6"),
 ]  # fmt: skip
+HEADLINE = Headline(
+    f"{NAME}.sandglass_beats_inverted", "The sandglass block beats the inverted residual at equal multiply-adds",
+    "The sandglass block does not beat the inverted residual at equal multiply-adds",
+    "Whether the sandglass block beats the inverted residual at equal multiply-adds is undecided",
+)  # fmt: skip
 STUDY = trained_study(
     name=NAME,
     card=__doc__,
     grid=functools.partial(ablation.grid, ARMS, SETTINGS),
-    arms=Arms(comparison=Comparison(STYLES, "width"), expected=EXPECTED),
+    arms=Arms(comparison=Comparison(STYLES, "width"), expected=EXPECTED, headline=HEADLINE),
     caption="Sandglass blocks and inverted residuals at matched multiply-adds.",
 )
 

@@ -27,7 +27,6 @@ from manifold_lab.models.specs import (
     rounded,
     stages,
 )
-from manifold_lab.network import PRESETS
 from tests.networks import SMALL, pictures, small
 
 PICTURE = (3, 224, 224)
@@ -282,7 +281,3 @@ def test_arms_of_an_ablation_start_from_the_same_weights(changes: dict[str, str]
     arm = dict(build(dataclasses.replace(DIGITS, **changes), stream(0, "weights")).named_parameters())
     assert base.keys() <= arm.keys()
     assert all(torch.equal(arm[name], value) for name, value in base.items())
-
-
-def test_the_command_describes_every_preset() -> None:
-    assert list(PRESETS) == list(NETWORKS)

@@ -34,7 +34,8 @@ def threshold(kept: int, above: tuple[int, int] = (50, 90)) -> dict[str, str]:
     """Verdicts where a search leaves so many of 100 layers of n = 16, and n = 2 and 4 have these shares at 8n."""
     lines = [line(2, 8.0, "exact", above[0]), line(4, 8.0, "exact", above[1]), line(4, 8.0, "search", 90),
              line(2, 3.0, "exact", 30), line(4, 3.0, "exact", 0), line(4, 3.0, "search", 0),
-             line(4, 3.0, "random", 50), line(16, 6.0, "search", kept)]  # fmt: skip
+             line(4, 3.0, "random", 50), line(3, 5.0, "exact", 300, 1000), line(3, 5.0, "search", 300, 1000),
+             line(16, 6.0, "search", kept)]  # fmt: skip
     return verdicts(ext_threshold.claims(lines))
 
 

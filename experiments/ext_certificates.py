@@ -52,13 +52,14 @@ STYLES = {TRAINED: (MEASURED, "o", "trained"), SETTLED: (LOST_COLOUR, "s", "untr
 
 def on_images(source: ProbeSource) -> tuple[tuple[probe_run.Spec, ...], Measure]:
     """The trained network, untrained ones, and the trainings of Figure 6a's linear arm, measured in between."""
-    spec, count = (SMALL, SMOKE_IMAGES) if source.digest == probe_run.RANDOM else (V2, IMAGES)
-    wanted = [(TRAINED, 0), *((SETTLED, seed) for seed in range(SEEDS))]
+    smoke = source.digest == probe_run.RANDOM
+    spec, count, seeds = (SMALL, SMOKE_IMAGES, 1) if smoke else (V2, IMAGES, SEEDS)
+    wanted = [(TRAINED, 0), *((SETTLED, seed) for seed in range(seeds))]
     networks = [
         ProbeRun(kind, seed, spec, source.digest, count, measures=MEASURES, sampling=Sampling(positions=500))
         for kind, seed in wanted
     ]
-    along = [dataclasses.replace(one, measures=MEASURES, count=count) for one in trainings(source.images is None)]
+    along = [dataclasses.replace(one, measures=MEASURES, count=count) for one in trainings(smoke)[:seeds]]
     return (*networks, *along), probe_run.measure_on(source)
 
 

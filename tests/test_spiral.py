@@ -55,7 +55,7 @@ def test_pictures_have_a_venues_width_and_embedded_fonts(published: Path) -> Non
 def test_the_terminal_says_a_sentence_for_every_dim(published: Path) -> None:
     said = (published / "said.txt").read_text(encoding="utf-8")
     assert re.findall(r"^dim (\d+): relu lost", said, re.MULTILINE) == ["2", "3", "5", "15", "30"]
-    assert "all of it the decoder's doing: solving on the active rows gives x back" in " ".join(said.split())
+    assert "solving on the active rows gives x back" in " ".join(said.split())
 
 
 def test_panels_hold_the_input_and_agree_with_the_numbers_beside_them(published: Path) -> None:

@@ -259,15 +259,14 @@ def summary_rows(numbers: Lines, dim: int) -> list[list[str]]:
 def dim_sentence(numbers: Lines, dim: int) -> str:
     """One dim in plain words: what the activation lost, what the decoder spoiled; means and medians over draws."""
     pinv, exact = (_find(numbers, dim, "reconstruction_error", "median", way) for way in ("pinv", "exact"))
-    parts = [f"pinv gets {_median_error(pinv)} in the median draw"]
-    share = _find(numbers, dim, "decoder_share", "mean")
-    if share.get("estimate"):
-        parts[0] += f", {percent(float(share['estimate']))} of it on points that can be recovered (mean)"
+    told = f"median over draws: pinv gets {_median_error(pinv)}"
     if exact.get("estimate"):
         gone = float(exact["estimate"]) < NOTHING
-        parts.append("solving on the active rows " + ("gives x back" if gone else f"gets {_median_error(exact)}"))
-    lost = _lost(_find(numbers, dim, "preserved_fraction", "mean"))
-    return f"dim {dim}: {lost}{'; '.join(parts)}."
+        told += ", solving on the active rows " + ("gives x back" if gone else f"gets {_median_error(exact)}")
+    share = _find(numbers, dim, "decoder_share", "mean")
+    if share.get("estimate"):
+        told += f"; of pinv's error {percent(float(share['estimate']))} (mean) is on points that can be recovered"
+    return f"dim {dim}: {_lost(_find(numbers, dim, 'preserved_fraction', 'mean'))}{told}."
 
 
 def _lost(line: dict[str, str]) -> str:

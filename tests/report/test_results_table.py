@@ -7,7 +7,7 @@ import torch
 from manifold_lab import ManifoldSpec, MonteCarlo, layers, measure_layer, theory
 from manifold_lab.core.statistics import ResultRow
 from manifold_lab.random_layer.monte_carlo import input_information
-from manifold_lab.report import results_table
+from manifold_lab.report import results_table, tables
 from manifold_lab.report.results_table import NO_MEAN, TYPICAL
 
 CPU = torch.device("cpu")
@@ -150,4 +150,43 @@ def test_the_inputs_own_information_belongs_to_no_dim_and_bounds_the_layers():
     assert row.unit == "nats at sigma 0.03"
     assert (
         pick(results_table.rows(layer, measure_layer(layer)), "mutual_information").estimate.value < row.estimate.value
+    )
+
+
+def told(quantity: str, statistic: str, ends: tuple[str, str, str], decoder: str = "", **more: str) -> dict[str, str]:
+    line = dict.fromkeys(tables.RESULT_COLUMNS, "")
+    line |= {"quantity": quantity, "statistic": statistic, "decoder": decoder, "dim": "3", "n": "1000"}
+    return line | dict(zip(("estimate", "low", "high"), ends, strict=True)) | {"activation": "gelu"} | more
+
+
+def test_a_sentence_quotes_means_and_medians_with_their_intervals_and_says_a_bound() -> None:
+    numbers = [
+        told(
+            "preserved_fraction",
+            "mean",
+            ("0.25", "0.2", "0.3"),
+            unit="fraction of points",
+            note=results_table.FOLDS,
+            theory="0.125",
+        ),
+        told("preserved_fraction", results_table.TYPICAL, ("0.9", "", "")),
+        told("reconstruction_error", "median", ("0.436", "0.4", "0.5"), "pinv"),
+        told("reconstruction_error", results_table.TYPICAL, ("1.05", "", ""), "pinv"),
+    ]
+    assert results_table.dim_sentence(numbers, 3) == (
+        "dim 3: gelu lost at most 75.0 % of the points (70.0 % to 80.0 %, mean of 1,000 draws; at most 87.5 % by "
+        "theory); "
+        "median over draws: pinv gets 43.6 % (40.0 % to 50.0 %) of |x|² wrong."
+    )
+    numbers[0]["unit"] = "fraction of points"
+    (row,) = [row for row in results_table.summary_rows(numbers, 3) if row[1] == "points recoverable"]
+    assert row[2:] == ["at least 25.0 %", "20.0 % to 30.0 %", "at least 12.5 %"]
+
+
+def test_an_error_above_the_whole_is_told_in_times() -> None:
+    numbers = [told("reconstruction_error", "median", ("1.05", "0.9", "1.2"), "pinv"),
+               told("reconstruction_error", "median", ("0", "0", "0"), "exact")]  # fmt: skip
+    assert results_table.dim_sentence(numbers, 3) == (
+        "dim 3: median over draws: pinv gets 1.05 times (0.900 times to 1.20 times) |x|² wrong, "
+        "solving on the active rows gives x back."
     )

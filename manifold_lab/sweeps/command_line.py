@@ -4,10 +4,9 @@ import ast
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
-from manifold_lab.core.cli import About, Presets, run_cli
-from manifold_lab.core.errors import at_least, one_of
+from manifold_lab.core.cli import About, Presets, parse, run_cli
+from manifold_lab.core.errors import InputError, at_least, one_of
 from manifold_lab.core.files import check_folder
 from manifold_lab.report.styles import STYLES
 from manifold_lab.sweeps.options import (
@@ -81,12 +80,8 @@ def answer_early(folder: Path) -> None:
     if not file.is_file():
         return
     card = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    accepted: list[Any] = []
-
-    def check(options: GridOptions) -> None:
-        check_options(options)
-        accepted.append(options)
-
-    status = run_cli(kind_of(words), check, program, words, about(program, card))
-    if not accepted:
-        raise SystemExit(status)
+    told = about(program, card)
+    try:
+        check_options(parse(kind_of(words), program, words, told))
+    except InputError:  # said in one line, with the status of refusals; else signals stay as they are for the study
+        raise SystemExit(run_cli(kind_of(words), check_options, program, words, told)) from None

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -32,6 +31,7 @@ from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.metrics.spectrum import effective_rank_of
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES, BLACK, WINE
+from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Lines, number
@@ -191,17 +191,28 @@ def curves(ax: Axes, lines: Lines, kind: str) -> None:
     ax.set_ylabel(f"{RANKS[kind]} / output channels")
 
 
+HEADLINE = Headline(
+    f"{NAME}.nonlinearity_lifts_rank", "Every nonlinearity lifts the effective rank of a random layer's output",
+    "Some nonlinearity does not lift the effective rank of a random layer's output",
+    "Whether every nonlinearity lifts the effective rank of a random layer's output is undecided",
+)  # fmt: skip
+
+
 def draw(lines: Lines) -> Figure:
     """Both ranks side by side."""
     with plots.style():
-        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.7), layout="constrained")
+        figure = plots.shaped(3.0)
         axes = figure.subplots(1, 2)
         for ax, kind in zip(axes, RANKS, strict=True):
             curves(ax, lines, kind)
         axes[0].text(SIXTH + 0.01, 0.5, "MobileNetV2", rotation=90, color="0.4", fontsize=5.5)
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, columnspacing=1)
-        return plots.fixed_layout(figure)
+        plots.letter(axes, RANKS.values())
+        handles, _ = axes[0].get_legend_handles_labels()
+        layers = len(pick(lines, activation=LINEAR, rank="effective", ratio=number(SIXTH)))
+        note = (
+            f"Random layers of {OUTPUTS} output channels, {layers} a ratio; bars: Student's 95 % interval over layers."
+        )
+        return plots.told(figure, headline(claims(lines), HEADLINE), note, handles)
 
 
 STUDY = Study(

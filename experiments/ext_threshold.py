@@ -31,6 +31,7 @@ from manifold_lab.core.random_streams import stream
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.models import specs
 from manifold_lab.report import plots
+from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Lines, number
@@ -213,26 +214,37 @@ def thresholds(ax: Axes) -> None:
              (CONJECTURED, "--", "conjectured threshold"), (PROVED, "-", "all above (proved)"))  # fmt: skip
     for place, dashes, words in known:
         ax.axvline(place, color="0.6", lw=0.6, ls=dashes, zorder=0)
-        ax.text(place + 0.06, 1.05, words, rotation=90, va="bottom", ha="center", color="0.4", fontsize=0.8 * size)
+        ax.text(place + 0.03, 0.02, words, rotation=90, va="bottom", ha="left", color="0.4", fontsize=0.8 * size)
     ax.set(xlabel="expansion m / n", ylim=(-0.03, 1.03), xlim=(1.7, 8.3))
+
+
+HEADLINE = Headline(
+    f"{NAME}.less_injective_below", "Below m/n = 3.4 fewer and fewer Gaussian layers are injective as n grows",
+    "Even below m/n = 3.4 more Gaussian layers are injective as n grows",
+    "Whether fewer Gaussian layers are injective as n grows, below m/n = 3.4, is undecided",
+)  # fmt: skip
 
 
 def draw(lines: Lines) -> Figure:
     """The exact shares; what a search leaves of larger n."""
     with plots.style():
-        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.9), layout="constrained")
+        figure = plots.shaped(3.1)
         left, right = figure.subplots(1, 2, sharey=True)
-        for ax, kind, title in ((left, "exact", "injective, exactly"), (right, "search", "not refuted: at most")):
+        for ax, kind in ((left, "exact"), (right, "search")):
             sizes = [n for n in dict.fromkeys(one["inputs"] for one in lines) if (int(n) in EXACT) == (kind == "exact")]
             shades = plots.ALONG(np.linspace(0, 1, len(sizes)))
             for n, shade, mark in zip(sizes, shades, "osD^", strict=False):
                 curve(ax, pick(lines, inputs=n, test=kind), (mpl.colors.to_hex(shade), mark), n)
             thresholds(ax)
-            ax.set_ylabel(f"share of Gaussian layers {title}")
-            ax.legend(title="n", frameon=False, loc="lower right")
+            ax.legend(title="n", frameon=False, loc="upper left")
         plane = pick(lines, inputs="2", test="exact")
         left.plot(column(plane, "expansion"), column(plane, "theory"), "x", color=plots.THEORY, ms=5, zorder=4)
-        return plots.fixed_layout(figure)
+        left.set_ylabel("share of Gaussian layers")
+        plots.letter((left, right), ("injective, exactly", "not refuted by a search: at most so many"))
+        least = min(int(line["n"]) for line in lines)
+        note = (f"At least {least:,} layers a mark; bars: exact 95 % intervals; crosses: the closed form at "
+                "n = 2. A layer that is not injective still keeps nearly every point.")  # fmt: skip
+        return plots.told(figure, headline(claims(lines), HEADLINE), note)
 
 
 STUDY = Study(

@@ -291,7 +291,7 @@ def draw_training(axes: Sequence[Axes], lines: Lines) -> str:
     axes[0].set(ylabel="active, fraction, mean", xlabel="images seen, thousands", ylim=(0, 1))
     data = {"cifar10": "CIFAR-10"}.get(lines[0]["data"], lines[0]["data"]) if lines else ""
     axes[1].set(ylabel="5 to 95 % band, fraction", xlabel="images seen, thousands", ylim=(0, None))
-    return f"training on {data}, {len(seeds(lines))} seeds"
+    return f"{data}, {len(seeds(lines))} seeds"
 
 
 STUDY = Study(

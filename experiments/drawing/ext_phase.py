@@ -11,13 +11,15 @@ from manifold_lab import theory
 
 LOST, KEPT = 0.5, 0.99
 """Preserved fractions below which a cell counts as one of loss, and above which as one without."""
+DECIMALS = 12
+"""To which a fraction is more than rounding."""
 Cells = Mapping[tuple[int, int], tuple[float, str]]
 """A value, and how it is written, by k and n."""
 
 
 def preserved(k: int, n: int) -> float:
     """Theory's fraction of points that keep one preimage on the manifold."""
-    return float(theory.preserved_fraction(n, k + 1))
+    return round(float(theory.preserved_fraction(n, k + 1)), DECIMALS)
 
 
 REGIONS: dict[str, tuple[str, Callable[[int, int], bool]]] = {

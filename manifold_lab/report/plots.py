@@ -13,6 +13,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.container import Container
 from matplotlib.figure import Figure
 
 from manifold_lab.core.errors import one_of
@@ -89,7 +90,7 @@ def letter(axes: Iterable[Axes], names: Iterable[str]) -> None:
         ax.set_title(mark + name, loc="left", pad=3, fontsize="medium")
 
 
-def told(figure: Figure, title: str, caption: str, legend: Sequence[Artist] = (), ncols: int = 4) -> Figure:
+def told(figure: Figure, title: str, caption: str, legend: Sequence[Artist | Container] = (), ncols: int = 4) -> Figure:
     """The figure with its message above and, below, data, n and intervals; arranged once, for all formats.
 
     Args:
@@ -101,7 +102,7 @@ def told(figure: Figure, title: str, caption: str, legend: Sequence[Artist] = ()
     """
     width, rows = figure.get_figwidth(), -(-len(legend) // ncols)
     figure.suptitle(textwrap.fill(title, int(17 * width)), size="large", x=0.01, ha="left")
-    room = "\n" * (rows + (rows > 1))
+    room = "\n" * (rows + 1) if legend else ""
     below = figure.supxlabel(room + textwrap.fill(caption, int(25 * width)), size="small", color="0.3")
     fixed_layout(figure)
     if legend:

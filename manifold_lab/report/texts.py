@@ -73,22 +73,7 @@ def _details(one: ClaimVerdict) -> list[str]:
 
 def by_section(found: Sequence[ClaimVerdict]) -> str:
     """Tables of claims, one a part of the paper, in the order in which the parts come."""
-    parts: dict[str, list[ClaimVerdict]] = {}
-    for one in found:
-        parts.setdefault(section(one.claim.place), []).append(one)
-    return "\n\n".join(f"### {name}\n\n{verdict_table(mine)}" for name, mine in parts.items())
-
-
-def section(place: str) -> str:
-    """The part of the paper that a place belongs to.
-
-    >>> [section(place) for place in ("Section 3.2, 3", "Table 4", "Figure 7b", "Lemma 2", "After Theorem 1")]
-    ['Section 3', 'Table 4', 'Figure 7', 'Appendix A', 'Appendix A']
-    """
-    if re.match(r"(Lemma|Theorem|After Theorem)", place):
-        return "Appendix A"
-    found = re.match(r"(Sections?|Tables?|Figure|Footnote) (\d+)", place)
-    return f"{found[1].removesuffix('s')} {found[2]}" if found else place.partition(" (")[0]
+    return "\n\n".join(f"### {one.name}\n\n{verdict_table(one.claims)}" for one in page.by_place(found, page.section))
 
 
 def claims_block(root: Path) -> str:

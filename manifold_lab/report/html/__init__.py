@@ -7,36 +7,27 @@ import base64
 import dataclasses
 import functools
 import gzip
+import hashlib
 import json
-import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
-import numpy as np
-import torch
 
-from manifold_lab.activations import ACTIVATIONS
-from manifold_lab.random_layer.monte_carlo import draw_random_layer, layers
-from manifold_lab.random_layer.specs import DECODERS, ManifoldSpec, MonteCarlo
 from manifold_lab.report import claims as paper
-from manifold_lab.report import plots, spiral_figure
+from manifold_lab.report import plots
+from manifold_lab.report.html import explorer
+from manifold_lab.report.html.explorer import EXPLORED
 from manifold_lab.report.html.server import serve, server
 
-__all__ = ["PAGE_NAME", "TEXTS", "build_page", "serve", "server"]
+__all__ = ["EXPLORED", "PAGE_NAME", "TEXTS", "build_page", "serve", "server"]
 
 PAGE_NAME = "index.html"
 TEXTS = ("README.md", "docs/spiral.md", "docs/network.md", "docs/experiments.md", "docs/gallery.md", "docs/speed.md",
          "experiments/README.md", "paper_repro.md")  # fmt: skip
-DIMS, EXPLORER_SEEDS = range(2, 31), range(16)
-"""Of the matrices that the explorer can show: the first draw of each."""
-EXPLORED = ("pinv", "affine", "exact")
-"""The decoders that the explorer computes."""
-SHADES = 16
-"""Colours along the curve."""
+SCRIPTS = ("table.js", "page.js", "channel.js", "panels.js", "explorer.js")
 NOT_DRAWN = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
 """Parts of a drawing that nobody sees."""
 SIZE = re.compile(r'viewBox="0 0 (?P<width>[\d.]+) (?P<height>[\d.]+)"')
@@ -44,7 +35,7 @@ SIZE = re.compile(r'viewBox="0 0 (?P<width>[\d.]+) (?P<height>[\d.]+)"')
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A published figure: its drawing, its size in points, and what it shows in words."""
+    """A published figure: its drawing, packed, its size in points, and what it shows in words."""
 
     svg: str
     width: str
@@ -62,7 +53,8 @@ def page_figures(root: Path, stems: Iterable[str]) -> dict[str, Figure]:
         size = SIZE.search(svg)
         if size:
             words = said.get(stem, f"Figure of experiments/{stem}.py")
-            found[stem] = Figure(re.sub(r"\n\s*", "\n", svg), size["width"], size["height"], words)
+            drawing = re.sub(r"\n\s*", "\n", svg).encode()
+            found[stem] = Figure(packed(drawing), size["width"], size["height"], words)
     return found
 
 
@@ -87,49 +79,6 @@ def packed(content: bytes) -> str:
     return base64.b64encode(gzip.compress(content, mtime=0)).decode()
 
 
-def explorer_matrices() -> str:
-    """The first T of every seed and dim, as the library draws it, in base64 of little-endian float32.
-
-    Seeds outermost, then dims, then rows: what `python -m manifold_lab.spiral --seed S --dims M` begins with.
-    """
-    cpu = torch.device("cpu")
-    drawn = [
-        next(draw_random_layer(layer, 1, layer.bytes_per_draw)).matrix[0]
-        for seed in EXPLORER_SEEDS
-        for layer in layers(MonteCarlo(dims=tuple(DIMS), seed=seed, points=8), cpu)
-    ]
-    flat = torch.cat([matrix.flatten() for matrix in drawn]).numpy()
-    return base64.b64encode(flat.astype("<f4").tobytes()).decode()
-
-
-def shades() -> list[str]:
-    """The colours along the curve."""
-    return [plots.mpl.colors.to_hex(plots.ALONG(place)) for place in np.linspace(0, 1, SHADES)]
-
-
-def explorer() -> dict[str, Any]:
-    """What the spiral explorer needs to know from the library."""
-
-    def window(name: str) -> list[float | None]:
-        ends = ACTIVATIONS[name].window or (math.nan, math.nan)
-        return [end if math.isfinite(end) else None for end in ends]
-
-    return {
-        "dims": [DIMS[0], DIMS[-1]],
-        "seeds": [EXPLORER_SEEDS[0], EXPLORER_SEEDS[-1]],
-        "matrices": explorer_matrices(),
-        "points": MonteCarlo.points,
-        "turns": ManifoldSpec.turns,
-        "radius": ManifoldSpec.radius,
-        "lostEvery": spiral_figure.LOST_EVERY,
-        "activations": [
-            {"name": name, "window": window(name), "folds": ACTIVATIONS[name].folds} for name in ACTIVATIONS
-        ],
-        "decoders": [{"name": name, "label": DECODERS[name]} for name in EXPLORED],
-        "first": {"dim": 5, "seed": MonteCarlo.seed, "activation": MonteCarlo.activation, "decoder": EXPLORED[0]},
-    }
-
-
 def colours() -> dict[str, str]:
     """The figures' colours, by meaning, for the style sheet."""
     named = {"measured": plots.MEASURED, "lost": plots.LOST_COLOUR, "gap": plots.GAP, "ghost": plots.GHOST}
@@ -149,6 +98,46 @@ def _piece(name: str) -> str:
     return _environment().loader.get_source(_environment(), name)[0]  # type: ignore[union-attr]
 
 
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The claims of one part of the paper, or of one experiment beyond it."""
+
+    name: str
+    claims: Sequence[paper.ClaimVerdict]
+
+    @property
+    def stems(self) -> list[str]:
+        """The experiments that decide them."""
+        return list(dict.fromkeys(one.stem for one in self.claims if one.lines))
+
+
+def by_place(found: Iterable[paper.ClaimVerdict], place: Callable[[str], str]) -> list[Group]:
+    """Claims by the part of the paper that they stand in, in the order in which the parts come."""
+    parts: dict[str, list[paper.ClaimVerdict]] = {}
+    for one in found:
+        parts.setdefault(place(one.claim.place), []).append(one)
+    return [Group(name, mine) for name, mine in parts.items()]
+
+
+def section(place: str) -> str:
+    """The part of the paper that a place belongs to.
+
+    >>> [section(place) for place in ("Section 3.2, 3", "Table 4", "Figure 7b", "Lemma 2", "After Theorem 1")]
+    ['Section 3', 'Table 4', 'Figure 7', 'Appendix A', 'Appendix A']
+    """
+    if re.match(r"(Lemma|Theorem|After Theorem)", place):
+        return "Appendix A"
+    found = re.match(r"(Sections?|Tables?|Figure|Footnote) (\d+)", place)
+    return f"{found[1].removesuffix('s')} {found[2]}" if found else place.partition(" (")[0]
+
+
+def policy(scripts: Iterable[str]) -> str:
+    """The page's content security policy: these scripts and no others, images of its own, nothing from elsewhere."""
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return f"default-src 'none'; style-src 'unsafe-inline'; script-src {allowed}; img-src data: blob:; base-uri 'none'"
+
+
 def build_page(root: Path) -> str:
     """The page, as HTML.
 
@@ -158,11 +147,12 @@ def build_page(root: Path) -> str:
     asked, beside, besides = paper.verdicts(root), paper.neighbours_verdicts(root), paper.beyond_the_paper(root)
     stems = list(dict.fromkeys(one.stem for one in [*asked, *beside, *besides] if one.lines))
     shown = {
-        "groups": [
-            ("claims", "The paper's claims", asked),
-            ("neighbours", "The neighbours' claims", beside),
-            ("beyond", "Beyond the paper", besides),
+        "parts": [
+            ("claims", "The paper's claims", by_place(asked, section)),
+            ("neighbours", "The neighbours' claims", by_place(beside, section)),
+            ("beyond", "Beyond the paper", by_place(besides, section)),
         ],
+        "asked": len(asked),
         "verdicts": paper.VERDICTS,
         "counts": Counter(one.verdict for one in [*asked, *beside, *besides]),
         "stands": paper.verdict_counts(one.verdict for one in asked),
@@ -170,5 +160,12 @@ def build_page(root: Path) -> str:
         "figures": page_figures(root, stems),
         "tables": tables(root, stems),
     }
-    look = {"colours": colours(), "shades": shades(), "explorer": json.dumps(explorer())}
+    scripts = [f"\n{_piece(name)}" for name in SCRIPTS]
+    look = {
+        "colours": colours(),
+        "shades": {"light": explorer.shades(0, 0.88), "dark": explorer.shades(0.3, 1)},
+        "explorer": json.dumps(explorer.knowledge()),
+        "scripts": scripts,
+        "policy": policy(scripts),
+    }
     return _environment().get_template("page.html.j2").render(**shown, **look, piece=_piece)

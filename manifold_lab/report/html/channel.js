@@ -1,5 +1,5 @@
 "use strict";
-// The library's channel for points of the plane: x -> Tx -> activation -> decoder. Matrices are arrays of rows.
+// The library's channel for points of the plane: x -> Tx + bias -> activation -> decoder. Matrices are arrays of rows.
 
 // By the series with positive terms (Abramowitz and Stegun 7.1.6), which never cancels.
 function erf(x) {
@@ -48,7 +48,7 @@ function spiral(count, turns, radius) {
   });
 }
 
-const dot = (a, b) => a.reduce((sum, value, place) => sum + value * b[place], 0);
+const inner = (a, b) => a.reduce((sum, value, place) => sum + value * b[place], 0);
 
 // Least squares in two unknowns by the normal equations; of smallest norm where only one row is there.
 function solvePlane(rows, values) {
@@ -62,8 +62,16 @@ function solvePlane(rows, values) {
 const mean = (rows) => rows[0].map((_, column) => rows.reduce((sum, row) => sum + row[column], 0) / rows.length);
 
 function covariance(rows, others, centre, otherCentre) {
-  return centre.map((c, i) => otherCentre.map((o, j) =>
-    rows.reduce((sum, row, place) => sum + (row[i] - c) * (others[place][j] - o), 0) / rows.length));
+  const C = centre.map(() => otherCentre.map(() => 0)), same = rows === others;
+  for (let point = 0; point < rows.length; point++) {
+    const row = rows[point], other = others[point];
+    for (let i = 0; i < centre.length; i++) {
+      const away = (row[i] - centre[i]) / rows.length;
+      for (let j = same ? i : 0; j < otherCentre.length; j++) C[i][j] += away * (other[j] - otherCentre[j]);
+    }
+  }
+  if (same) for (let i = 1; i < centre.length; i++) for (let j = 0; j < i; j++) C[i][j] = C[j][i];
+  return C;
 }
 
 // The solution of S w = c for each column of c, S symmetric and positive: by Cholesky's factor.
@@ -71,13 +79,13 @@ function solvePositive(S, C) {
   const size = S.length, L = S.map((row) => row.map(() => 0));
   for (let i = 0; i < size; i++) {
     for (let j = 0; j <= i; j++) {
-      const rest = S[i][j] - dot(L[i].slice(0, j), L[j]);
+      const rest = S[i][j] - inner(L[i].slice(0, j), L[j]);
       L[i][j] = i === j ? Math.sqrt(rest) : rest / L[j][j];
     }
   }
   return C[0].map((_, column) => {
     const w = C.map((row) => row[column]);
-    for (let i = 0; i < size; i++) w[i] = (w[i] - dot(L[i].slice(0, i), w)) / L[i][i];
+    for (let i = 0; i < size; i++) w[i] = (w[i] - inner(L[i].slice(0, i), w)) / L[i][i];
     for (let i = size - 1; i >= 0; i--) {
       for (let k = i + 1; k < size; k++) w[i] -= L[k][i] * w[k];
       w[i] /= L[i][i];
@@ -94,23 +102,20 @@ function affineDecoder(x, y) {
   const ridge = Number.EPSILON ** (2 / 3) * S.reduce((sum, row, i) => sum + row[i], 0) / S.length + Number.MIN_VALUE;
   S.forEach((row, i) => { row[i] += ridge; });
   const weight = solvePositive(S, covariance(ys, xs, cy, cx));
-  return (code) => weight.map((w, axis) => cx[axis] + dot(w, code) - dot(w, cy));
+  return (code) => weight.map((w, axis) => cx[axis] + inner(w, code) - inner(w, cy));
 }
 
-// Eigenvalues and unit eigenvectors of a symmetric matrix, the largest first: Jacobi's rotations.
+// Eigenvalues and unit eigenvectors of a symmetric matrix, the largest first: Jacobi's rotations until it is diagonal.
 function eigen(S) {
   const A = S.map((row) => [...row]), size = A.length;
   const V = A.map((_, i) => A.map((__, j) => Number(i === j)));
-  for (let sweep = 0; sweep < 12; sweep++) {
+  const total = A.reduce((sum, row, i) => sum + Math.abs(row[i]), 0);
+  for (let sweep = 0, rest = Infinity; sweep < 12 && rest > 1e-15 * total; sweep++) {
+    rest = 0;
     for (let p = 0; p < size; p++) {
       for (let q = p + 1; q < size; q++) {
-        if (Math.abs(A[p][q]) < 1e-300) continue;
-        const theta = (A[q][q] - A[p][p]) / (2 * A[p][q]);
-        const t = (theta < 0 ? -1 : 1) / (Math.abs(theta) + Math.hypot(theta, 1));
-        const c = 1 / Math.hypot(t, 1), s = t * c;
-        for (let k = 0; k < size; k++) [A[k][p], A[k][q]] = [c * A[k][p] - s * A[k][q], s * A[k][p] + c * A[k][q]];
-        for (let k = 0; k < size; k++) [A[p][k], A[q][k]] = [c * A[p][k] - s * A[q][k], s * A[p][k] + c * A[q][k]];
-        for (let k = 0; k < size; k++) [V[k][p], V[k][q]] = [c * V[k][p] - s * V[k][q], s * V[k][p] + c * V[k][q]];
+        rest = Math.max(rest, Math.abs(A[p][q]));
+        if (Math.abs(A[p][q]) > 1e-300) rotate(A, V, p, q);
       }
     }
   }
@@ -118,10 +123,28 @@ function eigen(S) {
   return pairs.sort((a, b) => b.value - a.value);
 }
 
+function rotate(A, V, p, q) {
+  const theta = (A[q][q] - A[p][p]) / (2 * A[p][q]);
+  const t = (theta < 0 ? -1 : 1) / (Math.abs(theta) + Math.hypot(theta, 1));
+  const c = 1 / Math.hypot(t, 1), s = t * c;
+  for (let k = 0; k < A.length; k++) {
+    const a = A[k][p], b = A[k][q];
+    A[k][p] = c * a - s * b;
+    A[k][q] = s * a + c * b;
+  }
+  for (let k = 0; k < A.length; k++) {
+    const a = A[p][k], b = A[q][k], v = V[k][p], w = V[k][q];
+    A[p][k] = c * a - s * b;
+    A[q][k] = s * a + c * b;
+    V[k][p] = c * v - s * w;
+    V[k][q] = s * v + c * w;
+  }
+}
+
 // The code along its two widest directions, turned so that it grows with x: points, and their share of the variance.
 function widest(x, y) {
   const centre = mean(y), axes = eigen(covariance(y, y, centre, centre));
-  const along = axes.slice(0, 2).map(({ vector }) => y.map((code) => dot(vector, code) - dot(vector, centre)));
+  const along = axes.slice(0, 2).map(({ vector }) => y.map((code) => inner(vector, code) - inner(vector, centre)));
   const signs = along.map((values, axis) => Math.sign(values.reduce((sum, value, point) => sum + value * x[point][axis], 0)) || 1);
   const total = axes.reduce((sum, axis) => sum + Math.max(axis.value, 0), 0);
   return {
@@ -131,27 +154,29 @@ function widest(x, y) {
 }
 
 // P(Binomial(m, p) >= 2), averaged over the points; p is the chance of a Gaussian row to be active at |x|.
-function theory(x, m, [low, high]) {
-  const chance = ([a, b]) => { const r = Math.hypot(a, b); return normalCdf(high / r) - normalCdf(low / r); };
+function theory(x, m, [low, high], bias) {
+  const chance = ([a, b]) => { const r = Math.hypot(a, b); return normalCdf((high - bias) / r) - normalCdf((low - bias) / r); };
   const kept = (p) => 1 - (1 - p) ** m - m * p * (1 - p) ** (m - 1);
   return x.reduce((sum, point) => sum + kept(chance(point)), 0) / x.length;
 }
 
+const windowOf = ({ window: [low, high] }) => [low ?? -Infinity, high ?? Infinity];
+
 // Everything that the explorer shows of one T.
-function look(T, x, activation, decoder) {
+function look(T, bias, x, activation, decoder) {
   const f = ACTIVATIONS[activation.name], inverse = INVERSES[activation.name] ?? ((y) => y);
-  const window = [activation.window[0] ?? -Infinity, activation.window[1] ?? Infinity];
-  const [floor, ceiling] = window.map(f);
-  const y = x.map((point) => T.map((row) => f(dot(row, point))));
+  const window = windowOf(activation), [floor, ceiling] = window.map(f);
+  const before = x.map(([a, b]) => T.map(([s, t]) => s * a + t * b + bias));
+  const y = before.map((code) => code.map(f));
   const active = y.map((code) => code.map((value) => value > floor && value < ceiling));
   const kept = active.map((flags) => flags.filter(Boolean).length >= 2); // any two rows of a Gaussian T are independent
   const affine = decoder === "affine" ? affineDecoder(x, y) : null;
   const decode = {
-    pinv: (code) => solvePlane(T, code),
+    pinv: (code) => solvePlane(T, code.map((value) => value - bias)),
     affine: (code) => affine(code),
     exact: (code, point) => {
       const on = T.map((_, row) => row).filter((row) => active[point][row]);
-      return solvePlane(on.map((row) => T[row]), on.map((row) => inverse(code[row])));
+      return solvePlane(on.map((row) => T[row]), on.map((row) => inverse(code[row]) - bias));
     },
   }[decoder];
   const xHat = y.map(decode);
@@ -159,5 +184,38 @@ function look(T, x, activation, decoder) {
   const energy = (rows) => rows.reduce((sum, [a, b], point) => sum + (judged(point) ? a * a + b * b : 0), 0);
   const error = energy(xHat.map(([a, b], point) => [a - x[point][0], b - x[point][1]])) / energy(x);
   const share = kept.filter(Boolean).length / kept.length;
-  return { xHat, kept, error, preserved: share, theory: theory(x, T.length, window), seen: widest(x, y) };
+  return { before, y, active, xHat, kept, error, preserved: share, theory: theory(x, T.length, window, bias), seen: widest(x, y) };
+}
+
+// Numbers that look random, the same in every browser (Mulberry32), as pairs of a Gaussian (Box and Muller).
+function gaussians(seed) {
+  let state = seed >>> 0;
+  const uniform = () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+  return () => {
+    const r = Math.sqrt(-2 * Math.log(1 - uniform())), angle = 2 * Math.PI * uniform();
+    return [r * Math.cos(angle), r * Math.sin(angle)];
+  };
+}
+
+// The share of points that each of many other T keeps, by every `step`-th point of x.
+function sharesKept(x, dim, bias, activation, draws, step) {
+  const [low, high] = windowOf(activation), normal = gaussians(dim), some = x.filter((_, point) => point % step === 0);
+  return Array.from({ length: draws }, () => {
+    const T = Array.from({ length: dim }, normal);
+    let kept = 0;
+    for (const [a, b] of some) {
+      let on = 0;
+      for (let row = 0; row < dim && on < 2; row++) {
+        const u = T[row][0] * a + T[row][1] * b + bias;
+        if (u > low && u < high) on++;
+      }
+      kept += on > 1;
+    }
+    return kept / some.length;
+  });
 }

@@ -1,31 +1,54 @@
 "use strict";
-// The spiral explorer: sliders to numbers and panels.
+// The spiral explorer: a state, which stands in the address; what it shows; what a hand can change.
 
 (() => {
   const data = JSON.parse(document.getElementById("explorer-data").textContent);
-  const shades = JSON.parse(document.getElementById("shades").textContent);
   const drawn = new DataView(Uint8Array.from(atob(data.matrices), (letter) => letter.charCodeAt(0)).buffer);
-  const sliders = document.querySelector(".sliders").elements;
+  const controls = document.querySelector(".controls").elements;
   const byId = (id) => document.getElementById(id);
   const [least, most] = data.dims;
+  const RANGES = {
+    dim: [least, most, 1], seed: [...data.seeds, 1], turns: [0.5, 6, 0.5], bias: [-2, 2, 0.1], point: [0, data.points - 1, 1],
+  };
+  const CHOICES = { activation: data.activations, decoder: data.decoders };
+  const STEPS = [
+    [{ dim: 3, activation: "relu", decoder: "exact" }, ({ kept }) => `With 3 rows ReLU loses an arc: ${kept} of the points can be brought back, even by the best decoder. Turn a row on the input and see which arc dies.`],
+    [{ dim: 15, activation: "relu", decoder: "exact" }, ({ kept }) => `With 15 rows ${kept} can be brought back: two active rows are enough, and nearly every point has them. Press Play to see it happen.`],
+    [{ dim: 15, activation: "relu", decoder: "pinv" }, ({ kept, error }) => `The same T: ${kept} can be brought back, yet pinv, the decoder of Figure 1, gets ${error} of |x|² wrong. It bends what is not lost.`],
+  ];
+  const state = { ...data.first, point: Math.floor(0.7 * data.points), turned: new Map(), step: 0 };
+  let spread = { key: "", shares: [] }, touched = false, found, T;
 
-  // The first T of a seed and dim.
-  function matrix(dim, seed) {
+  // The first T of a seed and dim, its turned rows at their angles.
+  function matrix() {
     const rowsBelow = (m) => (m * (m - 1) - least * (least - 1)) / 2;
-    const start = 2 * (seed * rowsBelow(most + 1) + rowsBelow(dim));
-    return Array.from({ length: dim }, (_, row) => [0, 1].map((column) => drawn.getFloat32(4 * (start + 2 * row + column), true)));
+    const start = 2 * (state.seed * rowsBelow(most + 1) + rowsBelow(state.dim));
+    return Array.from({ length: state.dim }, (_, row) => {
+      const [s, t] = [0, 1].map((column) => drawn.getFloat32(4 * (start + 2 * row + column), true));
+      const angle = state.turned.get(row), norm = Math.hypot(s, t);
+      return angle === undefined ? [s, t] : [norm * Math.cos(angle), norm * Math.sin(angle)];
+    });
   }
 
-  const scales = {
-    dim: { min: least, max: most, step: 1, value: data.first.dim, said: String },
-    seed: { min: data.seeds[0], max: data.seeds[1], step: 1, value: data.first.seed, said: String },
-    turns: { min: 0.5, max: 6, step: 0.5, value: data.turns, said: String },
-    activation: choice(data.activations, data.first.activation),
-    decoder: choice(data.decoders, data.first.decoder),
-  };
-  function choice(list, name) {
-    const said = (place) => list[place].label ?? list[place].name.replaceAll("_", " ");
-    return { min: 0, max: list.length - 1, step: 1, value: list.findIndex((one) => one.name === name), said };
+  // The address, and what is read from it: a value that is not allowed is left as it was.
+  function words() {
+    const rows = [...state.turned].map(([row, angle]) => `${row}:${Number(angle.toFixed(3))}`).join(",");
+    const { dim, seed, turns, bias, activation, decoder, point, step } = state;
+    return Object.entries({ dim, seed, turns, bias, activation, decoder, point, ...(step && { step }), ...(rows && { rows }) })
+      .map(([name, value]) => `${name}=${value}`).join("&");
+  }
+  function read(text) {
+    for (const [name, value] of new URLSearchParams(text)) {
+      const number = Number(value);
+      if (name in RANGES && value !== "") {
+        const [low, high, step] = RANGES[name];
+        if (number >= low && number <= high) state[name] = Number((Math.round(number / step) * step).toFixed(6));
+      }
+      if (name in CHOICES && CHOICES[name].some((one) => one.name === value)) state[name] = value;
+      if (name === "step" && STEPS[number - 1]) state.step = number;
+      if (name === "rows") state.turned = new Map(value.split(",").map((one) => one.split(":").map(Number)).filter(([row, angle]) => Number.isInteger(row) && row >= 0 && Number.isFinite(angle)));
+    }
+    for (const row of state.turned.keys()) if (row >= state.dim) state.turned.delete(row);
   }
 
   // Digits as the library's texts have them: 100 % only where it is exactly that.
@@ -37,81 +60,163 @@
   }
   const plain = (value) => (value < 1e-12 ? "0" : value < 1e-3 ? value.toExponential(1) : value.toPrecision(3));
 
-  const at = ([a, b]) => `${a.toFixed(4)} ${(-b).toFixed(4)}`;
-  
-  const line = (points) => (points.length ? `M${points.map(at).join("L")}` : "");
-
-  // Stretches of neighbouring points for which `wanted` holds, within each shade of the curve.
-  function stretches(points, wanted, pieces) {
-    return Array.from({ length: pieces }, (_, piece) => {
-      const first = Math.floor(piece * points.length / pieces), last = Math.floor((piece + 1) * points.length / pieces);
-      let path = "", open = false;
-      for (let point = first; point <= Math.min(last, points.length - 1); point++) {
-        path += wanted[point] ? `${open ? "L" : "M"}${at(points[point])}` : "";
-        open = wanted[point];
-      }
-      return path;
-    });
-  }
-
-  const crosses = (points, size) => points.map(([a, b]) =>
-    `M${at([a - size, b - size])}L${at([a + size, b + size])}M${at([a - size, b + size])}L${at([a + size, b - size])}`).join("");
-
-  // One panel: ghost and gap behind, what is kept coloured along the curve, lost points as crosses.
-  function draw(svg, points, kept, ghost, scale) {
-    const scaled = points.map(([a, b]) => [a / scale, b / scale]);
-    const lost = scaled.filter((_, point) => !kept[point]).filter((_, place) => place % data.lostEvery === 0);
-    const lostFlags = kept.map((flag) => !flag);
-    const behind = ghost?.map(([a, b]) => [a / scale, b / scale]);
-    const parts = [];
-    if (behind) parts.push(`<path class="ghost" d="${line(behind)}"/>`, `<path class="gap" d="${stretches(behind, lostFlags, 1)[0]}"/>`);
-    stretches(scaled, kept, shades.length).forEach((path, shade) => parts.push(`<path stroke="${shades[shade]}" d="${path}"/>`));
-    parts.push(`<path class="lost" d="${crosses(lost, 0.022)}"/>`);
-    svg.innerHTML = parts.join("");
-  }
-
-  const reach = (points) => points.reduce((most, point) => Math.max(most, ...point.map(Math.abs)), 1e-9);
-
   function tell(id, text, exact) {
     byId(id).textContent = text;
     if (exact !== undefined) byId(id).dataset.exact = exact;
   }
 
   function redraw() {
-    const { dim, seed, turns, activation, decoder } = Object.fromEntries(Object.keys(scales).map((name) => [name, Number(sliders[name].value)]));
-    for (const [name, { said }] of Object.entries(scales)) {
-      byId(`${name}-shown`).textContent = said(Number(sliders[name].value));
-      sliders[name].setAttribute("aria-valuetext", said(Number(sliders[name].value)));
-    }
-    const way = data.activations[activation], back = data.decoders[decoder];
+    const started = performance.now();
+    const { dim, turns, bias } = state;
+    const way = data.activations.find(({ name }) => name === state.activation), back = data.decoders.find(({ name }) => name === state.decoder);
     const x = spiral(data.points, turns, data.radius);
-    const found = look(matrix(dim, seed), x, way, back.name);
-    const lost = found.kept.filter((flag) => !flag).length;
-    const far = Math.min(reach(found.xHat), 3 * data.radius);
-
-    draw(byId("input"), x, found.kept, x, data.radius);
-    draw(byId("code"), found.seen.points, found.kept, null, reach(found.seen.points));
-    draw(byId("decoded"), found.xHat, found.kept, x, Math.max(data.radius, far));
-    const name = scales.activation.said(activation);
-    tell("input-said", `Input x: a spiral of ${turns} turns, ${data.points} points`);
-    tell("code-said", `Embedded and rectified, ${name}(Tx) in ${dim} dimensions, seen along its two widest directions (principal components): ${percent(found.seen.share)} of its variance`, found.seen.share);
-    tell("decoded-said", `Decoded: ${back.label}`);
-    tell("preserved", percent(found.preserved), found.preserved);
-    tell("theory", percent(found.theory), found.theory);
-    tell("lost", `${lost} of ${data.points}`, lost);
-    tell("error", plain(found.error), found.error);
-    tell("note", note(way, back, dim, seed));
+    T = matrix();
+    found = { ...look(T, bias, x, way, back.name), x, way, back };
+    for (const name of Object.keys(RANGES)) {
+      controls[name].value = state[name];
+      byId(`${name}-shown`).textContent = String(state[name]);
+    }
+    for (const name of Object.keys(CHOICES)) controls[name].value = state[name];
+    drawPanels();
+    tellNumbers();
+    byId("explorer").dataset.redraw = (performance.now() - started).toFixed(2);
+    clearTimeout(redraw.later);
+    if (touched) redraw.later = setTimeout(() => history.replaceState(null, "", `#explorer&${words()}`), 150);
+    drawSpread(`${dim} ${turns} ${bias} ${way.name}`);
   }
 
-  function note(way, back, dim, seed) {
+  function drawPanels() {
+    const { x, kept, seen, xHat, way } = found, { point, bias, dim } = state, radius = data.radius;
+    const scales = [radius, reach(seen.points), Math.max(radius, Math.min(reach(xHat), 3 * radius))];
+    const window = windowOf(way), dead = T.map((row) => deadSides(row, bias, window, radius, (0.7 / dim).toFixed(3))).join("");
+    const focused = document.activeElement?.dataset?.row;
+    byId("input").innerHTML = dead + curvePanel(x, kept, x, scales[0], data) + handles(T) + dot("followed", x[point], scales[0]);
+    byId("code").innerHTML = curvePanel(seen.points, kept, null, scales[1], data) + dot("followed", seen.points[point], scales[1]);
+    byId("decoded").innerHTML = curvePanel(xHat, kept, x, scales[2], data) + `<path class="moved" d="${line(scaledBy([x[point], xHat[point]], scales[2]))}"/>` + dot("followed", xHat[point], scales[2]);
+    byId("bars").innerHTML = codeBars(found.before[point], found.y[point], found.active[point]);
+    if (focused !== undefined) byId("input").querySelector(`[data-row="${focused}"]`)?.focus();
+  }
+
+  function tellNumbers() {
+    const { kept, seen, preserved, theory: expected, error, way, back, x, xHat, active } = found, { point } = state;
+    const lost = kept.filter((flag) => !flag).length, name = way.name.replaceAll("_", " ");
+    const pair = ([a, b]) => `(${a.toFixed(2)}, ${b.toFixed(2)})`;
+    tell("input-said", `Input x: a spiral of ${state.turns} turns, ${data.points} points. Shaded: where a row of T is not active; the more, the darker`);
+    tell("code-said", `${name}(Tx${state.bias ? " + bias" : ""}) in ${state.dim} dimensions, along its two widest directions: ${percent(seen.share)} of its variance`, seen.share);
+    tell("decoded-said", `Decoded: ${back.label}`);
+    tell("preserved", percent(preserved), preserved);
+    tell("theory", percent(expected), expected);
+    tell("lost", `${lost} of ${data.points}`, lost);
+    tell("error", plain(error), error);
+    const on = active[point].filter(Boolean).length;
+    tell("point-said", `Point ${point}, x = ${pair(x[point])}: ${on} of ${state.dim} rows active, so ${kept[point] ? "kept" : "lost"}; decoded to ${pair(xHat[point])}`);
+    tell("command", command());
+    tell("note", note(way, back));
+    byId("reset").hidden = !state.turned.size;
+    document.querySelectorAll(".steps button").forEach((button, place) => button.setAttribute("aria-pressed", String(state.step === place + 1)));
+    tell("step-said", state.step ? STEPS[state.step - 1][1]({ kept: percent(preserved), error: percent(error) }) : "");
+  }
+
+  function command() {
+    const { dim, seed, turns, bias, activation, decoder } = state;
+    if (state.turned.size) return `python -c "from manifold_lab.report.html.explorer import numbers; print(numbers('${words()}'))"`;
+    return `python -m manifold_lab.spiral --dims ${dim} --draws 1 --seed ${seed} --turns ${turns} --bias ${bias} --activation ${activation} --decoder ${decoder} --out explored`;
+  }
+
+  function note(way, back) {
     const bound = way.folds ? " This activation takes some values twice, so that what is kept is a lower bound." : "";
     const fitted = back.name === "affine" ? " The affine map is fitted on every other point; the error is that of the others." : "";
-    return `T has Gaussian entries; it is the first that python -m manifold_lab.spiral --dims ${dim} --seed ${seed} draws.` + bound + fitted;
+    const turned = state.turned.size ? "Rows of T were turned by hand; theory is that of random ones." : "T has Gaussian entries; it is the first of its seed.";
+    return turned + bound + fitted;
   }
 
-  for (const [name, { min, max, step, value }] of Object.entries(scales)) {
-    Object.assign(sliders[name], { min, max, step, value });
+  // The distribution over draws, once a hand rests.
+  function drawSpread(key) {
+    const show = () => {
+      const below = spread.shares.filter((share) => share < found.preserved).length / spread.shares.length;
+      byId("spread").innerHTML = histogram(spread.shares, found.preserved);
+      byId("spread").dataset.mean = spread.shares.reduce((sum, share) => sum + share, 0) / spread.shares.length;
+      tell("spread-said", `Share kept over ${data.draws} other draws of T, every eighth point; the line is this T, ${percent(below)} of them keep less`);
+    };
+    if (key === spread.key) { show(); return; }
+    clearTimeout(drawSpread.later);
+    drawSpread.later = setTimeout(() => {
+      spread = { key, shares: sharesKept(found.x, state.dim, state.bias, found.way, data.draws, 8) };
+      show();
+    }, 120);
   }
-  document.querySelector(".sliders").addEventListener("input", redraw);
+
+  function change(values) {
+    if ("dim" in values || "seed" in values) state.turned = new Map();
+    Object.assign(state, values);
+    touched = true;
+    requestAnimationFrame(redraw);
+  }
+
+  // Rows and the followed point, by hand and by key.
+  const input = byId("input");
+  const where = ({ clientX, clientY }) => {
+    const { left, top, width, height } = input.getBoundingClientRect();
+    return [((clientX - left) / width - 0.5) * 2.16, (0.5 - (clientY - top) / height) * 2.16];
+  };
+  const nearest = ([a, b]) => found.x.reduce(([place, best], [s, t], point) => {
+    const away = Math.hypot(s / data.radius - a, t / data.radius - b);
+    return away < best ? [point, away] : [place, best];
+  }, [0, Infinity])[0];
+  const turn = (row, angle) => { state.turned.set(row, Number(angle.toFixed(3))); state.step = 0; touched = true; requestAnimationFrame(redraw); };
+  let held = null;
+  input.addEventListener("pointerdown", (event) => {
+    held = event.target.dataset.row === undefined ? "point" : Number(event.target.dataset.row);
+    input.setPointerCapture(event.pointerId);
+    if (held === "point") change({ point: nearest(where(event)) });
+  });
+  input.addEventListener("pointermove", (event) => {
+    if (held === null) return;
+    const [a, b] = where(event);
+    if (held === "point") change({ point: nearest([a, b]) }); else turn(held, Math.atan2(b, a));
+  });
+  for (const end of ["pointerup", "pointercancel"]) input.addEventListener(end, () => { held = null; });
+  input.addEventListener("keydown", (event) => {
+    const row = Number(event.target.dataset.row), by = { ArrowLeft: 1, ArrowUp: 1, ArrowRight: -1, ArrowDown: -1 }[event.key];
+    if (by === undefined || Number.isNaN(row)) return;
+    event.preventDefault();
+    turn(row, Math.atan2(T[row][1], T[row][0]) + by * Math.PI / 60);
+  });
+
+  // From the fewest rows to the most, one a half second.
+  let playing = null;
+  function stop() {
+    clearInterval(playing);
+    playing = null;
+    byId("play").textContent = "Play";
+  }
+  byId("play").addEventListener("click", () => {
+    if (playing !== null) { stop(); return; }
+    byId("play").textContent = "Stop";
+    change({ dim: least, step: 0 });
+    playing = setInterval(() => { if (state.dim < most) change({ dim: state.dim + 1 }); else stop(); }, 500);
+  });
+  byId("reset").addEventListener("click", () => { state.turned = new Map(); redraw(); });
+  document.querySelectorAll(".steps button").forEach((button, place) => button.addEventListener("click", () => {
+    stop();
+    change({ ...STEPS[place][0], bias: 0, turns: 3, step: place + 1 });
+  }));
+
+  for (const [name, [min, max, step]] of Object.entries(RANGES)) Object.assign(controls[name], { min, max, step });
+  for (const [name, list] of Object.entries(CHOICES)) {
+    controls[name].append(...list.map((one) => element("option", { value: one.name }, one.label ?? one.name.replaceAll("_", " "))));
+  }
+  document.querySelector(".controls").addEventListener("input", ({ target }) => {
+    change({ [target.name]: target.name in RANGES ? Number(target.value) : target.value, step: target.name === "point" ? state.step : 0 });
+  });
+  document.querySelector(".controls").addEventListener("submit", (event) => event.preventDefault());
+  const linked = () => {
+    if (!location.hash.startsWith("#explorer&")) return false;
+    state.turned = new Map();
+    read(location.hash.slice(10));
+    return true;
+  };
+  addEventListener("hashchange", () => { if (linked()) redraw(); });
+  if (linked()) byId("explorer").scrollIntoView();
   redraw();
 })();

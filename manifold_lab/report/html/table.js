@@ -1,9 +1,9 @@
 "use strict";
 // Csv files of the page as sortable tables.
 
-const stored = new Map([...document.querySelectorAll('script[type="text/csv"]')].map((script) => [script.dataset.name, script.textContent]));
+const stored = new Map([...document.querySelectorAll("script[data-name]")].map((script) => [script.dataset.name, script.textContent]));
 
-// A csv file, which the page carries packed.
+// A file, which the page carries packed.
 function textOf(name) {
   const bytes = Uint8Array.from(atob(stored.get(name)), (letter) => letter.charCodeAt(0));
   const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));

@@ -98,6 +98,15 @@ def explorer(browser: Browser, address: str, heard: list[str]) -> Iterator[Page]
     assert heard == []
 
 
+def until(page: Page, condition: str) -> None:
+    """Wait until a condition holds; the page's policy lets no condition in for the browser to wait for."""
+    for _ in range(100):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(100)
+    pytest.fail(f"still not: {condition}")
+
+
 def settle(page: Page) -> None:
     """Wait for the next frame, in which the explorer draws what a hand changed."""
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -158,9 +167,7 @@ def test_every_published_figure_is_drawn_where_its_claim_opens(page: Page) -> No
     for stem in drawn:
         claim = page.locator(f"details.claim[data-stem='{stem}']").first
         claim.locator("summary").first.click()
-        page.wait_for_function(
-            "(stem) => document.querySelector(`img[data-name=${stem}][src]`).naturalWidth > 100", arg=stem
-        )
+        until(page, f"document.querySelector('img[data-name={stem}][src]').naturalWidth > 100")
 
 
 def test_tables_hold_the_csv_and_sort_by_numbers_and_by_words(page: Page) -> None:
@@ -273,7 +280,7 @@ def test_a_link_opens_its_state_and_the_numbers_are_the_librarys(explorer: Page,
 
 def test_what_a_hand_sets_stands_in_the_address_and_a_command_gives_its_numbers(explorer: Page) -> None:
     put(explorer, activation="gelu", decoder="exact", dim=6, seed=3, turns=2.5, bias=0.4, point=123)
-    explorer.wait_for_function("location.hash.includes('point=123')")
+    until(explorer, "location.hash.includes('point=123')")
     address = explorer.evaluate("location.hash")
     for part in ("dim=6", "seed=3", "turns=2.5", "bias=0.4", "activation=gelu", "decoder=exact"):
         assert part in address
@@ -288,6 +295,7 @@ def test_what_a_hand_sets_stands_in_the_address_and_a_command_gives_its_numbers(
 
 def test_a_row_is_dragged_and_a_point_is_followed(page: Page) -> None:
     handle, panel = page.locator("circle.handle").first, page.locator("#input")
+    panel.scroll_into_view_if_needed()
     before, box = exact(page, "preserved"), panel.bounding_box()
     assert box
     grip = handle.bounding_box()
@@ -309,7 +317,7 @@ def test_a_row_is_dragged_and_a_point_is_followed(page: Page) -> None:
 
 def test_the_distribution_over_draws_is_theory_s(explorer: Page) -> None:
     put(explorer, activation="relu", decoder="pinv", turns=3, bias=0, dim=5)
-    explorer.wait_for_function("document.querySelector('#spread').dataset.mean !== undefined")
+    until(explorer, "document.querySelector('#spread').dataset.mean !== undefined")
     explorer.wait_for_timeout(400)
     mean = float(explorer.locator("#spread").get_attribute("data-mean") or "nan")
     assert mean == pytest.approx(float(theory.preserved_fraction(5, 2)), abs=4 * 0.13 / 1000**0.5)
@@ -330,7 +338,7 @@ def test_first_sight_is_a_typical_draw_and_three_steps_lead_on(page: Page) -> No
 
 def test_play_runs_over_the_dims(page: Page) -> None:
     page.locator("#play").click()
-    page.wait_for_function("Number(document.querySelector('#dim').value) >= 4")
+    until(page, "Number(document.querySelector('#dim').value) >= 4")
     assert page.locator("#play").text_content() == "Stop"
     page.locator("#play").click()
     assert page.locator("#play").text_content() == "Play"
@@ -387,7 +395,7 @@ def test_it_prints_light_and_without_controls(page: Page) -> None:
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator(".controls, .steps, #filter, #theme").locator("visible=true").count() == 0
     assert page.locator("details.claim > summary:visible").count() > 50
-    page.wait_for_function("document.documentElement.dataset.figures === 'ready'")
+    until(page, "document.documentElement.dataset.figures === 'ready'")
     assert all(image.bounding_box()["height"] > 50 for image in page.locator(".on-paper img").all())  # type: ignore[index]
     assert page.pdf()[:4] == b"%PDF"
 

@@ -59,7 +59,7 @@ def typical_seed() -> int:
     return int((shown - median).abs().argmin())
 
 
-def shades(low: float, high: float) -> list[str]:
+def shades(low: int | float, high: int | float) -> list[str]:
     """Colours along the curve, between two places of the colour map."""
     return [plots.mpl.colors.to_hex(plots.mpl.colormaps["viridis"](place)) for place in np.linspace(low, high, SHADES)]
 

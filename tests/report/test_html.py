@@ -410,3 +410,10 @@ def test_the_server_listens_to_this_machine_alone_and_serves_one_page(html: str,
 def test_the_door_writes_the_page(html: str, tmp_path: Path) -> None:
     run(ReportOptions(html=tmp_path / "out", root=ROOT))
     assert (tmp_path / "out" / "index.html").read_text(encoding="utf-8") == html
+
+
+def test_the_answers_come_first_with_the_figure_of_the_cause(page: Page) -> None:
+    shown = page.locator("#answers li")
+    assert [one.sentence(ROOT) for one in paper.answers()] == [text.strip() for text in shown.all_text_contents()]
+    until(page, "document.querySelector('#answers img').naturalWidth > 100")
+    assert page.locator("#answers").bounding_box()["y"] < page.locator("#explorer").bounding_box()["y"]  # type: ignore[index]

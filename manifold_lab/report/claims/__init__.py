@@ -88,6 +88,11 @@ class Answer:
     errata: bool
     readme: int
 
+    @property
+    def figure(self) -> str:
+        """The stem of the figure that its link leads to; empty for another link."""
+        return Path(self.link).stem if self.link.startswith("figures/") else ""
+
     def sentence(self, root: Path) -> str:
         """Each part with its verdict, what was measured at which scale, value, interval and n."""
         told = [f"{words}: {_decided(source.lines(root))}" for words, source in self.parts]

@@ -152,6 +152,7 @@ def build_page(root: Path) -> str:
             ("neighbours", "The neighbours' claims", by_place(beside, section)),
             ("beyond", "Beyond the paper", by_place(besides, section)),
         ],
+        "answers": [(one.sentence(root), one.figure) for one in paper.answers()],
         "asked": len(asked),
         "verdicts": paper.VERDICTS,
         "counts": Counter(one.verdict for one in [*asked, *beside, *besides]),

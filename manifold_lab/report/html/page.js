@@ -41,6 +41,9 @@ async function showFigure(image) {
   if (image && !image.src) image.src = await drawingOf(image.dataset.name);
 }
 
+// The figures of the answers are there from the start.
+for (const image of document.querySelectorAll("#answers img")) showFigure(image);
+
 // The figure and the first table of a claim are opened with it.
 for (const claim of allClaims) {
   claim.addEventListener("toggle", () => {

@@ -14,6 +14,7 @@ import functools
 import sys
 
 from experiments.tab_block import matched
+from manifold_lab.report.arm_styles import YELLOW, styles_of
 from manifold_lab.report.headlines import Headline
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder

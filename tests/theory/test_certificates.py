@@ -257,8 +257,8 @@ def test_of_biased_layers_of_space_that_a_grid_finds_injective_nine_in_ten_are_c
     generator, radius, injective, certified, refuted = stream(0, "biased space"), 1.5, 0, 0, 0
     points = grid_of_ball(radius)
     for _ in range(24):
-        matrix = torch.randn((14, 3), generator=generator, dtype=torch.float64)
-        bias = torch.randn(14, generator=generator, dtype=torch.float64) + 1.0
+        matrix = torch.randn((10, 3), generator=generator, dtype=torch.float64)
+        bias = torch.randn(10, generator=generator, dtype=torch.float64) + 0.3
         active = (points @ matrix.numpy().T + bias.numpy() > 0)[..., None] * matrix.numpy()
         spans = bool((np.linalg.eigvalsh(active.swapaxes(1, 2) @ active)[:, 0] > 1e-9).all())
         found = certify(layer_of(matrix, bias), radius)

@@ -226,9 +226,10 @@ def measure_training(training: ProbedTraining, _folder: Path) -> Result:
             settle(model, shown())
         with torch.no_grad(), Probe(model, measures=training.measures) as probe:
             seen = sum(len(model(x)) for x in shown())
+        found_now = probe.table()  # before the norms go back: some measures read the maps as they are now
         model.load_state_dict(kept)
         model.train()
-        rows.extend({**row, "images": step * size, "pictures": seen} for row in probe.table())
+        rows.extend({**row, "images": step * size, "pictures": seen} for row in found_now)
 
     def at_step(step: int, steps: int, _speed: float) -> None:
         if step == steps or evaluates(training.recipe, step):

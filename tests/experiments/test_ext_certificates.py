@@ -1,6 +1,7 @@
 """Certificates of whole networks: verdicts on made-up lines, norms that are fixed, keys that stay."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import DIGITS
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import probe_run
-from manifold_lab.sweeps.probe_run import SETTLED, TRAINED, TRAINING
+from manifold_lab.sweeps.probe_run import SETTLED, TRAINED, TRAINING, ProbedTraining
 
 
 def verdicts(claims: list[ClaimResult]) -> dict[str, str]:
@@ -73,3 +74,12 @@ def test_what_a_training_measures_is_new_to_its_key_only_where_it_is_named() -> 
     plain = fig7_activations.trainings(smoke=True)[0]
     assert key(plain) == key(dataclasses.replace(plain, measures=("active",)))
     assert key(plain) != key(dataclasses.replace(plain, measures=("certificate",)))
+
+
+def test_along_a_training_layers_are_certified_from_step_0_on(tmp_path: Path) -> None:
+    training = dataclasses.replace(fig7_activations.trainings(smoke=True)[0], measures=ext_certificates.MEASURES)
+    assert isinstance(training, ProbedTraining)
+    rows = probe_run.measure_training(training, tmp_path).history
+    first = [row for row in rows if row["images"] == 0 and str(row["layer"]).endswith("expand.act")]
+    assert first and all(0 <= float(str(row["certified"])) <= 1 and row["verdict"] for row in first)
+    assert sorted({row["images"] for row in rows}) == [0, 512, 1024]

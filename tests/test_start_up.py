@@ -32,7 +32,7 @@ ANSWERS = {
     "manifold_lab.network digits --help": 0,
     "manifold_lab.network timm:resnet18 --resolution -1": 2,
     "manifold_lab.probe --model digits --measures activ": 2,
-    "manifold_lab.probe --model digits --pictures 0": 2,
+    "manifold_lab.probe --model digits --images 0": 2,
     "manifold_lab.probe": 2,
     "manifold_lab.spiral --drawz 5": 2,
     "manifold_lab.spiral --dims 0": 2,

@@ -73,11 +73,11 @@ def probe_images(options: ProbeOptions, subject: LoadedModel, device: torch.devi
     """
     measures = [name for name in dict.fromkeys(options.measures) if name != INFORMATION]
     sampling = Sampling(positions=options.positions, seed=options.seed)
-    shown = zoo.batches(subject, options.data, options.pictures, options.batch, options.seed)
+    shown = zoo.batches(subject, options.data, options.images, options.batch, options.seed)
     subject.model.to(device)
     zoo.check_forward(subject, device)
     first = None
-    batches = -(-options.pictures // options.batch)
+    batches = -(-options.images // options.batch)
     watched = Probe(subject.model, options.layers, measures, sampling)
     with torch.inference_mode(), watched as probe, progress(batches, "batches", options.quiet) as advance:
         for x in shown:
@@ -134,7 +134,9 @@ def told(found: tables.Lines) -> str:
 def caption(options: ProbeOptions, found: tables.Lines) -> str:
     """On what the figure rests."""
     source = Path(options.data).name if Path(options.data).exists() else options.data
-    return f"{options.pictures} pictures at most of {source}; bands are over all positions of all pictures; {len(found)} layers"  # noqa: E501
+    return (
+        f"{options.images} images at most of {source}; bands are over all positions of all images; {len(found)} layers"  # noqa: E501
+    )
 
 
 def run(options: ProbeOptions) -> None:

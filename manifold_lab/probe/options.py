@@ -15,8 +15,10 @@ from manifold_lab.probe.names import CURVE_POINTS, HELP, LAYER_KINDS, MEASURE_NA
 
 LARGEST, WIDEST = 1_000_000_000, 16_384
 """Of counts, and of pixels of a side."""
+MOST_POINTS = 100_000
+"""Of a curve, which goes through the network as one batch."""
 ABOUT = About(examples=(
-    "python -m manifold_lab.probe --model torchvision:resnet18 --pictures 16 --out out/",
+    "python -m manifold_lab.probe --model torchvision:resnet18 --images 16 --out out/",
     "python -m manifold_lab.probe --model mobilenet_v2 --weights published --data FOLDER --measures active",
 ))  # fmt: skip
 
@@ -39,10 +41,10 @@ class ProbeOptions:
     ] = ("active", "rank", "preservation")
     list: bool = False
     """Only list the layers, their kinds and thresholds, and the measures."""
-    pictures: int = 200
-    """Pictures to look at."""
+    images: int = 200
+    """Images that it is shown."""
     batch: int = 16
-    """Pictures at a time."""
+    """Images at a time."""
     resolution: int = 0
     """Pixels of an image's side; 0 for the network's own."""
     positions: int = POSITIONS
@@ -69,8 +71,9 @@ def check_options(options: ProbeOptions) -> None:
     Raises:
         InputError: naming the option and what is allowed.
     """
-    for name in ("pictures", "batch", "positions", "points"):
+    for name in ("images", "batch", "positions"):
         within(name, getattr(options, name), 1, LARGEST)
+    within("points", options.points, 1, MOST_POINTS)
     within("resolution", options.resolution, 0, WIDEST)
     within("seed", options.seed, 0, 2**63 - 1)
     if not options.measures:

@@ -4,9 +4,11 @@ Launchers (`launchers`) are functions of missing cells that call `run_cell` for 
 call it, and yield how each one ended.
 """
 
+import ctypes
 import dataclasses
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -42,6 +44,8 @@ TOGETHER = {
 torchrun asks for the machine's name ten times, and a name server that is silent would be waited for ten seconds or more
 each time.
 """
+PARENT_DEATH_SIGNAL = 1
+"""Linux's PR_SET_PDEATHSIG."""
 STOP_SECONDS = 20.0
 """Seconds that torchrun and its processes have to release a run before they are killed."""
 
@@ -202,7 +206,8 @@ def _held(work: Work, cell: Cell, claim: run_lock.RunLock) -> Cell:
 def _together(work: Work, cell: Cell) -> Cell:
     """Let torchrun start the processes that run a cell, the first of which claims it."""
     command = work.commands().cell(cell.key, processes=work.processes)
-    with subprocess.Popen(command, env={**TOGETHER, **os.environ}, stdout=subprocess.DEVNULL) as torchrun:
+    started: dict[str, Any] = {"env": {**TOGETHER, **os.environ}, "stdout": subprocess.DEVNULL}
+    with subprocess.Popen(command, preexec_fn=end_with_driver, **started) as torchrun:  # noqa: PLW1509  (one call)
         try:
             ended = torchrun.wait()
         except BaseException:  # an interruption: its processes release the run, and do not outlive it
@@ -210,6 +215,15 @@ def _together(work: Work, cell: Cell) -> Cell:
             raise
     now = store.state(cell.spec, cell.folder)
     return now if now.state != ABSENT else dataclasses.replace(now, note=f"torchrun ended with {ended}")
+
+
+def end_with_driver() -> None:
+    """In a process that was just forked: be told to stop when the one that forked it is gone, killed or not.
+
+    Linux alone can tell; elsewhere what a killed driver leaves runs to its end.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

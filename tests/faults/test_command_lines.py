@@ -26,7 +26,7 @@ from tests.faults import study_of_faults as faulty
 from tests.faults.test_disks_and_signals import stopped_child
 
 VERBS = ("plan", "run", "cell", "status", "publish", "", "stauts", "--help", "run status")
-OPTIONS = ("--runs", "--only", "--workers", "--launcher", "--out", "--pictures", "--smoke", "--retry-damaged", "--job",
+OPTIONS = ("--runs", "--only", "--workers", "--launcher", "--out", "--images", "--smoke", "--retry-damaged", "--job",
            "--processes-per-cell", "--cells-per-job", "--slurm.gpus", "--slurm.setup", "--slurm.extra", "--every", "-x",
            "--wrokers")  # fmt: skip
 VALUES = ("", "0", "-1", "1", "2.5", "nan", "inf", str(10**30), "²", "x" * 300, "a\nb", "\x1b[0m", "loop", "file",

@@ -25,7 +25,7 @@ def door(*words: str, out: Path) -> int:
 
 
 def test_the_door_writes_table_figure_and_origin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("--model", "digits", "--data", "digits", "--pictures", "60", "--measures", "active", "rank", "spectrum",
+    words = ("--model", "digits", "--data", "digits", "--images", "60", "--measures", "active", "rank", "spectrum",
              "dimension", "preservation", "recovery", "information", "--points", "30", "--positions", "100")  # fmt: skip  # noqa: E501
     assert door(*words, out=tmp_path) == 0
     lines = read_csv((tmp_path / "probe.csv").read_text(encoding="utf-8"))
@@ -59,7 +59,8 @@ def test_the_door_lists_layers_and_measures(tmp_path: Path, capsys: pytest.Captu
         (("--model", "digits", "--layers", "nothing"), "is no layer of this model"),
         (("--model", "digits", "--data", "cifar11"), "did you mean 'cifar10"),
         (("--model", "digits", "--weights", "none.pth"), "there is no file none.pth"),
-        (("--model", "digits", "--pictures", "0"), "pictures: 0 is not allowed"),
+        (("--model", "digits", "--images", "0"), "images: 0 is not allowed"),
+        (("--model", "digits", "--points", "1000000000"), "points: 1000000000 is not allowed; it must be from 1 to"),
         (("--model", "digits", "--device", "cuda:77"), "is not on this machine"),
     ],
 )
@@ -130,7 +131,7 @@ def test_a_long_look_says_how_far_it_is(
 ) -> None:
     """Both parts of the work, the passes and the measures behind them, say a line from time to time when piped."""
     monkeypatch.setattr(progress, "LINE_EVERY", 0.005)
-    assert door("--model", "digits", "--pictures", "300", "--batch", "10", "--measures", "rank", out=tmp_path) == 0
+    assert door("--model", "digits", "--images", "300", "--batch", "10", "--measures", "rank", out=tmp_path) == 0
     told = capsys.readouterr().err
     assert re.search(r"^\d+ of 30 batches, \d+ s$", told, re.M)
     assert re.search(r"^\d+ of 11 layers measured, \d+ s$", told, re.M)

@@ -297,3 +297,21 @@ def test_costs_are_in_proportion_to_the_length() -> None:
     wide = dataclasses.replace(long, network=dataclasses.replace(DIGITS, width=2))
     records = [{"spec": dataclasses.asdict(short), "provenance": {"seconds": 5.0, "attempt": 1}}]
     assert runner.costs([short, long, wide], records, LENGTH) == [(5.0, 0), (20.0, 0), (20.0, 1)]
+
+
+DRIVER = """
+import subprocess, sys, time
+from manifold_lab.sweeps.runner import end_with_driver
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"], preexec_fn=end_with_driver)
+print(child.pid, flush=True)
+time.sleep(120)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
+def test_what_a_killed_driver_started_ends_with_it() -> None:
+    with subprocess.Popen([sys.executable, "-c", DRIVER], stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        child = psutil.Process(int(driver.stdout.readline()))
+        driver.kill()
+    assert psutil.wait_procs([child], timeout=20)[1] == []

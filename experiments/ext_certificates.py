@@ -17,7 +17,6 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,6 +27,7 @@ from manifold_lab.core.statistics import Estimate
 from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.probe import Sampling
 from manifold_lab.report import plots
+from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED, column, pick
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import probe_run, store
@@ -163,13 +163,19 @@ def over_training(ax: Axes, lines: Lines) -> None:
         seen = sorted({int(line["images"]) for line in own})
         ax.plot(seen, [level(pick(own, images=str(images))) for images in seen], ".-", color=MEASURED, ms=3, lw=0.7)
     ax.set(xlabel=f"images seen, {mine[0]['data']}" if mine else "images seen", ylim=(-0.03, 1.03))
-    ax.set_title("along trainings, mean over expansions", loc="left")
+
+
+HEADLINE = Headline(
+    f"{NAME}.trained_above_untrained", "A trained network keeps more positions than an untrained one, provably",
+    "A trained network keeps fewer positions than an untrained one",
+    "Whether training keeps more positions is undecided",
+)  # fmt: skip
 
 
 def draw(lines: Lines) -> Figure:
     """Certified positions and margins over depth, and certified positions over training."""
     with plots.style():
-        figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], 2.5), layout="constrained")
+        figure = plots.shaped(2.9)
         left, middle, right = figure.subplots(1, 3)
         over_depth(left, lines, "certified")
         left.set(ylabel="share of positions certified", ylim=(-0.03, 1.03))
@@ -178,7 +184,10 @@ def draw(lines: Lines) -> Figure:
         middle.axhline(0, color="0.6", lw=0.6)
         middle.set_ylabel("margin, median over positions")
         over_training(right, lines)
-        return plots.fixed_layout(figure)
+        plots.letter((left, middle, right), ("certified on the data", "how far a position can move", "along trainings"))
+        note = (f"{IMAGES} images; positions of expansions; bars: exact 95 % intervals over positions, of untrained "
+                "networks Student's over seeds; (c): mean over expansions, a line a seed.")  # fmt: skip
+        return plots.told(figure, headline(claims(lines), HEADLINE), note)
 
 
 STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, claims=claims, figure=draw)

@@ -135,7 +135,7 @@ def caption(options: ProbeOptions, found: tables.Lines) -> str:
     """On what the figure rests."""
     source = Path(options.data).name if Path(options.data).exists() else options.data
     return (
-        f"{options.images} images at most of {source}; bands are over all positions of all images; {len(found)} layers"  # noqa: E501
+        f"{options.images} images at most of {source}; bands are over all positions of all images; {len(found)} layers"
     )
 
 

@@ -71,7 +71,7 @@ def common() -> dict[str, Any]:
         "after": np.arange(9) > 5, "first": {0: 1.0, 1: 2.5}, "second": {0: 0.5, 1: 2.25}, "level": 0.9,
         "groups": [([1.0, 2.5, 2.0], 1.0), ([0.5, 1.0], -1.0)], "numerator": 1.0, "denominator": 4.0,
         "covariance_": [[0.1, 0.01], [0.01, 0.2]], "freedom": 5.0, "p_values": {"a": 0.01, "b": 0.5},
-        "effect": 1.0, "spread": 2.0, "paired": False,
+        "effect": 1.0, "spread": 2.0, "paired": False, "starts": 4, "steps": 3,
     }  # fmt: skip
 
 
@@ -93,6 +93,9 @@ def usual(name: str) -> dict[str, Any]:
             f"theory.{one}": {"matrix": ROWS, "points": normal(60, 2), "sphere": True}
             for one in ("is_omnidirectional", "facet_bias", "basis_bias", "largest_planar_bias")
         },
+        "theory.frame_bounds": {"matrix": ROWS, "active": normal(5, 7) > 0},
+        "theory.frame_rate": {"lowest": torch.tensor([0.5, 1.0]), "largest": torch.tensor([2.0, 3.0])},
+        "theory.frame_algorithm": {"matrix": ROWS, "bias": normal(7), "y": normal(5, 7)},
         "theory.spanning_margin": {"matrix": ROWS, "points": normal(60, 2), "bias": normal(7)},
     }
     return found | own.get(name, {})
@@ -201,7 +204,7 @@ def test_activity_is_told_in_booleans(name, argument):
         assert refused(name, argument, value)
 
 
-EACH_POINT = ("theory.spanning_margin", "theory.basis_bias")
+EACH_POINT = ("theory.spanning_margin", "theory.basis_bias", "theory.frame_algorithm")
 """Functions of every point by itself."""
 ONE_POINT = [case for case in REAL if case[1] in ("points", "x", "y", "other", "observed", "wanted")
              and case[0] not in EACH_POINT]  # fmt: skip

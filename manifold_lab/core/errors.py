@@ -29,8 +29,9 @@ class DivergedError(Exception):
 def one_line(message: str) -> str:
     """A message for the user: of LONGEST characters at most, where the middle of long names goes before the end does.
 
-    >>> one_line("out: cannot write into " + "long/" * 100 + " (Too long)")[-60:]
-    'g/long/long/long/…ong/long/long/long/long/long/ (Too long)'
+    >>> cut = one_line("out: cannot write into " + "long/" * 100 + " (Too long)")
+    >>> len(cut) <= LONGEST, "…" in cut, cut.endswith("long/ (Too long)")
+    (True, True, True)
     """
     words = message.split()
     if sum(map(len, words)) + len(words) > LONGEST:

@@ -233,7 +233,7 @@ class Network(nn.Module):
         Raises:
             InputError: of a network that was built without a generator, for an image with numbers.
         """
-        if self.classifier.weight.is_meta and not x.is_meta:
+        if isinstance(x, Tensor) and self.classifier.weight.is_meta and not x.is_meta:  # a trace has no tensor
             raise InputError(NO_NUMBERS)
         x, wide = self.stem(x), None
         for block in self.blocks:

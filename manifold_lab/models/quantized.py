@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import torch
 import torch.fx
-from jaxtyping import Float
+from jaxtyping import config as jaxtyping_config
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -35,7 +35,7 @@ def int8_engine() -> str:
 
 
 @torch.no_grad()
-def quantized(network: Network, images: Iterable[Float[Tensor, "batch channels height width"]]) -> nn.Module:
+def quantized(network: Network, images: Iterable[Tensor]) -> nn.Module:
     """The network in int8, a model of its own on the CPU; the given one stays as it is.
 
     Args:
@@ -62,7 +62,12 @@ def quantized(network: Network, images: Iterable[Float[Tensor, "batch channels h
 
 def _graph(network: Network) -> torch.fx.GraphModule:
     """The network as a graph in which every convolution is followed by its ReLU in the form that torch can fuse."""
-    traced = torch.fx.symbolic_trace(network)
+    checked = jaxtyping_config.jaxtyping_disable
+    jaxtyping_config.update("jaxtyping_disable", True)  # what is traced is no tensor, which checks of shapes refuse
+    try:
+        traced = torch.fx.symbolic_trace(network)
+    finally:
+        jaxtyping_config.update("jaxtyping_disable", checked)
     for node in list(traced.graph.nodes):
         if node.op == "call_module" and isinstance(traced.get_submodule(str(node.target)), nn.Identity):
             node.replace_all_uses_with(node.args[0])

@@ -87,7 +87,7 @@ def _attach(twin: Block, kind: str, found: ChannelMap) -> None:
 def fit(
     network: Network,
     cuts: Sequence[Lesion],
-    batches: Iterable[Float[Tensor, "batch channels height width"]],
+    batches: Iterable[Tensor],
     kinds: Sequence[str] = MAPS,
 ) -> dict[tuple[Lesion, str], dict[int, ChannelMap]]:
     """The maps behind every lesion, fitted on these images: of each the maps by block.

@@ -26,7 +26,13 @@ def frame_bounds(
 
 
 def frame_rate(lowest: Float[Tensor, " points"], largest: Float[Tensor, " points"]) -> Float[Tensor, " points"]:
-    """(B - A) / (B + A), by which every step makes the error smaller at least; 1 where the rows do not span."""
+    """(B - A) / (B + A), by which every step makes the error smaller at least; 1 where the rows do not span.
+
+    Raises:
+        InputError: for numbers that are not finite, or unequal lengths.
+    """
+    lowest, largest = domain.tensor("lowest", lowest, "points"), domain.tensor("largest", largest, "points")
+    domain.same_length("lowest, largest", lowest, largest)
     total = largest + lowest
     return torch.where(total > 0, (largest - lowest) / torch.where(total > 0, total, 1), 1)
 

@@ -131,7 +131,12 @@ def fewest_active_found(
         generator: Of the first directions.
         starts: Directions of every draw that walk.
         steps: Of every walk.
+
+    Raises:
+        InputError: for numbers that are not finite, or no directions.
     """
+    matrix = domain.tensor("matrix", matrix, "draws ambient inputs").detach()
+    starts, steps = domain.whole("starts", starts, 1), domain.whole("steps", steps, 0)
     draws, ambient, inputs = matrix.shape
     unit = torch.nn.functional.normalize(matrix, dim=2)
     first = torch.randn((draws, starts, inputs), generator=generator, dtype=matrix.dtype)

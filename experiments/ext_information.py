@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.drawing.ext_information import draw_costs, draw_sizes, over_depth
 from manifold_lab.core import resampling, statistics
 from manifold_lab.core.resampling import rank_correlation
 from manifold_lab.core.statistics import NO_RUNS, Estimate
@@ -242,7 +242,6 @@ HEADLINE = Headline(
     "Mere depth ranks what ReLU6 costs at a bottleneck better than the predicted loss does",
     "Whether the predicted loss ranks what ReLU6 costs better than depth is undecided",
 )  # fmt: skip
-SHORTCUTS = {"identity": (plots.MEASURED, "o", "with a shortcut"), "none": (plots.LOST_COLOUR, "^", "without")}
 
 
 def figure(lines: Lines) -> Figure:
@@ -265,41 +264,6 @@ def figure(lines: Lines) -> Figure:
             f"{statistics.LEVEL:.0%} interval {ranked.low:.2f} to {ranked.high:.2f} over {ranked.n} blocks."
         )
         return plots.told(found, headline([beats_depth(lines, "predicted_lost")], HEADLINE), note)
-
-
-def draw_sizes(ax: Axes, lines: Lines) -> None:
-    """Channels, dimension and active channels over depth."""
-    over_depth(ax, lines, "channels", "0.25", "channels n")
-    over_depth(ax, lines, "active", plots.LOST_COLOUR, "active channels")
-    over_depth(ax, lines, "dimension", plots.MEASURED, "dimension k")
-    ax.set_yscale("log", base=2)
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.set(xlabel="block", ylabel="channels or dimensions", xticks=range(0, 17, 4))
-    ax.legend(frameon=False, loc="upper left")
-
-
-def draw_costs(ax: Axes, lines: Lines) -> None:
-    """What ReLU6 costs against the loss that is predicted there, and the trend of either kind of block."""
-    for shortcut, (colour, mark, label) in SHORTCUTS.items():
-        some = pick(lines, shortcut=shortcut)
-        x, y = column(some, "predicted_lost"), column(some, "cost")
-        ax.plot(x, y, mark, color=colour, ms=2.5, mfc="none", mew=0.6, label=label)
-        if len(set(x)) > 1:
-            slope, start = np.polyfit(x, y, 1)
-            ends = np.array([x.min(), x.max()])
-            ax.plot(ends, start + slope * ends, color=colour, lw=1)
-    ax.set(xlabel="predicted share lost", ylabel="top-1 lost, points")
-    ax.legend(frameon=False, loc="upper left")
-
-
-def over_depth(ax: Axes, lines: Lines, name: str, colour: str, label: str) -> None:
-    """Mean over networks, and every one of them."""
-    blocks = sorted({int(line["block"]) for line in lines})
-    each = [column(pick(lines, block=str(block)), name) for block in blocks]
-    ax.plot(blocks, [values.mean() for values in each], color=colour, label=label)
-    for block, values in zip(blocks, each, strict=True):
-        ax.plot([block] * len(values), values, ".", color=colour, ms=2)
-    ax.set_xticks(range(0, len(blocks), 4))
 
 
 STUDY = Study(

@@ -24,7 +24,7 @@ import torch
 from matplotlib.figure import Figure
 from scipy.special import stdtrit
 
-from experiments.drawing.ext_phase import KEPT, LOST, draw_heat, preserved
+from experiments.drawing.ext_phase import KEPT, LOST, draw_heat, preserved, told_loss, told_value
 from manifold_lab import activations, data, metrics
 from manifold_lab.core import contrasts, resampling, statistics
 from manifold_lab.core.resampling import rank_correlation
@@ -274,11 +274,11 @@ HEADLINE = Headline(
 def figure(lines: Lines) -> Figure:
     """Accuracy of the linear bottleneck, what ReLU6 costs, and the points that it loses."""
     pairs = {place: pair for place, pair in paired(lines).items() if pair["linear"]}
-    level = {place: _told(float(np.mean(list(pair["linear"].values()))), ".0f") for place, pair in pairs.items()}
+    level = {place: told_value(float(np.mean(list(pair["linear"].values()))), ".0f") for place, pair in pairs.items()}
     costs = {place: statistics.paired(pair["linear"], pair["relu6"]) for place, pair in pairs.items()}
-    told = {place: _told(one.difference.value, ".1f") for place, one in costs.items()}
+    told = {place: told_value(one.difference.value, ".1f") for place, one in costs.items()}
     clear = [place for place, one in costs.items() if one.exceeds(0) is not None]
-    lost = {place: _lost(lines, *place) for place in pairs}
+    lost = {place: told_loss(lines, *place) for place in pairs}
     panels = (
         ("linear: test accuracy, %", level, {"cmap": "Greens", "vmin": 0, "vmax": 140}, ()),
         ("linear − ReLU6, points", told, {"cmap": "RdBu_r", "vmin": -WORST, "vmax": WORST}, clear),
@@ -298,17 +298,6 @@ def figure(lines: Lines) -> Figure:
             f"Bold: the paired {statistics.LEVEL:.0%} interval leaves 0 out. Left of a line: what it names."
         )
         return plots.told(figure, headline([ranked(pairs)], HEADLINE), note, axes[0].get_lines(), 3)
-
-
-def _told(value: float, digits: str) -> tuple[float, str]:
-    """A value as it is written: no zero with a sign."""
-    return value, f"{value:z{digits}}".replace("-", "−")
-
-
-def _lost(lines: Lines, k: int, n: int) -> tuple[float, str]:
-    mine = [line for line in pick(lines, k=str(k), n=str(n)) if line["trained"]]
-    lost = POINTS * (1 - float(column(mine, "trained").mean()))
-    return lost, f"{lost:.0f} ({POINTS * (1 - preserved(k, n)):.0f})"
 
 
 STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=training_run.run_training, rows=rows, figure=figure,

@@ -8,6 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from manifold_lab import theory
+from manifold_lab.report.plots import column, pick
+from manifold_lab.report.tables import Lines
+from manifold_lab.sweeps.comparison import POINTS
 
 LOST, KEPT = 0.5, 0.99
 """Preserved fractions below which a cell counts as one of loss, and above which as one without."""
@@ -57,3 +60,15 @@ def draw_heat(ax: Axes, cells: Cells, looks: Mapping[str, object], bold: Sequenc
     ax.set_yticks(np.arange(len(k)) + 0.5, map(str, k), rotation=0)
     ax.set(xlabel="bottleneck channels n", ylabel="intrinsic dimension k")
     draw_regions(ax, k, n)
+
+
+def told_value(value: float, digits: str) -> tuple[float, str]:
+    """A value as it is written: no zero with a sign."""
+    return value, f"{value:z{digits}}".replace("-", "−")
+
+
+def told_loss(lines: Lines, k: int, n: int) -> tuple[float, str]:
+    """The share of points that trained networks lose, and theory's in brackets, in percent."""
+    mine = [line for line in pick(lines, k=str(k), n=str(n)) if line["trained"]]
+    lost = POINTS * (1 - float(column(mine, "trained").mean()))
+    return lost, f"{lost:.0f} ({POINTS * (1 - preserved(k, n)):.0f})"

@@ -52,7 +52,8 @@ def test_axes_have_ticks_and_names(drawn: tuple[str, Figure]) -> None:
     name, figure = drawn
     for ax in panels(figure) if name not in PICTURES else []:
         for axis in (ax.xaxis, ax.yaxis):
-            assert len(axis.get_majorticklocs()) > 1
+            named_row = any(text.get_text() for text in axis.get_ticklabels())  # the only difference there is
+            assert len(axis.get_majorticklocs()) > 1 or named_row
         shared = ax.get_shared_x_axes().get_siblings(ax), ax.get_shared_y_axes().get_siblings(ax)
         assert any(one.get_xlabel() for one in shared[0])
         ticks = [text.get_text() for one in shared[1] for text in one.get_yticklabels()]

@@ -12,7 +12,7 @@ from manifold_lab.models.lesions import Lesion
 from manifold_lab.models.mobilenet import Network
 from tests.networks import pictures, small
 
-BATCHES = [pictures(6), pictures(6).flip(3)]
+BATCHES = [pictures(6), pictures(4).flip(3)]
 KINDS = list(lesions.LESIONS)
 
 

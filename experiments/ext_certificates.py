@@ -29,7 +29,7 @@ from manifold_lab.probe import Sampling
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED, column, pick
-from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim
 from manifold_lab.sweeps import probe_run, store
 from manifold_lab.sweeps.probe_run import SETTLED, TRAINED, TRAINING, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
@@ -106,8 +106,7 @@ def claims(lines: Lines) -> list[ClaimResult]:
 
 def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
     """A claim of this study."""
-    return ClaimResult(id=f"{NAME}.{name}", place="Section 3.2 (ours)", says=says, measure=measure, estimate=found,
-                       verdict=statistics.verdict(holds, found), command=STUDY.command)  # fmt: skip
+    return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, found, holds)
 
 
 def certified(lines: Lines, kind: str) -> ClaimResult:

@@ -16,6 +16,7 @@ Differs  k is that of single positions (what a 1x1 convolution sees) and, apart,
 """
 
 import dataclasses
+import functools
 import math
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ from manifold_lab.probe.names import BOTTLENECK
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED, column, pick
-from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim
 from manifold_lab.sweeps import probe_run, store
 from manifold_lab.sweeps.probe_run import INITIAL, TRAINED, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
@@ -124,10 +125,8 @@ def claims(lines: Lines) -> list[ClaimResult]:
     return [*found, *hunched(trained), last(trained)] if trained else found
 
 
-def claim(name: str, place: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
-    """A claim of this study."""
-    return ClaimResult(id=f"{NAME}.{name}", place=place, says=says, measure=measure, estimate=found,
-                       verdict=statistics.verdict(holds, found), command=STUDY.command)  # fmt: skip
+claim = functools.partial(estimated_claim, NAME)
+"""A claim of this study."""
 
 
 def below(lines: Lines, name: str, bounds: Sequence[float]) -> tuple[Estimate, bool | None]:

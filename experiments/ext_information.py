@@ -32,7 +32,7 @@ from manifold_lab.models.repair import AFFINE
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim
 from manifold_lab.sweeps import ablation, store
 from manifold_lab.sweeps.information_run import (
     ALL_BLOCKS,
@@ -178,8 +178,7 @@ def comes_back(lines: Lines, together: bool) -> ClaimResult:
 
 def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
     """A claim of this study."""
-    return ClaimResult(id=f"{NAME}.{name}", place="Section 3.2 (ours)", says=says, measure=measure, estimate=found,
-                       verdict=statistics.verdict(holds, found), command=STUDY.command)  # fmt: skip
+    return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, found, holds)
 
 
 def goes_with(lines: Lines, predictor: str, where: Where, cost: str = "cost") -> ClaimResult:

@@ -29,7 +29,7 @@ from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import ClaimResult, Document, Lines, number
+from manifold_lab.report.tables import ClaimResult, Document, Lines, estimated_claim, number
 from manifold_lab.sweeps import ablation, training_run
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
 from manifold_lab.sweeps.information_run import network_of
@@ -137,9 +137,7 @@ def claims(lines: Lines) -> list[ClaimResult]:
 def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
     """A claim of this study."""
     decided = holds if found.n >= FEWEST else None
-    estimate = found if found.n else NO_RUNS
-    return ClaimResult(id=f"{NAME}.{name}", place="Section 4", says=says, measure=measure, estimate=estimate,
-                       verdict=statistics.verdict(decided, estimate), command=STUDY.command)  # fmt: skip
+    return estimated_claim(NAME, name, "Section 4", says, measure, found if found.n else NO_RUNS, decided)
 
 
 HEADLINE = Headline(

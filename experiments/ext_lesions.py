@@ -30,7 +30,7 @@ from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import LESION_STYLES
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import ClaimResult, Document, Lines
+from manifold_lab.report.tables import ClaimResult, Document, Lines, estimated_claim
 from manifold_lab.sweeps.lesion_run import EACH, RESTORED, TOPS, LesionRun, measure
 from manifold_lab.sweeps.probe_run import RANDOM, ProbeSource
 from manifold_lab.sweeps.runner import Measure
@@ -183,9 +183,7 @@ def shares(line: dict[str, str]) -> Estimate:
 
 def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
     """A claim of this study."""
-    says = f"{says}, for this checkpoint"
-    return ClaimResult(id=f"{NAME}.{name}", place="Lesions (ours)", says=says, measure=measure, estimate=found,
-                       verdict=statistics.verdict(holds, found), command=STUDY.command)  # fmt: skip
+    return estimated_claim(NAME, name, "Lesions (ours)", f"{says}, for this checkpoint", measure, found, holds)
 
 
 def one_by_one(kind: str, single: Lines) -> ClaimResult:

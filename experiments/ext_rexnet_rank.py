@@ -34,7 +34,7 @@ from manifold_lab.report.arm_styles import ARM_STYLES, BLACK, WINE
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, Lines, number
+from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim, number
 from manifold_lab.sweeps.store import Cell, Result
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
@@ -125,8 +125,7 @@ def values(lines: Lines, activation: str, kind: str, ratio: float) -> np.ndarray
 
 def judged(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
     """A claim of this study."""
-    return ClaimResult(f"{NAME}.{name}", "Han et al. 2020", says, measure, found, statistics.verdict(holds, found),
-                       STUDY.command)  # fmt: skip
+    return estimated_claim(NAME, name, "Han et al. 2020", says, measure, found, holds)
 
 
 def claims(lines: Lines) -> list[ClaimResult]:

@@ -15,7 +15,6 @@ Differs  the theorems speak of n to infinity. Up to n = 4 every layer is tested 
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
@@ -25,16 +24,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from experiments.thm1_preserved import EXPANDED, MOBILENET, Spec
 from manifold_lab import theory
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.random_streams import stream
 from manifold_lab.core.statistics import Estimate
-from manifold_lab.models import specs
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, Lines, number
+from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim, number
 from manifold_lab.sweeps.store import Cell, Result
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
@@ -45,9 +44,6 @@ EXACT, SEARCHED = (2, 3, 4), (8, 16, 24)
 EXPANSIONS = (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 NOT_BELOW, CONJECTURED, PROVED = 3.4, 6.698, 7.65
 """Thresholds of m / n: not injective below, the replica method's, injective above."""
-MOBILENET = 6.0
-EXPANDED = sorted({stage.inputs for stage in specs.stages(specs.V2) if stage.expands})
-"""The input dimensions n of MobileNetV2's expansions."""
 HARD = 4.0
 """Expansions from which on it takes a search to refute a layer: below, nearly any direction does."""
 RANDOM = 1024
@@ -57,21 +53,6 @@ CHUNK = 20
 NEGLIGIBLE = 1e-9
 KINDS = ("exact", "search", "random")
 """How layers are tested: exactly, by a search over directions, by directions that are drawn and not moved."""
-
-
-@dataclass(frozen=True)
-class Spec:
-    """Gaussian layers of one shape."""
-
-    inputs: int
-    expansion: float
-    draws: int
-    seed: int = 0
-
-    @property
-    def ambient(self) -> int:
-        """The number m of rows."""
-        return round(self.expansion * self.inputs)
 
 
 def grid(smoke: bool) -> tuple[Spec, ...]:
@@ -155,7 +136,7 @@ def claims(lines: Lines) -> list[ClaimResult]:
     ]  # fmt: skip
     found += [refuted(lines, n) for n in dict.fromkeys(one["inputs"] for one in lines) if int(n) not in EXACT]
     found.append(complete(lines))
-    loses = [2.0 ** theory.paper_bounds(round(MOBILENET * n), n).exact for n in EXPANDED]
+    loses = [2.0 ** theory.paper_bounds(round(MOBILENET * n), n).exact for n in sorted(EXPANDED)]
     few = sum(lost < NEGLIGIBLE for lost in loses)
     return found + counted_claims(NAME, [
         ("typical_points_are_kept", "Theorem 1 (ours)",
@@ -165,9 +146,8 @@ def claims(lines: Lines) -> list[ClaimResult]:
     ])  # fmt: skip
 
 
-def judged(name: str, place: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
-    """A claim of this study."""
-    return ClaimResult(f"{NAME}.{name}", place, says, measure, found, statistics.verdict(holds, found), STUDY.command)
+judged = functools.partial(estimated_claim, NAME)
+"""A claim of this study."""
 
 
 def trend(name: str, says: str, expansion: float, *, holds: bool | None, lines: Lines) -> ClaimResult:

@@ -17,6 +17,7 @@ Differs  The paper does not say which 17 sites it draws, on which images, or wit
 """
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Sequence
 
@@ -30,7 +31,7 @@ from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.report import layer_figure, plots
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED, column, pick
-from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim
 from manifold_lab.sweeps import ablation, probe_run, store
 from manifold_lab.sweeps.comparison import FEWEST
 from manifold_lab.sweeps.probe_run import INITIAL, STAGES, TRAINED, TRAINING, ProbedTraining, ProbeRun, ProbeSource
@@ -113,10 +114,8 @@ def claims(lines: Lines) -> list[ClaimResult]:
     return found + along(pick(marked, network=TRAINING))
 
 
-def claim(name: str, place: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
-    """A claim of this study."""
-    return ClaimResult(id=f"{NAME}.{name}", place=place, says=says, measure=measure, estimate=found,
-                       verdict=statistics.verdict(holds, found), command=STUDY.command)  # fmt: skip
+claim = functools.partial(estimated_claim, NAME)
+"""A claim of this study."""
 
 
 def over(values: Sequence[float]) -> Estimate:

@@ -38,7 +38,7 @@ def plot_costs(network: Network) -> list[Axes]:
              "in + out": [one.elements for one in seen]}  # fmt: skip
     lines = [{"layer": one.name} for one in seen]
     with plots.style():
-        figure = Figure(figsize=(plots.full_width(), 3.6), layout="constrained")
+        figure = plots.shaped(3.6)
         axes = figure.subplots(len(shown), 1, sharex=True)
         for ax, (label, values) in zip(axes, shown.items(), strict=True):
             ax.bar(range(len(values)), values, color=plots.MEASURED)

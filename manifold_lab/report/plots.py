@@ -72,11 +72,6 @@ def style(name: str = "") -> Iterator[None]:
         yield
 
 
-def full_width() -> float:
-    """The width of a page's text in the style that is set, in inches."""
-    return float(mpl.rcParams["figure.figsize"][0])
-
-
 def shaped(height: float, share: float = 1.0) -> Figure:
     """A figure as wide as a share of the venue's text, and this high in inches, that arranges itself."""
     return Figure(figsize=(share * mpl.rcParams["figure.figsize"][0], height), layout="constrained")

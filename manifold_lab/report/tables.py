@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from manifold_lab.core import provenance
+from manifold_lab.core import provenance, statistics
 from manifold_lab.core.files import Writer, csv_rows, csv_text, text
 from manifold_lab.core.statistics import LEVEL, QUANTILES, UNDECIDED, Estimate, ResultRow
 
@@ -106,6 +106,14 @@ class ClaimResult:
             "within": number(float(f"{half:.3g}")) if math.isfinite(half) else "",
             "needed": "" if self.needed is None else str(self.needed),
         }
+
+
+def estimated_claim(  # noqa: PLR0913, PLR0917  (the fields of a claim that rests on an estimate)
+    study: str, name: str, place: str, says: str, measure: str, found: Estimate, holds: bool | None
+) -> ClaimResult:
+    """A claim that an estimate decides; `holds` is None where it does not tell. `printed.counted_claims` for counts."""
+    verdict, command = statistics.verdict(holds, found), f"python -m experiments.{study}"
+    return ClaimResult(f"{study}.{name}", place, says, measure, found, verdict, command)
 
 
 def claim_sentence(claim: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@ What a map brings back was not lost. What the best affine map does not bring bac
 not affine might.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -74,6 +74,22 @@ def repaired(network: Network, lesion: Lesion, maps: dict[int, ChannelMap]) -> d
     for place, found in maps.items():
         _attach(twins[place], lesion.kind, found)
     return twins
+
+
+def cross_fitted(
+    network: Network, cuts: Sequence[Lesion], halves: Sequence[Iterable[Tensor]], kinds: Sequence[str] = MAPS
+) -> Iterator[list[dict[int, Block]]]:
+    """For each of two halves of some images, every repaired lesion with maps that were fitted on the other half.
+
+    Args:
+        network: as of `fit`.
+        cuts: as of `fit`.
+        halves: batches of either half.
+        kinds: of MAPS; the order of the lesions is kinds outermost, then cuts.
+    """
+    for other in reversed(halves):
+        maps = fit(network, cuts, other, kinds)
+        yield [repaired(network, cut, maps[cut, kind]) for kind in kinds for cut in cuts]
 
 
 def _attach(twin: Block, kind: str, found: ChannelMap) -> None:

@@ -174,12 +174,11 @@ def repaired_costs(network: Network, images: Data, run: RepairRun) -> list[dict[
     cuts = [Lesion("relu6_bottleneck", blocks) for blocks in (*((place,) for place in possible), possible)]
     halves = [[(x[start::2], y[start::2]) for x, y in shown(images, run)] for start in (0, 1)]
     right, seen = np.zeros((1 + len(MAPS), 1 + len(cuts))), 0
-    for mine, other in (halves, halves[::-1]):
-        maps = repair.fit(network, cuts, [x for x, _ in other])
-        twins = [lesions.lesioned(network, cut) for cut in cuts]
-        twins += [repair.repaired(network, cut, maps[cut, kind]) for kind in MAPS for cut in cuts]
+    bare = [lesions.lesioned(network, cut) for cut in cuts]
+    mended = repair.cross_fitted(network, cuts, [[x for x, _ in half] for half in halves])
+    for mine, twins in zip(halves, mended, strict=True):
         for x, y in mine:
-            hits = [float((scores.argmax(1) == y).sum()) for scores in lesions.logits(network, x, twins)]
+            hits = [float((scores.argmax(1) == y).sum()) for scores in lesions.logits(network, x, [*bare, *twins])]
             right[:, 0] += hits[0]
             right[:, 1:] += np.reshape(hits[1:], (-1, len(cuts)))
             seen += len(y)

@@ -83,20 +83,17 @@ def repaired_hits(
     """As `hits`, of every lesion with each map behind it, fitted on the other half: maps x lesions x 2 x images."""
     found = np.zeros((len(maps), len(cuts), len(TOPS), len(shown)), dtype=bool)
     halves = [LabelledImages(shown.x[start::2], shown.labels[start::2]) for start in (0, 1)]
-    for start, (mine, other) in enumerate((halves, halves[::-1]) if maps else ()):
-        fitted = repair.fit(network, cuts, (x for x, _ in _batches(other, batch)), maps)
-        twins = [repair.repaired(network, cut, fitted[cut, name]) for name in maps for cut in cuts]
+    batches = [(x for x, _ in _batches(half, batch)) for half in halves]
+    for start, twins in enumerate(repair.cross_fitted(network, cuts, batches, maps) if maps else ()):
+        mine = halves[start]
         found[..., start::2] = hits(network, mine, twins, batch)[1:].reshape(*found.shape[:3], len(mine))
     return found
 
 
 def line(cut: Lesion, right: np.ndarray, intact: np.ndarray, q_value: float) -> dict[str, str]:
     """One row: shares with their intervals, and the paired change of top-1."""
-    n, row = (
-        right.shape[1],
-        {"kind": cut.kind, "repair": "", "block": str(cut.blocks[0]) if len(cut.blocks) == 1 else ""},
-    )
-    row["blocks"] = str(len(cut.blocks))
+    n, block = right.shape[1], str(cut.blocks[0]) if len(cut.blocks) == 1 else ""
+    row = {"kind": cut.kind, "repair": "", "block": block, "blocks": str(len(cut.blocks))}
     for top, mine in zip(TOPS, right, strict=True):
         share = statistics.proportion(int(mine.sum()), n)
         ends = {"": share.value, "_low": share.low, "_high": share.high}

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 from collections import Counter
 
-import jaxtyping
 import pytest
 import torch
 
@@ -19,14 +18,6 @@ from tests.networks import pictures, small
 
 X = pictures(16) + 2 * torch.randn((16, 3, 1, 1), generator=stream(0, "colours"))
 RELU = {"expansion_activation": "relu", "depthwise_activation": "relu", "outer_activation": "relu"}
-
-
-@pytest.fixture(autouse=True)
-def _untyped_traces():
-    """A traced argument is no tensor."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @functools.cache

@@ -22,9 +22,9 @@ COMMANDS_PER_CARD = re.compile(r"^(Paper|Claims|Run|Differs) +(.+(?:\n {2,}.+)*)
 def findings(root: Path) -> str:
     """What README begins with: a sentence each, with verdicts, values, intervals and n."""
     said = sorted((one for one in paper.answers() if one.readme), key=lambda one: one.readme)
-    return "\n".join(f"{place}. {one.sentence(root)} ([more](paper_repro.md{one.link}))"
-                     if one.link.startswith("#") else f"{place}. {one.sentence(root)} ([figure]({one.link}))"
-                     for place, one in enumerate(said, 1))  # fmt: skip
+    more = [f"[figure]({one.link})" if one.figure else f"[more](paper_repro.md{one.link})" for one in said]
+    return "\n".join(f"{place}. {one.sentence(root)} ({link})"
+                     for place, (one, link) in enumerate(zip(said, more, strict=True), 1))  # fmt: skip
 
 
 def probe_frame(_root: Path) -> str:

@@ -7,7 +7,6 @@ Which layer loses information, and how do we know: a table and a figure, layer b
 import dataclasses
 import functools
 import json
-import re
 from pathlib import Path
 
 import torch
@@ -15,7 +14,8 @@ from rich.console import Console
 
 from manifold_lab import data
 from manifold_lab.core import provenance
-from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.devices import find_device
+from manifold_lab.core.errors import one_of
 from manifold_lab.core.files import csv_text, publish, text
 from manifold_lab.core.progress import progress
 from manifold_lab.core.shown import print_json
@@ -57,12 +57,7 @@ def check(options: ProbeOptions) -> torch.device:
     """
     if options.data != zoo.NOISE and not Path(options.data).exists() and ":" not in options.data:
         one_of("data", options.data, (*data.NAMES[:-1], zoo.NOISE))
-    try:
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", options.device):
-            raise RuntimeError
-        return torch.empty(0, device=options.device).device
-    except (RuntimeError, AssertionError, OverflowError):
-        raise InputError(f"device: {options.device!r} is not on this machine; allowed: cpu, cuda, cuda:N") from None
+    return find_device(options.device)
 
 
 def probe_images(options: ProbeOptions, subject: LoadedModel, device: torch.device) -> tuple[list[LayerRow], Probe]:
@@ -84,7 +79,7 @@ def probe_images(options: ProbeOptions, subject: LoadedModel, device: torch.devi
             first = x[0] if first is None else first
             subject.model(x.to(device))
             advance(1)
-    with progress(len(probe.layers), "layers measured") as measured:
+    with progress(len(probe.layers), "layers measured", options.quiet) as measured:
         rows = probe.table(measured)
     if INFORMATION in options.measures and first is not None:
         curve = Curve(points=options.points, space=options.space, seed=options.seed)

@@ -1,7 +1,7 @@
 """Where the channels are behind products: matrix products, einsum and attention, all read as one sum over letters."""
 
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -92,12 +92,8 @@ def summed(factors: list[Factor], result: str) -> Axes | None:
 
 def _attended(origin_of: OriginOf, args: tuple[Any, ...]) -> Axes | None:
     """Behind attention: where the values have them, unless it attends over them."""
-    values = next(iter(_tensors(args[2:3])), None)
+    values = next(tensors(args[2:3]), None)
     known = None if values is None else origin_of(values)
     if values is None or known is None or known.axes is None or values.dim() - 2 in known.axes:
         return None
     return known.axes
-
-
-def _tensors(values: tuple[Any, ...]) -> Iterator[Tensor]:
-    return (value for value in values if isinstance(value, Tensor))

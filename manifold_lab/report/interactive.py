@@ -33,7 +33,7 @@ def plot_layers(rows: list[LayerRow], title: str, caption: str) -> list[Axes]:
 
 def plot_costs(network: Network) -> list[Axes]:
     """What each operator of a network costs, over depth: multiply-adds, parameters, numbers in and out."""
-    seen = profiler.profile(network, network_table.picture_shape(network), profiler.OPERATOR_LAYERS)
+    seen = profiler.profile(network, network_table.image_shape(network), profiler.OPERATOR_LAYERS)
     shown = {"multiply-adds": [one.madds for one in seen], "parameters": [one.parameters for one in seen],
              "in + out": [one.elements for one in seen]}  # fmt: skip
     lines = [{"layer": one.name} for one in seen]

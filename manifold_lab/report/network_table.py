@@ -69,7 +69,7 @@ def _values(rows: Sequence[Sequence[str]], head: Sequence[str]) -> list[dict[str
     ]
 
 
-def picture_shape(network: Network) -> tuple[int, int, int]:
+def image_shape(network: Network) -> tuple[int, int, int]:
     """Channels, height and width of the image that a network is made for."""
     spec = network.spec
     return spec.in_channels, spec.resolution, spec.resolution
@@ -85,7 +85,7 @@ def network_rows(network: Network) -> list[list[str]]:
     spec, plan = network.spec, stages(network.spec)
     repeats = [f"{repeat + 1}/{count}" for _, _, count, _ in spec.rows for repeat in range(count)]
     lines, told = [], set()
-    for seen in profiler.profile(network, picture_shape(network), profiler.OPERATOR_LAYERS):
+    for seen in profiler.profile(network, image_shape(network), profiler.OPERATOR_LAYERS):
         block = ".".join(seen.name.split(".")[:2]) if seen.name.startswith("blocks.") else ""
         first = bool(block) and block not in told
         told.add(block)
@@ -120,7 +120,7 @@ def _costs(seen: LayerProfile) -> list[str]:
 
 def totals(network: Network) -> str:
     """Parameters, MAdds and the three memory peaks in words."""
-    cost = profiler.cost(profiler.profile(network, picture_shape(network)))
+    cost = profiler.cost(profiler.profile(network, image_shape(network)))
     operator, block = memory.peak_by_operator(network), memory.peak_by_block(network)
     return (
         f"{cost.parameters:,} parameters ({cost.parameters - cost.norm_parameters:,} without norms), "

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from manifold_lab.activations import Activation
 from manifold_lab.core.config import key
+from manifold_lab.core.devices import find_device
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.files import Writer, publish, text
 from manifold_lab.core.progress import progress
@@ -29,20 +30,6 @@ from manifold_lab.spiral.command import SpiralOptions
 
 UNTOLD = ("out", "quiet", "json")
 """Options that change no number and no figure."""
-
-
-def find_device(name: str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        InputError: where this machine does not have it.
-    """
-    family, _, index = name.partition(":")
-    found = torch.cuda.device_count() if family == "cuda" else 1
-    place = index or "0"
-    if not (place.isascii() and place.isdigit()) or int(place) >= found:
-        raise InputError(f"device: {name!r} is not on this machine; it has cpu and {torch.cuda.device_count()} cuda")
-    return torch.device(name)
 
 
 def check_decoder(options: SpiralOptions, layer: MonteCarloLayer) -> None:

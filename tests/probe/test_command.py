@@ -135,3 +135,5 @@ def test_a_long_look_says_how_far_it_is(
     told = capsys.readouterr().err
     assert re.search(r"^\d+ of 30 batches, \d+ s$", told, re.M)
     assert re.search(r"^\d+ of 11 layers measured, \d+ s$", told, re.M)
+    words = ("--model", "digits", "--images", "60", "--measures", "rank", "--quiet")
+    assert door(*words, out=tmp_path) == 0 and capsys.readouterr().err == ""

@@ -19,20 +19,24 @@ from manifold_lab.sweeps.options import (
     StatusOptions,
 )
 
-COMMANDS: Presets[GridOptions] = {
-    "plan": ("what would run, and for how long", PlanOptions()),
-    "run": ("run what is missing", RunOptions()),
-    "cell": ("run some cells by key, for other schedulers", CellOptions()),
-    "status": ("how every cell stands", StatusOptions()),
-    "publish": ("csv, figure, tables and claims of what is there", PublishOptions()),
-}
 COUNTED = ("workers", "processes_per_cell", "cells_per_job")
+
+
+def commands() -> Presets[GridOptions]:
+    """What each command is for and what it asks for; made when words are read, because a lab's defaults are in it."""
+    return {
+        "plan": ("what would run, and for how long", PlanOptions()),
+        "run": ("run what is missing", RunOptions()),
+        "cell": ("run some cells by key, for other schedulers", CellOptions()),
+        "status": ("how every cell stands", StatusOptions()),
+        "publish": ("csv, figure, tables and claims of what is there", PublishOptions()),
+    }
 
 
 def kind_of(words: list[str]) -> type[RunAndPublishOptions] | Presets[GridOptions]:
     """The options that words may be: without a command those that run and publish."""
     bare = not words or (words[0].startswith("-") and not {"--help", "-h"} & set(words))
-    return RunAndPublishOptions if bare else COMMANDS
+    return RunAndPublishOptions if bare else commands()
 
 
 def about(program: str, card: str) -> About:

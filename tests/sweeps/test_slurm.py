@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import cluster as benchmark
+from manifold_lab.core.cli import parse
 from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
-from manifold_lab.sweeps import run_lock, runner, slurm, store, submissions, worker
+from manifold_lab.sweeps import command_line, run_lock, runner, slurm, store, submissions, worker
 from manifold_lab.sweeps.launchers import print as printing
 from manifold_lab.sweeps.launchers import slurm as launcher
 from manifold_lab.sweeps.options import RunOptions
@@ -167,6 +168,15 @@ def test_a_lab_sets_its_defaults_once(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "pyproject.toml").write_text("[tool.manifold_lab.slurm]\npartiton = 'gpu'\n")
     with pytest.raises(InputError, match="did you mean 'partition'"):
         slurm.defaults(tmp_path)
+
+
+def test_a_lab_s_defaults_are_read_when_a_command_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MANIFOLD_LAB_SLURM_PARTITION", "spot")
+    (tmp_path / "pyproject.toml").write_text("[tool.manifold_lab.slurm]\nextra = ['comment=three']\n")
+    for words in (["run"], ["--workers", "2"]):
+        told = parse(command_line.kind_of(words), "experiments.x", words)
+        assert told.slurm == Slurm(partition="spot", extra=("comment=three",))
 
 
 FOREIGN = {

@@ -236,8 +236,15 @@ def why(lines: Sequence[str]) -> str:
 
 
 def this_task(runs: Path) -> Submission | None:
-    """The submission that this process's job belongs to, if it is not closed; its place is `this_number`."""
-    return load_submission(runs / FOLDER / os.environ.get(run_lock.JOB, "").partition("/")[0])
+    """The submission that this process's job belongs to, if it is not closed; its place is `this_number`.
+
+    Raises:
+        InputError: where no job started this process.
+    """
+    name = os.environ.get(run_lock.JOB, "").partition("/")[0]
+    if not name:
+        raise InputError("job: no job of Slurm started this process; name cells by key instead")
+    return load_submission(runs / FOLDER / name)
 
 
 def this_number(of: Submission) -> int:

@@ -179,6 +179,12 @@ def test_a_lab_s_defaults_are_read_when_a_command_is_given(tmp_path: Path, monke
         assert told.slurm == Slurm(partition="spot", extra=("comment=three",))
 
 
+def test_a_process_of_no_job_has_no_cells_of_its_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(run_lock.JOB, raising=False)
+    with pytest.raises(InputError, match="no job of Slurm started this process"):
+        worker.of_this_job(tmp_path, {})
+
+
 FOREIGN = {
     "tool = 3": "tool is no table",
     "[tool.manifold_lab]\nslurm = 'x'": "slurm is no table",

@@ -113,27 +113,42 @@ def run_cli(
     That is the status of `run` or 0; 2 after one line about bad input or output that cannot be written, as on a full
     disk; 130, 129 or 143 after one line where the keyboard, a lost terminal or another process stopped it.
     """
-    with _stoppable(), warnings.catch_warnings():
+    with _stoppable() as stopper, warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.filterwarnings("ignore", module=OTHERS)
         try:
-            if sys.stdout is None:  # closed by who started this: the next file opened would take its place
-                raise InputError("output: it is closed; send it to a file or to /dev/null")
-            status = run(parse(kind, program, arguments, about)) or 0
-            sys.stdout.flush()
+            stopper.listens = True
+            status = _status(kind, run, program, arguments, about)
+            stopper.listens = False
             return status
-        except InputError as error:
-            return _complain(str(error))
-        except OSError as error:
-            return _complain(_refusal(error))
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in NO_MEMORY):
-                raise
-            return _complain(
-                f"memory: there is too little for what was asked ({str(error) or type(error).__name__}); ask for less"
-            )
         except KeyboardInterrupt as stop:
+            stopper.earliest = math.inf  # nothing disturbs the end
             return _stopped(stop)
+
+
+def _status(
+    kind: type[OptionsType] | Presets[OptionsType],
+    run: Callable[[OptionsType], int | None],
+    program: str,
+    arguments: list[str] | None,
+    about: About | None,
+) -> int:
+    try:
+        if sys.stdout is None:  # closed by who started this: the next file opened would take its place
+            raise InputError("output: it is closed; send it to a file or to /dev/null")
+        status = run(parse(kind, program, arguments, about)) or 0
+        sys.stdout.flush()
+        return status
+    except InputError as error:
+        return _complain(str(error))
+    except OSError as error:
+        return _complain(_refusal(error))
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in NO_MEMORY):
+            raise
+        return _complain(
+            f"memory: there is too little for what was asked ({str(error) or type(error).__name__}); ask for less"
+        )
 
 
 def _refusal(error: OSError) -> str:
@@ -181,17 +196,33 @@ class StopError(KeyboardInterrupt):
 
 
 class _Stopper:
-    """The handler of the signals that stop a command: the first raises StopError, others do not disturb the end."""
+    """The handler of the signals that stop a command: the first raises StopError, others do not disturb the end.
+
+    While it does not listen, a signal does what it did before there was a command: nobody would catch the error.
+    """
 
     def __init__(self) -> None:
         self.earliest, self.other_hook = -math.inf, sys.unraisablehook
+        self.before = {number: signal.getsignal(number) for number in stop_signals()}
+        self.listens = False
 
-    def __call__(self, number: int, _frame: FrameType | None) -> None:
+    def __call__(self, number: int, frame: FrameType | None) -> None:
         if LOADING.depth:
             end(number, None)
-        if time.monotonic() >= self.earliest:
+        if not self.listens:
+            self.as_before(number, frame)
+        elif time.monotonic() >= self.earliest:
             self.earliest = time.monotonic() + PATIENCE
             raise StopError(number)
+
+    def as_before(self, number: int, frame: FrameType | None) -> None:
+        """What the signal did before this was its handler."""
+        handler = self.before[number]
+        if callable(handler):
+            handler(number, frame)
+        else:
+            signal.signal(number, handler)
+            os.kill(os.getpid(), number)
 
     def unheard(self, lost: "sys.UnraisableHookArgs") -> None:
         """Stop again, in a moment, where the exception was raised in a callback of a library and went no further."""
@@ -205,21 +236,21 @@ class _Stopper:
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Signals that stop a command raise StopError within.
+def _stoppable() -> Iterator[_Stopper]:
+    """Signals that stop a command raise StopError within, as soon as the handler listens.
 
     A signal that is ignored, as by nohup or in the background, stays ignored.
     """
+    stopper = _Stopper()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield stopper
         return
-    before, stop = {number: signal.getsignal(number) for number in stop_signals()}, _Stopper()
     try:
-        for number in before:
-            signal.signal(number, stop)
-        sys.unraisablehook = stop.unheard
-        yield
+        for number in stopper.before:
+            signal.signal(number, stopper)
+        sys.unraisablehook = stopper.unheard
+        yield stopper
     finally:
-        sys.unraisablehook = stop.other_hook
-        for number, handler in before.items():  # those of a process that does nothing else have nothing left to end
+        sys.unraisablehook = stopper.other_hook
+        for number, handler in stopper.before.items():  # of a process that does nothing else nothing is left to end
             signal.signal(number, signal.SIG_IGN if handler is end else handler)

@@ -1,5 +1,6 @@
 """The frame of every command: one line for bad input, an orderly stop for signals, whatever the terminal is."""
 
+import contextlib
 import os
 import re
 import signal
@@ -30,6 +31,10 @@ def run(action, *arguments: str) -> int:
 
 def refuse(_: Options) -> None:
     raise InputError("field: " + "many\nfaults, " * 10_000)
+
+
+def interrupt(_: Options) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.fixture
@@ -153,3 +158,51 @@ def test_a_signal_stops_again_when_the_end_takes_too_long(monkeypatch: pytest.Mo
 def test_what_was_ignored_stays_ignored() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
     assert run(lambda _: os.kill(os.getpid(), signal.SIGHUP)) == 0
+
+
+def stopped_at(step: int, action, log: Path, number: int) -> int:
+    """How a process ends that gets a signal at one line of the frame's own code; ENDED where it has fewer lines."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status, lines = 99, 0
+
+    def trace(frame, event, _):
+        nonlocal lines
+        if frame.f_code.co_filename not in (cli.__file__, contextlib.__file__):
+            return None
+        lines += event == "line"
+        if event == "line" and lines == step:
+            os.kill(os.getpid(), number)
+        return trace
+
+    try:
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        sys.stderr = os.fdopen(2, "w")
+        sys.settrace(trace)
+        status = run(action)
+        sys.settrace(None)
+        status = status if lines >= step else ENDED
+    finally:
+        os._exit(status)
+
+
+ENDED = 50
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize(("action", "told"), [(lambda _: None, ""), (refuse, "error: field"), (interrupt, "stopped")])
+def test_a_signal_at_any_line_of_the_frame_ends_in_order(action, told: str, tmp_path: Path) -> None:
+    """Killed as by the signal, stopped in one line, or ended before it came; never by an error that nobody catches.
+
+    What was refused before the signal came stays said.
+    """
+    alone = run(action)
+    for step in range(1, 1000):
+        status = stopped_at(step, action, tmp_path / "log", signal.SIGTERM)
+        said = (tmp_path / "log").read_text()
+        if status == ENDED:
+            break
+        assert status in (-signal.SIGTERM, 128 + signal.SIGTERM, alone), (step, status, said)
+        assert said.count("\n") <= 1 + said.startswith("error: ") and "Traceback" not in said, (step, said)
+    assert step > 20 and said.startswith(told)

@@ -14,6 +14,7 @@ from rich.table import Table
 from manifold_lab.core import provenance, statistics
 from manifold_lab.core.files import Writer, csv_rows, csv_text, text
 from manifold_lab.core.statistics import LEVEL, QUANTILES, UNDECIDED, Estimate, ResultRow
+from manifold_lab.report import latex
 
 Lines = Sequence[dict[str, str]]
 """A csv file as read: one mapping from column to text per line."""
@@ -27,11 +28,6 @@ HTML = re.compile("<(?=[A-Za-z/!?])")
 """Where a tag of HTML would begin."""
 BEFORE_BAR = re.compile(r"(\\*)\|")
 """A bar, and the backslashes before it, of which the last would else be the one that takes the bar's meaning."""
-LATEX = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"} | {
-    sign: f"\\{sign}" for sign in "&%$#_{}"
-}
-UNNAMEABLE = re.compile("[^A-Za-z0-9_.:-]")
-"""What a label of LaTeX cannot hold."""
 RESULT_COLUMNS = (
     "quantity", "decoder", "statistic", "unit", "dim", "manifold", "inputs", "intrinsic", "embedding", "activation",
     "estimate", "low", "high", "level", "n", *QUANTILES, "theory", "note",
@@ -239,35 +235,6 @@ def _numeric(cell: str) -> bool:
     return cell in ("", MISSING) or cell.lstrip("+-−")[:1].isdigit()
 
 
-def latex(caption: str, label: str, head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """A LaTeX table over both columns with booktabs' rules, first column to the left, special characters escaped."""
-    import pandas as pd  # noqa: PLC0415  (a second that only these tables need)
-
-    rows = [list(map(_on_one_line, line)) for line in body]  # an empty line would end a paragraph
-    frame = pd.DataFrame(rows, columns=list(map(_on_one_line, head))).style.hide(axis="index")
-    frame = frame.format(escape="latex").format_index(_stacked, escape="latex", axis="columns")
-    caption = " ".join(caption.split()).translate({ord(sign): escaped for sign, escaped in LATEX.items()})
-    columns = "l" + "r" * (len(head) - 1)
-    table = frame.to_latex(
-        column_format=columns,
-        hrules=True,
-        caption=caption,
-        label=f"tab:{UNNAMEABLE.sub('-', label)}",
-        position_float="centering",
-        environment="table*",
-    )
-    return table.replace("\\centering\n", "\\centering\n\\footnotesize\\setlength{\\tabcolsep}{3pt}\n", 1)
-
-
-def _stacked(head: str) -> str:
-    """A long head on two lines, the second from its parenthesis or its middle word on."""
-    words, _, rest = head.partition(" (")
-    if rest:
-        return f"\\shortstack[r]{{{words}\\\\({rest}}}"
-    first, _, last = head.rpartition(" ")
-    return f"\\shortstack[r]{{{first}\\\\{last}}}" if len(head) > 10 and first else head
-
-
 def _grouped(cell: str) -> str:
     """Digits of long whole numbers in threes; a dash for nothing."""
     return f"{int(cell):,}" if cell.isascii() and cell.isdigit() else cell or MISSING
@@ -288,5 +255,5 @@ def typeset(stem: str, document: Document) -> dict[str, Writer]:
     names = list(document.head.values())
     return {
         f"{stem}.md": text(f"{document.caption}\n\n{markdown(names, body)}\n"),
-        f"{stem}.tex": text(latex(document.caption, stem, names, body)),
+        f"{stem}.tex": text(latex.table(document.caption, stem, names, body)),
     }

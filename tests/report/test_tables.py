@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifold_lab.core.statistics import Estimate, ResultRow
-from manifold_lab.report import tables
+from manifold_lab.report import latex, tables
 from manifold_lab.report.tables import (
     RESULT_COLUMNS,
     Document,
@@ -72,9 +72,9 @@ def test_markdown_escapes_what_would_end_a_cell() -> None:
 
 
 def test_latex_escapes_and_ends_no_paragraph() -> None:
-    table = tables.latex("a\n\n~b", "l a~b", ["x\n\ny", "^"], [["a\n\nb", "\\end{x}"]])
+    table = latex.table("a\n\n~b", "l a~b", ["x\n\ny", "^"], [["a\n\nb", "\\end{x}"]])
     assert "\\caption{a \\textasciitilde{}b}" in table and "\\label{tab:l-a-b}" in table
-    assert "a  b & \\textbackslash end\\{x\\} \\\\" in table and "\n\n" not in table
+    assert "a b & \\textbackslash{}end\\{x\\} \\\\" in table and "\n\n" not in table
 
 
 def test_a_digit_that_is_no_number_is_shown_as_it_is() -> None:
@@ -83,7 +83,7 @@ def test_a_digit_that_is_no_number_is_shown_as_it_is() -> None:
 
 
 def test_a_latex_table_escapes_what_latex_would_read() -> None:
-    found = tables.latex("50 % of a_b", "name", ["a_b", "share (%)"], [["x & y", "1 %"]])
+    found = latex.table("50 % of a_b", "name", ["a_b", "share (%)"], [["x & y", "1 %"]])
     assert r"\caption{50 \% of a\_b}" in found and r"x \& y & 1 \%" in found and r"a\_b" in found
     assert [found.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
 
@@ -100,9 +100,15 @@ def test_cells_stay_cells_in_every_format() -> None:
     hostile = "a | b\n<script>alert(1)</script> \\ ~ ^ & % $ # _ { }"
     table = tables.markdown(["x"], [[hostile]])
     assert len(table.splitlines()) == 3 and "<script" not in table and "</script" not in table and "a \\| b" in table
-    latex = tables.latex(hostile, "a label{}%\\x", ["x"], [["1"]])
-    assert "\\label{tab:a-label----x}" in latex
-    assert "\\textbackslash{} \\textasciitilde{} \\textasciicircum{} \\& \\% \\$ \\# \\_ \\{ \\}" in latex
+    made = latex.table(hostile, "a label{}%\\x", ["x"], [["1"]])
+    assert "\\label{tab:a-label----x}" in made
+    assert "\\textbackslash{} \\textasciitilde{} \\textasciicircum{} \\& \\% \\$ \\# \\_ \\{ \\}" in made
+
+
+def test_a_latex_table_holds_nothing_that_plain_latex_does_not_know() -> None:
+    made = latex.table("x\u0302 − y²", "l", ["5 ≤ σ", "–"], [["日\u200b", "é ½ → 😀"]])
+    assert made.isascii() and r"\ensuremath{\hat{x}} \ensuremath{-} y" in made and r"\textendash" in made
+    assert "U+65E5" in made and "U+200B" in made
 
 
 @pytest.mark.parametrize(

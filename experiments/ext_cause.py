@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from experiments.drawing import ext_cause as drawing
 from experiments.rules import ext_cause as rule
 from experiments.rules import ext_cause_neighbours as neighbours
+from experiments.rules import ext_cause_text as rule_text
 from manifold_lab import theory
 from manifold_lab.core import statistics
 from manifold_lab.models.specs import Intervention, NetworkSpec
@@ -178,17 +179,28 @@ def findings(lines: Lines, length: str, group: str = f"{RATE:g}") -> rule.Findin
     )  # fmt: skip
 
 
-def answer(lines: Lines) -> str:
-    """The reading of the long trainings where they are all there, else of the short ones, which is said."""
+def deciding_length(lines: Lines) -> str:
+    """That of the long trainings where they are all there, else of the short ones."""
     shortest, *longer = comparison.lengths(lines, f"{RATE:g}")
-    runs_of = [accuracies(lines, f"{RATE:g}", length) for length in longer]
-    enough = [all(len(runs.get(arm, ())) >= rule.FEWEST for arm in DECIDING) for runs in runs_of]
-    length = longer[-1] if enough and enough[-1] else shortest
+    runs = accuracies(lines, f"{RATE:g}", longer[-1]) if longer else {}
+    return longer[-1] if longer and all(len(runs.get(arm, ())) >= rule.FEWEST for arm in DECIDING) else shortest
+
+
+def answer(lines: Lines) -> str:
+    """The reading of the runs that decide, with the length of their trainings."""
+    length = deciding_length(lines)
     runs = accuracies(lines, f"{RATE:g}", length)
     short = [f"{len(runs.get(arm, ()))} of {arm}" for arm in DECIDING if len(runs.get(arm, ())) < rule.FEWEST]
     if short:
-        return f"not decided yet: it needs {rule.FEWEST} runs of every arm, and there are {', '.join(short)}"
+        return f"not decided yet: it needs {rule.FEWEST} runs of every deciding arm, and there are {', '.join(short)}"
     return f"{rule.reading(findings(lines, length))} (trainings of {int(length):,} images)"
+
+
+def paragraph(lines: Lines) -> str:
+    """The answer, what every arm costs, and how far that carries."""
+    length = deciding_length(lines)
+    where = f"{lines[0]['data']} at width {WIDTH}, {int(length):,} images, learning rate {RATE}"
+    return rule_text.paragraph(accuracies(lines, f"{RATE:g}", length), answer(lines), where)
 
 
 EXPECTED = {
@@ -301,7 +313,7 @@ STUDY = trained_study(
     figure=figure,
     claims=claims,
     table=document,
-    text=lambda lines: f"**Why does ReLU6 in a bottleneck cost accuracy?** {answer(lines)}.",
+    text=paragraph,
 )
 
 

@@ -11,6 +11,7 @@ from statsmodels.stats.multitest import multipletests
 
 from experiments import ext_cause
 from experiments.rules import ext_cause as rule
+from experiments.rules import ext_cause_text as rule_text
 from manifold_lab.core import contrasts as stats
 from manifold_lab.core.config import key
 
@@ -151,3 +152,19 @@ def test_the_rule_has_not_changed_since() -> None:
 
 def without_imports(source: str) -> str:
     return "\n".join(line for line in source.splitlines() if not re.match(r"(from|import) ", line))
+
+
+def test_the_paragraph_gives_what_each_arm_costs_with_scipys_interval() -> None:
+    found = runs({"linear": 60.0, "relu6": 47.0, "leaky_0.1": 48.0, "half_gain": 59.0, "abs": 50.0}, n=6)
+    found["abs"] = found["abs"][:4]  # too few for a verdict
+    told = rule_text.paragraph(found, "the answer", "somewhere")
+    for arm in ("relu6", "leaky_0.1", "half_gain"):
+        welch = scipy_stats.ttest_ind(found["linear"], found[arm], equal_var=False)
+        low, high = welch.confidence_interval(0.95)
+        assert f"{np.mean(found['linear']) - np.mean(found[arm]):.1f} [{low:.1f}, {high:.1f}]" in told
+    assert told.startswith(f"**{rule_text.QUESTION}** The answer.") and rule_text.WORDS["abs"] not in told
+    assert f"{rule.WITH_RELU6})" in told and f"{rule.WITH_LINEAR})" in told and "somewhere" in told
+
+
+def test_every_arm_has_words() -> None:
+    assert set(rule_text.WORDS) == set(ext_cause.ARMS) - {"linear", "relu6"}

@@ -4,7 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -77,8 +77,22 @@ def card(study: Study, cells: Sequence[Cell]) -> str:
     return f"{study.card.strip()}\nCost     {known if done else 'not known before a first run is finished'}"
 
 
-def run(study: Study, options: RunOptions) -> int:
-    """Run what is missing; 1 where a cell did not end well.
+@dataclass(frozen=True)
+class Ran:
+    """What came of running a grid: cells that ended, how many wait in a queue, and what was passed over, in a line."""
+
+    ended: list[Cell]
+    queued: int
+    passed_over: str
+
+    @property
+    def failed(self) -> int:
+        """An exit status: 1 where a cell did not end well."""
+        return int(bool(self.passed_over) or any(cell.state not in (DONE, RUNNING) for cell in self.ended))
+
+
+def run(study: Study, options: RunOptions) -> Ran:
+    """Run what is missing.
 
     Raises:
         KeyboardInterrupt: saying that what is finished is kept.
@@ -90,7 +104,7 @@ def run(study: Study, options: RunOptions) -> int:
     slurm.defaults()  # refused here where it cannot be read; the other commands do without
     cells = _only(study.cells(options), options.only)
     wanted = runner.missing(cells, options.retry_failed, options.retry_damaged)
-    console, ended, queued = Console(stderr=name == "print"), [], 0
+    console, ended, queued = Console(stderr=name == "print" or options.json, quiet=options.quiet), [], 0
     console.print(f"{study.name}: {len(wanted)} to run; {state_counts(cells)}", highlight=False)
     try:
         with contextlib.closing(launch(_work(study, options), wanted)) as launched:
@@ -106,10 +120,20 @@ def run(study: Study, options: RunOptions) -> int:
         raise KeyboardInterrupt(told) from None
     if queued > len(ended):
         console.print(f"{queued} queued; ask status how they stand, and publish when they are done", highlight=False)
-    passed_over = runner.left_over(cells, wanted)
-    if passed_over:
-        console.print(passed_over, highlight=False, markup=False, soft_wrap=True)
-    return int(bool(passed_over) or any(cell.state not in (DONE, RUNNING) for cell in ended))
+    ran = Ran(ended, queued, runner.left_over(cells, wanted))
+    if ran.passed_over:
+        console.print(ran.passed_over, highlight=False, markup=False, soft_wrap=True)
+    return ran
+
+
+def say_ran(study: Study, options: RunOptions, ran: Ran) -> None:
+    """With --json or --quiet, what a run did that publishes nothing."""
+    if options.json:
+        ended = [{"key": cell.key, "state": cell.state, "how": how(cell)} for cell in ran.ended]
+        print_json(study=study.name, ended=ended, queued=ran.queued, passed_over=ran.passed_over)
+    elif options.quiet:
+        parts = [f"{study.name}: {len(ran.ended)} ended, {ran.queued} queued", *filter(None, [ran.passed_over])]
+        print("; ".join(parts))
 
 
 def _work(study: Study, options: RunOptions) -> runner.Work:
@@ -214,18 +238,30 @@ def _act(study: Study, options: GridOptions) -> int:
     command_line.check_options(options)
     if not study.stored:
         return _act_unstored(study, options)
-    failed = run(study, options) if isinstance(options, RunOptions) else 0
+    if isinstance(options, RunOptions):
+        return _run_and_say(study, options)
     if isinstance(options, PublishOptions):
         publish_study(study, options)
-    elif isinstance(options, RunOptions) and options.smoke and all(cell.state == DONE for cell in study.cells(options)):
-        publish_study(study, PublishOptions(smoke=True, runs=options.runs))  # a smoke run shows what comes out
     elif isinstance(options, StatusOptions):
         status(study, options)
     elif isinstance(options, CellOptions):
         return run_cells(study, options)
-    elif type(options) is PlanOptions:
+    elif isinstance(options, PlanOptions):
         plan(study, options)
-    return failed
+    return 0
+
+
+def _run_and_say(study: Study, options: RunOptions) -> int:
+    """Run, and publish where that was asked for too; a smoke run that is whole shows what comes out."""
+    ran = run(study, options)
+    if isinstance(options, PublishOptions):
+        publish_study(study, options)
+    elif options.smoke and all(cell.state == DONE for cell in study.cells(options)):
+        made = PublishOptions(smoke=True, runs=options.runs, quiet=options.quiet, json=options.json)
+        publish_study(study, made)
+    else:
+        say_ran(study, options, ran)
+    return ran.failed
 
 
 def _act_unstored(study: Study, options: GridOptions) -> int:
@@ -233,7 +269,8 @@ def _act_unstored(study: Study, options: GridOptions) -> int:
     if isinstance(options, PublishOptions):
         publish_study(study, options)
     elif isinstance(options, RunOptions):
-        publish_study(study, PublishOptions(smoke=options.smoke, images=options.images, weights=options.weights))
+        same = {name: getattr(options, name) for name in ("smoke", "images", "weights", "quiet", "json")}
+        publish_study(study, PublishOptions(**same))
     else:
         print(f"{study.card.strip()}\n{study.name} keeps no runs: publish computes it anew, in seconds to minutes")
     return 0

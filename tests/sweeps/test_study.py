@@ -72,6 +72,20 @@ def test_plan_runs_nothing_and_tells_the_cost_once_it_is_known(typed, tmp_path: 
     assert "about 30 min with 3 at a time, from finished runs that differ in 1 fields" in told
 
 
+def test_a_run_says_one_object_or_one_line(capsys: pytest.CaptureFixture[str], monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    wanted = key(Tiny(4))
+    assert main(STUDY, ["run", "--only", wanted, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["study"], told["queued"], told["passed_over"]) == ("tiny", 0, None)
+    assert [(one["key"], one["state"], one["how"][:3]) for one in told["ended"]] == [(wanted, "done", "in ")]
+    assert main(STUDY, ["run", "--quiet"]) == 0
+    assert capsys.readouterr().out == "tiny: 11 ended, 0 queued\n"
+    for words in (["run", "--smoke", "--json"], ["--json", "--out", "made"]):  # these publish: of that is the object
+        assert main(STUDY, words) == 0
+        assert set(json.loads(capsys.readouterr().out)) == {"claims", "runs", "written"}
+
+
 def test_run_runs_what_is_missing_and_only_that(typed) -> None:
     assert typed(f"run --only {key(Tiny(4))[:6]}")[1].count("done in") == 1
     status, told = typed("run")

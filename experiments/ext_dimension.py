@@ -5,14 +5,14 @@ Claims   The paper assumes it and measures nothing. If it is so, the dimension k
          well below its n channels; and 2k + 1 channels are enough to hold any k-manifold without self-crossing
 Run      python -m experiments.ext_dimension run --images imagenet_samples.npz --weights mobilenet_v2-b0353104.pth
 Differs  k is that of single positions (what a 1x1 convolution sees) and, apart, of whole maps, in 8,192 coordinates
-         drawn once where a map has more. TwoNN and MLE of 20 neighbours read high dimensions low: of 1,500 points, MLE
-         of 20 neighbours reads 10 dimensions as 9.0 and 20 as 15.0, of 5 neighbours as 9.3 and 16.4 (with 5 neighbours
-         these networks were not run); TwoNN of 2,000 points reads 50 as about 31. They see the scale of the nearest
-         neighbours only (the scan says how much that matters), and cannot tell a manifold from noise around one.
-         Bottlenecks of a network are all there are of it, no sample: claims hold or fail for this checkpoint on these
-         images. Its intervals take points as independent, those of untrained networks are over their seeds; both leave
-         the bias out. The published curves (Ansuini et al. 2019, arXiv:1905.12784, read off its plots) are TwoNN on
-         whole maps of other networks, about 2,000 images, with the input near 31: an orientation
+         drawn once where a map has more. TwoNN and MLE of 20 neighbours read high dimensions low: of 1,500 points of a
+         Gaussian, MLE of 20 neighbours reads 10 dimensions as 9.0 and 20 as 15.0, of 5 neighbours as 9.4 and 16.2 (with
+         5 neighbours these networks were not run); TwoNN of 2,000 points reads 50 as 32. They see the scale of the
+         nearest neighbours only (the scan says how much that matters), and cannot tell a manifold from noise around
+         one. Bottlenecks of a network are all there are of it, no sample: claims hold or fail for this checkpoint on
+         these images. Its intervals take points as independent, those of untrained networks are over their seeds;
+         both leave the bias out. The published curves (Ansuini et al. 2019, arXiv:1905.12784, read off its plots) are
+         TwoNN on whole maps of other networks, about 2,000 images, with the input near 31: an orientation
 """
 
 import dataclasses

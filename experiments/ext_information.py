@@ -6,8 +6,8 @@ Claims   ReLU6 in a bottleneck hurts because it destroys information on a manifo
 Run      python -m experiments.ext_information run
 Differs  The networks are those of fig6a_nonlinearity (trained first where they are missing). The manifold is what the
          validation images span at single positions of a bottleneck, its dimension the maximum-likelihood estimate of
-         20 neighbours, which reads 10 dimensions as 9.0 and 20 as 15.0 (of 5: 9.3 and 16.4; not run on these networks);
-         TwoNN's, of two neighbours, stands beside it. The cost is a lesion's: ReLU6 put behind one bottleneck of a
+         20 neighbours, which reads high dimensions low (ext_dimension says by how much, and how much less of 5, which
+         was not run on these networks); TwoNN's, of two neighbours, stands beside it. The cost is a lesion's: ReLU6 put behind one bottleneck of a
          network trained without it. Training would mend a part of it, and so does one fixed affine map behind it,
          fitted on other images: the cost is told with and without one, and what the map does not mend is not thereby
          lost. Five networks of one architecture are not five independent studies of its bottlenecks: the block is the

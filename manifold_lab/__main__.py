@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command by name; its exit status, or 2 after one line about a name that is unknown."""
     if arguments is None:
         stop_at_once()
-    name, *options = (sys.argv[1:] if arguments is None else arguments) or [""]
+    name, *options = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("--help", "-h"):
         print(usage())
     elif name == "--version":

@@ -26,7 +26,7 @@ from manifold_lab.core.starting import LOADING, end, stop_signals
 OptionsType = TypeVar("OptionsType")
 NESTED = re.compile(r"^Error parsing \w+: (.*?)(?: For full helptext, see .*)?$")
 """What tyro says around the refusal of a dataclass that holds another."""
-UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
+UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What a full disk, a file at its limit, a terminal that is gone or a closed pipe answers."""
 NO_MEMORY = ("allocate memory", "enough memory", "out of memory")
 """What torch's RuntimeErrors say where the machine or a device has too little memory."""
@@ -111,7 +111,8 @@ def run_cli(
     """Parse and run a command; its exit status.
 
     That is the status of `run` or 0; 2 after one line about bad input or output that cannot be written, as on a full
-    disk; 130, 129 or 143 after one line where the keyboard, a lost terminal or another process stopped it.
+    disk; 130, 129 or 143 after one line where the keyboard, a lost terminal or another process stopped it; 141 without
+    a word where who reads the output has closed it.
     """
     with _stoppable() as stopper, warnings.catch_warnings():
         if not sys.warnoptions:
@@ -141,6 +142,9 @@ def _status(
         return status
     except InputError as error:
         return _complain(str(error))
+    except BrokenPipeError:  # who read it has had enough, as head has
+        _drop_output()
+        return 128 + signal.SIGPIPE
     except OSError as error:
         return _complain(_refusal(error))
     except (MemoryError, RuntimeError) as error:
@@ -158,8 +162,13 @@ def _refusal(error: OSError) -> str:
         return f"{os.fsdecode(error.filename)}: the system refuses it ({reason})"
     if error.errno not in UNPRINTABLE:
         return f"the system refuses: {reason}"
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again at the end
+    _drop_output()
     return f"output: cannot be written ({reason})"
+
+
+def _drop_output() -> None:
+    """What is left to say is not tried again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(what: str) -> int:

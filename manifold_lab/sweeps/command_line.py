@@ -39,13 +39,12 @@ def kind_of(words: list[str]) -> type[RunAndPublishOptions] | Presets[GridOption
     return RunAndPublishOptions if bare else commands()
 
 
-def about(program: str, card: str) -> About:
-    """What help says of a study: its card, which tells what it tests, and two commands."""
-    runs = f"python -m {program}"
+def about(command: str, card: str) -> About:
+    """What help says of a study that is started by a command: its card, which tells what it tests, and two examples."""
     entries = re.sub(r"\n(Paper|Claims|Run|Differs) +", r"\n\n\1: ", card.strip())
     return About(
         f"{entries}\n\nWithout a command it runs what is missing and publishes.",
-        (f"{runs} run --smoke", f"{runs} publish --style neurips2024 --out out/"),
+        (f"{command} run --smoke", f"{command} publish --style neurips2024 --out out/"),
     )
 
 
@@ -84,7 +83,7 @@ def answer_early(folder: Path) -> None:
     if not file.is_file():
         return
     card = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    told = about(program, card)
+    told = about(f"python -m {program}", card)
     try:
         check_options(parse(kind_of(words), program, words, told))
     except InputError:  # said in one line, with the status of refusals; else signals stay as they are for the study

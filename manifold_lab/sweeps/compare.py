@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.models.specs import DIGITS, NetworkSpec
 from manifold_lab.report.arm_styles import OTHER_STYLES
-from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
+from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder, comparison_claims
 from manifold_lab.sweeps.study import Arms, Study, trained_study
 from manifold_lab.sweeps.training_run import TrainingRun
 from manifold_lab.training import RECIPES, Recipe
@@ -50,26 +52,39 @@ def compare(
         name: of its files and of the folder of its runs.
 
     Raises:
-        InputError: for fewer than two networks, or an arm that is not among them.
+        InputError: for fewer than two networks, two that are the same, or an arm that is not among them.
     """
     if len(networks) < 2:
         raise InputError(f"networks: {len(networks)} given; a comparison needs two or more")
+    for first, second in itertools.combinations(networks, 2):
+        if networks[first] == networks[second]:
+            raise InputError(f"networks: {first!r} and {second!r} are the same network; give each its own")
     for arm in (better, worse):
         one_of("arm", arm, list(networks))
     says = f"{better} is better than {worse}"
     started = getattr(sys.modules["__main__"], "__file__", None)
+    styles = dict(zip(networks, OTHER_STYLES, strict=False))
+    comparison = Comparison({worse: styles[worse]} | styles, "data")  # differences have the sign of the claim's
+    expected = [ExpectedOrder(f"{better}_beats_{worse}", name, says, better, worse)]
+    command = f"python {Path(started).name}" if started else ""
     return trained_study(
         name=name,
         card=f"{says}.\n\nPaper    none\nClaims   {says}\nRun      this file\nDiffers  from no paper",
         grid=functools.partial(_runs, networks, data, effort or Effort()),
-        arms=Arms(
-            comparison=Comparison(dict(zip(networks, OTHER_STYLES, strict=False)), "data"),
-            expected=[ExpectedOrder(f"{better}_beats_{worse}", name, says, better, worse)],
-        ),
+        arms=Arms(comparison=comparison, expected=expected),
+        claims=functools.partial(_claims, comparison, expected, name, command),
         caption=f"{' and '.join(networks)}, compared.",
         run_folder=name,
         program=(str(Path(started).resolve()),) if started else (),
     )
+
+
+def _claims(
+    comparison: Comparison, expected: list[ExpectedOrder], name: str, command: str, lines: Lines
+) -> list[ClaimResult]:
+    """The claims of a study that is no module of experiments, with the command that measures them, if there is one."""
+    judged = comparison_claims(lines, contrast=comparison, expected=expected, study=name)
+    return [dataclasses.replace(one, command=command) for one in judged]
 
 
 def _runs(networks: Mapping[str, NetworkSpec | str], data: str, effort: Effort, smoke: bool) -> tuple[TrainingRun, ...]:

@@ -1,5 +1,6 @@
 """Arms of an ablation side by side, from csv lines alone: accuracies, differences, table, verdicts."""
 
+import dataclasses
 import itertools
 import math
 import re
@@ -117,6 +118,7 @@ def row(lines: Lines, contrast: Comparison, arm: str, place: tuple[str, str]) ->
     group, length = place
     mine = scores(lines, arm, *place)
     level = statistics.mean(np.array(list(mine.values())))
+    level = dataclasses.replace(level, low=max(level.low, 0.0), high=min(level.high, float(POINTS)))  # NaN stays
     other = None if arm == contrast.reference else gap(lines, (arm, contrast.reference), place)
     found = other.estimate if other else statistics.NO_RUNS
     prices = unique(pick(lines, arm=arm, group=group), "madds")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 else:
     StudyResult = Any
 
+_command_line = lazy_function("manifold_lab.sweeps.study_commands.main")
 _run_study = lazy_function("manifold_lab.sweeps.study_result.run_study")
 _stored_result = lazy_function("manifold_lab.sweeps.study_result.stored_result")
 
@@ -119,6 +120,14 @@ class Study:
         """
         return _stored_result(self, smoke, runs)
 
+    def main(self, arguments: list[str] | None = None) -> int:
+        """Its command line: plan, run, status, publish, and without a word run and publish; the exit status.
+
+        Args:
+            arguments: words of a command line; those of this process where there are none.
+        """
+        return _command_line(self, arguments)
+
     def __repr__(self) -> str:
         return f"<Study {self.name}: {self.card.strip().splitlines()[0]}>"
 
@@ -127,8 +136,8 @@ class Study:
 
     @property
     def command(self) -> str:
-        """What a user types."""
-        return f"python -m experiments.{self.name}"
+        """What a user types: a module of experiments, or the file that made the study."""
+        return f"python {Path(self.program[0]).name}" if self.program else f"python -m experiments.{self.name}"
 
     def specs(self, options: GridOptions) -> tuple[Any, ...]:
         """Every spec of the grid.

@@ -229,8 +229,8 @@ def say_published(options: PublishOptions, judged: Sequence[ClaimResult], says: 
 def main(study: Study, arguments: list[str] | None = None) -> int:
     """The command line of a study; its exit status."""
     words = sys.argv[1:] if arguments is None else arguments
-    program = f"experiments.{study.name}"
-    told = command_line.about(program, study.card)
+    told = command_line.about(study.command, study.card)
+    program = study.command.removeprefix("python ").removeprefix("-m ")
     return run_cli(command_line.kind_of(words), lambda options: _act(study, options), program, words, told)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from manifold_lab.core.files import publish, text
+from manifold_lab.core.provenance import Made
 from manifold_lab.core.shown import Axes, DataFrame, csv_frame
 from manifold_lab.report.interactive import adopted
 from manifold_lab.report.tables import ClaimResult, Document, claim_sentence
@@ -25,12 +26,14 @@ class StudyResult:
         published: the lines of its csv file, or of each of them by the part of their names.
         claims: each with the number that decides it.
         counts: how many runs of the grid stand how.
+        made: what made the runs: commits, versions, devices.
     """
 
     study: Study
     published: Published
     claims: Sequence[ClaimResult]
     counts: str
+    made: Made | None = None
 
     def frame(self, part: str = MAIN) -> DataFrame:
         """A csv file of the study.
@@ -73,7 +76,7 @@ class StudyResult:
         """
         parts = by_part(self.published)
         tables = {f"{file_stem(self.study.name, part)}.csv": text(csv_of(lines)) for part, lines in parts.items()}
-        return publish(Path(out), tables | published_files(self.study, self.published, self.claims, style))
+        return publish(Path(out), tables | published_files(self.study, self.published, self.claims, style, self.made))
 
     def __repr__(self) -> str:
         told = "; ".join(f"{claim.verdict}: {claim.says}" for claim in self.claims)
@@ -101,8 +104,8 @@ def study_result(study: Study, options: GridOptions) -> StudyResult:
     Raises:
         InputError: where no run is done.
     """
-    made = gathered(study, options)
-    return StudyResult(study, made.published, study.claims(made.published), made.says)
+    found = gathered(study, options)
+    return StudyResult(study, found.published, study.claims(found.published), found.says, found.made)
 
 
 def stored_result(study: Study, smoke: bool, runs: Path | str) -> StudyResult:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 import warnings
@@ -92,6 +93,16 @@ def test_warnings_of_libraries_are_not_ours() -> None:
 
 def _raise(error: Exception) -> None:
     raise error
+
+
+def test_a_reader_that_has_had_enough_is_no_error() -> None:
+    command = [sys.executable, "-c", "import sys; from manifold_lab.core import cli; from tests.core.test_cli import *;"
+               "sys.exit(run(lambda _: [print('x' * 1000) for _ in range(1000)] and None))"]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == ("", 128 + signal.SIGPIPE)
 
 
 def test_closed_output_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

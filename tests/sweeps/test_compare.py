@@ -23,6 +23,14 @@ def test_one_call_trains_compares_and_publishes(tmp_path: Path) -> None:
     (claim,) = read_csv((tmp_path / "mine_claims.csv").read_text(encoding="utf-8"))
     assert claim["id"] == "mine.relu6_beats_linear/digits/2500" and claim["verdict"] == "undecided"
     assert {f"mine.{kind}" for kind in ("csv", "png", "md", "tex")} <= {path.name for path in tmp_path.iterdir()}
+    assert "experiments" not in claim["command"]
+    saved = made.result(smoke=True, runs=tmp_path / "runs").save(tmp_path / "saved")
+    assert {path.name for path in saved} >= {"mine.json", "mine.csv", "mine_claims.csv"}
+    (row,) = [line for line in made.result(smoke=True, runs=tmp_path / "runs").table().to_dict("records")
+              if line["arm"] == "relu6"]  # fmt: skip
+    assert float(row["difference, points"]) == pytest.approx(float(claim["estimate"]), abs=0.005)  # of one sign
+    low, high = map(float, row["95 % interval"].split(" to "))
+    assert 0 <= low <= high <= 100
     accuracy = {line["arm"]: float(line["test_accuracy"]) for line in read_csv((tmp_path / "mine.csv").read_text())
                 if line["kind"] == "final" and line["seed"] == "0"}  # fmt: skip
     assert set(accuracy) == set(ARMS) and len(list((tmp_path / "runs" / "mine").glob("*/result.json"))) == 4
@@ -43,6 +51,9 @@ def test_a_misspelt_arm_is_refused_before_anything_is_trained(better: str, worse
 def test_one_network_is_no_comparison() -> None:
     with pytest.raises(InputError, match="two or more"):
         compare({"one": DIGITS}, better="one", worse="one")
+    same = {"linear": DIGITS, "relu6": replace(DIGITS)}  # an activation that was forgotten
+    with pytest.raises(InputError, match="'linear' and 'relu6' are the same network"):
+        compare(same, better="linear", worse="relu6")
 
 
 class Little(nn.Sequential):

@@ -120,8 +120,9 @@ def told(found: tables.Lines) -> str:
     if ranked:
         worst = min(ranked, key=lambda line: float(line["kept"]))
         words.append(
-            f"Fewest rows for the dimension measured there (k = {worst['input_dimension']}): {worst['layer']}, "
-            f"enough at {tables.percent(float(worst['kept']))} of positions."
+            f"Fewest active rows for the dimension k of its input: {worst['layer']}, enough at "
+            f"{tables.percent(float(worst['kept']))} of positions at most, k being {worst['input_dimension']} at least "
+            "(neighbours read high dimensions low)."
         )
     return " ".join(words)
 

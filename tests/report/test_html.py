@@ -388,9 +388,20 @@ def test_looks_and_accessibility(page: Page, scheme: str, size: dict[str, int], 
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
 
 
-def test_it_prints_light_and_without_controls(page: Page) -> None:
-    page.get_by_role("button", name="Dark").click()
-    page.emulate_media(media="print")
+COLOURS = """['--lost', '--measured', '--gap', '--ghost'].map(
+    (name) => getComputedStyle(document.documentElement).getPropertyValue(name))"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_prints_light_and_without_controls(page: Page, scheme: str) -> None:
+    page.emulate_media(color_scheme="light")
+    light = page.evaluate(COLOURS)
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    if scheme == "light":
+        page.get_by_role("button", name="Dark").click()
+    assert page.evaluate(COLOURS) != light
+    page.emulate_media(media="print", color_scheme=scheme)  # type: ignore[arg-type]
+    assert page.evaluate(COLOURS) == light
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator(".controls, .steps, #filter, #theme").locator("visible=true").count() == 0

@@ -101,7 +101,7 @@
     const { kept, seen, preserved, theory: expected, error, way, back, x, xHat, active } = found, { point } = state;
     const lost = kept.filter((flag) => !flag).length, name = way.name.replaceAll("_", " ");
     const pair = ([a, b]) => `(${a.toFixed(2)}, ${b.toFixed(2)})`;
-    tell("input-said", `Input x: a spiral of ${state.turns} turns, ${data.points} points. Shaded: where a row of T is not active; the more, the darker`);
+    tell("input-said", `Input x: a spiral of ${state.turns} turns, ${data.points} points. Shaded: where a row of T is not active; the more rows, the stronger`);
     tell("code-said", `${name}(Tx${state.bias ? " + bias" : ""}) in ${state.dim} dimensions, along its two widest directions: ${percent(seen.share)} of its variance`, seen.share);
     tell("decoded-said", `Decoded: ${back.label}`);
     tell("preserved", percent(preserved), preserved);

@@ -103,7 +103,7 @@ class Answer:
 def _decided(rows: Lines) -> str:
     if not rows:
         return NOT_RUN
-    return "; ".join(f"{verdict_words(row)}, {claim_value(row)}, {row['measure']}" for row in rows)
+    return "; ".join(f"{verdict_words(row)} [{row['measure']}: {claim_value(row)}]" for row in rows)
 
 
 @dataclass(frozen=True)

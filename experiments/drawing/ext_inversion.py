@@ -1,0 +1,81 @@
+"""The panels of ext_inversion: images that came back beside each other, and errors over depth."""
+
+import base64
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
+
+from manifold_lab.probe.inversion import EXACT, FOUND, LOST, NOT_DECIDED
+from manifold_lab.report.arm_styles import ARM_STYLES
+from manifold_lab.report.plots import LOST_COLOUR, MEASURED, column, log_axis, pick
+from manifold_lab.report.tables import Lines
+
+FRAMES = {EXACT: MEASURED, FOUND: "black", LOST: LOST_COLOUR, NOT_DECIDED: "0.7"}
+FLOOR = 1e-12
+"""Errors below are drawn here: rounding of float64."""
+
+
+def pixels(line: dict[str, str]) -> np.ndarray:
+    """The image of a line, height x width, with colours where it has them."""
+    size = tuple(map(int, line["size"].split("x")))
+    held = np.frombuffer(base64.b64decode(line["pixels"]), np.uint8).reshape(size)
+    return held[0] if size[0] == 1 else held.transpose(1, 2, 0)
+
+
+def place_name(block: str) -> str:
+    """A place as an axis names it."""
+    return {"": "image", "-1": "stem"}.get(block, f"block {block}")
+
+
+def draw_images(figure: SubFigure, lines: Lines, arms: Sequence[str]) -> None:
+    """A row an image and arm, a column a place; of each arm the first network."""
+    seeds = {arm: pick(lines, arm=arm)[0]["seed"] for arm in arms}
+    mine = [line for line in lines if line["arm"] in arms and line["seed"] == seeds[line["arm"]]]
+    images, places = (list(dict.fromkeys(line[name] for line in mine)) for name in ("image", "block"))
+    rows = [(image, arm) for image in images for arm in arms]
+    for axes, (image, arm) in zip(figure.subplots(len(rows), len(places), squeeze=False), rows, strict=True):
+        for ax, place in zip(axes, places, strict=True):
+            draw_image(ax, pick(mine, image=image, arm=arm, block=place)[0])
+        axes[0].set_ylabel(arm.replace("_", " "), rotation=0, ha="right", va="center")
+    for ax, place in zip(figure.axes, places, strict=False):
+        ax.set_title(place_name(place), fontsize="medium", pad=3)
+
+
+def draw_image(ax: Axes, line: dict[str, str]) -> None:
+    """One image in the frame of what became of it."""
+    ax.imshow(pixels(line), cmap="gray", interpolation="nearest", vmin=0, vmax=255)
+    ax.set(xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set(visible=line["status"] in FRAMES, color=FRAMES.get(line["status"]), linewidth=1.4)
+
+
+def over_depth(ax: Axes, lines: Lines) -> None:
+    """Errors of every arm: a dot a network, a line their mean, dashed the controls."""
+    places = sorted({int(line["block"]) for line in lines})
+    for arm in dict.fromkeys(line["arm"] for line in lines):
+        colour, mark = ARM_STYLES[arm]
+        mine = [pick(lines, arm=arm, block=str(place)) for place in places]
+        errors = [by_network(one, "error") for one in mine]
+        at = np.arange(len(places))
+        ax.plot(at, [geometric(one) for one in errors], "-", color=colour, lw=0.9, label=arm.replace("_", " "))
+        ax.plot(at, [geometric(by_network(one, "control_error")) for one in mine], "--", color=colour, lw=0.6)
+        for x, one, values in zip(at, mine, errors, strict=True):
+            exact = all(line["status"] == EXACT for line in one)
+            ax.plot([x] * len(values), values, mark, color=colour, mfc=colour if exact else "white", ms=3)
+    ax.set_xticks(range(len(places)), [place_name(str(place)).removeprefix("block ") for place in places])
+    ax.set(xlabel="images sought from the output of block", ylabel="share of the image's variance")
+    log_axis(ax)
+    ax.legend(frameon=False, loc="lower right")
+
+
+def by_network(lines: Lines, name: str) -> np.ndarray:
+    """Of every network the geometric mean over images, not below FLOOR."""
+    seeds = dict.fromkeys(line["seed"] for line in lines)
+    return np.array([geometric(column(pick(lines, seed=seed), name)) for seed in seeds])
+
+
+def geometric(values: np.ndarray) -> float:
+    """The geometric mean, of values not below FLOOR."""
+    return float(np.exp(np.log(values.clip(FLOOR)).mean()))

@@ -1,0 +1,221 @@
+"""From a trained network's activations back to the image: what its bottlenecks keep, seen.
+
+Paper    Sandler et al. 2018, arXiv:1801.04381, section 3.2; the search: Mahendran and Vedaldi 2015, arXiv:1412.0035
+Claims   ReLU6 destroys information that a linear bottleneck keeps. Measured: how much of an image comes back from the
+         output of each block, exactly where the layers between are injective on it, else by a search
+Run      python -m experiments.ext_inversion run
+Differs  a layer is undone by least squares on its active outputs, in float64; a block with a shortcut, and a depthwise
+         convolution with an inactive output, have no such inverse. The search (L-BFGS, smooth first) starts at the mean
+         colour. It may fail: that is no loss. What is lost is shown by another image with the same output, to 1 %, from
+         the search or from a control that starts near the image. A search that finds the image shows that it can be
+         found, not that no other has its output. Networks of the cause experiment of which weights are kept: seeds 5
+         and 6 of linear and relu6, 0 and 1 of the others, trained first where they are missing; half_gain is linear,
+         with half of the channels times .1, renormed is ReLU6 and a norm behind it. Of the digits five networks an arm,
+         trained for this. Images are of the test set. `--smoke` runs the digits
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterable
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.drawing import ext_inversion as drawing
+from experiments.ext_cause import ARMS, RATE, WIDTH
+from manifold_lab.core import contrasts, statistics
+from manifold_lab.core.statistics import NO_RUNS, Estimate
+from manifold_lab.probe.inversion import EXACT, FOUND, LOST
+from manifold_lab.report import plots
+from manifold_lab.report.headlines import Headline, headline
+from manifold_lab.report.plots import DATA_NAMES, column, pick
+from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim
+from manifold_lab.sweeps import ablation
+from manifold_lab.sweeps.comparison import FEWEST
+from manifold_lab.sweeps.inversion_run import IMAGES, STEM, InversionRun, measure
+from manifold_lab.sweeps.study import MAIN, Published, Study, tables_of
+from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.training_run import TrainingRun
+
+NAME = "ext_inversion"
+CIFAR, DIGITS = "cifar10", "digits"
+PAIRS = (("linear", "relu6"), ("half_gain", "renormed"))
+"""Arms without and with ReLU6 in the bottleneck, which are compared."""
+SEEDS = {"linear": (5, 6), "relu6": (5, 6), "half_gain": (0, 1), "renormed": (0, 1), "leaky_0.1": (0, 1)}
+"""Of the networks of the cause experiment whose weights are kept."""
+CIFAR_PLACES, DIGITS_PLACES = (STEM, 0, 1, 3, 6, 16), (STEM, 0, 1, 2, 3)
+DIGITS_SEEDS = range(10, 15)
+MOST = 0.5
+
+
+def grid(smoke: bool) -> tuple[InversionRun, ...]:
+    """Of the digits both arms; of CIFAR-10 every network whose weights are kept."""
+    if smoke:
+        return tuple(digits_runs(range(2), images=640, shown=2, steps=10))
+    base = ablation.cifar_setting(WIDTH)
+    recipe = dataclasses.replace(base.recipe, images=ablation.SHORT_IMAGES, learning_rate=RATE)
+    kept = [
+        TrainingRun(ARMS[arm](base.network), recipe, base.data, seed, arm=arm, group=f"{RATE:g}")
+        for arm, seeds in SEEDS.items()
+        for seed in seeds
+    ]
+    return (*digits_runs(DIGITS_SEEDS, images=20_000), *(InversionRun(one, CIFAR_PLACES) for one in kept))
+
+
+def digits_runs(seeds: Iterable[int], images: int, shown: int = 16, steps: int = 120) -> list[InversionRun]:
+    """The linear arm and the one with ReLU6."""
+    base = ablation.digits_setting()
+    recipe = dataclasses.replace(base.recipe, images=images)
+    trained = [
+        TrainingRun(ARMS[arm](base.network), recipe, base.data, seed, arm=arm, group=f"{RATE:g}")
+        for seed in seeds
+        for arm in PAIRS[0]
+    ]
+    return [InversionRun(one, DIGITS_PLACES, shown, steps) for one in trained]
+
+
+def claims(published: Published) -> list[ClaimResult]:
+    """What is exact, whether the bottlenecks keep the image, whether ReLU6 loses more, and whether all is decided."""
+    lines, found = published[MAIN], []
+    for data in dict.fromkeys(line["data"] for line in lines):
+        mine = pick(lines, data=data)
+        found += [exact_at_stem(mine, data), *keeping(mine, data), decided(mine, data)]
+    return found + [loses_more(pick(lines, data=data), data, pair) for data, pair in compared(lines)]
+
+
+def compared(lines: Lines) -> list[tuple[str, tuple[str, str]]]:
+    """Pairs of arms on each data set: the plain pair always, the other where it was run."""
+    there = {(line["data"], line["arm"]) for line in lines}
+    return [(data, pair) for data in dict.fromkeys(line["data"] for line in lines) for pair in PAIRS
+            if pair == PAIRS[0] or any((data, arm) in there for arm in pair)]  # fmt: skip
+
+
+def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
+    """A claim of this study."""
+    return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, found, holds)
+
+
+def share_of_images(lines: Lines, surely: Iterable[str], never: Iterable[str]) -> Estimate:
+    """The share of images that are so in all of their networks; an image that is not decided may be or not.
+
+    The low end counts as not so what is not decided, the high end as so.
+    """
+    by_image = {image: {line["status"] for line in pick(lines, image=image)} for image in
+                dict.fromkeys(line["image"] for line in lines)}  # fmt: skip
+    yes = sum(statuses <= set(surely) for statuses in by_image.values())
+    no = sum(bool(statuses & set(never)) for statuses in by_image.values())
+    if not by_image:
+        return NO_RUNS
+    low, high = (statistics.proportion(count, len(by_image)) for count in (yes, len(by_image) - no))
+    return Estimate(low.value, low.low, high.high, low.n)
+
+
+def exact_at_stem(lines: Lines, data: str) -> ClaimResult:
+    """Whether the active outputs of the first convolution determine the image."""
+    mine = pick(lines, block=str(STEM))
+    found = share_of_images(mine, (EXACT,), (FOUND, LOST, statistics.UNDECIDED, "not decided"))
+    return claim(f"exact_at_stem/{data}", "least squares on the stem's active outputs gives the image back exactly",
+                 f"share of test images, {DATA_NAMES[data]}, exact in all {networks(mine)} networks", found,
+                 found.exceeds(MOST))  # fmt: skip
+
+
+def networks(lines: Lines) -> int:
+    """How many networks lines are of."""
+    return len({(line["arm"], line["seed"]) for line in lines})
+
+
+def keeping(lines: Lines, data: str) -> list[ClaimResult]:
+    """Whether an arm's first and last bottleneck keep most images, for these networks."""
+    blocks = sorted({int(line["block"]) for line in lines} - {STEM})
+    found = []
+    for arm in dict.fromkeys(line["arm"] for line in lines):
+        for words, block in dict(zip(("first", "last"), (blocks[0], blocks[-1]), strict=True)).items():
+            mine = pick(lines, arm=arm, block=str(block))
+            share = share_of_images(mine, (EXACT, FOUND), (LOST,))
+            says = f"{arm}: the image can be had back from the {words} bottleneck, for these networks"
+            measure = f"share of test images, {DATA_NAMES[data]}, block {block}, in all {networks(mine)} networks"
+            found.append(claim(f"kept/{data}/{arm}/{words}", says, measure, share, share.exceeds(MOST)))
+    return found
+
+
+def decided(lines: Lines, data: str) -> ClaimResult:
+    """Whether search and control together tell what became of an image, over images."""
+    images = dict.fromkeys(line["image"] for line in lines)
+    told = [np.mean([line["status"] in (EXACT, FOUND, LOST) for line in pick(lines, image=image)]) for image in images]
+    found = statistics.bounded_means(np.array([told]), np.random.default_rng(0))[0]
+    return claim(f"decided/{data}", "whether an image is kept is decided at most places, a failed search or not",
+                 f"share of networks and places, {DATA_NAMES[data]}, over images", found,
+                 found.exceeds(MOST))  # fmt: skip
+
+
+def levels(lines: Lines) -> list[float]:
+    """Of each network the share of variance that does not come back, at most 1, mean over bottlenecks and images."""
+    behind = [line for line in lines if line["block"] != str(STEM)]
+    return [float(column(pick(behind, seed=seed), "error").clip(max=1).mean())
+            for seed in dict.fromkeys(line["seed"] for line in behind)]  # fmt: skip
+
+
+def loses_more(lines: Lines, data: str, pair: tuple[str, str]) -> ClaimResult:
+    """Whether less comes back from the arm with ReLU6, by Welch's interval over networks."""
+    plain, rectified = (levels(pick(lines, arm=arm)) for arm in pair)
+    gap = contrasts.contrast([(rectified, 1.0), (plain, -1.0)])
+    found = gap.estimate if plain and rectified else NO_RUNS
+    enough = min(len(plain), len(rectified)) >= FEWEST
+    says = f"less of the image comes back from {pair[1]} than from {pair[0]}"
+    one = claim(f"relu6_loses_more/{data}/{pair[1]}", says,
+                f"share of the image's variance that does not come back, {DATA_NAMES[data]}, mean over bottlenecks, "
+                f"{pair[1]} − {pair[0]}, over networks", found, found.exceeds(0) if enough else None)  # fmt: skip
+    return dataclasses.replace(one, p_value=gap.p_value if enough else None)
+
+
+HEADLINE = Headline(
+    f"{NAME}.relu6_loses_more/{DIGITS}/relu6", "Less of an image comes back from bottlenecks with ReLU6",
+    "No less of an image comes back from bottlenecks with ReLU6",
+    "Whether less of an image comes back from bottlenecks with ReLU6 is undecided",
+)  # fmt: skip
+
+
+def shown_pair(lines: Lines) -> tuple[str, tuple[str, str]]:
+    """The data set and the arms whose images are drawn: the first pair that was run, of photographs if any was."""
+    there = {(line["data"], line["arm"]) for line in lines}
+    pairs = [(data, pair) for data in (CIFAR, DIGITS) for pair in PAIRS if all((data, arm) in there for arm in pair)]
+    return pairs[0]
+
+
+def figure(published: Published) -> Figure:
+    """Images beside each other above; error over depth below."""
+    lines = published[MAIN]
+    data, pair = shown_pair(lines)
+    sets = [name for name in (CIFAR, DIGITS) if pick(lines, data=name)]
+    with plots.style():
+        found = plots.shaped(5.4)
+        above, below = np.ravel(found.subfigures(2, 1, height_ratios=(1.15, 1)))
+        drawing.draw_images(above, pick(published[IMAGES], data=data), pair)
+        axes = below.subplots(1, len(sets), squeeze=False)[0]
+        for ax, name in zip(axes, sets, strict=True):
+            drawing.over_depth(ax, pick(lines, data=name))
+        plots.letter(axes, [f"{DATA_NAMES[name]}, what does not come back" for name in sets])
+        images = {name: len({line["image"] for line in pick(lines, data=name)}) for name in sets}
+        many = ", ".join(f"{count} of {DATA_NAMES[name]}" for name, count in images.items())
+        note = (
+            f"Test images, {many}. Frames: blue, exact by least squares; black, found by a search; red, lost: another "
+            "image has the same output; grey, not decided. Lines: mean over networks; dots: networks, filled "
+            "where every image is exact; dashed, searches that start near the image, which holds what a search can."
+        )
+        return plots.told(found, headline(claims(published), HEADLINE), note)
+
+
+STUDY = Study(
+    name=NAME,
+    card=__doc__,
+    grid=grid,
+    measure=measure,
+    rows=tables_of,
+    parts=(MAIN, IMAGES),
+    claims=claims,
+    figure=figure,
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main(STUDY))

@@ -49,7 +49,7 @@ class InversionRun:
     training: TrainingRun
     places: tuple[int, ...]
     images: int = 8
-    steps: int = 120
+    steps: int = 80
     kept: int = 2
 
 

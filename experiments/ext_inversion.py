@@ -25,7 +25,7 @@ from experiments.drawing import ext_inversion as drawing
 from experiments.ext_cause import ARMS, RATE, WIDTH
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.statistics import NO_RUNS, Estimate
-from manifold_lab.probe.inversion import EXACT, FOUND, LOST
+from manifold_lab.probe.inversion import EXACT, FOUND, KEPT, LOST, MATCHED, NOT_DECIDED
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import DATA_NAMES, column, pick
@@ -114,7 +114,7 @@ def share_of_images(lines: Lines, surely: Iterable[str], never: Iterable[str]) -
 def exact_at_stem(lines: Lines, data: str) -> ClaimResult:
     """Whether the active outputs of the first convolution determine the image."""
     mine = pick(lines, block=str(STEM))
-    found = share_of_images(mine, (EXACT,), (FOUND, LOST, statistics.UNDECIDED, "not decided"))
+    found = share_of_images(mine, (EXACT,), (FOUND, LOST, NOT_DECIDED))
     return claim(f"exact_at_stem/{data}", "least squares on the stem's active outputs gives the image back exactly",
                  f"share of test images, {DATA_NAMES[data]}, exact in all {networks(mine)} networks", found,
                  found.exceeds(MOST))  # fmt: skip
@@ -126,17 +126,18 @@ def networks(lines: Lines) -> int:
 
 
 def keeping(lines: Lines, data: str) -> list[ClaimResult]:
-    """Whether an arm's first and last bottleneck keep most images, for these networks."""
-    blocks = sorted({int(line["block"]) for line in lines} - {STEM})
-    found = []
-    for arm in dict.fromkeys(line["arm"] for line in lines):
-        for words, block in dict(zip(("first", "last"), (blocks[0], blocks[-1]), strict=True)).items():
-            mine = pick(lines, arm=arm, block=str(block))
-            share = share_of_images(mine, (EXACT, FOUND), (LOST,))
-            says = f"{arm}: the image can be had back from the {words} bottleneck, for these networks"
-            measure = f"share of test images, {DATA_NAMES[data]}, block {block}, in all {networks(mine)} networks"
-            found.append(claim(f"kept/{data}/{arm}/{words}", says, measure, share, share.exceeds(MOST)))
-    return found
+    """Whether an arm's bottlenecks keep most images, block by block, for these networks."""
+    behind = [line for line in lines if line["block"] != str(STEM)]
+    pairs = dict.fromkeys((line["arm"], line["block"]) for line in behind)
+    return [kept(pick(behind, arm=arm, block=block), data) for arm, block in pairs]
+
+
+def kept(lines: Lines, data: str) -> ClaimResult:
+    """Whether the output of one block keeps most images in every network of one arm."""
+    arm, block, share = lines[0]["arm"], lines[0]["block"], share_of_images(lines, (EXACT, FOUND), (LOST,))
+    says = f"{arm}: most images can be had back from the output of block {block}, for these networks"
+    measure = f"share of test images, {DATA_NAMES[data]}, in all {networks(lines)} networks"
+    return claim(f"kept/{data}/{arm}/{block}", says, measure, share, share.exceeds(MOST))
 
 
 def decided(lines: Lines, data: str) -> ClaimResult:
@@ -199,11 +200,11 @@ def figure(published: Published) -> Figure:
         images = {name: len({line["image"] for line in pick(lines, data=name)}) for name in sets}
         many = ", ".join(f"{count} of {DATA_NAMES[name]}" for name, count in images.items())
         note = (
-            f"Test images, {many}. Frames: blue, exact by least squares; black, found by a search; red, lost: another "
-            "image has the same output; grey, not decided. Lines: mean over networks; dots: networks, filled "
-            "where every image is exact; dashed, searches that start near the image, which holds what a search can."
+            f"Test images, {many}. Symbols: networks, geometric means over images, filled where every image is exact; "
+            f"lines and bars: their mean and {statistics.LEVEL:.0%} interval. Dashed: controls, which start at the "
+            f"dotted line near the image. Outputs count as the same to {MATCHED:.0%}, images to {KEPT:.0%} of variance."
         )
-        return plots.told(found, headline(claims(published), HEADLINE), note)
+        return plots.told(found, headline(claims(published), HEADLINE), note, drawing.frame_legend())
 
 
 STUDY = Study(

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
+from matplotlib.patches import Patch
 
+from manifold_lab.core import statistics
 from manifold_lab.probe.inversion import EXACT, FOUND, LOST, NOT_DECIDED
 from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED, column, log_axis, pick
 from manifold_lab.report.tables import Lines
+from manifold_lab.sweeps.inversion_run import NEAR
 
 FRAMES = {EXACT: MEASURED, FOUND: "black", LOST: LOST_COLOUR, NOT_DECIDED: "0.7"}
-FLOOR = 1e-12
-"""Errors below are drawn here: rounding of float64."""
+FLOOR = 1e-6
+"""Errors below are drawn here: they are exact to the eye, and of searches in float32 no more can be told."""
 
 
 def pixels(line: dict[str, str]) -> np.ndarray:
@@ -51,23 +54,41 @@ def draw_image(ax: Axes, line: dict[str, str]) -> None:
         spine.set(visible=line["status"] in FRAMES, color=FRAMES.get(line["status"]), linewidth=1.4)
 
 
+def frame_legend() -> list[Patch]:
+    """What the frames of images mean."""
+    words = {EXACT: "exact, by least squares", FOUND: "found by a search",
+             LOST: "lost: another image has the same output", NOT_DECIDED: "not decided: search failed"}  # fmt: skip
+    return [
+        Patch(facecolor="none", edgecolor=FRAMES[status], linewidth=1.4, label=text) for status, text in words.items()
+    ]
+
+
 def over_depth(ax: Axes, lines: Lines) -> None:
-    """Errors of every arm: a dot a network, a line their mean, dashed the controls."""
-    places = sorted({int(line["block"]) for line in lines})
-    for arm in dict.fromkeys(line["arm"] for line in lines):
-        colour, mark = ARM_STYLES[arm]
-        mine = [pick(lines, arm=arm, block=str(place)) for place in places]
-        errors = [by_network(one, "error") for one in mine]
-        at = np.arange(len(places))
-        ax.plot(at, [geometric(one) for one in errors], "-", color=colour, lw=0.9, label=arm.replace("_", " "))
-        ax.plot(at, [geometric(by_network(one, "control_error")) for one in mine], "--", color=colour, lw=0.6)
-        for x, one, values in zip(at, mine, errors, strict=True):
-            exact = all(line["status"] == EXACT for line in one)
-            ax.plot([x] * len(values), values, mark, color=colour, mfc=colour if exact else "white", ms=3)
+    """Errors of every arm: a symbol a network, a line their mean with its interval, dashed the controls."""
+    places, arms = sorted({int(line["block"]) for line in lines}), list(dict.fromkeys(line["arm"] for line in lines))
+    for place, arm in enumerate(arms):
+        at = np.arange(len(places)) + (place - (len(arms) - 1) / 2) * 0.08
+        draw_arm(ax, at, [pick(lines, arm=arm, block=str(one)) for one in places], ARM_STYLES[arm])
+    ax.axhline(NEAR, color="0.4", lw=0.5, ls=":")
     ax.set_xticks(range(len(places)), [place_name(str(place)).removeprefix("block ") for place in places])
-    ax.set(xlabel="images sought from the output of block", ylabel="share of the image's variance")
+    ax.set(xlabel="sought from the output of block", ylabel="share of the image's variance", ylim=(FLOOR / 2, 4))
     log_axis(ax)
     ax.legend(frameon=False, loc="lower right")
+
+
+def draw_arm(ax: Axes, at: np.ndarray, mine: Sequence[Lines], look: tuple[str, str]) -> None:
+    """One arm; below FLOOR at FLOOR."""
+    colour, mark = look
+    found = [statistics.mean(np.log10(by_network(one, "error"))) for one in mine]
+    value, low, high = (10 ** np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
+    ends = np.nan_to_num(np.stack([value - low, np.minimum(high, 3) - value])).clip(0)
+    ax.errorbar(
+        at, value, ends, fmt="-", color=colour, lw=0.9, elinewidth=0.7, label=mine[0][0]["arm"].replace("_", " ")
+    )
+    ax.plot(at, [geometric(by_network(one, "control_error")) for one in mine], "--", color=colour, lw=0.6)
+    for x, one in zip(at, mine, strict=True):
+        values, exact = by_network(one, "error"), all(line["status"] == EXACT for line in one)
+        ax.plot([x] * len(values), values, mark, color=colour, mfc=colour if exact else "white", ms=3, mew=0.7)
 
 
 def by_network(lines: Lines, name: str) -> np.ndarray:

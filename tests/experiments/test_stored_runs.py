@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from manifold_lab.core.config import key
-from manifold_lab.sweeps import information_run, probe_run
+from manifold_lab.sweeps import information_run, inversion_run, probe_run
 from manifold_lab.sweeps.training_run import TrainingRun
 
 ROOT = Path(__file__).parent.parent.parent
@@ -34,13 +34,13 @@ def tracked() -> list[Path]:
 def kind(folder: str, record: dict[str, Any]) -> type:
     """The class that a record names, where a class of another file has the same name by the folder too."""
     classes = {"Trial": TrainingRun, "Look": probe_run.ProbeRun, "Training": probe_run.ProbedTraining,
-               "RepairRun": information_run.RepairRun}  # fmt: skip
+               "RepairRun": information_run.RepairRun, "InversionRun": inversion_run.InversionRun}  # fmt: skip
     if folder == "ext_information" and record["kind"] == "Look":
         return information_run.InformationRun
     return classes[record["kind"]]
 
 
-@pytest.mark.parametrize("folder", ["trials", "ext_information", "ext_dimension", "fig7_activations"])
+@pytest.mark.parametrize("folder", ["trials", "ext_information", "ext_dimension", "ext_inversion", "fig7_activations"])
 def test_every_stored_run_has_the_key_of_its_spec(folder: str) -> None:
     paths = [path for path in tracked() if path.parts[-3] == folder]
     assert paths

@@ -1,0 +1,135 @@
+"""Back to the image: verdicts on made-up lines, the way through a network, pictures that survive a csv file."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from experiments import ext_inversion
+from experiments.drawing import ext_inversion as drawing
+from manifold_lab.core.random_streams import stream
+from manifold_lab.models.fold import folded
+from manifold_lab.models.mobilenet import Network, build
+from manifold_lab.models.specs import DIGITS, Intervention
+from manifold_lab.probe.inversion import EXACT, FOUND, LOST, NOT_DECIDED
+from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.sweeps import inversion_run
+from manifold_lab.sweeps.inversion_run import IMAGES, STEM
+from manifold_lab.sweeps.study import MAIN
+
+
+def lines(arm: str, errors: tuple[float, ...], statuses: tuple[str, ...], data: str = "digits") -> Lines:
+    """One network per error, one image per status, at the stem and behind it."""
+    return [
+        {"data": data, "arm": arm, "seed": str(seed), "block": block, "image": str(image), "status": status,
+         "error": str(error), "control_error": "0.01"}
+        for seed, error in enumerate(errors) for block in (str(STEM), "0", "3") for image, status in enumerate(statuses)
+    ]  # fmt: skip
+
+
+def verdicts(found: Lines) -> dict[str, ClaimResult]:
+    return {claim.id.partition(".")[2]: claim for claim in ext_inversion.claims({MAIN: found, IMAGES: []})}
+
+
+LOW, HIGH = (0.1, 0.12, 0.11, 0.1, 0.13), (0.5, 0.52, 0.51, 0.5, 0.53)
+
+
+@pytest.mark.parametrize(
+    ("linear", "relu6", "verdict"),
+    [
+        (LOW, HIGH, "holds"),
+        (HIGH, LOW, "fails"),
+        (LOW, (0.1, 0.12, 0.1, 0.13, 0.12), "undecided"),
+        (LOW[:4], HIGH, "undecided"),
+        ((), HIGH, "not run"),
+    ],
+)
+def test_arms_are_compared_over_networks_five_of_each(
+    linear: tuple[float, ...], relu6: tuple[float, ...], verdict: str
+) -> None:
+    told = verdicts([*lines("linear", linear, (FOUND,)), *lines("relu6", relu6, (LOST,))])
+    assert told["relu6_loses_more/digits/relu6"].verdict == verdict
+
+
+def test_errors_beyond_the_mean_colour_count_as_all_of_it() -> None:
+    found = [*lines("linear", LOW, (FOUND,)), *lines("relu6", (7.0, 8.0, 9.0, 1.0, 2.0), (LOST,))]
+    assert ext_inversion.levels(ext_inversion.pick(found, arm="relu6")) == [1.0] * 5
+
+
+@pytest.mark.parametrize(
+    ("statuses", "verdict"),
+    [
+        ((FOUND,) * 8, "holds"),
+        ((EXACT,) * 4 + (FOUND,) * 4, "holds"),
+        ((LOST,) * 8, "fails"),
+        ((NOT_DECIDED,) * 8, "undecided"),
+        ((FOUND,) * 4 + (LOST,) * 4, "undecided"),
+    ],
+)
+def test_a_failed_search_is_no_loss(statuses: tuple[str, ...], verdict: str) -> None:
+    told = verdicts(lines("linear", (0.1,), statuses))
+    assert told["kept/digits/linear/0"].verdict == verdict
+    assert told["decided/digits"].verdict == ("fails" if statuses[0] == NOT_DECIDED else "holds")
+
+
+def test_an_image_that_one_network_loses_is_not_kept_in_all() -> None:
+    found = [*lines("linear", (0.1, 0.2), (FOUND,) * 8), *lines("linear", (0.1,), (LOST,) * 8)]
+    assert verdicts(found)["kept/digits/linear/0"].verdict == "fails"
+
+
+def network(**fields: object) -> Network:
+    made = build(dataclasses.replace(DIGITS, **fields), 0).eval()  # type: ignore[arg-type]
+    return folded(made).double()
+
+
+def test_the_layers_of_the_way_are_those_that_the_network_runs() -> None:
+    model, x = (
+        network(bottleneck_activation="relu6", shortcut="none"),
+        torch.randn(2, 1, 8, 8, generator=stream(0, "x")).double(),
+    )
+    steps, y = list(inversion_run.steps(model, x, 1)), x
+    assert [step.name for step in steps] == [
+        "stem", "blocks.0.depthwise", "blocks.0.project", *(f"blocks.1.{part}" for part in
+                                                            ("expand", "depthwise", "project"))]  # fmt: skip
+    for step in steps:
+        assert step.layer is not None and tuple(y.shape[1:]) == step.size
+        y = step.layer(y)
+    assert torch.allclose(y, inversion_run.until(model, 1)(x))
+
+
+def test_sums_and_interventions_have_no_inverse_by_themselves() -> None:
+    x = torch.zeros(1, 1, 8, 8).double()
+    gains = network(intervention=Intervention(gain=0.1))
+    there = {step.name: step.layer is not None for step in inversion_run.steps(gains, x, 3)}
+    assert there["blocks.0.depthwise"] and not there["blocks.0.project"]
+    assert not there["blocks.1"] and "blocks.1.expand" not in there and there["blocks.3.depthwise"]
+
+
+def test_an_image_is_exact_at_the_stem_and_searched_behind_it() -> None:
+    model = folded(build(DIGITS, 0).eval()).requires_grad_(False)
+    x = torch.randn(2, 1, 8, 8, generator=stream(0, "x"))
+    found, told = inversion_run.inverted(model, x, STEM, 2)
+    assert [line["status"] for line in told] == [EXACT, EXACT] and torch.allclose(found, x, atol=1e-5)
+    assert all(float(line["error"]) < 1e-10 and not line["stopped"] for line in told)
+    _, told = inversion_run.inverted(model, x, 0, 2)
+    assert all(line["status"] != EXACT and line["stopped"] == "blocks.0.project" for line in told)
+
+
+def test_pixels_come_back_from_a_csv_file() -> None:
+    run = ext_inversion.grid(True)[0]
+    images = inversion_run.data.load(run.training.data, seed=0)
+    x, _ = next(images.evaluation("test", 2))
+    held = inversion_run._pictures({}, x, ["image"] * 2, images)
+    stored = images.splits["test"].x[:2, 0].double().numpy() * 255 / images.facts.full_scale  # type: ignore[attr-defined]
+    for line, wanted in zip(held, stored, strict=True):
+        assert np.abs(drawing.pixels(line) - wanted).max() <= 0.5 + 1e-4
+
+
+def test_no_run_of_the_grid_is_there_twice_and_kept_networks_are_the_cause_experiments() -> None:
+    from experiments import ext_cause  # noqa: PLC0415
+
+    grid = ext_inversion.grid(False)
+    assert len(set(grid)) == len(grid)
+    trained = set(ext_cause.grid(False))
+    assert all(run.training in trained for run in grid if run.training.data == "cifar10")

@@ -18,7 +18,7 @@ from manifold_lab.data import Data, DataOptions
 from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import Activate, Block, ConvNormAct, Network
 from manifold_lab.probe import inversion
-from manifold_lab.probe.inversion import EXACT, Layer, Step
+from manifold_lab.probe.inversion import EXACT, SMOOTHNESS, Layer, Step
 from manifold_lab.report.tables import number
 from manifold_lab.sweeps import information_run, training_run
 from manifold_lab.sweeps.store import Result
@@ -42,14 +42,14 @@ class InversionRun:
         training: of the network.
         places: blocks, or STEM.
         images: the first so many of the test images.
-        steps: of each stage of a search.
+        steps: of each stage of a search; a control has one stage, as long as all of these.
         kept: of so many images the pixels are kept.
     """
 
     training: TrainingRun
     places: tuple[int, ...]
     images: int = 8
-    steps: int = 80
+    steps: int = 100
     kept: int = 2
 
 
@@ -84,7 +84,7 @@ def inverted(network: Network, x: Tensor, place: int, steps: int) -> tuple[Tenso
     y = function(x)
     whole = torch.tensor([not name for name in stopped])
     found = x if bool(whole.all()) else inversion.search(function, y, torch.zeros_like(x), steps)
-    control = inversion.search(function, y, inversion.near(x, NEAR, rng), steps, (0.0,))
+    control = inversion.search(function, y, inversion.near(x, NEAR, rng), steps * len(SMOOTHNESS), (0.0,))
     if bool(whole.any()):
         found = torch.where(whole.view(-1, 1, 1, 1), exactly.x.to(x.dtype), found)
     errors = inversion.unexplained(found, x)

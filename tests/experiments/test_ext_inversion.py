@@ -15,7 +15,7 @@ from manifold_lab.models.specs import DIGITS, Intervention
 from manifold_lab.probe.inversion import EXACT, FOUND, LOST, NOT_DECIDED
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import inversion_run
-from manifold_lab.sweeps.inversion_run import IMAGES, STEM
+from manifold_lab.sweeps.inversion_run import IMAGES, NEAR, STEM
 from manifold_lab.sweeps.study import MAIN
 
 
@@ -23,7 +23,7 @@ def lines(arm: str, errors: tuple[float, ...], statuses: tuple[str, ...], data: 
     """One network per error, one image per status, at the stem and behind it."""
     return [
         {"data": data, "arm": arm, "seed": str(seed), "block": block, "image": str(image), "status": status,
-         "error": str(error), "control_error": "0.01"}
+         "error": "3", "control_error": str(NEAR * error)}
         for seed, error in enumerate(errors) for block in (str(STEM), "0", "3") for image, status in enumerate(statuses)
     ]  # fmt: skip
 
@@ -52,7 +52,7 @@ def test_arms_are_compared_over_networks_five_of_each(
     assert told["relu6_loses_more/digits/relu6"].verdict == verdict
 
 
-def test_errors_beyond_the_mean_colour_count_as_all_of_it() -> None:
+def test_controls_that_went_astray_count_as_all_of_their_noise() -> None:
     found = [*lines("linear", LOW, (FOUND,)), *lines("relu6", (7.0, 8.0, 9.0, 1.0, 2.0), (LOST,))]
     assert ext_inversion.levels(ext_inversion.pick(found, arm="relu6")) == [1.0] * 5
 

@@ -27,6 +27,11 @@ def pixels(line: dict[str, str]) -> np.ndarray:
     return held[0] if size[0] == 1 else held.transpose(1, 2, 0)
 
 
+def arm_name(arm: str) -> str:
+    """An arm as a figure names it: with its bottleneck, where the name does not say it."""
+    return {"half_gain": "linear, half gain", "renormed": "relu6, renormed"}.get(arm, arm.replace("_", " "))
+
+
 def place_name(block: str) -> str:
     """A place as an axis names it."""
     return {"": "image", "-1": "stem"}.get(block, f"block {block}")
@@ -41,7 +46,7 @@ def draw_images(figure: SubFigure, lines: Lines, arms: Sequence[str]) -> None:
     for axes, (image, arm) in zip(figure.subplots(len(rows), len(places), squeeze=False), rows, strict=True):
         for ax, place in zip(axes, places, strict=True):
             draw_image(ax, pick(mine, image=image, arm=arm, block=place)[0])
-        axes[0].set_ylabel(arm.replace("_", " "), rotation=0, ha="right", va="center")
+        axes[0].set_ylabel(arm_name(arm).replace(", ", "\n"), rotation=0, ha="right", va="center")
     for ax, place in zip(figure.axes, places, strict=False):
         ax.set_title(place_name(place), fontsize="medium", pad=3)
 
@@ -70,10 +75,19 @@ def over_depth(ax: Axes, lines: Lines) -> None:
         at = np.arange(len(places)) + (place - (len(arms) - 1) / 2) * 0.08
         draw_arm(ax, at, [pick(lines, arm=arm, block=str(one)) for one in places], ARM_STYLES[arm])
     ax.axhline(NEAR, color="0.4", lw=0.5, ls=":")
-    ax.set_xticks(range(len(places)), [place_name(str(place)).removeprefix("block ") for place in places])
-    ax.set(xlabel="sought from the output of block", ylabel="share of the image's variance", ylim=(FLOOR / 2, 4))
+    ax.set_xticks(range(len(places)), [tick(pick(lines, block=str(place))[0]) for place in places])
+    ax.set(
+        xlabel=f"sought from the output of block; an image has {int(lines[0]['inputs']):,} numbers",
+        ylabel="share of the image's variance",
+        ylim=(FLOOR / 2, 4),
+    )
     log_axis(ax)
     ax.legend(frameon=False, loc="lower right")
+
+
+def tick(line: dict[str, str]) -> str:
+    """A place, and how many numbers it gives for those of the image."""
+    return f"{place_name(line['block']).removeprefix('block ')}\n{int(line['outputs']):,}"
 
 
 def draw_arm(ax: Axes, at: np.ndarray, mine: Sequence[Lines], look: tuple[str, str]) -> None:
@@ -82,9 +96,7 @@ def draw_arm(ax: Axes, at: np.ndarray, mine: Sequence[Lines], look: tuple[str, s
     found = [statistics.mean(np.log10(by_network(one, "error"))) for one in mine]
     value, low, high = (10 ** np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
     ends = np.nan_to_num(np.stack([value - low, np.minimum(high, 3) - value])).clip(0)
-    ax.errorbar(
-        at, value, ends, fmt="-", color=colour, lw=0.9, elinewidth=0.7, label=mine[0][0]["arm"].replace("_", " ")
-    )
+    ax.errorbar(at, value, ends, fmt="-", color=colour, lw=0.9, elinewidth=0.7, label=arm_name(mine[0][0]["arm"]))
     ax.plot(at, [geometric(by_network(one, "control_error")) for one in mine], "--", color=colour, lw=0.6)
     for x, one in zip(at, mine, strict=True):
         values, exact = by_network(one, "error"), all(line["status"] == EXACT for line in one)

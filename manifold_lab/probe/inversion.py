@@ -27,6 +27,8 @@ EXACT, FOUND, LOST, NOT_DECIDED = STATUSES = ("exact", "found", "lost", "not dec
 """Solved layer by layer; found by a search; another input with the same output was found; none of these."""
 KEPT = 0.01
 """Share of an image's variance up to which an error counts as none."""
+DIFFERENT = 0.05
+"""Share of an image's variance by which another image differs at least; in between a search may have stopped early."""
 MATCHED = 1e-2
 """Relative difference of two outputs up to which they count as one."""
 DENSE = 512
@@ -323,5 +325,5 @@ def judged(exact: bool, search: tuple[float, float], control: tuple[float, float
         return EXACT
     if search[0] <= KEPT:
         return FOUND
-    twins = any(error > KEPT and apart <= MATCHED for error, apart in (search, control))
+    twins = any(error >= DIFFERENT and apart <= MATCHED for error, apart in (search, control))
     return LOST if twins else NOT_DECIDED

@@ -4,7 +4,7 @@ Lines of MAIN: one per network, place and image. Lines of IMAGES: the pixels of 
 """
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,11 @@ from manifold_lab.data import Data, DataOptions
 from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import Activate, Block, ConvNormAct, Network
 from manifold_lab.probe import inversion
-from manifold_lab.probe.inversion import EXACT, SMOOTHNESS, Layer, Step
+from manifold_lab.probe.inversion import SMOOTHNESS, Layer, Step
 from manifold_lab.report.tables import number
 from manifold_lab.sweeps import information_run, training_run
-from manifold_lab.sweeps.store import Result
-from manifold_lab.sweeps.study import MAIN, tables_result
+from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.study import MAIN, tables_of, tables_result
 from manifold_lab.sweeps.training_run import TrainingRun
 
 IMAGES = "images"
@@ -30,8 +30,8 @@ STEM = -1
 """The place before the first block."""
 NEAR = 0.1
 """The noise that a control starts with, as a share of the image's variance."""
-TRUTH = "image"
-"""The status of the line that holds an image itself."""
+WHERE = ("data", "arm", "seed", "block", "image")
+"""The columns that name a line; of an image itself the block is empty."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ def measure(run: InversionRun, folder: Path) -> Result:
                        options=DataOptions(resolution=run.training.network.resolution))  # fmt: skip
     x, _ = next(images.evaluation("test", run.images))
     known = {"data": run.training.data, "arm": run.training.arm, "seed": str(run.training.seed)}
-    lines, pictures = [], _pictures(known | {"block": ""}, x[: run.kept], [TRUTH] * run.kept, images)
+    lines, pictures = [], _pictures(known | {"block": ""}, x[: run.kept], images)
     for place in run.places:
         at = known | {"block": str(place)}
         found, mine = inverted(network, x, place, run.steps)
         lines += [at | {"image": str(i)} | line for i, line in enumerate(mine)]
-        pictures += _pictures(at, found[: run.kept], [line["status"] for line in mine], images)
+        pictures += _pictures(at, found[: run.kept], images)
     return tables_result({MAIN: lines, IMAGES: pictures})
 
 
@@ -104,11 +104,26 @@ def line(stopped: str, numbers: tuple[float, ...]) -> dict[str, str]:
         stopped: the first layer on the way back that is not determined, if any.
         numbers: error and mismatch of the search, of its control, and the smallest singular value of the layers.
     """
-    error, apart, control, control_apart, least = numbers
-    status = inversion.judged(not stopped, (error, apart), (control, control_apart))
-    values = {"error": error, "mismatch": apart, "control_error": control, "control_mismatch": control_apart,
-              "singular_value": least if status == EXACT else float("nan")}  # fmt: skip
-    return {"status": status, "stopped": stopped} | {name: number(value) for name, value in values.items()}
+    names = ("error", "mismatch", "control_error", "control_mismatch", "singular_value")
+    known = {name: number(value) for name, value in zip(names, numbers, strict=True)}
+    return {"stopped": stopped} | known | ({"singular_value": ""} if stopped else {})
+
+
+def rows(cells: Sequence[Cell]) -> dict[str, list[dict[str, str]]]:
+    """The lines of all runs, each with the status that its numbers give; of an image itself none."""
+    found = tables_of(cells)
+    if not found:
+        return {}
+    judged = [one | {"status": status(one)} for one in found[MAIN]]
+    told = {tuple(one[name] for name in WHERE): one["status"] for one in judged}
+    shown = [one | {"status": told.get(tuple(one[name] for name in WHERE), "")} for one in found[IMAGES]]
+    return {MAIN: judged, IMAGES: shown}
+
+
+def status(line: dict[str, str]) -> str:
+    """What became of an image, by `inversion.judged`."""
+    search, control = ((float(line[f"{of}error"]), float(line[f"{of}mismatch"])) for of in ("", "control_"))
+    return inversion.judged(not line["stopped"], search, control)
 
 
 def until(network: Network, place: int) -> Callable[[Tensor], Tensor]:
@@ -162,14 +177,14 @@ def _size(x: Tensor) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _pictures(known: dict[str, str], x: Tensor, statuses: list[str], images: Data) -> list[dict[str, str]]:
+def _pictures(known: dict[str, str], x: Tensor, images: Data) -> list[dict[str, str]]:
     """Images as lines: their pixels as bytes, channel by channel, in base64."""
     facts = images.facts
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (facts.mean, facts.std))
     lines = []
-    for place, (one, status) in enumerate(zip(x, statuses, strict=False)):
+    for place, one in enumerate(x):
         pixels = ((one.cpu() * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
         size = "x".join(map(str, pixels.shape))
         held = base64.b64encode(pixels.numpy().tobytes()).decode()
-        lines.append(known | {"image": str(place), "status": status, "size": size, "pixels": held})
+        lines.append(known | {"image": str(place), "size": size, "pixels": held})
     return lines

@@ -1,6 +1,7 @@
 """Back to the image: verdicts on made-up lines, the way through a network, pictures that survive a csv file."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from manifold_lab.probe.inversion import EXACT, FOUND, LOST, NOT_DECIDED
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import inversion_run
 from manifold_lab.sweeps.inversion_run import IMAGES, NEAR, STEM
-from manifold_lab.sweeps.study import MAIN
+from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.study import MAIN, tables_result
 
 
 def lines(arm: str, errors: tuple[float, ...], statuses: tuple[str, ...], data: str = "digits") -> Lines:
@@ -110,17 +112,33 @@ def test_an_image_is_exact_at_the_stem_and_searched_behind_it() -> None:
     model = folded(build(DIGITS, 0).eval()).requires_grad_(False)
     x = torch.randn(2, 1, 8, 8, generator=stream(0, "x"))
     found, told = inversion_run.inverted(model, x, STEM, 2)
-    assert [line["status"] for line in told] == [EXACT, EXACT] and torch.allclose(found, x, atol=1e-5)
+    assert [inversion_run.status(line) for line in told] == [EXACT, EXACT] and torch.allclose(found, x, atol=1e-5)
     assert all(float(line["error"]) < 1e-10 and not line["stopped"] for line in told)
     _, told = inversion_run.inverted(model, x, 0, 2)
-    assert all(line["status"] != EXACT and line["stopped"] == "blocks.0.project" for line in told)
+    assert all(inversion_run.status(line) != EXACT and line["stopped"] == "blocks.0.project" for line in told)
+
+
+def test_images_and_lines_of_one_search_have_the_status_of_its_numbers(tmp_path: Path) -> None:
+    at = dict(zip(inversion_run.WHERE, ("digits", "linear", "0", "1", "0"), strict=True))
+    numbers = {
+        "stopped": "blocks.0",
+        "error": "0.3",
+        "mismatch": "0.001",
+        "control_error": "0",
+        "control_mismatch": "0",
+    }
+    result = tables_result({MAIN: [at | numbers], IMAGES: [at | {"block": ""}, at]})
+    found = inversion_run.rows([Cell(None, tmp_path, numbers=result.numbers)])
+    assert found[MAIN][0]["status"] == LOST
+    assert [line["status"] for line in found[IMAGES]] == ["", LOST]
+    assert inversion_run.rows([]) == {}
 
 
 def test_pixels_come_back_from_a_csv_file() -> None:
     run = ext_inversion.grid(True)[0]
     images = inversion_run.data.load(run.training.data, seed=0)
     x, _ = next(images.evaluation("test", 2))
-    held = inversion_run._pictures({}, x, ["image"] * 2, images)
+    held = inversion_run._pictures({}, x, images)
     stored = images.splits["test"].x[:2, 0].double().numpy() * 255 / images.facts.full_scale  # type: ignore[attr-defined]
     for line, wanted in zip(held, stored, strict=True):
         assert np.abs(drawing.pixels(line) - wanted).max() <= 0.5 + 1e-4

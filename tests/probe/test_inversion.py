@@ -188,6 +188,7 @@ def test_roughness_of_a_ramp_is_its_squared_slope() -> None:
         (False, (0.5, 0.5), (0.08, 0.001), LOST),
         (False, (0.5, 0.5), (0.0, 0.0), NOT_DECIDED),
         (False, (0.5, 0.5), (0.08, 0.5), NOT_DECIDED),
+        (False, (0.02, 0.001), (0.03, 0.001), NOT_DECIDED),
     ],
 )
 def test_only_another_image_with_the_same_output_is_a_loss(

@@ -62,7 +62,7 @@ def draw_image(ax: Axes, line: dict[str, str]) -> None:
 def frame_legend() -> list[Patch]:
     """What the frames of images mean."""
     words = {EXACT: "exact, by least squares", FOUND: "found by a search",
-             LOST: "lost: another image has the same output", NOT_DECIDED: "not decided: search failed"}  # fmt: skip
+             LOST: "lost: another image has the same output", NOT_DECIDED: "not decided"}  # fmt: skip
     return [
         Patch(facecolor="none", edgecolor=FRAMES[status], linewidth=1.4, label=text) for status, text in words.items()
     ]

@@ -194,7 +194,7 @@ def figure(published: Published) -> Figure:
     sets = [name for name in (CIFAR, DIGITS) if pick(lines, data=name)]
     with plots.style():
         found = plots.shaped(5.4)
-        above, below = np.ravel(found.subfigures(2, 1, height_ratios=(1.15, 1)))
+        above, below = found.subfigures(2, 1, squeeze=False, height_ratios=(1.15, 1))[:, 0]
         drawing.draw_images(above, pick(published[IMAGES], data=data), pair)
         axes = below.subplots(1, len(sets), squeeze=False)[0]
         for ax, name in zip(axes, sets, strict=True):

@@ -17,8 +17,8 @@ from manifold_lab.core.random_streams import stream
 from manifold_lab.data import Data, DataOptions
 from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import Activate, Block, ConvNormAct, Network
-from manifold_lab.probe import inversion
-from manifold_lab.probe.inversion import SMOOTHNESS, Layer, Step
+from manifold_lab.probe import image_search, inversion
+from manifold_lab.probe.inversion import Layer, Step
 from manifold_lab.report.tables import number
 from manifold_lab.sweeps import information_run, training_run
 from manifold_lab.sweeps.store import Cell, Result
@@ -83,8 +83,10 @@ def inverted(network: Network, x: Tensor, place: int, steps: int) -> tuple[Tenso
     function, rng = until(network, place), stream(place + 1, "controls")
     y = function(x)
     whole = torch.tensor([not name for name in stopped])
-    found = x if bool(whole.all()) else inversion.search(function, y, torch.zeros_like(x), steps)
-    control = inversion.search(function, y, inversion.near(x, NEAR, rng), steps * len(SMOOTHNESS), (0.0,))
+    found = x if bool(whole.all()) else image_search.search(function, y, torch.zeros_like(x), steps)
+    control = image_search.search(
+        function, y, image_search.near(x, NEAR, rng), steps * len(image_search.SMOOTHNESS), (0.0,)
+    )
     if bool(whole.any()):
         found = torch.where(whole.view(-1, 1, 1, 1), exactly.x.to(x.dtype), found)
     errors = inversion.unexplained(found, x)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from manifold_lab import activations
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.random_streams import stream
-from manifold_lab.probe import inversion
+from manifold_lab.probe import image_search, inversion
 from manifold_lab.probe.inversion import EXACT, FOUND, LOST, NOT_DECIDED, Layer, Step
 
 RELU, RELU6 = activations.named("relu"), activations.named("relu6")
@@ -122,23 +122,23 @@ def test_what_is_no_fixed_convolution_is_refused() -> None:
 
 def test_a_search_solves_a_linear_problem_and_prefers_smooth_images_where_it_has_the_choice() -> None:
     x, operator = draw(2, 1, 5, 5), convolution(1, 4, 3, padding=1)
-    found = inversion.search(operator, operator(x), torch.zeros_like(x), 100, (0.0,))
+    found = image_search.search(operator, operator(x), torch.zeros_like(x), 100, (0.0,))
     assert float((found - x).abs().max()) < 1e-4
 
     def means(x: Tensor) -> Tensor:
         return x.mean((2, 3))
 
     rough, flat = draw(2, 1, 5, 5), torch.full((2, 1, 5, 5), 2.0, dtype=torch.float64)
-    smooth = inversion.search(means, means(flat), rough, 100, (1.0,))
+    smooth = image_search.search(means, means(flat), rough, 100, (1.0,))
     assert float((smooth - flat).abs().max()) < 1e-4
-    assert float(inversion.roughness(inversion.search(means, means(flat), rough, 100, (0.0,)))) > 1
+    assert float(image_search.roughness(image_search.search(means, means(flat), rough, 100, (0.0,)))) > 1
 
 
 def test_a_control_finds_the_truth_where_a_far_start_fails_and_the_failure_is_no_loss() -> None:
     x = draw(2, 1, 5, 5).abs() + 5
     y = x.relu()
-    far = inversion.search(torch.relu, y, -torch.ones_like(x), 50)
-    close = inversion.search(torch.relu, y, inversion.near(x, 0.1, stream(0, "near")), 50, (0.0,))
+    far = image_search.search(torch.relu, y, -torch.ones_like(x), 50)
+    close = image_search.search(torch.relu, y, image_search.near(x, 0.1, stream(0, "near")), 50, (0.0,))
     told = [
         (float(inversion.unexplained(one, x)[0]), float(inversion.mismatch(one.relu(), y)[0])) for one in (far, close)
     ]
@@ -152,7 +152,7 @@ def test_a_control_loses_the_share_of_directions_that_the_map_does_not_see() -> 
     def pooled(x: Tensor) -> Tensor:
         return functional.avg_pool2d(x, 2)
 
-    found = inversion.search(pooled, pooled(x), inversion.near(x, 0.1, stream(0, "near")), 50, (0.0,))
+    found = image_search.search(pooled, pooled(x), image_search.near(x, 0.1, stream(0, "near")), 50, (0.0,))
     lost = (inversion.unexplained(found, x) / 0.1).numpy()
     error = math.sqrt(2 * 0.75 * 0.25 / x[0].numel())  # of |P n|^2 / |n|^2, a beta variable
     assert np.abs(lost - 0.75).max() < 4 * error
@@ -162,7 +162,7 @@ def test_a_control_loses_the_share_of_directions_that_the_map_does_not_see() -> 
 
 def test_a_control_starts_with_exactly_its_share_of_noise() -> None:
     x = draw(3, 2, 8, 8) * torch.tensor([1.0, 5, 0.1]).view(-1, 1, 1, 1) + 7
-    start = inversion.near(x, 0.25, stream(0, "near"))
+    start = image_search.near(x, 0.25, stream(0, "near"))
     assert torch.allclose(inversion.unexplained(start, x), torch.full((3,), 0.25, dtype=torch.float64))
 
 
@@ -176,7 +176,7 @@ def test_the_error_is_zero_for_the_image_and_one_for_its_mean_colour() -> None:
 
 def test_roughness_of_a_ramp_is_its_squared_slope() -> None:
     ramp = 3 * torch.arange(6.0).view(1, 1, 1, 6).expand(2, 1, 4, 6)
-    assert float(inversion.roughness(ramp)) == 2 * 9
+    assert float(image_search.roughness(ramp)) == 2 * 9
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.fig7_activations import trainings
 from manifold_lab.core import contrasts, statistics
@@ -90,13 +91,18 @@ def level(lines: Lines) -> float:
     return float(column(expansions(lines), "certified").mean())
 
 
+def over_seeds(values: Sequence[float]) -> Estimate:
+    """The mean over seeds, by Student's interval; equal values, such as shares of 1, decide nothing."""
+    return contrasts.contrast([(values, 1.0)]).estimate
+
+
 def claims(lines: Lines) -> list[ClaimResult]:
     """What is certified, what training does to it, from the end and along the way."""
     found = [certified(pick(lines, network=kind), kind) for kind in STYLES if expansions(pick(lines, network=kind))]
     trained, untrained = pick(lines, network=TRAINED), pick(lines, network=SETTLED)
     if expansions(trained) and expansions(untrained):
         seeds = dict.fromkeys(line["seed"] for line in untrained)
-        gap = statistics.mean(np.array([level(trained) - level(pick(untrained, seed=seed)) for seed in seeds]))
+        gap = over_seeds([level(trained) - level(pick(untrained, seed=seed)) for seed in seeds])
         found.append(claim("trained_above_untrained", "the trained network keeps more positions than untrained ones",
                            "share of certified positions, mean over expansions, trained − untrained, over seeds", gap,
                            gap.exceeds(0)))  # fmt: skip
@@ -128,7 +134,7 @@ def towards(lines: Lines) -> ClaimResult:
         mine = pick(lines, seed=seed)
         first, last = (str(end(int(line["images"]) for line in mine)) for end in (min, max))
         changes.append(level(pick(mine, images=last)) - level(pick(mine, images=first)))
-    change = statistics.mean(np.array(changes))
+    change = over_seeds(changes)
     return claim("training_moves_towards", "training moves expansions towards injectivity on the data",
                  f"share of certified positions, mean over expansions, end − step 0, {lines[0]['data']}, over seeds",
                  change, change.exceeds(0))  # fmt: skip
@@ -144,24 +150,29 @@ def over_depth(ax: Axes, lines: Lines, name: str) -> None:
         ax.errorbar(np.arange(len(found)), value, ends, fmt=f"{mark}-", color=colour, ms=2.5, lw=0.7, elinewidth=0.6,
                     label=words)  # fmt: skip
     ax.set(xlabel="expansion, in order")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def number_of(lines: Lines, name: str) -> Estimate:
     """A number of one layer: over seeds where there are several; else over positions, if it is a share of them."""
     values = column(lines, name)
     if len(values) > 1:
-        return contrasts.contrast([(values, 1.0)]).estimate
+        return over_seeds([float(one) for one in values])
     return share(lines[0]) if name == "certified" else Estimate(float(values[0]), np.nan, np.nan, 1)
 
 
 def over_training(ax: Axes, lines: Lines) -> None:
     """The share of certified positions along each training."""
     mine = expansions(pick(lines, network=TRAINING))
+    if not mine:
+        ax.text(0.5, 0.5, statistics.NOT_RUN, transform=ax.transAxes, ha="center", va="center", color="0.4")
+        ax.set(xticks=[], yticks=[])
+        return
     for seed in dict.fromkeys(line["seed"] for line in mine):
         own = pick(mine, seed=seed)
         seen = sorted({int(line["images"]) for line in own})
         ax.plot(seen, [level(pick(own, images=str(images))) for images in seen], ".-", color=MEASURED, ms=3, lw=0.7)
-    ax.set(xlabel=f"images seen, {mine[0]['data']}" if mine else "images seen", ylim=(-0.03, 1.03))
+    ax.set(xlabel=f"images seen, {mine[0]['data']}", ylim=(-0.03, 1.03))
 
 
 HEADLINE = Headline(

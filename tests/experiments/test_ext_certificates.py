@@ -44,6 +44,7 @@ def test_every_expansion_must_surely_keep_its_share(shares: tuple[float, ...], p
         ((0.5, 0.52, 0.48), (0.5, 0.52, 0.48), "holds", "fails"),
         ((0.9, 0.92, 0.91), (0.9, 0.92, 0.91), "fails", "holds"),
         ((0.2, 0.8, 0.9), (0.2, 0.8, 0.9), "undecided", "undecided"),
+        ((1.0, 1.0, 1.0), (1.0, 1.0, 1.0), "undecided", "undecided"),
     ],
 )
 def test_training_is_judged_over_seeds(

@@ -174,9 +174,9 @@ def loses_more(lines: Lines, data: str, pair: tuple[str, str]) -> ClaimResult:
 
 
 HEADLINE = Headline(
-    f"{NAME}.relu6_loses_more/{DIGITS}/relu6", "Less of an image comes back from bottlenecks with ReLU6",
-    "No less of an image comes back from bottlenecks with ReLU6",
-    "Whether less of an image comes back from bottlenecks with ReLU6 is undecided",
+    f"{NAME}.relu6_loses_more/{DIGITS}/relu6", "On the digits less of an image comes back from bottlenecks with ReLU6",
+    "On the digits no less of an image comes back from bottlenecks with ReLU6",
+    "Whether less of an image of a digit comes back from bottlenecks with ReLU6 is undecided",
 )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ Peer     the default command, python -m manifold_lab.spiral: a plane curve throu
 Ours     the same command with another manifold or activation, which is summed point by point
 Differs  CPU seconds of the whole process, start-up and figures included, since wall time depends on what else runs
 
-The default and each case take turns; the ratio is the median over rounds. What is compiled is on disk before the first
+The default and all cases take turns; the ratio is the median over rounds. What is compiled is on disk before the first
 round.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifold_lab.core.cli import run_cli
-from manifold_lab.core.errors import one_of
+from manifold_lab.core.errors import at_least, one_of
 from manifold_lab.core.files import publish, text
 from manifold_lab.report import tables
 
@@ -59,19 +59,16 @@ def seconds(options: str, draws: int) -> float:
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
-def compare(options: Run, case: str) -> dict[str, str]:
-    """One line: the default and a case in turns."""
-    seconds(CASES[case], 16)
-    pairs = [(seconds("", options.draws), seconds(CASES[case], options.draws)) for _ in range(options.rounds)]
-    ratios = [slow / fast for fast, slow in pairs]
-    default, slower = (statistics.median(times) for times in zip(*pairs, strict=True))
+def line(case: str, options: Run, default: list[float], slower: list[float]) -> dict[str, str]:
+    """One line: a case against the default in the same rounds."""
+    ratios = [slow / fast for fast, slow in zip(default, slower, strict=True)]
     return {
         "case": case,
         "options": CASES[case],
         "draws": str(options.draws),
         "rounds": str(options.rounds),
-        "default_seconds": f"{default:.4g}",
-        "case_seconds": f"{slower:.4g}",
+        "default_seconds": f"{statistics.median(default):.4g}",
+        "case_seconds": f"{statistics.median(slower):.4g}",
         "ratio": f"{statistics.median(ratios):.3g}",
         "low": f"{min(ratios):.3g}",
         "high": f"{max(ratios):.3g}",
@@ -80,15 +77,21 @@ def compare(options: Run, case: str) -> dict[str, str]:
 
 
 def run(options: Run) -> None:
-    """Time every case; print each line as it comes and write the csv.
+    """Time the default and every case in turns, round after round; print the lines and write the csv.
 
     Raises:
-        InputError: for an unknown case.
+        InputError: for an unknown case, or less than one round.
     """
-    lines = []
-    for case in [one_of("cases", name, CASES) for name in options.cases]:
-        lines.append(compare(options, case))
-        print("  ".join(f"{key} {value}" for key, value in lines[-1].items()), flush=True)
+    at_least("rounds", options.rounds, 1)
+    turns = {"": "", **{one_of("cases", name, CASES): CASES[name] for name in options.cases}}
+    for given in turns.values():
+        seconds(given, 16)
+    times: dict[str, list[float]] = {name: [] for name in turns}
+    for _ in range(options.rounds):
+        for name, given in turns.items():
+            times[name].append(seconds(given, options.draws))
+            print(f"{name or 'default'} {times[name][-1]:.4g} s", flush=True)
+    lines = [line(name, options, times[""], times[name]) for name in options.cases]
     publish(options.out, {"general.csv": text(tables.to_csv(lines, COLUMNS))})
 
 

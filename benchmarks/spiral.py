@@ -32,7 +32,7 @@ COLUMNS = (
     "dim", "dtype", "work", "draws", "points", "rounds", "peer_seconds", "ours_seconds", "ratio", "share_of_bandwidth",
     "share_of_arithmetic",
 )  # fmt: skip
-CHUNK = {"error": 2048, "x_hat": 256}
+CHUNK = {"error": 2048, "x_hat": 128}
 """Draws at a time: many small arrays for the error, few large ones for x_hat."""
 
 

@@ -71,7 +71,12 @@ class Activation:
     @property
     def rectifies(self) -> bool:
         """Whether it is ReLU, clipped above or not: the identity on a window that begins at zero, and flat outside."""
-        return self.window is not None and self.window[0] == 0 and self.inverse is _identity and not self.folds
+        return self.window is not None and self.window[0] == 0 and self.reads_back_itself and not self.folds
+
+    @property
+    def reads_back_itself(self) -> bool:
+        """Whether an output that can be read back is its own input."""
+        return self.inverse is _identity
 
     @property
     def outputs(self) -> tuple[float, float]:

@@ -4,6 +4,7 @@ import bisect
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import psutil
@@ -84,7 +85,7 @@ class MonteCarloLayer(Shown):
         """Memory that one draw needs while its mutual information is measured, roughly."""
         return 8 * self.spec.points * (3 * QUERIES + 4 * self.dim)
 
-    @property
+    @cached_property
     def scales(self) -> dict[str, float | None]:
         """The factors of the linear decoders; None where one does not exist."""
         slopes = self.activation.slopes

@@ -199,15 +199,17 @@ def _square(upper: Float[Tensor, "*shape 3"]) -> Float[Tensor, "*shape 2 2"]:
 
 def reconstruct(cones: Cones) -> Float[Tensor, "draws points 2"]:
     """x_hat = inverse f(Tx) of every point, at a cost that hardly depends on m: each cone has one 2x2 matrix."""
-    curve, maps = cones.curve, cones.maps
+    curve, embedding = cones.curve, cones.embedding
     coordinates = torch.diff(curve.sums[0, 1:3], dim=-1)
-    if maps.device.type != "cpu":
+    if coordinates.device.type != "cpu":
         return _reconstruct_by_steps(cones, coordinates)
-    from manifold_lab.random_layer import kernel  # noqa: PLC0415  (numba takes half a second to load)
+    from manifold_lab.random_layer import plane_kernel  # noqa: PLC0415  (numba takes half a second to load)
 
-    result = maps.new_empty(maps.shape[1], len(curve.angle), 2)
-    edges = cones.index.contiguous().numpy(), maps.contiguous().numpy()
-    kernel.apply_maps(edges, (coordinates.numpy(), curve.order.numpy()), result.numpy())
+    result = coordinates.new_empty(len(embedding.matrix), len(curve.angle), 2)
+    layers = embedding.matrix.contiguous().numpy(), embedding.inverse.contiguous().numpy()
+    left, right = map(float, cones.slopes)
+    seen = curve.angle.numpy(), (coordinates[0].numpy(), coordinates[1].numpy()), curve.order.numpy()
+    plane_kernel.decode_plane(layers, (left, right), seen, result.numpy())
     return result
 
 

@@ -1,5 +1,6 @@
 """What a batch of layers does to a sample, summed over its points: the general way, for any manifold and activation."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -7,15 +8,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from manifold_lab import metrics
+from manifold_lab.activations import ACTIVATIONS
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.random_layer import decoders
 from manifold_lab.random_layer.layer import RandomLayer
 
 Products = tuple[Float[Tensor, " draws"], Float[Tensor, " draws"], Float[Tensor, " draws"]]
 """Sums over points of x_hat.x, x_hat.x_hat and x.x for the linear decoder."""
-Images = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Points x, their images y, T x as read back from y, and which of it can be."""
+Images = tuple[Tensor, Tensor, Tensor]
+"""Points x, their images y, and T x + bias as read back from y."""
 Halves = tuple[decoders.AffineMoments, decoders.AffineMoments] | None
+NOTHING = (math.inf, -math.inf)
+"""The interval of outputs of an activation of which it is not known what can be read back."""
 MAX_INPUTS = 16
 """Largest n of the compiled pass, whose n x n Gram matrices stay in the cache."""
 
@@ -76,28 +80,31 @@ def _compiled_sums(layer: RandomLayer, intrinsic: int, affine: bool) -> PointSum
     from manifold_lab.random_layer import kernel  # noqa: PLC0415  (numba takes half a second, which the plane is spared)
 
     x = torch.cat([layer.x[0::2], layer.x[1::2]])  # each half of the affine decoder's points is one piece of memory
-    y, value, active = _images(layer, x)
+    y, value = _images(layer, x)
+    window = layer.activation.outputs if layer.activation.window is not None else NOTHING
     embedding = layer.embedding
     sums, pairs = y.new_zeros(len(y), kernel.EXACT + 1), y.new_zeros(len(y))
     marks, unsure = y.new_empty(len(y), len(x)), y.new_empty((len(y), len(x)), dtype=torch.bool)
-    arrays = [part.contiguous().numpy() for part in (x.mT, y, value, active, embedding.matrix, embedding.inverse)]
+    arrays = [part.contiguous().numpy() for part in (x.mT, y, value, embedding.matrix, embedding.inverse)]
     kernel.sum_over_points(
-        tuple(arrays[:4]), (*arrays[4:], float(layer.bias)), intrinsic, sums.numpy(), marks.numpy(), unsure.numpy()
-    )
-    kernel.equal_pairs(marks.numpy(), marks.argsort(1).numpy(), arrays[1], pairs.numpy())
+        tuple(arrays[:3]), (*arrays[3:], (float(layer.bias), *window)), intrinsic, sums.numpy(), marks.numpy(),
+        unsure.numpy(),
+    )  # fmt: skip
+    kernel.equal_pairs(marks.numpy(), arrays[1], pairs.numpy())
     if layer.activation.window is not None:
-        _add_unsure(layer, (x, y, value, active), unsure, sums)
+        _add_unsure(layer, (x, y, value), unsure, sums)
     return _means(layer, sums, pairs / (len(x) * (len(x) - 1)), intrinsic, _halves(x, y) if affine else None)
 
 
-def _images(layer: RandomLayer, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The images y of points x, T x as read back from them, and which can be, each (draws, ambient, points)."""
+def _images(layer: RandomLayer, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The images y of points x, and T x + bias as read back from the active ones, each (draws, ambient, points)."""
     activation = layer.activation
-    y = activation(layer.embedding.matrix @ x.mT + layer.bias)
-    if activation.window is None:
-        return y, y, torch.zeros_like(y, dtype=torch.bool)
-    active = activation.is_active(y)
-    return y, activation.inverse(y.where(active, 1.0)) - layer.bias, active
+    u = layer.embedding.matrix @ x.mT
+    y = activation(u.add_(layer.bias) if layer.bias else u)
+    if activation.window is None or activation.reads_back_itself:
+        return y, y
+    own = activation.name in ACTIVATIONS  # the inverse of another one may refuse what its window does not give
+    return y, activation.inverse(y if own else y.where(activation.is_active(y), 1.0))
 
 
 def _halves(x: Tensor, y: Tensor) -> tuple[decoders.AffineMoments, decoders.AffineMoments]:
@@ -110,15 +117,15 @@ def _add_unsure(layer: RandomLayer, points: Images, unsure: Bool[Tensor, "draws 
     """Add the points whose conditioning the compiled pass did not trust, by singular value decomposition."""
     from manifold_lab.random_layer import kernel  # noqa: PLC0415
 
-    x, y, value, active = points
+    x, y, value = points
     draw, point = unsure.nonzero(as_tuple=True)
     if not len(draw):
         return
-    embedding, on = layer.embedding, active[draw, :, point]
+    embedding, on = layer.embedding, layer.activation.is_active(y[draw, :, point])
     patterns, group = torch.cat([draw[:, None], on], 1).unique(dim=0, return_inverse=True)
     rows = active_rows(embedding.matrix[patterns[:, 0]], patterns[:, None, 1:].bool())
     rows = replace(rows, group=rows.group.flatten()[group][:, None])
-    x_hat = decoders.exact_decode(rows, value[draw, :, point][:, None], on[:, None])[:, 0]
+    x_hat = decoders.exact_decode(rows, value[draw, :, point][:, None] - layer.bias, on[:, None])[:, 0]
     linear = decoders.linear_decode(embedding.inverse[draw], y[draw, :, point][:, None], layer.bias)[:, 0]
     x, kept = x[point], metrics.preserved(rows)[:, 0]
     found = {

@@ -144,6 +144,20 @@ def speed(root: Path) -> str:
     return markdown(head, body) + "\n\n" + note
 
 
+def general_speed(root: Path) -> str:
+    """CPU time of the spiral's command on every manifold and activation, against its default."""
+    if not (root / "benchmarks" / "general.csv").is_file():
+        return "Not run."
+    lines = _read(root / "benchmarks" / "general.csv")
+    head = ("options", "CPU s", "default's CPU s", "ratio", "least to most", "limit")
+    keys = ("case_seconds", "default_seconds", "ratio")
+    body = [
+        [f"`{one['options']}`", *(one[key] for key in keys), f"{one['low']} to {one['high']}", one["limit"]]
+        for one in lines
+    ]
+    return markdown(head, body) + f"\n\n{lines[0]['draws']} draws; medians of {lines[0]['rounds']} rounds in turns."
+
+
 def network_speed(root: Path) -> str:
     """Ratios of the network's benchmark."""
     lines = _read(root / "benchmarks" / "network.csv")
@@ -207,6 +221,7 @@ TEXT_BLOCKS: dict[str, Callable[[Path], str]] = {
     "neighbours": neighbours_block,
     "beyond": beyond_block,
     "speed": speed,
+    "general-speed": general_speed,
     "network-speed": network_speed,
     "training-speed": training_speed,
     "probe-speed": probe_speed,

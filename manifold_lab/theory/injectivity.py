@@ -91,6 +91,8 @@ def tukey_depth(matrix: Float[Tensor, "draws ambient inputs"]) -> Int[Tensor, " 
 def _orthogonal(rows: Float[Tensor, "draws vertices rows inputs"]) -> Float[Tensor, "draws vertices inputs"]:
     """A vector orthogonal to n - 1 rows of R^n: the generalised cross product."""
     inputs = rows.shape[-1]
+    if inputs == 3:
+        return torch.linalg.cross(rows[..., 0, :], rows[..., 1, :])
     columns = [torch.cat([rows[..., :i], rows[..., i + 1 :]], dim=-1) for i in range(inputs)]
     minors = torch.linalg.det(torch.stack(columns, dim=-3))
     return minors * (-1.0) ** torch.arange(inputs, device=rows.device)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,6 +66,23 @@ def test_a_nearly_singular_layer_is_decoded_to_the_same_error() -> None:
     assert found is not None and expected is not None
     assert torch.equal(found.preserved, expected.preserved) and 0 < float(found.preserved.mean()) < 1
     assert torch.allclose(found.exact_error, expected.exact_error, atol=1e-10)
+
+
+@pytest.mark.parametrize("closeness", [1e-1, 1e-2, 1e-3, 3e-4, 1e-4, 3e-5, 1e-6])
+@pytest.mark.parametrize("m", [2, 3, 6])
+def test_nearly_parallel_rows_are_solved_as_by_numpy(m: int, closeness: float) -> None:
+    """Two rows that nearly agree, on both sides of what is left to the decomposition, and fewer active rows than n."""
+    given = layer("sphere", m, "relu", 0.3)
+    matrix = given.embedding.matrix.clone()
+    matrix[:, 1] = matrix[:, 0] + closeness * matrix[:, 1]
+    embedding = dataclasses.replace(given.embedding, matrix=matrix, inverse=torch.linalg.pinv(matrix))
+    found = sum_points(dataclasses.replace(given, embedding=embedding), 2, False).window
+    x, wrong = given.x.numpy(), np.zeros(len(matrix))
+    for draw, rows in enumerate(matrix.numpy()):
+        for point in x:
+            on = rows @ point + 0.3 > 0
+            wrong[draw] += ((np.linalg.lstsq(rows[on], rows[on] @ point)[0] - point) ** 2).sum() if on.any() else 1
+    assert found is not None and np.allclose(found.exact_error, wrong / (x**2).sum(), rtol=0, atol=1e-10)
 
 
 def test_any_number_of_points_is_summed_whole() -> None:

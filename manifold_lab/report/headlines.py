@@ -65,7 +65,7 @@ def _standing(rows: Lines) -> str:
 
 def _part(line: dict[str, str], place: int) -> str:
     """A part of an id: the claim, then the data set where it has one."""
-    return (line["id"].split("/") + [""])[place]
+    return [*line["id"].split("/"), ""][place]
 
 
 def _by_part(rows: Lines, place: int) -> dict[str, list[dict[str, str]]]:

@@ -276,11 +276,11 @@ def correlations_told(ranks: Sequence[Estimate], difference: Estimate) -> str:
     """Both correlations' intervals, and that of their difference, which decides the title."""
     if not difference.n:
         return "."
-    ends = [f"{one.low:.2f} to {one.high:.2f}" for one in ranks]
+    depth, loss = (f"{one.low:.2f} to {one.high:.2f}" for one in ranks)
     apart = f"{difference.value:.2f} ({difference.low:.2f} to {difference.high:.2f})".replace("-", "−")
     return (
-        f", {statistics.PERCENT} intervals over {difference.n} blocks: {ends[0]} by depth (the earlier, the dearer), {ends[1]} by "
-        f"the predicted loss; their difference is {apart}."
+        f", {statistics.PERCENT} intervals over {difference.n} blocks: {depth} by depth (the earlier, the dearer), "
+        f"{loss} by the predicted loss; predicted loss minus depth: {apart}."
     )
 
 

@@ -151,7 +151,7 @@ def draw(lines: Lines) -> Figure:
             f"torchvision's weights of MobileNetV2 1.0, nothing retrained; {int(lines[0]['n']):,} ImageNet images, "
             f"probably training images: read the changes. Bars: exact {statistics.PERCENT} intervals over images."
         )
-        return plots.told(figure, headline(claims(lines), HEADLINE), note, axes[0].get_legend_handles_labels()[0], 5)
+        return plots.told(figure, headline(claims(lines), HEADLINE), note, axes[0].get_legend_handles_labels()[0], 6)
 
 
 def claims(lines: Lines) -> list[ClaimResult]:

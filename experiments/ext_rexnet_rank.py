@@ -21,6 +21,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -204,7 +205,7 @@ def curves(ax: Axes, lines: Lines, kind: str) -> None:
         ax.errorbar(RATIOS, centre, (centre - low, high - centre), fmt=f"{mark}-", color=colour, ms=3, lw=0.7,
                     elinewidth=0.6, label=together(names))  # fmt: skip
     size = mpl.rcParams["legend.fontsize"]
-    ax.text(SIXTH + 0.01, 0.02, "MobileNetV2", rotation=90, va="bottom", color="0.4", fontsize=size)
+    ax.text(SIXTH + 0.01, 0.5, "MobileNetV2", rotation=90, va="bottom", color="0.4", fontsize=size)
     ax.axvline(SIXTH, color="0.6", lw=0.6, ls=":", zorder=0)
     ax.set(xlabel="input channels / output channels", ylim=(0, 1.05))
     ax.set_ylabel(f"{RANKS[kind]} / output channels")
@@ -217,6 +218,11 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
+def last_value(curve: ErrorbarContainer) -> float:
+    """Where a curve ends: a legend in that order reads as the curves do."""
+    return float(np.asarray(curve[0].get_ydata())[-1])
+
+
 def draw(lines: Lines) -> Figure:
     """Both ranks side by side."""
     with plots.style():
@@ -226,7 +232,7 @@ def draw(lines: Lines) -> Figure:
             curves(ax, lines, kind)
         axes[0].legend(frameon=False, loc="lower right")
         plots.letter(axes, RANKS.values())
-        handles, _ = axes[1].get_legend_handles_labels()
+        handles = sorted(axes[1].get_legend_handles_labels()[0], key=last_value, reverse=True)
         layers = len(pick(lines, activation=LINEAR, rank="effective", ratio=number(SIXTH)))
         note = (
             f"Random layers of {OUTPUTS} output channels, {layers} a ratio; bars: Student's {statistics.PERCENT} "

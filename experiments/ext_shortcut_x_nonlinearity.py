@@ -82,14 +82,17 @@ def figure(lines: Lines) -> Figure:
     sets = comparison_figure.compared(lines, CONTRAST)
     found = interactions(lines)
     with plots.style():
-        rows = max(len(found), *(len(comparison_figure.differences(one, CONTRAST)) for one in sets), 1)
-        made = plots.shaped(comparison_figure.FRAME + comparison_figure.ROW * rows + 0.35)
-        first, *others = made.subplots(1, 1 + len(sets), squeeze=False)[0]
+        tallest = max((len(comparison_figure.differences(one, CONTRAST)) for one in sets), default=0)
+        heights = [len(found) + 1, tallest + 1]
+        made = plots.shaped(2 * comparison_figure.FRAME + comparison_figure.ROW * sum(heights))
+        grid = made.add_gridspec(2, max(len(sets), 1), height_ratios=heights)
+        first = made.add_subplot(grid[0, :])
+        others = [made.add_subplot(grid[1, place]) for place in range(len(sets))]
         draw_interactions(first, lines, found)
         for ax, one in zip(others, sets, strict=True):
             comparison_figure.draw_differences(ax, one, CONTRAST)
-        losses = [f"ReLU6, {comparison_figure.set_name(one, CONTRAST)}" for one in sets]
-        plots.letter([first, *others], ["softened by a shortcut", *losses])
+        losses = [f"what ReLU6 does, {comparison_figure.set_name(one, CONTRAST)}" for one in sets]
+        plots.letter([first, *others], ["how much of the loss a shortcut takes away", *losses])
         note = (
             f"(a): what ReLU6 costs without a shortcut minus what it costs with one, Welch's {statistics.PERCENT} "
             f"interval, in brackets the runs of all four arms. {comparison_figure.caption(False)}"

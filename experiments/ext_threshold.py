@@ -210,12 +210,15 @@ HEADLINE = Headline(
 
 
 def points_lost(lines: Lines) -> str:
-    """What a layer of MobileNetV2's expansion loses of all directions, on average, at the smallest and largest n."""
+    """What a layer of MobileNetV2's expansion loses of all directions, on average, at most: at the smallest n."""
     lost = {int(line["inputs"]): float(line["lost"]) for line in pick(lines, expansion=number(MOBILENET))}
     if not lost:
         return ""
-    told = " and ".join(f"{percent(lost[n])} at n = {n}" for n in (min(lost), max(lost)))
-    return f" At m/n = {MOBILENET:g}, injective or not, layers lose on average {told} of all directions."
+    most = max(lost, key=lambda n: lost[n])
+    return (
+        f" At m/n = {MOBILENET:g} layers, injective or not, lose on average at most {percent(lost[most])} of all "
+        f"directions (n = {most})."
+    )
 
 
 def draw(lines: Lines) -> Figure:

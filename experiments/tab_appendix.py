@@ -169,12 +169,12 @@ def draw(published: dict[str, tables.Lines]) -> Figure:
         preimages = pick(shown, kind="preimage")
         draw_preimages(middle, preimages)
         draw_conditions(right, lines)
-        names = ("Lemma 1: a disc in the plane", f"Lemma 2: n = {INPUTS}, m = 5", "Theorem 1: n = 2, m = 5")
+        names = ("Lemma 1: a disc in the plane", f"Lemma 2: preimages, n = {INPUTS}, m = 5", "Theorem 1: n = 2, m = 5")
         plots.letter((left, middle, right), names)
         draws = next(int(line["n"]) for line in lines if line["claim"] == "theorem_1_relu6")
         note = (
-            f"Random Gaussian T. (a): {len(images)} points behind ReLU; (b): {len(preimages)} draws, lengths cut by the box "
-            f"at {BOX:g} in {int((column(preimages, 'b') >= BOX).sum())} of them; "
+            f"Random Gaussian T. (a): {len(images)} points behind ReLU; (b): {len(preimages)} draws, lengths cut by "
+            f"the box at {BOX:g} in {int((column(preimages, 'b') >= BOX).sum())} of them; "
             f"(c): {draws:,} draws, bars {statistics.PERCENT} intervals (smaller than the marks)."
         )
         return plots.told(figure, headline(claims(published), HEADLINE), note)
@@ -186,7 +186,7 @@ def draw_preimages(ax: Axes, lines: tables.Lines) -> None:
     spread = active + np.linspace(-0.3, 0.3, len(active))  # the same on every drawing, which a random jitter is not
     ax.plot(spread, column(lines, "b"), ".", ms=3, mew=0, color=plots.MEASURED)
     ax.axvline(INPUTS - 0.5, color="0.6", lw=0.8, ls=":", label=f"n = {INPUTS} or more →")
-    ax.set(xlabel="active rows", ylabel="longest side of the preimage within $[-1, 1]^n$")
+    ax.set(xlabel="active rows", ylabel="longest side within $[-1, 1]^n$")
     ax.legend(frameon=False, loc="upper right")
 
 

@@ -17,7 +17,7 @@ ARM_STYLES: Mapping[str, Style] = {
     "linear": PAPER, "bottleneck": PAPER, "inverted": PAPER, "both": PAPER,
     # the activation of the bottleneck
     "relu6": (VERMILION, "s"), "relu": (YELLOW, "v"), "leaky_relu": (WINE, "D"), "gelu": (BLACK, "^"),
-    "hardswish": (SKY, "P"), "silu": (BLACK, "x"), "tanh": (YELLOW, "h"),
+    "hardswish": (SKY, "P"), "silu": (BLACK, "x"), "tanh": (VERMILION, "h"),
     # the shortcut
     "expansion": (VERMILION, "D"), "none": (YELLOW, "^"), "projected": (WINE, "X"),
     # the block
@@ -27,7 +27,7 @@ ARM_STYLES: Mapping[str, Style] = {
     # the interventions on the bottleneck
     "leaky_0.5": (WINE, "<"), "leaky_0.1": (WINE, ">"),
     "noise_0.961": (SKY, "<"), "noise_0.804": (SKY, ">"), "noise_0.734": (SKY, "D"), "noise_0.734_shared": (SKY, "X"),
-    "half_gain": (YELLOW, "P"), "abs": (BLACK, "o"),
+    "half_gain": (YELLOW, "p"), "abs": (BLACK, "o"),
     "renormed": (VERMILION, "P"), "shift": (VERMILION, "<"), "after_sum": (VERMILION, ">"),
 }  # fmt: skip
 ARM_WORDS: Mapping[str, str] = {

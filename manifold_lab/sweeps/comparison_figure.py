@@ -75,7 +75,13 @@ def draw_curves(ax: Axes, lines: Lines, contrast: Comparison) -> str:
 def curve_look(style: Style, place: int) -> dict[str, Any]:
     """How an arm's curve is drawn: its colour and marker, and dashes that tell it apart in grey."""
     colour, mark = style
-    return {"color": colour, "ls": DASHES[place % len(DASHES)], "marker": mark, "ms": 2.8, "markevery": (3 * place, 8)}
+    return {
+        "color": colour,
+        "ls": DASHES[place % len(DASHES)],
+        "marker": mark,
+        "ms": 2.8,
+        "markevery": (0.02 + 0.07 * place, 0.25),
+    }
 
 
 def _many(runs: set[int]) -> str:
@@ -134,6 +140,8 @@ def draw_differences(ax: Axes, lines: Lines, contrast: Comparison) -> None:
     ax.set_xlabel(f"test accuracy − {contrast.reference}, points")
     ax.tick_params(axis="y", length=0)
     ax.xaxis.set_major_locator(MaxNLocator(5))
+    if not any(_runs(lines, contrast, row) for row in rows):
+        ax.set(xlim=(-1, 1), xticks=[0])
 
 
 def draw_not_run(ax: Axes, place: int) -> None:
@@ -158,16 +166,21 @@ def draw_runs(ax: Axes, place: int, values: np.ndarray) -> None:
         seen[value] += 1
 
 
+def _runs(lines: Lines, contrast: Comparison, row: Row) -> int:
+    return fewest(lines, (row.arm, contrast.reference), (row.group, row.length))
+
+
 def _row_labels(lines: Lines, contrast: Comparison, rows: Sequence[Row]) -> list[str]:
-    """What sets the rows apart, and over how many runs each is."""
+    """What sets the rows apart, and over how many runs each is; an arm that is run nowhere has no place."""
     several = {name: len({getattr(row, name) for row in rows}) > 1 for name in ("arm", "group", "length")}
+    run = {row.arm for row in rows if _runs(lines, contrast, row)}
     found = []
     for row in rows:
+        runs, named = _runs(lines, contrast, row), label(lines, row.group)
         parts = [words_of(row.arm)] * (several["arm"] or not several["group"])
-        parts += [f"{contrast.group} {label(lines, row.group)}"] * (several["group"] and bool(label(lines, row.group)))
-        runs = fewest(lines, (row.arm, contrast.reference), (row.group, row.length))
+        parts += [f"{contrast.group} {named}"] * (several["group"] and bool(named) and row.arm in run)
         parts += [f"{int(row.length) / 1000:g}k images"] * (several["length"] and runs > 0)
-        found.append(f"{', '.join(parts)} ({runs})")
+        found.append(f"{', '.join(parts) or words_of(row.arm)} ({runs})")
     return found
 
 

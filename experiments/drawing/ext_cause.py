@@ -74,7 +74,7 @@ def draw_dose(ax: Axes, panels: Panels) -> None:
             ax.plot(*zip(*line, strict=True), color=ARM_STYLES[arms[-1]][0], lw=0.7)
     ax.axhline(0, color="0.5", lw=0.6)
     ax.set(xlabel="measured linear R², mean over bottlenecks", ylabel="test accuracy lost, points")
-    ax.legend(frameon=False, loc="best", handlelength=1.4)
+    ax.legend(loc="best", handlelength=1.4, framealpha=0.85, edgecolor="none")
 
 
 def draw_unmeasured(ax: Axes, lost: statistics.Estimate, colour: str, label: str) -> None:

@@ -1,6 +1,7 @@
 """The panels of `experiments.ext_information`: bottlenecks over depth, and what ReLU6 costs there."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -46,7 +47,7 @@ def over_depth(ax: Axes, lines: Lines, name: str, look: Look) -> None:
     """Mean over networks, and every one of them."""
     blocks = sorted({int(line["block"]) for line in lines})
     each = [column(pick(lines, block=str(block)), name) for block in blocks]
-    size = {"ms": 2.5, "mfc": look.face or look.colour, "mew": 0.6}
+    size: dict[str, Any] = {"ms": 2.5, "mfc": look.face or look.colour, "mew": 0.6}
     for block, values in zip(blocks, each, strict=True):
         ax.plot([block] * len(values), values, look.mark, color=look.colour, **size)
     means = [values.mean() for values in each]

@@ -31,7 +31,7 @@ from manifold_lab import theory
 from manifold_lab.core import statistics
 from manifold_lab.models.specs import Intervention, NetworkSpec
 from manifold_lab.report import plots
-from manifold_lab.report.arm_styles import styles_of
+from manifold_lab.report.arm_styles import styles_of, words_of
 from manifold_lab.report.plots import pick
 from manifold_lab.report.tables import ClaimResult, Document, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
@@ -190,7 +190,7 @@ def answer(lines: Lines) -> str:
     """The reading of the runs that decide, with the length of their trainings."""
     length = deciding_length(lines)
     runs = accuracies(lines, f"{RATE:g}", length)
-    short = [f"{len(runs.get(arm, ()))} of {arm}" for arm in DECIDING if len(runs.get(arm, ())) < rule.FEWEST]
+    short = [f"{len(runs.get(arm, ()))} of {words_of(arm)}" for arm in DECIDING if len(runs.get(arm, ())) < rule.FEWEST]
     if short:
         return f"not decided yet: it needs {rule.FEWEST} runs of every deciding arm, and there are {', '.join(short)}"
     return f"{rule.reading(findings(lines, length))} (trainings of {int(length):,} images)"
@@ -267,7 +267,7 @@ def document(lines: Lines) -> Document:
             shown += [row(lines, arm, (group, length), (values, judged.get(arm))) for arm, values in mine.items()]
     caption = (
         "Why ReLU6 in a bottleneck costs accuracy: every arm of the intervention. Runs (n) differ in their seed; "
-        f"Student's {statistics.LEVEL:.0%} interval of an accuracy; p-values after Holm's correction."
+        f"Student's {statistics.PERCENT} interval of an accuracy; p-values after Holm's correction."
     )
     return Document(caption, HEAD, shown)
 

@@ -21,6 +21,7 @@ import math
 import sys
 from collections.abc import Sequence
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -216,7 +217,11 @@ def curve(ax: Axes, lines: Lines, name: str, kind: str) -> None:
     dashes, mark = (":", "x") if name.startswith("two") else ("-", "o")
     estimator = "TwoNN" if name.startswith("two") else "MLE"
     ax.plot(x, value, dashes, marker=mark, color=colour, ms=2.3, lw=0.7, label=f"{label}, {estimator}")
-    ax.fill_between(x, np.maximum(low, 0), high, color=colour, alpha=0.12, lw=0, zorder=0)
+    seeds = dict.fromkeys(line["seed"] for line in lines)
+    if len(seeds) == 1:
+        ax.fill_between(x, np.maximum(low, 0), high, color=colour, alpha=0.12, lw=0, zorder=0)
+    for seed in seeds if len(seeds) > 1 else ():
+        ax.plot(x, column(pick(lines, seed=seed), name), dashes, color=colour, lw=0.35, alpha=0.8, zorder=1)
 
 
 def scan(ax: Axes, lines: Lines) -> None:
@@ -227,7 +232,7 @@ def scan(ax: Axes, lines: Lines) -> None:
     value = np.stack([column(mine, f"scale_{n1}") for n1 in SCALES], axis=1)
     bar = {"label": "dimension of positions (GRIDE)", "shrink": 0.9}
     seaborn.heatmap(value, ax=ax, cmap="viridis", vmin=0, cbar_kws=bar, linewidths=0.3, annot=True, fmt=".0f",
-                    annot_kws={"size": 5})  # fmt: skip
+                    annot_kws={"size": mpl.rcParams["legend.fontsize"]})  # fmt: skip
     ax.set_xticks(np.arange(len(SCALES)) + 0.5, [f"{n1} : {2 * n1}" for n1 in SCALES], rotation=0)
     ax.set_yticks(np.arange(0, len(mine), 4) + 0.5, map(str, range(0, len(mine), 4)), rotation=0)
     ax.set(xlabel="scale: neighbours compared", ylabel="block")
@@ -255,10 +260,13 @@ def draw(lines: Lines) -> Figure:
         networks = len({line["seed"] for line in pick(lines, network=INITIAL)})
         note = (
             f"MobileNetV2 1.0 on {int(one[0]['pictures']):,} ImageNet images, 4,000 positions of them. Bands: "
-            f"{statistics.LEVEL:.0%} intervals, trained over points, untrained over {networks} networks. Both "
-            "estimators read high dimensions low."
+            f"{statistics.PERCENT} intervals over points, of the trained network; untrained: the mean of {networks} "
+            "networks, and each as a thin line. Both estimators read high dimensions low. Published: Ansuini et al. "
+            "2019, other networks."
         )
-        return plots.told(figure, headline(claims(lines), HEADLINE), note)
+        known = {label: handle for ax in (left, right)
+                 for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}  # fmt: skip
+        return plots.told(figure, headline(claims(lines), HEADLINE), note, list(known.values()))
 
 
 def draw_positions(ax: Axes, lines: Lines, kinds: Sequence[str], channels: np.ndarray) -> None:
@@ -271,23 +279,20 @@ def draw_positions(ax: Axes, lines: Lines, kinds: Sequence[str], channels: np.nd
     ax.set_yscale("log", base=2)
     ax.yaxis.set_major_formatter("{x:g}")
     ax.set(xlabel="block", ylabel="dimension, channels", xticks=range(0, len(channels), 4))
-    ax.set_ylim(top=8 * max(channels))
-    ax.legend(frameon=False, loc="upper left")
 
 
 def draw_maps(ax: Axes, lines: Lines, kinds: Sequence[str], last_layer: int) -> None:
     """Dimension of whole maps beside what was published of other networks."""
     for kind in kinds:
         mine = pick(lines, network=kind)
-        curve(ax, mine, "two_nn_pictures", kind)
         curve(ax, mine, "mle_pictures", kind)
+        curve(ax, mine, "two_nn_pictures", kind)
     ax.fill_between([0.2 * last_layer, 0.45 * last_layer], *PEAK, color="0.6", alpha=0.25, lw=0,
                     label="published peaks, TwoNN")  # fmt: skip
     ax.fill_between([last_layer - 0.4, last_layer + 0.4], *END, color="0.3", alpha=0.45, lw=0,
                     label="published last layers, TwoNN")  # fmt: skip
     ax.set(xlabel="block; last: pooled features", ylabel="dimension", xticks=range(0, last_layer, 4))
-    ax.set_ylim(0, 1.5 * float(ax.get_ylim()[1]))
-    ax.legend(frameon=False, loc="upper left")
+    ax.set_ylim(bottom=0)
 
 
 STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, figure=draw, claims=claims)

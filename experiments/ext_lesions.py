@@ -120,12 +120,12 @@ def draw_top(ax: Axes, lines: Lines, top: int) -> None:
     """Accuracy against the lesion's block, one series per kind; all blocks together to the right."""
     intact = lines[0]
     low, high = (100 * float(intact[f"top{top}_{end}"]) for end in ("low", "high"))
-    ax.axhspan(low, high, color="0.85", lw=0, zorder=0)
+    ax.axhspan(low, high, color="0.85", lw=0, zorder=0, label=f"intact, {statistics.PERCENT} interval")
     ax.axhline(100 * float(intact[f"top{top}"]), color="0.4", lw=0.6, zorder=1, label="intact")
     last = max(int(line["block"]) for line in lines if line["block"])
     for shift, (kind, (colour, mark)) in zip((-0.25, 0.0, 0.25), LESION_STYLES.items(), strict=True):
         mine = pick(lines, kind=kind)
-        x = np.array([float(line["block"] or last + 2.5) for line in mine]) + shift
+        x = np.array([float(line["block"]) + shift if line["block"] else last + 2.5 + 2 * shift for line in mine])
         value, low_end, high_end = (100 * column(mine, f"top{top}{end}") for end in ("", "_low", "_high"))
         ends = np.stack([value - low_end, high_end - value]).clip(0)
         ax.errorbar(x, value, ends, fmt=mark, color=colour, ms=3, elinewidth=0.7, label=WORDS[kind], zorder=3)
@@ -149,9 +149,9 @@ def draw(lines: Lines) -> Figure:
         plots.letter(axes, ("label is the first", "label is among the first five"))
         note = (
             f"torchvision's weights of MobileNetV2 1.0, nothing retrained; {int(lines[0]['n']):,} ImageNet images, "
-            f"probably training images: read the changes. Bars: exact {statistics.LEVEL:.0%} intervals over images."
+            f"probably training images: read the changes. Bars: exact {statistics.PERCENT} intervals over images."
         )
-        return plots.told(figure, headline(claims(lines), HEADLINE), note, axes[0].get_legend_handles_labels()[0], 5)
+        return plots.told(figure, headline(claims(lines), HEADLINE), note, axes[0].get_legend_handles_labels()[0], 6)
 
 
 def claims(lines: Lines) -> list[ClaimResult]:

@@ -271,6 +271,18 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
+def correlation_told(pairs: Pairs) -> str:
+    """The number behind the title."""
+    one = ranked(pairs)
+    found = one.estimate
+    if not found.n or one.p_value is None:
+        return ""
+    return (
+        f"Spearman's ρ of lost share and cost over the {found.n} cells with n > k: {found.value:.2f}, "
+        f"{statistics.PERCENT} interval {found.low:.2f} to {found.high:.2f}, p = {one.p_value:.2g}."
+    )
+
+
 def figure(lines: Lines) -> Figure:
     """Accuracy of the linear bottleneck, what ReLU6 costs, and the points that it loses."""
     pairs = {place: pair for place, pair in paired(lines).items() if pair["linear"]}
@@ -295,7 +307,8 @@ def figure(lines: Lines) -> Figure:
         seeds = sorted({len(pair["linear"]) for pair in pairs.values()})
         note = (
             f"k-spheres in {AMBIENT} dimensions, {CLASSES} classes; means over {' or '.join(map(str, seeds))} seeds. "
-            f"Bold: the paired {statistics.LEVEL:.0%} interval leaves 0 out. Left of a line: what it names."
+            f"Bold: the paired {statistics.PERCENT} interval leaves 0 out. Left of a line: what it names. "
+            f"{correlation_told(pairs)}"
         )
         return plots.told(figure, headline([ranked(pairs)], HEADLINE), note, axes[0].get_lines(), 3)
 

@@ -17,9 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -30,7 +32,7 @@ from manifold_lab.core.statistics import Estimate
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.metrics.spectrum import effective_rank_of
 from manifold_lab.report import plots
-from manifold_lab.report.arm_styles import ARM_STYLES, BLACK, WINE
+from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.printed import counted_claims
@@ -49,11 +51,11 @@ HALF = 1 / 2
 LINEAR, KEPT = "identity", "kept"
 NONLINEAR = ("relu", "relu6", "leaky_relu", "silu", "gelu", "hardswish", "tanh")
 RANKS = {"numerical": "numerical rank", "effective": "effective rank"}
+VISIBLE = 0.005
+"""Share of the output channels below which two curves lie on each other."""
 POINTS = 10
 """Inputs for every output channel."""
-STYLES = {name: ARM_STYLES[name] for name in ("relu", "relu6", "leaky_relu", "gelu", "hardswish")} | {
-    LINEAR: ARM_STYLES["linear"], "silu": (BLACK, "x"), "tanh": (WINE, "<"),
-}  # fmt: skip
+STYLES = {name: ARM_STYLES[name] for name in NONLINEAR} | {LINEAR: ARM_STYLES["linear"]}
 
 
 @dataclass(frozen=True)
@@ -176,15 +178,34 @@ def same_sign(lift: Estimate, change: Estimate) -> bool | None:
     return None if up is None or more is None else up == more
 
 
+def alike(lines: Lines, kind: str) -> list[list[str]]:
+    """The activations by curve: those whose mean ranks are equal at every ratio, to what an eye can see, share one."""
+    found: dict[tuple[float, ...], list[str]] = {}
+    for name in dict.fromkeys(line["activation"] for line in lines if line["rank"] == kind):
+        means = np.array([statistics.mean(values(lines, name, kind, ratio)).value for ratio in RATIOS])
+        same = next((known for known in found if np.abs(means - known).max() < VISIBLE), tuple(means))
+        found.setdefault(same, []).append(name)
+    return list(found.values())
+
+
+def together(names: Sequence[str]) -> str:
+    """What a curve of several activations is called."""
+    if len(names) > len(NONLINEAR) / 2:
+        others = [name for name in NONLINEAR if name not in names]
+        return "all other nonlinearities" if others else "all nonlinearities"
+    return " = ".join("linear" if name == LINEAR else name for name in names)
+
+
 def curves(ax: Axes, lines: Lines, kind: str) -> None:
     """A rank against the ratio, by activation; bars are over layers."""
-    for name in dict.fromkeys(line["activation"] for line in lines if line["rank"] == kind):
-        colour, mark = STYLES[name]
-        found = [statistics.mean(values(lines, name, kind, ratio)) for ratio in RATIOS]
+    for names in alike(lines, kind):
+        colour, mark = STYLES[names[0]]
+        found = [statistics.mean(values(lines, names[0], kind, ratio)) for ratio in RATIOS]
         centre, low, high = (np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
-        label = "linear" if name == LINEAR else name
         ax.errorbar(RATIOS, centre, (centre - low, high - centre), fmt=f"{mark}-", color=colour, ms=3, lw=0.7,
-                    elinewidth=0.6, label=label)  # fmt: skip
+                    elinewidth=0.6, label=together(names))  # fmt: skip
+    size = mpl.rcParams["legend.fontsize"]
+    ax.text(SIXTH + 0.01, 0.5, "MobileNetV2", rotation=90, va="bottom", color="0.4", fontsize=size)
     ax.axvline(SIXTH, color="0.6", lw=0.6, ls=":", zorder=0)
     ax.set(xlabel="input channels / output channels", ylim=(0, 1.05))
     ax.set_ylabel(f"{RANKS[kind]} / output channels")
@@ -197,6 +218,11 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
+def last_value(curve: ErrorbarContainer) -> float:
+    """Where a curve ends: a legend in that order reads as the curves do."""
+    return float(np.asarray(curve[0].get_ydata())[-1])
+
+
 def draw(lines: Lines) -> Figure:
     """Both ranks side by side."""
     with plots.style():
@@ -204,12 +230,13 @@ def draw(lines: Lines) -> Figure:
         axes = figure.subplots(1, 2)
         for ax, kind in zip(axes, RANKS, strict=True):
             curves(ax, lines, kind)
-        axes[0].text(SIXTH + 0.01, 0.5, "MobileNetV2", rotation=90, color="0.4", fontsize=5.5)
+        axes[0].legend(frameon=False, loc="lower right")
         plots.letter(axes, RANKS.values())
-        handles, _ = axes[0].get_legend_handles_labels()
+        handles = sorted(axes[1].get_legend_handles_labels()[0], key=last_value, reverse=True)
         layers = len(pick(lines, activation=LINEAR, rank="effective", ratio=number(SIXTH)))
         note = (
-            f"Random layers of {OUTPUTS} output channels, {layers} a ratio; bars: Student's 95 % interval over layers."
+            f"Random layers of {OUTPUTS} output channels, {layers} a ratio; bars: Student's {statistics.PERCENT} "
+            f"interval over layers. Activations whose curves are nowhere further apart than {VISIBLE:g} share one."
         )
         return plots.told(figure, headline(claims(lines), HEADLINE), note, handles)
 

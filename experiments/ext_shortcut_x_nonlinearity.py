@@ -8,11 +8,17 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet. The cla
 """
 
 import sys
+from collections.abc import Mapping
 
-from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.headlines import Headline
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from manifold_lab.core import statistics
+from manifold_lab.report import plots
+from manifold_lab.report.arm_styles import ARM_STYLES, styles_of
+from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.tables import ClaimResult, Lines
-from manifold_lab.sweeps import ablation, comparison, training_run
+from manifold_lab.sweeps import ablation, comparison, comparison_figure, training_run
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Arms, trained_study
 from manifold_lab.sweeps.study_commands import main
@@ -46,14 +52,19 @@ EVERYWHERE = ExpectedOrder(
 
 def claims(lines: Lines) -> list[ClaimResult]:
     """The loss under each wiring, and whether a shortcut makes it smaller."""
+    return comparison.comparison_claims(lines, CONTRAST, [EVERYWHERE], NAME) + list(interactions(lines).values())
+
+
+def interactions(lines: Lines) -> dict[tuple[str, str], ClaimResult]:
+    """Whether a shortcut makes the loss smaller, by the group that has one and the length."""
     present = comparison.groups(lines)
-    return comparison.comparison_claims(lines, CONTRAST, [EVERYWHERE], NAME) + [
-        softened(lines, (data + wiring, data + "none"), length)
+    return {
+        (data + wiring, length): softened(lines, (data + wiring, data + "none"), length)
         for data in ("", DIGITS)
         for wiring in ("bottleneck", "expansion")
         if {data + wiring, data + "none"} <= set(present)
         for length in comparison.lengths(lines, data + wiring)
-    ]
+    }
 
 
 def softened(lines: Lines, groups: tuple[str, str], length: str) -> ClaimResult:
@@ -66,13 +77,54 @@ def softened(lines: Lines, groups: tuple[str, str], length: str) -> ClaimResult:
     return comparison.judged(lines, claim, NAME, tested, f"points of test accuracy lost, {on}")
 
 
+def figure(lines: Lines) -> Figure:
+    """How much a shortcut softens the loss, and the loss under each wiring, a panel per data."""
+    sets = comparison_figure.compared(lines, CONTRAST)
+    found = interactions(lines)
+    with plots.style():
+        tallest = max((len(comparison_figure.differences(one, CONTRAST)) for one in sets), default=0)
+        heights = [len(found) + 1, tallest + 1]
+        made = plots.shaped(2 * comparison_figure.FRAME + comparison_figure.ROW * sum(heights))
+        grid = made.add_gridspec(2, max(len(sets), 1), height_ratios=heights)
+        first = made.add_subplot(grid[0, :])
+        others = [made.add_subplot(grid[1, place]) for place in range(len(sets))]
+        draw_interactions(first, lines, found)
+        for ax, one in zip(others, sets, strict=True):
+            comparison_figure.draw_differences(ax, one, CONTRAST)
+        losses = [f"what ReLU6 does, {comparison_figure.set_name(one, CONTRAST)}" for one in sets]
+        plots.letter([first, *others], ["how much of the loss a shortcut takes away", *losses])
+        note = (
+            f"(a): what ReLU6 costs without a shortcut minus what it costs with one, Welch's {statistics.PERCENT} "
+            f"interval, in brackets the runs of all four arms. {comparison_figure.caption(False)}"
+        )
+        return plots.told(made, headline(claims(lines), HEADLINE), note)
+
+
+def draw_interactions(ax: Axes, lines: Lines, found: Mapping[tuple[str, str], ClaimResult]) -> None:
+    """Every difference of differences as a row; above zero where a shortcut softens the loss."""
+    ax.axvline(0, color="0.5", lw=0.6)
+    names = []
+    for place, ((group, length), claim) in enumerate(found.items()):
+        wiring, n = comparison.label(lines, group), claim.estimate.n
+        data = comparison_figure.name_of(comparison.data_of(lines, group))
+        names.append(f"{wiring}, {data}, {int(length) // 1000}k ({n})")
+        if n:
+            comparison_figure.draw_difference(ax, place, claim.estimate, ARM_STYLES[wiring])
+        else:
+            comparison_figure.draw_not_run(ax, place)
+    ax.set_yticks(range(len(names)), names)
+    ax.set(ylim=(len(names) - 0.4, -0.6), xlabel="loss without − loss with, points")
+    ax.tick_params(axis="y", length=0)
+
+
 STUDY = trained_study(
     name=NAME,
     card=__doc__,
     grid=grid,
-    arms=Arms(comparison=CONTRAST, expected=[EVERYWHERE], headline=HEADLINE),
+    arms=Arms(comparison=CONTRAST, expected=[EVERYWHERE]),
     caption="What ReLU6 behind the bottleneck costs under each wiring.",
     claims=claims,
+    figure=figure,
 )
 
 

@@ -24,6 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from experiments.drawing.inputs import LOOKS
 from experiments.thm1_preserved import EXPANDED, MOBILENET, Spec
 from manifold_lab import theory
 from manifold_lab.core import contrasts, statistics
@@ -33,7 +34,7 @@ from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim, number
+from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim, number, percent
 from manifold_lab.sweeps.store import Cell, Result
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
@@ -190,11 +191,14 @@ def curve(ax: Axes, mine: Lines, look: tuple[str, str], label: str) -> None:
 def thresholds(ax: Axes) -> None:
     """What is proved, what is conjectured, and MobileNetV2."""
     size = mpl.rcParams["legend.fontsize"]
-    known = ((NOT_BELOW, "-", "none below (proved)"), (MOBILENET, ":", "MobileNetV2"),
-             (CONJECTURED, "--", "conjectured threshold"), (PROVED, "-", "all above (proved)"))  # fmt: skip
-    for place, dashes, words in known:
+    known = ((NOT_BELOW, "-", "n → ∞: none below", "top"), (MOBILENET, ":", "MobileNetV2", "bottom"),
+             (CONJECTURED, "--", "n → ∞: conjectured threshold", "bottom"),
+             (PROVED, "-", "n → ∞: all above", "bottom"))  # fmt: skip
+    paper = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none"}
+    for place, dashes, words, side in known:
         ax.axvline(place, color="0.6", lw=0.6, ls=dashes, zorder=0)
-        ax.text(place + 0.03, 0.02, words, rotation=90, va="bottom", ha="left", color="0.4", fontsize=0.8 * size)
+        ax.text(place + 0.06, 1.0 if side == "top" else 0.02, words, rotation=90, va=side, ha="left", color="0.4",
+                fontsize=size, bbox=paper, zorder=1)  # fmt: skip
     ax.set(xlabel="expansion m / n", ylim=(-0.03, 1.03), xlim=(1.7, 8.3))
 
 
@@ -205,6 +209,18 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
+def points_lost(lines: Lines) -> str:
+    """What a layer of MobileNetV2's expansion loses of all directions, on average, at most: at the smallest n."""
+    lost = {int(line["inputs"]): float(line["lost"]) for line in pick(lines, expansion=number(MOBILENET))}
+    if not lost:
+        return ""
+    most = max(lost, key=lambda n: lost[n])
+    return (
+        f" At m/n = {MOBILENET:g} layers, injective or not, lose on average at most {percent(lost[most])} of all "
+        f"directions (n = {most})."
+    )
+
+
 def draw(lines: Lines) -> Figure:
     """The exact shares; what a search leaves of larger n."""
     with plots.style():
@@ -212,9 +228,8 @@ def draw(lines: Lines) -> Figure:
         left, right = figure.subplots(1, 2, sharey=True)
         for ax, kind in ((left, "exact"), (right, "search")):
             sizes = [n for n in dict.fromkeys(one["inputs"] for one in lines) if (int(n) in EXACT) == (kind == "exact")]
-            shades = plots.ALONG(np.linspace(0, 1, len(sizes)))
-            for n, shade, mark in zip(sizes, shades, "osD^", strict=False):
-                curve(ax, pick(lines, inputs=n, test=kind), (mpl.colors.to_hex(shade), mark), n)
+            for n in sizes:
+                curve(ax, pick(lines, inputs=n, test=kind), LOOKS[n], n)
             thresholds(ax)
             ax.legend(title="n", frameon=False, loc="upper left")
         plane = pick(lines, inputs="2", test="exact")
@@ -222,8 +237,8 @@ def draw(lines: Lines) -> Figure:
         left.set_ylabel("share of Gaussian layers")
         plots.letter((left, right), ("injective, exactly", "not refuted by a search: at most so many"))
         least = min(int(line["n"]) for line in lines)
-        note = (f"At least {least:,} layers a mark; bars: exact 95 % intervals; crosses: the closed form at "
-                "n = 2. A layer that is not injective still keeps nearly every point.")  # fmt: skip
+        note = (f"At least {least:,} layers a mark; bars: exact {statistics.PERCENT} intervals; crosses: the closed "
+                f"form at n = 2.{points_lost(lines)}")  # fmt: skip
         return plots.told(figure, headline(claims(lines), HEADLINE), note)
 
 

@@ -74,7 +74,7 @@ def figure(lines: Lines) -> Figure:
         ax.xaxis.set_minor_formatter("{x:g}")
         ax.legend(frameon=False)
         seen = comparison.unique(lines, "data")
-        note = f"{', '.join(map(str, seen))}; means and {statistics.LEVEL:.0%} intervals over runs"
+        note = f"{', '.join(map(str, seen))}; means and {statistics.PERCENT} intervals over runs"
         return plots.told(found, headline(claims(lines), HEADLINE), note)
 
 

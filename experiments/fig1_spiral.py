@@ -62,8 +62,8 @@ def distribution(dim: int, values: np.ndarray) -> list[dict[str, str]]:
 
 HEADLINE = Headline(
     f"{NAME}.panels_show_relu", "The panels of Figure 1 show mostly what ReLU loses",
-    "At 15 dimensions the panels' error is the decoder's, not ReLU's",
-    "Whether the panels' error is ReLU's or the decoder's is undecided",
+    "Figure 1's error at 15 dimensions is the decoder's, not ReLU's",
+    "Whether Figure 1's error is ReLU's or the decoder's is undecided",
 )  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def draw_distribution(ax: Axes, lines: tables.Lines) -> None:
     data = {"dim": [line["dim"] for line in lines], "share": plots.column(lines, "estimate")}
     seaborn.violinplot(data, x="dim", y="share", ax=ax, color="#9DC3DF", inner="quart", cut=0, linewidth=0.7,
                        density_norm="width", bw_adjust=0.5)  # fmt: skip
-    ax.set(xlabel="dim m of the embedding", ylabel="share of the curve", ylim=(-0.02, 1.02))
+    ax.set(xlabel="dim m of the embedding", ylabel="recoverable share of the curve", ylim=(-0.02, 1.02))
 
 
 def draw_blame(ax: Axes, lines: tables.Lines) -> None:
@@ -101,7 +101,7 @@ def draw(lines: tables.Lines) -> Figure:
         draws = next(int(line["n"]) for line in lines if line["n"])
         note = (
             f"Spirals of three turns, ReLU, {draws:,} draws of T per dim. (a): density with median and quartiles. (b): "
-            f"means with {statistics.LEVEL:.0%} intervals."
+            f"means with {statistics.PERCENT} intervals."
         )
         return plots.told(figure, headline(claims(lines), HEADLINE), note)
 

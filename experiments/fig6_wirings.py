@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
@@ -32,10 +33,10 @@ from manifold_lab.sweeps.study_commands import main
 NAME = "fig6_wirings"
 WIRINGS = ("bottleneck", "expansion", "none", "projected")
 TITLES = {
-    "bottleneck": "bottleneck (the paper's): block input + projection",
+    "bottleneck": "bottleneck, the paper's: block input + projection",
     "expansion": "expansion: depthwise output + next expansion",
     "none": "none: neither",
-    "projected": "projected: also where channels or resolution change, by a 1x1 convolution",
+    "projected": "projected: also where channels or resolution change, by a 1×1 convolution",
 }
 SHOWN = range(6, 9)
 """The blocks that are drawn: the last of 28 x 28 and the first of 14 x 14, whose first one has no plain shortcut."""
@@ -152,21 +153,28 @@ def draw(lines: tables.Lines) -> Figure:
         axes = figure.subplots(len(WIRINGS), 1)
         for ax, wiring in zip(axes, WIRINGS, strict=True):
             draw_wiring(ax, [line for line in pick(lines, wiring=wiring) if int(line["block"]) in SHOWN])
-        plots.letter(axes, TITLES.values())
-        names = ("1x1, ReLU6", "3x3 depthwise, ReLU6", "1x1, linear")
+        many = counts(lines)
+        plots.letter(axes, (f"{title} ({many[wiring]} in the whole network)" for wiring, title in TITLES.items()))
+        names = ("1×1, ReLU6", "3×3 depthwise, ReLU6", "1×1, linear")
         for place in range(3 * len(SHOWN)):
-            axes[-1].text(place + 0.5, -0.76, names[place % 3], ha="center", va="top", fontsize=5.5, color="0.3")
+            axes[-1].text(place + 0.5, -0.76, names[place % 3], ha="center", va="top", color="0.3",
+                          fontsize=mpl.rcParams["legend.fontsize"])  # fmt: skip
         first, last = SHOWN[0], SHOWN[-1]
-        note = f"Blocks {first} to {last} of MobileNetV2 1.0; bars are tensors, as high as they have channels."
+        note = f"Shown: blocks {first} to {last} of MobileNetV2 1.0; bars are tensors, as high as they have channels."
         return plots.told(figure, headline(claims(lines), HEADLINE), note)
+
+
+def counts(lines: tables.Lines) -> dict[str, int]:
+    """The shortcuts of every wiring in the whole network."""
+    return {
+        wiring: sum((line["shortcut"] != "none") + (line["wide"] != "none") for line in pick(lines, wiring=wiring))
+        for wiring in WIRINGS
+    }
 
 
 def claims(lines: tables.Lines) -> list[ClaimResult]:
     """As many shortcuts between expansions as between bottlenecks."""
-    count = {
-        wiring: sum((line["shortcut"] != "none") + (line["wide"] != "none") for line in pick(lines, wiring=wiring))
-        for wiring in WIRINGS
-    }
+    count = counts(lines)
     says = "Figure 6b compares equally many shortcuts, between expansions and between bottlenecks"
     measured = f"between expansions, beside {count['bottleneck']} between bottlenecks"
     equal = count["expansion"] == count["bottleneck"]

@@ -12,13 +12,18 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet: it test
 import functools
 import sys
 
+from matplotlib.figure import Figure
+
 from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.headlines import Headline
+from manifold_lab.report.headlines import Headline, headline
+from manifold_lab.report.plots import pick
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, comparison
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
+from manifold_lab.sweeps.comparison_figure import draw_comparison, name_of
 from manifold_lab.sweeps.study import Arms, trained_study
 from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.training_run import FINAL
 
 NAME = "fig6b_shortcut"
 ARMS = {name: ablation.variant(shortcut=name) for name in ("bottleneck", "expansion", "none", "projected")}
@@ -57,13 +62,28 @@ def claims(lines: Lines) -> list[ClaimResult]:
     return found + comparison.gap_shrinks_with_training(lines, CONTRAST, SHRINKING, NAME)
 
 
+def dearer(lines: Lines) -> str:
+    """Which arms cost more multiply-adds than the paper's, and by how much: a caption's last sentence."""
+    group, first = lines[0]["group"], lines[0]["data"]
+    price = {line["arm"]: int(line["madds"]) for line in pick(lines, group=group, kind=FINAL)}
+    own = price.get(CONTRAST.reference, 0)
+    more = [f"{arm} {100 * (madds / own - 1):+.1f} %" for arm, madds in price.items() if own and madds != own]
+    return f" Multiply-adds against {CONTRAST.reference}, {name_of(first)}: {', '.join(more)}." if more else ""
+
+
+def figure(lines: Lines) -> Figure:
+    """Arms side by side; what they differ in besides the shortcut is said."""
+    return draw_comparison(lines, CONTRAST, headline(claims(lines), HEADLINE), dearer(lines))
+
+
 STUDY = trained_study(
     name=NAME,
     card=__doc__,
     grid=functools.partial(ablation.grid, ARMS, SETTINGS),
-    arms=Arms(comparison=CONTRAST, expected=[*EXPECTED, *SHRINKING], headline=HEADLINE),
+    arms=Arms(comparison=CONTRAST, expected=[*EXPECTED, *SHRINKING]),
     caption="Figure 6b: what the shortcut joins.",
     claims=claims,
+    figure=figure,
     at_scale=functools.partial(ablation.at_scale, ARMS),
 )
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
@@ -31,6 +32,8 @@ from manifold_lab.sweeps.study_commands import main
 
 NAME = "tab2_network"
 COUNTS = "counts"
+PAPER_PARAMETERS = "3.4"
+"""Millions, as printed."""
 """The part of the csv files that has what Table 2 does not."""
 PRINTED = (
     "224x224x3", "112x112x32", "112x112x16", "56x56x24", "28x28x32", "14x14x64", "14x14x96", "7x7x160", "7x7x320",
@@ -137,12 +140,19 @@ def draw(published: dict[str, tables.Lines]) -> Figure:
         figure = plots.shaped(2.9)
         axes = figure.subplots(1, 2, sharey=True)
         for ax, key, label in zip(axes, ("madds", "parameters"), ("multiply-adds", "parameters"), strict=True):
-            ax.barh(range(len(met)), plots.column(met, key) / 1e6, 0.7, color=plots.MEASURED)
+            bars = ax.barh(range(len(met)), plots.column(met, key) / 1e6, 0.7, color=plots.MEASURED)
+            values = [f"{number / 1e6:.3g}" for number in plots.column(met, key)]
+            ax.bar_label(bars, values, padding=2, fontsize=mpl.rcParams["legend.fontsize"])
+            ax.margins(x=0.1)
             ax.set(xlabel=f"{label}, millions", yticks=range(len(met)), yticklabels=names)
         axes[0].invert_yaxis()
         totals = [sum(int(line[key]) for line in met) for key in ("madds", "parameters")]
         plots.letter(axes, (f"{totals[0]:,} multiply-adds", f"{totals[1]:,} parameters"))
-        note = "MobileNetV2 1.0 at 224, counted on a forward pass: rows of Table 2 by operator and input size."
+        bare = next(int(line["value"]) for line in published[COUNTS] if line["count"] == "parameters without norms")
+        note = (
+            "MobileNetV2 1.0 at 224, counted on a forward pass: rows of Table 2 by operator and input size. The paper "
+            f"prints {PAPER_PARAMETERS} million parameters; without those of the norms there are {bare:,}."
+        )
         return plots.told(figure, headline(claims(published), HEADLINE), note)
 
 
@@ -230,7 +240,8 @@ def claims(published: dict[str, tables.Lines]) -> list[ClaimResult]:
          Printed("19")),
         ("madds", "Section 4", "300 million multiply-adds", "MAdds of a pass", madds, Printed("300", million)),
         ("parameters", "Section 4", "3.4 million parameters (erratum 4)",
-         f"parameters without norms (with them {counts['parameters']:,.0f})", plain, Printed("3.4", million)),
+         f"parameters without norms (with them {counts['parameters']:,.0f})", plain,
+         Printed(PAPER_PARAMETERS, million)),
         ("block_formula", "Table 1", "a block of stride 1 costs h·w·n·t·(n + k² + n') multiply-adds",
          f"of {even:.0f} such blocks", formula, formula == even),
         ("every_block_expands", "Table 1", "every block expands, at 300 million multiply-adds (erratum 3)",

@@ -203,6 +203,7 @@ def draw_blocks(ax: Axes, lines: tables.Lines, rule: str) -> None:
     for block in range(1, len(mine), 2):
         ax.axvspan(block - 0.5, block + 0.5, color="0.95", lw=0, zorder=0)
     ax.set(yscale="log", ylabel="peak, KiB", xlim=(-0.5, len(mine) - 0.5), xticks=range(len(mine)))
+    ax.set(ylim=(20, 9000), yticks=(30, 100, 300, 1000, 3000))
     ax.yaxis.set_major_formatter(lambda value, _position: f"{value:.0f}")
     ax.yaxis.set_minor_formatter("")
 

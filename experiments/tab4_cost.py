@@ -14,7 +14,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -165,11 +164,16 @@ def draw(published: dict[str, tables.Lines]) -> Figure:
     with plots.style():
         figure = plots.shaped(2.8, 0.65)
         ax = figure.subplots()
-        shades = mpl.colormaps["viridis"](np.linspace(0, 0.88, len(GRID)))
-        for width, shade in zip(GRID, shades, strict=True):
+        shades = plots.ALONG(np.linspace(0, 1, len(GRID)))
+        for width, shade, mark in zip(GRID, shades, "osD^vP", strict=True):
             mine = pick(lines, width=str(width))
             ax.plot(
-                column(mine, "resolution"), column(mine, "madds") / 1e6, "o-", color=shade, ms=2.5, label=f"{width:g}"
+                column(mine, "resolution"),
+                column(mine, "madds") / 1e6,
+                f"{mark}-",
+                color=shade,
+                ms=3,
+                label=f"{width:g}",
             )
         known = [line for line in lines if line["published_madds"]]
         ax.plot(column(known, "resolution"), column(known, "published_madds"), "x", color="black", ms=4, mew=0.7,
@@ -178,7 +182,11 @@ def draw(published: dict[str, tables.Lines]) -> Figure:
         ax.yaxis.set_major_formatter(lambda value, _position: f"{value:g}")
         ax.yaxis.set_minor_formatter("")
         ax.legend(title="width", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-        note = "MobileNetV2 by width multiplier: counted on a forward pass, and as its authors' list publishes it."
+        alone = " and ".join(f"{width:g}" for width, (_, madds) in GRID.items() if not all(madds))
+        note = (
+            "MobileNetV2 by width multiplier: counted on a forward pass, and as its authors' list publishes it, cut "
+            f"off to whole millions; widths {alone} are published at {RESOLUTIONS[-1]} only."
+        )
         return plots.told(figure, headline(claims(published), HEADLINE), note)
 
 

@@ -39,6 +39,10 @@ POINTS = "points"
 """The part of the csv files that has what the figure shows."""
 FIGURE_6A = {"linear": 71.06, "relu6": 70.44}
 """Mean of the last million steps, in percent, digitised."""
+INPUTS, BOX = 3, 2.0
+"""Of Lemma 2's panel: the dimension n, and the side of the box [-1, 1]^n within which preimages are sought."""
+RADIUS = 10
+"""Of the ball whose points ReLU6 meets: within the unit ball hardly any channel reaches 6."""
 CORNERS = ((1.0, -1.0), (90, 210, 330))
 """Lemma 2's counterexamples at x = 0: the rows of B in one dimension, the angles of B's rows in two."""
 HEAD = {
@@ -113,7 +117,7 @@ def extents(matrix: Tensor, x: Tensor) -> np.ndarray:
 
 def lemma_2(draws: int) -> dict[str, Estimate]:
     """Preimages by linear programs, against the rank of the active rows."""
-    matrix, x = sample(min(draws, 400), 5, 3)
+    matrix, x = sample(min(draws, 400), 5, INPUTS)
     ranked = metrics.preserved(active_rows(matrix, x @ matrix.mT > 0))[:, 0].numpy()
     alone = extents(matrix, x) < POINT
     line, plane = torch.tensor(CORNERS[0])[:, None], torch.deg2rad(torch.tensor(CORNERS[1], dtype=torch.float64))
@@ -137,15 +141,15 @@ def points(draws: int) -> list[dict[str, str]]:
     inside = (before > 0).all(-1)[:, 0].tolist()
     found = [{"kind": "image", "a": number(a), "b": number(b), "identity": str(int(same))}
              for (a, b), same in zip(images, inside, strict=True)]  # fmt: skip
-    matrix, x = sample(min(draws, 400), 5, 3)
+    matrix, x = sample(min(draws, 400), 5, INPUTS)
     active, length = (x @ matrix.mT > 0).sum(-1)[:, 0].tolist(), extents(matrix, x).tolist()
     return found + [{"kind": "preimage", "a": str(count), "b": number(round(size, 9)), "identity": ""}
                     for count, size in zip(active, length, strict=True)]  # fmt: skip
 
 
 HEADLINE = Headline(
-    f"{NAME}.theorem_1_relu6", "Theorem 1's fraction holds beyond its assumptions too",
-    "Theorem 1 needs its assumptions: ReLU6 or a bias changes the fraction",
+    f"{NAME}.theorem_1", "Theorem 1's fraction holds beyond its assumptions too",
+    "Theorem 1 needs its assumptions: ReLU6 and a bias change the fraction",
     "Whether Theorem 1's fraction holds beyond its assumptions is undecided",
 )  # fmt: skip
 
@@ -165,12 +169,13 @@ def draw(published: dict[str, tables.Lines]) -> Figure:
         preimages = pick(shown, kind="preimage")
         draw_preimages(middle, preimages)
         draw_conditions(right, lines)
-        names = ("Lemma 1: a disc in the plane", "Lemma 2: n = 3, m = 5", "Theorem 1: n = 2, m = 5")
+        names = ("Lemma 1: a disc in the plane", f"Lemma 2: preimages, n = {INPUTS}, m = 5", "Theorem 1: n = 2, m = 5")
         plots.letter((left, middle, right), names)
         draws = next(int(line["n"]) for line in lines if line["claim"] == "theorem_1_relu6")
         note = (
-            f"Random Gaussian T. (a): {len(images)} points behind ReLU; (b): {len(preimages)} draws, lengths up to 2; "
-            f"(c): {draws:,} draws, bars {statistics.LEVEL:.0%} intervals (smaller than the marks)."
+            f"Random Gaussian T. (a): {len(images)} points behind ReLU; (b): {len(preimages)} draws, lengths cut by "
+            f"the box at {BOX:g} in {int((column(preimages, 'b') >= BOX).sum())} of them; "
+            f"(c): {draws:,} draws, bars {statistics.PERCENT} intervals (smaller than the marks)."
         )
         return plots.told(figure, headline(claims(published), HEADLINE), note)
 
@@ -180,14 +185,15 @@ def draw_preimages(ax: Axes, lines: tables.Lines) -> None:
     active = column(lines, "a")
     spread = active + np.linspace(-0.3, 0.3, len(active))  # the same on every drawing, which a random jitter is not
     ax.plot(spread, column(lines, "b"), ".", ms=3, mew=0, color=plots.MEASURED)
-    ax.axvline(2.5, color="0.6", lw=0.8, ls=":", label="n active rows")
-    ax.set(xlabel="active rows", ylabel="length of the preimage")
+    ax.axvline(INPUTS - 0.5, color="0.6", lw=0.8, ls=":", label=f"n = {INPUTS} or more →")
+    ax.set(xlabel="active rows", ylabel="longest side within $[-1, 1]^n$")
     ax.legend(frameon=False, loc="upper right")
 
 
 def draw_conditions(ax: Axes, lines: tables.Lines) -> None:
     """Preserved share under the theorem's assumptions, and without them."""
-    wanted = {"ReLU": "collapsed_fraction", "ReLU6": "theorem_1_relu6", "ReLU, bias 1": "theorem_1_bias"}
+    wanted = {"ReLU": "collapsed_fraction", f"ReLU6,\nradius {RADIUS}": "theorem_1_relu6",
+              "ReLU,\nbias 1": "theorem_1_bias"}  # fmt: skip
     for place, (name, wanted_claim) in enumerate(wanted.items()):
         found = estimate(pick(lines, claim=wanted_claim)[0])
         if name == "ReLU":  # where the row has the collapsed share
@@ -205,7 +211,7 @@ def theorem_1(draws: int) -> dict[str, Estimate]:
     found, relu6 = kept(matrix, x @ matrix.mT > 0), activations.named("relu6")
     return {
         "collapsed_fraction": Estimate(1 - found.value, 1 - found.high, 1 - found.low, found.n),
-        "theorem_1_relu6": kept(matrix, relu6.is_active(relu6(10 * x @ matrix.mT))),
+        "theorem_1_relu6": kept(matrix, relu6.is_active(relu6(RADIUS * x @ matrix.mT))),
         "theorem_1_bias": kept(matrix, x @ matrix.mT + 1 > 0),
     }
 

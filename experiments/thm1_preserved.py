@@ -19,8 +19,10 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from scipy.stats import binomtest
 
+from experiments.drawing.inputs import LOOKS
 from manifold_lab import activations, metrics, theory
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.random_streams import stream
@@ -31,7 +33,7 @@ from manifold_lab.random_layer import manifolds
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 from manifold_lab.report import plots, tables
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import column, pick
+from manifold_lab.report.plots import LOST_COLOUR, column, pick
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, markdown, number
 from manifold_lab.sweeps.store import Cell, Result
@@ -128,14 +130,14 @@ def _row(spec: Spec, numbers: Mapping[str, float]) -> dict[str, str]:
 def draw_curves(ax: Axes, lines: tables.Lines) -> None:
     """Preserved fraction against expansion, one curve per n."""
     shown = [n for n in ("2", "8", "32", "160") if pick(lines, inputs=n)]
-    shades = plots.ALONG(np.linspace(0, 1, len(shown)))
-    for n, shade, mark in zip(shown, shades, "osD^", strict=False):
-        mine = pick(lines, inputs=n)
-        done = [line for line in mine if line["estimate"]]
+    for n in shown:
+        shade, mark = LOOKS[n]
+        done = [line for line in pick(lines, inputs=n) if line["estimate"]]
         value = column(done, "estimate")
         ends = np.stack([value - column(done, "low"), column(done, "high") - value]).clip(0)
         ax.errorbar(column(done, "expansion"), value, ends, fmt=mark, color=shade, ms=3, elinewidth=0.8, label=n)
-        ax.plot(column(mine, "expansion"), column(mine, "theory"), color=shade, lw=0.8)
+        every = np.arange(int(n), round(1.1 * MOBILENET * int(n)) + 1)
+        ax.plot(every / int(n), [float(theory.preserved_fraction(int(m), int(n))) for m in every], color=shade, lw=0.8)
     ax.axvline(MOBILENET, color="0.6", lw=0.6, ls=":")
     ax.text(MOBILENET + 0.1, 0.03, "MobileNetV2", rotation=90, color="0.4", fontsize=mpl.rcParams["legend.fontsize"])
     ax.set(xlabel="expansion m / n", ylabel="preserved fraction", xlim=(0.8, 6.6), ylim=(-0.03, 1.03))
@@ -150,11 +152,14 @@ def draw_bound(ax: Axes, lines: tables.Lines) -> None:
     across = list(dict.fromkeys(line["expansion"] for line in lines))
     lost = np.array([column(pick(lines, inputs=n), "log2_lost") for n in rows]) * math.log10(2)
     broken = np.array([[line["bound"] == "fails" for line in pick(lines, inputs=n)] for n in rows])
-    bar = {"label": "lost fraction, log10, −30 or less", "shrink": 0.9}
+    bar = {"label": "lost fraction, log10", "shrink": 0.9, "extend": "min"}
     seaborn.heatmap(lost, ax=ax, cmap="viridis", vmin=-30, vmax=0, cbar_kws=bar, linewidths=0.4)
     y, x = np.nonzero(broken)
     ax.plot(x + 0.5, y + 0.5, "x", color="white", ms=4, mew=1.6)
     ax.plot(x + 0.5, y + 0.5, "x", color="black", ms=4, mew=0.7)
+    if number(MOBILENET) in across:
+        own = (across.index(number(MOBILENET)), 0)
+        ax.add_patch(Rectangle(own, 1, len(rows), fill=False, ec=LOST_COLOUR, lw=1.5, clip_on=False, zorder=5))
     ax.set_xticks(np.arange(len(across)) + 0.5, across, rotation=0)
     ax.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)
     ax.set(xlabel="expansion m / n", ylabel="input dimension n")
@@ -173,11 +178,14 @@ def draw(lines: tables.Lines) -> Figure:
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
         draw_curves(left, lines)
         draw_bound(right, lines)
-        plots.letter((left, right), ("measured, and the law as lines", "×: more is lost than the bound 2^(−m/2)"))
+        plots.letter(
+            (left, right), ("measured, and the law at every m as lines", r"×: more is lost than the bound $2^{-m/2}$")
+        )
         drawn = column([line for line in lines if line["n"]], "n")
         note = (
             f"Volumes in n dimensions, ReLU: marks are fractions of {drawn.min():,.0f} to {drawn.max():,.0f} draws of "
-            f"T and a point, bars exact {LEVEL:.0%} intervals; (b) is the closed form."
+            f"T and a point, bars exact {statistics.PERCENT} intervals; (b) is the closed form; framed: "
+            "MobileNetV2's expansion."
         )
         return plots.told(figure, headline(claims(lines), HEADLINE), note)
 

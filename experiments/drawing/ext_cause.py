@@ -9,15 +9,16 @@ from matplotlib.figure import Figure
 
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.report import plots
-from manifold_lab.report.arm_styles import ARM_STYLES
+from manifold_lab.report.arm_styles import ARM_STYLES, words_of
 from manifold_lab.report.plots import pick
 from manifold_lab.report.tables import Lines
 from manifold_lab.sweeps import comparison, comparison_figure
 
 CAPTION = (
     "CIFAR-10, width 0.35. Marks are means over runs (in brackets how many), bars "
-    f"{statistics.LEVEL:.0%} intervals (in a by Welch against linear; none for a single run). Lines join arms of one "
-    "family by how much stays readable."
+    f"{statistics.PERCENT} intervals, those in (a) by Welch against linear. Lines in (a) join arms of one family by "
+    "how much stays readable; a dashed line with its band is an arm whose R² was not measured. Noise: Gaussian, as "
+    "much as leaves a normal channel as readable as the named activation does."
 )
 
 
@@ -61,17 +62,26 @@ def draw_dose(ax: Axes, panels: Panels) -> None:
     for arm, found in panels.dose.items():
         lost = contrasts.contrast([(linear, 1.0), (found.accuracies, -1.0)]).estimate
         lost = statistics.Estimate(0.0, 0.0, 0.0, len(linear)) if arm == "linear" else lost
+        label = f"{words_of(arm)} ({len(found.accuracies)})"
         if found.linear_r2 and linear:
             at[arm] = (float(np.mean(found.linear_r2)), lost.value)
-            label = f"{arm} ({len(found.accuracies)})"
             plots.draw_point(ax, (at[arm][0], lost), ARM_STYLES[arm], label=label)
+        elif linear:
+            draw_unmeasured(ax, lost, ARM_STYLES[arm][0], f"{label}, R² not measured")
     for arms in panels.families.values():
         line = [at[arm] for arm in arms if arm in at]
         if line:
             ax.plot(*zip(*line, strict=True), color=ARM_STYLES[arms[-1]][0], lw=0.7)
     ax.axhline(0, color="0.5", lw=0.6)
     ax.set(xlabel="measured linear R², mean over bottlenecks", ylabel="test accuracy lost, points")
-    ax.legend(frameon=False, loc="best")
+    ax.legend(loc="best", handlelength=1.4, framealpha=0.85, edgecolor="none")
+
+
+def draw_unmeasured(ax: Axes, lost: statistics.Estimate, colour: str, label: str) -> None:
+    """An arm without a place on the axis of R²: what it loses as a line across, its interval as a band."""
+    ax.axhline(lost.value, color=colour, lw=0.9, ls="--", label=label, zorder=1)
+    if not np.isnan(lost.low):
+        ax.axhspan(lost.low, lost.high, color=colour, alpha=0.1, lw=0, zorder=0)
 
 
 def draw_training(ax: Axes, panels: Panels) -> str:
@@ -82,7 +92,7 @@ def draw_training(ax: Axes, panels: Panels) -> str:
     longest = max(compared, key=int, default="0")
     runs: set[int] = set()
     for place, arm in enumerate(arm for arm in panels.rates if arm in there.get(longest, ())):
-        look = {"color": ARM_STYLES[arm][0], "label": arm, "ls": comparison_figure.DASHES[place]}
+        look = comparison_figure.curve_look(ARM_STYLES[arm], place) | {"label": words_of(arm)}
         runs |= comparison_figure.draw_curve(ax, pick(panels.curves, arm=arm, length=longest), look)
     ax.set(xlabel="images seen, thousands", ylabel="validation accuracy, %", xlim=(0, None))
     if runs:

@@ -1,6 +1,8 @@
 """The panels of `experiments.ext_information`: bottlenecks over depth, and what ReLU6 costs there."""
 
-import numpy as np
+from dataclasses import dataclass
+from typing import Any
+
 from matplotlib.axes import Axes
 
 from manifold_lab.report import plots
@@ -12,34 +14,42 @@ SHORTCUTS = {"identity": (plots.MEASURED, "o", "with a shortcut"), "none": (plot
 
 def draw_sizes(ax: Axes, lines: Lines) -> None:
     """Channels, dimension and active channels over depth."""
-    over_depth(ax, lines, "channels", "0.25", "channels n")
-    over_depth(ax, lines, "active", plots.LOST_COLOUR, "active channels")
-    over_depth(ax, lines, "dimension", plots.MEASURED, "dimension k")
+    over_depth(ax, lines, "channels", Look("0.25", "channels n", ":", "s"))
+    over_depth(ax, lines, "active", Look(plots.LOST_COLOUR, "active channels", "--", "o", "white"))
+    over_depth(ax, lines, "dimension", Look(plots.MEASURED, "dimension k", "-", "o"))
     ax.set_yscale("log", base=2)
     ax.yaxis.set_major_formatter("{x:g}")
     ax.set(xlabel="block", ylabel="channels or dimensions", xticks=range(0, 17, 4))
     ax.legend(frameon=False, loc="upper left")
 
 
-def draw_costs(ax: Axes, lines: Lines) -> None:
-    """What ReLU6 costs against the loss that is predicted there, and the trend of either kind of block."""
+def draw_costs(ax: Axes, lines: Lines, against: str, words: str) -> None:
+    """What ReLU6 costs at every block of every network, against the predicted loss or another column."""
     for shortcut, (colour, mark, label) in SHORTCUTS.items():
         some = pick(lines, shortcut=shortcut)
-        x, y = column(some, "predicted_lost"), column(some, "cost")
-        ax.plot(x, y, mark, color=colour, ms=2.5, mfc="none", mew=0.6, label=label)
-        if len(set(x)) > 1:
-            slope, start = np.polyfit(x, y, 1)
-            ends = np.array([x.min(), x.max()])
-            ax.plot(ends, start + slope * ends, color=colour, lw=1)
-    ax.set(xlabel="predicted share lost", ylabel="top-1 lost, points")
-    ax.legend(frameon=False, loc="upper left")
+        ax.plot(column(some, against), column(some, "cost"), mark, color=colour, ms=2.8, mfc="none", mew=0.6,
+                label=label)  # fmt: skip
+    ax.set(xlabel=words, ylabel="top-1 lost, points")
 
 
-def over_depth(ax: Axes, lines: Lines, name: str, colour: str, label: str) -> None:
+@dataclass(frozen=True)
+class Look:
+    """How a column is drawn over depth: told apart by more than colour."""
+
+    colour: str
+    label: str
+    dashes: str = "-"
+    mark: str = "."
+    face: str | None = None
+
+
+def over_depth(ax: Axes, lines: Lines, name: str, look: Look) -> None:
     """Mean over networks, and every one of them."""
     blocks = sorted({int(line["block"]) for line in lines})
     each = [column(pick(lines, block=str(block)), name) for block in blocks]
-    ax.plot(blocks, [values.mean() for values in each], color=colour, label=label)
+    size: dict[str, Any] = {"ms": 2.5, "mfc": look.face or look.colour, "mew": 0.6}
     for block, values in zip(blocks, each, strict=True):
-        ax.plot([block] * len(values), values, ".", color=colour, ms=2)
+        ax.plot([block] * len(values), values, look.mark, color=look.colour, **size)
+    means = [values.mean() for values in each]
+    ax.plot(blocks, means, look.dashes, marker=look.mark, color=look.colour, label=look.label, **size)
     ax.set_xticks(range(0, len(blocks), 4))

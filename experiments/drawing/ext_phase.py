@@ -27,8 +27,8 @@ def preserved(k: int, n: int) -> float:
 
 REGIONS: dict[str, tuple[str, Callable[[int, int], bool]]] = {
     "linear loses too, n ≤ k": (":", lambda k, n: n <= k),
-    f"theory: fewer than {LOST:.0%} of points kept": ("-", lambda k, n: preserved(k, n) < LOST),
-    f"theory: at most {KEPT:.0%} kept": ("--", lambda k, n: preserved(k, n) <= KEPT),
+    f"theory: fewer than {100 * LOST:.0f} % of points kept": ("-", lambda k, n: preserved(k, n) < LOST),
+    f"theory: at most {100 * KEPT:.0f} % kept": ("--", lambda k, n: preserved(k, n) <= KEPT),
 }
 """What lies to the left of each line, which runs between cells: its dashes, and which cells."""
 

@@ -17,6 +17,8 @@ from manifold_lab.core import domain
 from manifold_lab.core.errors import InputError
 
 LEVEL = 0.95
+PERCENT = f"{100 * LEVEL:.0f} %"
+"""The level as readers see it."""
 RESAMPLES = 1000
 GROUPS = 4096
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}

@@ -17,7 +17,7 @@ ARM_STYLES: Mapping[str, Style] = {
     "linear": PAPER, "bottleneck": PAPER, "inverted": PAPER, "both": PAPER,
     # the activation of the bottleneck
     "relu6": (VERMILION, "s"), "relu": (YELLOW, "v"), "leaky_relu": (WINE, "D"), "gelu": (BLACK, "^"),
-    "hardswish": (SKY, "P"),
+    "hardswish": (SKY, "P"), "silu": (BLACK, "x"), "tanh": (VERMILION, "h"),
     # the shortcut
     "expansion": (VERMILION, "D"), "none": (YELLOW, "^"), "projected": (WINE, "X"),
     # the block
@@ -27,9 +27,17 @@ ARM_STYLES: Mapping[str, Style] = {
     # the interventions on the bottleneck
     "leaky_0.5": (WINE, "<"), "leaky_0.1": (WINE, ">"),
     "noise_0.961": (SKY, "<"), "noise_0.804": (SKY, ">"), "noise_0.734": (SKY, "D"), "noise_0.734_shared": (SKY, "X"),
-    "half_gain": (YELLOW, "D"), "abs": (BLACK, "o"),
+    "half_gain": (YELLOW, "p"), "abs": (BLACK, "o"),
     "renormed": (VERMILION, "P"), "shift": (VERMILION, "<"), "after_sum": (VERMILION, ">"),
 }  # fmt: skip
+ARM_WORDS: Mapping[str, str] = {
+    "leaky_0.5": "leaky 0.5", "leaky_0.1": "leaky 0.1",
+    "noise_0.961": "noise, as leaky 0.5", "noise_0.804": "noise, as leaky 0.1",
+    "noise_0.734": "noise, as ReLU",
+    "noise_0.734_shared": "the same, one for an image", "half_gain": "half the channels × 0.1", "abs": "|u|",
+    "renormed": "relu6, then a norm", "shift": "relu6, bias from 2", "after_sum": "relu6 behind the sum",
+}  # fmt: skip
+"""Arms as a figure names them, where their own name is a key."""
 LESION_STYLES: Mapping[str, Style] = {
     "relu6_bottleneck": ARM_STYLES["relu6"],
     "no_shortcut": ARM_STYLES["none"],
@@ -53,3 +61,8 @@ OTHER_STYLES: tuple[Style, ...] = tuple(
 def styles_of(arms: Mapping[str, object]) -> dict[str, Style]:
     """The styles of these arms, in their order."""
     return {arm: ARM_STYLES[arm] for arm in arms}
+
+
+def words_of(arm: str) -> str:
+    """An arm as a figure names it."""
+    return ARM_WORDS.get(arm, arm)

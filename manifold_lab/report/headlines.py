@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from manifold_lab.core.statistics import FAILS, HOLDS, NOT_RUN
-from manifold_lab.report import claims
-from manifold_lab.report.tables import ClaimResult
+from manifold_lab.core.statistics import FAILS, HOLDS, NOT_RUN, UNDECIDED
+from manifold_lab.report.claims import words
+from manifold_lab.report.plots import DATA_NAMES
+from manifold_lab.report.tables import ClaimResult, Lines
 
 
 @dataclass(frozen=True)
@@ -13,24 +14,67 @@ class Headline:
     """The sentences of a claim, by verdict.
 
     Args:
-        claim: how the ids of the rows that decide it begin.
+        claim: how the ids of the rows that decide it begin; rows of several claims have to say the same.
         holds: where they hold together.
         fails: where they fail.
         undecided: where they do neither.
+        not_run: where none of them has runs.
     """
 
     claim: str
     holds: str
     fails: str
     undecided: str
+    not_run: str = "Not run yet"
 
 
 def headline(found: Sequence[ClaimResult], said: Headline) -> str:
     """The sentence of the verdict that the rows of a claim have together, as the texts combine them.
 
+    Where they are not decided on every data set, it names those on which they are, and how the others stand.
+
     >>> headline([], Headline("fig1.kept", "kept", "lost", "open"))
     'Not run yet'
     """
     rows = [one.record() for one in found if one.id.startswith(said.claim)]
-    verdict = claims.combined(rows) if rows else NOT_RUN
-    return {HOLDS: said.holds, FAILS: said.fails, NOT_RUN: "Not run yet"}.get(verdict, said.undecided)
+    claims = list(_by_part(rows, 0).values())
+    verdict = _agreed(claims)
+    if verdict not in (HOLDS, FAILS):
+        return said.not_run if verdict == NOT_RUN else said.undecided
+    sentence = said.holds if verdict == HOLDS else said.fails
+    decided = [{_part(line, 1) for line in words.decided(claim)} for claim in claims]
+    on = set[str].intersection(*decided)
+    others = {data: mine for data, mine in _by_part(rows, 1).items() if data not in on}
+    if not others:
+        return sentence
+    if not on:
+        return said.undecided
+    stand = "; ".join(f"{DATA_NAMES.get(data, data)}: {_standing(mine)}" for data, mine in others.items())
+    return f"{sentence}, on {' and '.join(map(_name, sorted(on)))} ({stand})"
+
+
+def _agreed(claims: Sequence[Lines]) -> str:
+    """What several claims say together: what all of them do, and undecided where they differ."""
+    verdicts = {words.combined(claim) for claim in claims} or {NOT_RUN}
+    return verdicts.pop() if len(verdicts) == 1 else UNDECIDED
+
+
+def _standing(rows: Lines) -> str:
+    return NOT_RUN if all(line["verdict"] == NOT_RUN for line in rows) else UNDECIDED
+
+
+def _part(line: dict[str, str], place: int) -> str:
+    """A part of an id: the claim, then the data set where it has one."""
+    return [*line["id"].split("/"), ""][place]
+
+
+def _by_part(rows: Lines, place: int) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, list[dict[str, str]]] = {}
+    for line in rows:
+        found.setdefault(_part(line, place), []).append(line)
+    return found
+
+
+def _name(data: str) -> str:
+    """A data set within a sentence."""
+    return {"digits": "the digits"}.get(data, DATA_NAMES.get(data, data))

@@ -15,7 +15,7 @@ from manifold_lab.report import plots
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED, THEORY, column
 from manifold_lab.report.tables import Lines, number
 
-LABEL_ROOM = 68
+LABEL_ROOM = 56
 """Characters of a stage's name that have room under an axis of half the page's width."""
 LABELLED = 0.75
 """Share of the layers that must belong to a stage whose name has room."""
@@ -137,7 +137,7 @@ def draw_panel(ax: Axes, lines: Lines, name: str) -> None:
     elif name in OTHERS:
         draw_columns(ax, lines, *OTHERS[name])
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=5, borderpad=0,
+        ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderpad=0,
                   handlelength=1.1, columnspacing=0.6)  # fmt: skip
 
 
@@ -152,10 +152,12 @@ def name_layers(ax: Axes, lines: Lines, room: int = LABEL_ROOM) -> None:
         for name, start, stop in found
         for label in [one for one in (name, numbered(name)) if fits(one, start, stop, len(lines), room)][:1]
     ]
-    ax.set_xticks([centre for _, centre in named], [name for name, _ in named], fontsize=5)
+    ax.set_xticks(
+        [centre for _, centre in named], [name for name, _ in named], fontsize=mpl.rcParams["legend.fontsize"]
+    )
     ax.tick_params(axis="x", length=0, labelbottom=True)
     ax.set_xlim(-0.5, max(len(lines), 1) - 0.5)
-    ax.set_xlabel("layers in the order of execution, by stage", fontsize=6)
+    ax.set_xlabel("layers in the order of execution, by stage")
 
 
 Stage = tuple[str, int, int]

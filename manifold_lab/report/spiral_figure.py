@@ -1,5 +1,6 @@
 """Drawing Figure 1 and the statistics behind it, from csv lines."""
 
+import string
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -35,6 +36,9 @@ ERROR = r"$\Sigma\,|\hat x - x|^2\, /\, \Sigma\,|x|^2$"
 LOST_EVERY = 6
 """One cross for this many lost points: more would run into a bar."""
 PER_BLOCK = 6
+DECODERS_DRAWN = tuple(decoder for decoder in DECODER_STYLES if decoder != "pinv_gain")
+QUANTITIES_DRAWN = ("preserved_fraction", "injective", "information_dimension_loss", "mutual_information")
+"""What the panels of statistics show, besides errors."""
 
 
 def draw_points(ax: Axes, lines: Lines, ghost: Lines, curve: bool) -> None:
@@ -100,19 +104,24 @@ def draw_picture(points: Lines, numbers: Lines, style_name: str) -> Figure:
         for block, shown in enumerate(blocks):
             for row, way in enumerate(ways):
                 panels = axes[block * len(ways) + row]
-                for ax, dim in zip(panels[1:], shown, strict=False):
+                for place, (ax, dim) in enumerate(zip(panels[1:], shown, strict=False), start=1 + block * PER_BLOCK):
                     ax.set_axis_on()
                     draw_points(ax, pick(points, dim=dim, decoder=way), ghost, curve)
-                    ax.set_title(f"dim {dim}" if row == 0 else "", pad=3)
+                    ax.set_title(f"{_mark(place)}dim {dim}" if row == 0 else "", pad=3)
                     ax.set_xlabel(
                         _figures_text(numbers, dim, way), labelpad=2, fontsize=mpl.rcParams["legend.fontsize"]
                     )
                 panels[1].set_ylabel(DECODERS[way], labelpad=3)
         axes[0, 0].set_axis_on()
         draw_points(axes[0, 0], ghost, ghost, curve)
-        axes[0, 0].set_title("input", pad=3)
+        axes[0, 0].set_title(f"{_mark(0)}input", pad=3)
         _legend(figure, axes[1, 0] if len(ways) > 1 else axes[0, 0], curve)
         return told(figure, picture_title(numbers, dims), picture_caption(numbers))
+
+
+def _mark(place: int) -> str:
+    """The letter of a column; columns beyond the alphabet have none."""
+    return f"({string.ascii_lowercase[place]}) " if place < len(string.ascii_lowercase) else ""
 
 
 def picture_title(numbers: Lines, dims: Sequence[str]) -> str:
@@ -120,11 +129,17 @@ def picture_title(numbers: Lines, dims: Sequence[str]) -> str:
     mean = {line["dim"]: line for line in pick(numbers, quantity="preserved_fraction", statistic="mean")}
     ends = [dim for dim in dict.fromkeys((min(dims, key=int), max(dims, key=int))) if dim in mean]
     if not ends:
-        return f"{numbers[0]['activation']} on a {numbers[0]['manifold']}"
+        return f"{activation_name(numbers)} on a {numbers[0]['manifold']}"
     lost = " and ".join(
         f"{_at_most(mean[dim])}{percent(1 - float(mean[dim]['estimate']))} at dim {dim}" for dim in ends
     )
-    return f"{numbers[0]['activation']} loses {lost} of a {numbers[0]['manifold']}'s points"
+    return f"{activation_name(numbers)} loses {lost} of a {numbers[0]['manifold']}'s points"
+
+
+def activation_name(numbers: Lines) -> str:
+    """The activation as papers write it, where they have a spelling."""
+    name = numbers[0]["activation"]
+    return {"relu": "ReLU", "relu6": "ReLU6", "gelu": "GELU", "silu": "SiLU", "elu": "ELU"}.get(name, name)
 
 
 def _at_most(line: dict[str, str]) -> str:
@@ -205,9 +220,9 @@ def draw_loss(ax: Axes, numbers: Lines) -> None:
 def draw_errors(ax: Axes, numbers: Lines) -> None:
     """(c) What each decoder gets wrong on average, with theory; a decoder without a mean at a dim has no mark there."""
     floor = 1e-6
-    for decoder, (colour, mark) in DECODER_STYLES.items():
-        means = _of(numbers, "reconstruction_error", "mean", decoder)
-        if means and decoder != "pinv_gain":
+    for decoder in DECODERS_DRAWN:
+        (colour, mark), means = DECODER_STYLES[decoder], _of(numbers, "reconstruction_error", "mean", decoder)
+        if means:
             draw_estimates(ax, means, (colour, mark), DECODERS[decoder], floor)
             draw_theory(ax, means)
     log_axis(ax)
@@ -249,15 +264,24 @@ def draw_statistics(numbers: Lines, style_name: str) -> Figure:
 
 
 def statistics_title(numbers: Lines) -> str:
-    """How often theory is within a mean's interval, of the means that it says."""
+    """How often theory is within a mean's interval, of the drawn means that it says."""
     known = [
-        line for line in numbers if line["theory"] and line["low"] and line["statistic"] in ("mean", "probability")
+        line
+        for line in numbers
+        if line["theory"] and line["low"] and line["statistic"] in ("mean", "probability") and is_drawn(line)
     ]
     within = sum(float(line["low"]) <= float(line["theory"]) <= float(line["high"]) for line in known)
     if not known:
         return "No closed form is known for these draws"
     level = float(known[0]["level"])
-    return f"Theory's values lie in {within} of {len(known)} intervals of {level:.0%} measured over draws"
+    return f"Theory's values lie in {within} of {len(known)} intervals of {100 * level:.0f} % measured over draws"
+
+
+def is_drawn(line: dict[str, str]) -> bool:
+    """Whether a panel of the statistics shows this number."""
+    if line["quantity"] == "reconstruction_error":
+        return line["decoder"] in DECODERS_DRAWN
+    return line["quantity"] in QUANTITIES_DRAWN
 
 
 def statistics_caption(numbers: Lines) -> str:
@@ -268,6 +292,6 @@ def statistics_caption(numbers: Lines) -> str:
     }
     without = f" At dim {', '.join(sorted(heavy, key=int))} pinv's error has no mean." if heavy else ""
     return (
-        f"{line['activation']} on a {line['manifold']}. Marks: means over {int(line['n']):,} draws of T with "
-        f"{float(line['level']):.0%} intervals; bands: 5 to 95 % of the draws; lines: theory.{without}"
+        f"{activation_name([line])} on a {line['manifold']}. Marks: means over {int(line['n']):,} draws of T with "
+        f"{100 * float(line['level']):.0f} % intervals; bands: 5 to 95 % of the draws; lines: theory.{without}"
     )

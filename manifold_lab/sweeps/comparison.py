@@ -104,7 +104,7 @@ def comparison_table(lines: Lines, contrast: Comparison, caption: str) -> Docume
     missing = [f"{line['arm']} ({line['group']}, {int(line['length']):,})" for line in shown if line["n"] == "0"]
     head = {**COMPARISON_HEAD, "group": contrast.group}
     note = (
-        f"Runs (n) of an arm differ in their seed. Intervals are at {statistics.LEVEL:.0%}: Student's of an accuracy, "
+        f"Runs (n) of an arm differ in their seed. Intervals are at {statistics.PERCENT}: Student's of an accuracy, "
         f"Welch's of its difference to {contrast.reference} over all runs; the two-sided p-value is Welch's, not "
         "corrected for the number of rows."
     )

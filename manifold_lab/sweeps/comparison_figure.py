@@ -1,16 +1,20 @@
 """The figure of arms side by side, from csv lines alone: curves, and differences to the reference."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from manifold_lab.core import statistics
+from manifold_lab.core.statistics import Estimate
 from manifold_lab.report import plots
+from manifold_lab.report.arm_styles import Style, words_of
 from manifold_lab.report.plots import column, pick
 from manifold_lab.report.tables import Lines
 from manifold_lab.sweeps.comparison import (
@@ -28,7 +32,7 @@ from manifold_lab.sweeps.training_run import CURVE
 
 DASHES = ("-", "--", "-.", ":")
 """Of the curves, the reference's first."""
-INTERVAL = f"{statistics.LEVEL:.0%} interval"
+INTERVAL = f"{statistics.PERCENT} interval"
 ROW, FRAME = 0.17, 1.15
 """Inches of a row of differences, and of title, axis and caption around the panels."""
 
@@ -58,7 +62,7 @@ def draw_curves(ax: Axes, lines: Lines, contrast: Comparison) -> str:
     group, length, arms = curves_shown(lines) or ("", "", [])
     curves, runs = pick(lines, kind=CURVE, group=group, length=length), set[int]()
     for place, arm in enumerate(arm for arm in contrast.styles if arm in arms):
-        look = {"color": contrast.styles[arm][0], "ls": DASHES[place % len(DASHES)], "label": arm}
+        look = curve_look(contrast.styles[arm], place) | {"label": words_of(arm)}
         runs |= draw_curve(ax, pick(curves, arm=arm), look)
     ax.set(xlabel="images seen, thousands", ylabel="validation accuracy, %", xlim=(0, None))
     bottom, top = map(float, ax.get_ylim())
@@ -66,6 +70,18 @@ def draw_curves(ax: Axes, lines: Lines, contrast: Comparison) -> str:
     ax.legend(frameon=False, loc="lower right")
     named, data = label(lines, group), unique(curves, "data")[0]
     return ", ".join(filter(None, (name_of(data), named and f"{contrast.group} {named}", _many(runs))))
+
+
+def curve_look(style: Style, place: int) -> dict[str, Any]:
+    """How an arm's curve is drawn: its colour and marker, and dashes that tell it apart in grey."""
+    colour, mark = style
+    return {
+        "color": colour,
+        "ls": DASHES[place % len(DASHES)],
+        "marker": mark,
+        "ms": 2.8,
+        "markevery": (0.02 + 0.07 * place, 0.25),
+    }
 
 
 def _many(runs: set[int]) -> str:
@@ -89,14 +105,21 @@ def draw_curve(ax: Axes, mine: Lines, look: Mapping[str, Any]) -> set[int]:
 
 
 def differences(lines: Lines, contrast: Comparison) -> list[Row]:
-    """Every difference that there is: arms in their order, within each the groups, the short trainings first."""
-    return [
-        Row(arm, group, length)
-        for arm in contrast.others
-        for group in groups(lines)
-        for length in lengths(lines, group)
-        if fewest(lines, (arm, contrast.reference), (group, length))
-    ]
+    """Every difference that there is: arms in their order, within each the groups, the short trainings first.
+
+    An arm without any has one row in its place, and so has a group in which nothing is run beside the reference.
+    """
+    found: list[Row] = []
+    places = [(group, length) for group in groups(lines) for length in lengths(lines, group)]
+    known = [place for place in places if scores(lines, contrast.reference, *place)]
+    beside = {group for group, length in known if any(scores(lines, arm, group, length) for arm in contrast.others)}
+    for arm in contrast.others:
+        run = [place for place in known if scores(lines, arm, *place)]
+        alone = [group for group, _ in known if group not in beside] if arm == contrast.others[0] else []
+        firsts = [next(place for place in known if place[0] == group) for group in alone]
+        missing = firsts if run else known[:1]
+        found += [Row(arm, *place) for place in known if place in run or place in missing]
+    return found
 
 
 def draw_differences(ax: Axes, lines: Lines, contrast: Comparison) -> None:
@@ -104,30 +127,60 @@ def draw_differences(ax: Axes, lines: Lines, contrast: Comparison) -> None:
     rows = differences(lines, contrast)
     ax.axvline(0, color="0.5", lw=0.6)
     for place, row in enumerate(rows):
-        where, (colour, mark) = (row.group, row.length), contrast.styles[row.arm]
+        where, look = (row.group, row.length), contrast.styles[row.arm]
         level = np.mean(list(scores(lines, contrast.reference, *where).values()))
         each = np.array(list(scores(lines, row.arm, *where).values())) - level
-        found = gap(lines, (row.arm, contrast.reference), where).estimate
-        ax.plot(each, [place + 0.28] * len(each), "|", color="0.6", ms=3, mew=0.6)
-        ends = None if np.isnan(found.low) else [[found.value - found.low], [found.high - found.value]]
-        ax.errorbar(found.value, place, xerr=ends, fmt=mark, color=colour, ms=4, elinewidth=0.9)
+        if not len(each):
+            draw_not_run(ax, place)
+            continue
+        draw_difference(ax, place, gap(lines, (row.arm, contrast.reference), where).estimate, look)
+        draw_runs(ax, place, each)
     ax.set_yticks(range(len(rows)), _row_labels(lines, contrast, rows))
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlabel(f"test accuracy − {contrast.reference}, points")
     ax.tick_params(axis="y", length=0)
     ax.xaxis.set_major_locator(MaxNLocator(5))
+    if not any(_runs(lines, contrast, row) for row in rows):
+        ax.set(xlim=(-1, 1), xticks=[0])
+
+
+def draw_not_run(ax: Axes, place: int) -> None:
+    """A row without runs says so."""
+    size = mpl.rcParams["legend.fontsize"]
+    ax.text(0.5, place, "not run", ha="center", va="center", color="0.5", fontsize=size,
+            transform=ax.get_yaxis_transform(),
+            bbox={"boxstyle": "square,pad=0.2", "fc": "white", "ec": "none"})  # fmt: skip
+
+
+def draw_difference(ax: Axes, place: int, found: Estimate, look: Style) -> None:
+    """A difference and its interval, where there is one, as a row."""
+    ends = None if np.isnan(found.low) else [[found.value - found.low], [found.high - found.value]]
+    ax.errorbar(found.value, place, xerr=ends, fmt=look[1], color=look[0], ms=4, elinewidth=0.9)
+
+
+def draw_runs(ax: Axes, place: int, values: np.ndarray) -> None:
+    """Every run as a tick below its row; equal ones below each other, so that all can be counted."""
+    seen = Counter[float]()
+    for value in np.round(values, 6).tolist():
+        ax.plot(value, place + 0.26 + 0.1 * seen[value], "|", color="0.55", ms=2.2, mew=0.6)
+        seen[value] += 1
+
+
+def _runs(lines: Lines, contrast: Comparison, row: Row) -> int:
+    return fewest(lines, (row.arm, contrast.reference), (row.group, row.length))
 
 
 def _row_labels(lines: Lines, contrast: Comparison, rows: Sequence[Row]) -> list[str]:
-    """What sets the rows apart, and over how many runs each is."""
+    """What sets the rows apart, and over how many runs each is; an arm that is run nowhere has no place."""
     several = {name: len({getattr(row, name) for row in rows}) > 1 for name in ("arm", "group", "length")}
+    run = {row.arm for row in rows if _runs(lines, contrast, row)}
     found = []
     for row in rows:
-        parts = [row.arm] * (several["arm"] or not several["group"])
-        parts += [f"{contrast.group} {label(lines, row.group)}"] * (several["group"] and bool(label(lines, row.group)))
-        parts += [f"{int(row.length) / 1000:g}k images"] * several["length"]
-        runs = fewest(lines, (row.arm, contrast.reference), (row.group, row.length))
-        found.append(f"{', '.join(parts)} ({runs})")
+        runs, named = _runs(lines, contrast, row), label(lines, row.group)
+        parts = [words_of(row.arm)] * (several["arm"] or not several["group"])
+        parts += [f"{contrast.group} {named}"] * (several["group"] and bool(named) and row.arm in run)
+        parts += [f"{int(row.length) / 1000:g}k images"] * (several["length"] and runs > 0)
+        found.append(f"{', '.join(parts) or words_of(row.arm)} ({runs})")
     return found
 
 
@@ -136,13 +189,27 @@ def caption(with_curves: bool) -> str:
     curves = f"Curves: mean and {INTERVAL} over n runs. " if with_curves else ""
     return (
         f"{curves}Differences: the mark and its bar are the difference of means and Welch's {INTERVAL}, in brackets "
-        "the runs of the arm that has fewer; ticks below are single runs minus the reference's mean."
+        "the runs of the arm that has fewer; ticks below are single runs minus the reference's mean, equal "
+        "ones stacked."
     )
 
 
-def draw_comparison(lines: Lines, contrast: Comparison, title: str = "") -> Figure:
-    """Curves of the grid's first group, and the differences, a panel per data; what has no runs is not drawn."""
-    sets = [one for data in unique(lines, "data") if differences(one := pick(lines, data=data), contrast)]
+def compared(lines: Lines, contrast: Comparison) -> list[Lines]:
+    """The lines of each data set that has rows to draw; none where no arm has runs beside the reference's on any."""
+    run = any(scores(lines, row.arm, row.group, row.length) for row in differences(lines, contrast))
+    sets = [pick(lines, data=data) for data in unique(lines, "data")]
+    return [one for one in sets if run and differences(one, contrast)]
+
+
+def set_name(lines: Lines, contrast: Comparison) -> str:
+    """The data set of a panel of differences, and its length where that is one."""
+    seen = {row.length for row in differences(lines, contrast)}
+    return name_of(lines[0]["data"]) + (f", {int(max(seen)):,} images" if len(seen) == 1 else "")
+
+
+def draw_comparison(lines: Lines, contrast: Comparison, title: str = "", note: str = "") -> Figure:
+    """Curves of the grid's first group, and the differences, a panel per data."""
+    sets = compared(lines, contrast)
     curves = curves_shown(lines) is not None
     with plots.style():
         tallest = max((len(differences(one, contrast)) for one in sets), default=1)
@@ -152,12 +219,10 @@ def draw_comparison(lines: Lines, contrast: Comparison, title: str = "") -> Figu
         names = [draw_curves(axes[0], lines, contrast)] if curves else []
         for ax, one in zip(axes[curves:], sets, strict=False):
             draw_differences(ax, one, contrast)
-            seen = {row.length for row in differences(one, contrast)}
-            length = f", {int(max(seen)):,} images" if len(seen) == 1 else ""
-            names.append(name_of(one[0]["data"]) + length)
+            names.append(set_name(one, contrast))
         if not names:
             axes[0].set_axis_off()
             axes[0].text(0.5, 0.5, "no two arms have runs yet", ha="center", color="0.4")
         else:
             plots.letter(axes, names)
-        return plots.told(figure, title, caption(curves))
+        return plots.told(figure, title, caption(curves) + note)

@@ -4,10 +4,16 @@ import importlib
 import re
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
+from experiments.drawing import inputs
+from manifold_lab.report import arm_styles, plots
 from manifold_lab.report.tables import read_csv
 from manifold_lab.sweeps.study import Study, as_published, file_stem
 
@@ -58,6 +64,31 @@ def test_axes_have_ticks_and_names(drawn: tuple[str, Figure]) -> None:
         assert any(one.get_xlabel() for one in shared[0])
         ticks = [text.get_text() for one in shared[1] for text in one.get_yticklabels()]
         assert any(ticks) or any(one.get_ylabel() for one in shared[1])
+
+
+def test_no_text_is_smaller_than_a_legends(drawn: tuple[str, Figure]) -> None:
+    with plots.style():
+        least = mpl.rcParams["legend.fontsize"]
+    written = [text for text in drawn[1].findobj(Text) if text.get_visible() and text.get_text().strip()]
+    assert {text.get_text() for text in written if text.get_fontsize() < least} == set()
+
+
+def looks(ax: Axes) -> dict[str, tuple[str, str]]:
+    """Colour and marker of every line of a legend, by label."""
+    named = zip(*ax.get_legend_handles_labels(), strict=True)
+    lines = [(label, handle[0] if isinstance(handle, ErrorbarContainer) else handle) for handle, label in named]
+    return {label: (mpl.colors.to_hex(line.get_color()).upper(), str(line.get_marker()))
+            for label, line in lines if isinstance(line, Line2D)}  # fmt: skip
+
+
+def test_an_arm_and_a_dimension_look_alike_in_every_figure(drawn: tuple[str, Figure]) -> None:
+    arms = {arm_styles.words_of(arm): style for arm, style in arm_styles.ARM_STYLES.items()}
+    sizes = {n: (colour.upper(), mark) for n, (colour, mark) in inputs.LOOKS.items()}
+    for ax in panels(drawn[1]):
+        legend = ax.get_legend()
+        known = sizes if legend and legend.get_title().get_text() == "n" else arms
+        seen = {label.partition(" (")[0]: look for label, look in looks(ax).items()}
+        assert {name: look for name, look in seen.items() if look != known.get(name, look)} == {}
 
 
 def test_nothing_is_written_beyond_the_paper(drawn: tuple[str, Figure]) -> None:

@@ -29,3 +29,32 @@ def row(name: str, verdict: str, p_value: float | None = None) -> ClaimResult:
 )
 def test_the_verdict_decides_the_sentence(rows: list[ClaimResult], expected: str) -> None:
     assert headline(rows, SAID) == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([row("a_beats_b/cifar10/1", "holds", 0.001), row("a_beats_b/digits", "undecided", 0.5)],
+         "a beats b, on CIFAR-10 (digits: undecided)"),
+        ([row("a_beats_b/cifar10/1", "not run"), row("a_beats_b/digits", "holds", 0.001)],
+         "a beats b, on the digits (CIFAR-10: not run)"),
+        ([row("a_beats_b/cifar10/1", "fails", 0.001), row("a_beats_b/digits", "undecided", 0.5)],
+         "a does not beat b, on CIFAR-10 (digits: undecided)"),
+        # a row that Holm's correction leaves open decides nothing of its data set
+        ([row("a_beats_b/cifar10/1", "holds", 0.001), row("a_beats_b/digits/1", "holds", 0.04),
+          row("a_beats_b/digits/2", "undecided", 0.4)], "a beats b, on CIFAR-10 (digits: undecided)"),
+        # one length of a data set decides it, and two data sets that agree need no name
+        ([row("a_beats_b/cifar10/1", "holds", 0.001), row("a_beats_b/cifar10/2", "undecided", 0.5)], SAID.holds),
+        ([row("a_beats_b/cifar10", "holds", 0.001), row("a_beats_b/digits", "holds", 0.002)], SAID.holds),
+        # of several claims in one sentence each has to be decided, and on one data set
+        ([row("a_beats_b_first/digits", "holds", 0.001), row("a_beats_b_second/digits", "undecided", 0.5)],
+         SAID.undecided),
+        ([row("a_beats_b_first/digits", "holds", 0.001), row("a_beats_b_second/digits", "not run")], SAID.undecided),
+        ([row("a_beats_b_first/digits", "holds", 0.001), row("a_beats_b_second/cifar10", "holds", 0.001)],
+         SAID.undecided),
+        ([row("a_beats_b_first/digits", "holds", 0.001), row("a_beats_b_second/digits", "fails", 0.001)],
+         SAID.undecided),
+    ],
+)  # fmt: skip
+def test_a_sentence_names_the_data_sets_that_decide_it(rows: list[ClaimResult], expected: str) -> None:
+    assert headline(rows, SAID) == expected

@@ -173,12 +173,26 @@ def test_a_first_long_run_hides_no_short_one() -> None:
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["linear", "relu6"]
 
 
-def test_arms_without_runs_are_not_drawn() -> None:
+def test_arms_without_runs_are_said_to_be_not_run() -> None:
     lines = [final(arm, seed, 0.5 + 0.01 * seed) for arm in ("linear", "relu6") for seed in range(5)]
     three = comparison.Comparison(styles_of(dict.fromkeys(("linear", "relu6", "gelu"))), "width")
-    (row,) = comparison_figure.differences(lines, three)
-    assert row.arm == "relu6"
+    assert [row.arm for row in comparison_figure.differences(lines, three)] == ["relu6", "gelu"]
     (ax,) = comparison_figure.draw_comparison(lines, three, "a title").axes
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["relu6 (5)"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["relu6 (5)", "gelu (0)"]
+    assert [text.get_text() for text in ax.texts] == ["not run"]
     alone = comparison_figure.draw_comparison([line for line in lines if line["arm"] == "linear"], three)
     assert [text.get_text() for text in alone.axes[0].texts] == ["no two arms have runs yet"]
+
+
+def test_a_group_beside_whose_reference_nothing_is_run_has_a_row() -> None:
+    lines = [final(arm, seed, 0.5 + 0.01 * seed) for arm in ("linear", "relu6") for seed in range(5)]
+    lines += [final("linear", seed, 0.5) | {"group": "0.9"} for seed in range(5)]
+    rows = [(row.arm, row.group) for row in comparison_figure.differences(lines, PAIR)]
+    assert rows == [("relu6", lines[0]["group"]), ("relu6", "0.9")]
+
+
+def test_every_run_is_a_tick_of_its_own() -> None:
+    ax = Figure().subplots()
+    comparison_figure.draw_runs(ax, 0, np.array([0.5, 0.5, 0.25, 0.5]))
+    ticks = {(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in ax.lines}
+    assert len(ticks) == 4 and len({x for x, _ in ticks}) == 2

@@ -23,14 +23,20 @@ def combined(lines: Lines) -> str:
     """
     if all(line["verdict"] == NOT_RUN for line in lines):
         return NOT_RUN
-    p_values = contrasts.holm({line["id"]: float(line["p"]) for line in lines if line["p"]})
-    decided = {line["verdict"] for line in lines if p_values.get(line["id"], 0.0) < 1 - statistics.LEVEL} & {
-        HOLDS,
-        FAILS,
-    }
     if any(line["verdict"] == FAILS and not line["p"] for line in lines):
         return FAILS
-    return decided.pop() if len(decided) == 1 else UNDECIDED
+    verdicts = {line["verdict"] for line in decided(lines)}
+    return verdicts.pop() if len(verdicts) == 1 else UNDECIDED
+
+
+def decided(lines: Lines) -> Lines:
+    """The rows of a claim that hold or fail, those with a p-value after Holm's correction over them alone."""
+    p_values = contrasts.holm({line["id"]: float(line["p"]) for line in lines if line["p"]})
+    return [
+        line
+        for line in lines
+        if line["verdict"] in (HOLDS, FAILS) and p_values.get(line["id"], 0.0) < 1 - statistics.LEVEL
+    ]
 
 
 def verdict_counts(verdicts: Iterable[str]) -> str:

@@ -18,7 +18,6 @@ import dataclasses
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -27,15 +26,13 @@ from experiments.drawing import ext_cause as drawing
 from experiments.rules import ext_cause as rule
 from experiments.rules import ext_cause_neighbours as neighbours
 from experiments.rules import ext_cause_text as rule_text
-from manifold_lab import theory
+from experiments.rules.ext_cause_arms import ARMS, ENDS, LEAKY, NOISE
 from manifold_lab.core import statistics
-from manifold_lab.models.specs import Intervention, NetworkSpec
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import styles_of, words_of
 from manifold_lab.report.plots import pick
 from manifold_lab.report.tables import ClaimResult, Document, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
-from manifold_lab.sweeps.ablation import Arm
 from manifold_lab.sweeps.store import Cell
 from manifold_lab.sweeps.study import Arms, trained_study
 from manifold_lab.sweeps.study_commands import main
@@ -46,35 +43,6 @@ RULE_COMMIT = "437dd29a3ad6d5f121fcde36d9ce30187f94de3e"
 """The commit of the rule: every run of a new arm was made by a commit that descends from it."""
 
 
-def intervened(activation: str = "linear", **fields: Any) -> Arm:
-    """The arm with this activation in the bottleneck and this intervention."""
-
-    def of(base: NetworkSpec) -> NetworkSpec:
-        return dataclasses.replace(base, bottleneck_activation=activation, intervention=Intervention(**fields))
-
-    return of
-
-
-def noise(slope: float, **fields: Any) -> Arm:
-    """The linear arm with the noise that leaves a normal channel as readable as a leaky_relu of this slope does."""
-    return intervened(noise=round(theory.noise_for(theory.channel_r2(slope)), 6), **fields)
-
-
-ENDS = {"linear": intervened(), "relu6": intervened("relu6")}
-LEAKY = {
-    "leaky_0.5": intervened("leaky_relu", slope=0.5),
-    "leaky_0.1": intervened("leaky_relu", slope=0.1),
-}
-NOISE = {"noise_0.961": noise(0.5), "noise_0.804": noise(0.1), "noise_0.734": noise(0.0)}
-CONTROLS = {
-    "half_gain": intervened(gain=0.1),
-    "renormed": intervened("relu6", renormed=True),
-    "noise_0.734_shared": noise(0.0, noise_shared=True),
-    "abs": intervened("abs"),
-    "shift": intervened("relu6", shift=2.0),
-    "after_sum": intervened("relu6", placement="sum"),
-}
-ARMS = ENDS | LEAKY | NOISE | CONTROLS
 DECIDING = ("linear", "relu6", "leaky_0.1", "noise_0.734")
 FIRST = (*DECIDING, "half_gain", "renormed")
 SEEDS, MORE_SEEDS = 5, 8

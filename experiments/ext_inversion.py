@@ -176,8 +176,9 @@ def loses_more(lines: Lines, data: str, pair: tuple[str, str]) -> ClaimResult:
 
 
 HEADLINE = Headline(
-    f"{NAME}.relu6_loses_more/{DIGITS}/relu6", "On the digits less of an image comes back from bottlenecks with ReLU6",
-    "On the digits no less of an image comes back from bottlenecks with ReLU6",
+    f"{NAME}.relu6_loses_more/{DIGITS}/relu6",
+    "On the digits less of an image comes back from bottlenecks with ReLU6 (exploratory)",
+    "On the digits no less of an image comes back from bottlenecks with ReLU6 (exploratory)",
     "Whether less of an image of a digit comes back from bottlenecks with ReLU6 is undecided",
 )  # fmt: skip
 

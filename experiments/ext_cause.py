@@ -267,8 +267,15 @@ def figure(lines: Lines) -> Figure:
     by_rate = {arm: {rate: accuracies(lines, rate, length).get(arm, []) for rate in rates} for arm in DECIDING}
     curves = plots.pick(lines, kind=training_run.CURVE, group=group)
     panels = drawing.Panels(dose, FAMILIES, curves, by_rate)
-    said = answer(lines)
-    return drawing.draw(panels, said[0].upper() + said[1:], length)
+    title, tuning = headings(lines)
+    return drawing.draw(panels, title, tuning, length)
+
+
+def headings(lines: Lines) -> tuple[str, str]:
+    """The reading as the figure's title, and what it says of tuning as a sentence for the caption."""
+    said = answer(lines).partition(" (trainings of ")[0]
+    tuning, _, cause = said.partition("; ") if said.startswith(tuple(rule.TUNING.values())) else ("", "", said)
+    return cause[0].upper() + cause[1:], f" {tuning[0].upper()}{tuning[1:]}." if tuning else ""
 
 
 STUDY = trained_study(

@@ -164,10 +164,6 @@ def number_of(lines: Lines, name: str) -> Estimate:
 def over_training(ax: Axes, lines: Lines) -> None:
     """The share of certified positions along each training."""
     mine = expansions(pick(lines, network=TRAINING))
-    if not mine:
-        ax.text(0.5, 0.5, statistics.NOT_RUN, transform=ax.transAxes, ha="center", va="center", color="0.4")
-        ax.set(xticks=[], yticks=[])
-        return
     for seed in dict.fromkeys(line["seed"] for line in mine):
         own = pick(mine, seed=seed)
         seen = sorted({int(line["images"]) for line in own})
@@ -186,17 +182,21 @@ def draw(lines: Lines) -> Figure:
     """Certified positions and margins over depth, and certified positions over training."""
     with plots.style():
         figure = plots.shaped(2.9)
-        left, middle, right = figure.subplots(1, 3)
+        trained = bool(pick(lines, network=TRAINING))
+        left, middle, *right = figure.subplots(1, 2 + trained)
         over_depth(left, lines, "certified")
         left.set(ylabel="share of positions certified", ylim=(-0.03, 1.03))
         left.legend(frameon=False, loc="best")
         over_depth(middle, lines, "margin_median")
         middle.axhline(0, color="0.6", lw=0.6)
         middle.set_ylabel("margin, median over positions")
-        over_training(right, lines)
-        plots.letter((left, middle, right), ("certified on the data", "how far a position can move", "along trainings"))
-        note = (f"{IMAGES} images; positions of expansions; bars: exact 95 % intervals over positions, of untrained "
-                "networks Student's over seeds; (c): mean over expansions, a line a seed.")  # fmt: skip
+        for ax in right:
+            over_training(ax, lines)
+        names = ("certified on the data", "how far a position can move", *(["along trainings"] if right else []))
+        plots.letter((left, middle, *right), names)
+        along = "(c): mean over expansions, a line a seed" if right else f"along trainings: {statistics.NOT_RUN}"
+        note = (f"{IMAGES} images; positions of expansions; bars: exact {statistics.PERCENT} intervals over positions, "
+                f"of untrained networks Student's over seeds; {along}.")  # fmt: skip
         return plots.told(figure, headline(claims(lines), HEADLINE), note)
 
 

@@ -40,7 +40,7 @@ class Panels:
     rates: Mapping[str, Mapping[str, Sequence[float]]]
 
 
-def draw(panels: Panels, title: str, length: str) -> Figure:
+def draw(panels: Panels, title: str, tuning: str, length: str) -> Figure:
     """Dose and curves, and learning rates where there are several; the reading of the rule is the title."""
     several = len({rate for found in panels.rates.values() for rate, values in found.items() if values}) > 1
     with plots.style():
@@ -52,7 +52,7 @@ def draw(panels: Panels, title: str, length: str) -> Figure:
             draw_rates(axes[2], panels)
             names.append(f"learning rates, {int(length):,} images")
         plots.letter(axes, names)
-        return plots.told(found, title, CAPTION)
+        return plots.told(found, title, CAPTION + tuning)
 
 
 def draw_dose(ax: Axes, panels: Panels) -> None:

@@ -52,7 +52,8 @@ def draw_images(figure: SubFigure, lines: Lines, arms: Sequence[str]) -> None:
 
 
 def draw_image(ax: Axes, line: dict[str, str]) -> None:
-    """One image in the frame of what became of it."""
+    """One image in the frame of what became of it; a picture, no panel with axes."""
+    ax.set_label("<picture>")
     ax.imshow(pixels(line), cmap="gray", interpolation="nearest", vmin=0, vmax=255)
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():

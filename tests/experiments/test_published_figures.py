@@ -38,7 +38,7 @@ def drawn(request: pytest.FixtureRequest) -> tuple[str, Figure]:
 
 
 def panels(figure: Figure) -> list[Axes]:
-    return [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+    return [ax for ax in figure.axes if ax.get_label() not in ("<colorbar>", "<picture>")]
 
 
 def test_it_says_its_message_and_what_it_rests_on(drawn: tuple[str, Figure]) -> None:

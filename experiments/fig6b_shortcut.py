@@ -1,4 +1,4 @@
-"""Figure 6b: the shortcut between bottlenecks against between expansions, against none, paired by seed.
+"""Figure 6b: the shortcut between bottlenecks against between expansions, against none.
 
 Paper    Sandler et al. 2018, arXiv:1801.04381, Figure 6b
 Claims   a shortcut between bottlenecks is better than one between expansions, and than none; both leads get smaller

@@ -24,7 +24,7 @@ import torch
 from matplotlib.figure import Figure
 from scipy.special import stdtrit
 
-from experiments.drawing.ext_phase import KEPT, LOST, draw_heat, preserved, told_loss, told_value
+from experiments.drawing.ext_phase import KEPT, LOST, draw_heat, heat_panels, preserved
 from manifold_lab import activations, data, metrics
 from manifold_lab.core import contrasts, resampling, statistics
 from manifold_lab.core.resampling import rank_correlation
@@ -52,8 +52,6 @@ INTRINSIC, CHANNELS = (1, 2, 4, 8), (2, 4, 8, 16, 32)
 SEEDS, MORE_SEEDS = 5, 10
 """Of every cell, and of those where a linear bottleneck keeps every point, n > k."""
 AMBIENT, CLASSES, WIDE = 16, 8, 64
-WORST = 10
-"""Points of accuracy at which the figure's colours end."""
 MARGIN = 1.0
 """Points of accuracy that count as nothing."""
 Pairs = dict[tuple[int, int], dict[str, dict[int, float]]]
@@ -286,16 +284,7 @@ def correlation_told(pairs: Pairs) -> str:
 def figure(lines: Lines) -> Figure:
     """Accuracy of the linear bottleneck, what ReLU6 costs, and the points that it loses."""
     pairs = {place: pair for place, pair in paired(lines).items() if pair["linear"]}
-    level = {place: told_value(float(np.mean(list(pair["linear"].values()))), ".0f") for place, pair in pairs.items()}
-    costs = {place: statistics.paired(pair["linear"], pair["relu6"]) for place, pair in pairs.items()}
-    told = {place: told_value(one.difference.value, ".1f") for place, one in costs.items()}
-    clear = [place for place, one in costs.items() if one.exceeds(0) is not None]
-    lost = {place: told_loss(lines, *place) for place in pairs}
-    panels = (
-        ("linear: test accuracy, %", level, {"cmap": "Greens", "vmin": 0, "vmax": 140}, ()),
-        ("linear − ReLU6, points", told, {"cmap": "RdBu_r", "vmin": -WORST, "vmax": WORST}, clear),
-        ("points lost, trained (theory), %", lost, {"cmap": "Oranges", "vmin": 0, "vmax": 140}, ()),
-    )
+    panels = heat_panels(lines, pairs)
     with plots.style():
         figure = plots.shaped(2.75)
         axes = figure.subplots(1, 3, sharey=True)

@@ -22,16 +22,15 @@ import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.drawing.fig7_activations import draw_network, draw_training, seeds, spread
 from manifold_lab.core import statistics
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.models.specs import DIGITS, V2
-from manifold_lab.report import layer_figure, plots
-from manifold_lab.report.arm_styles import BLACK
+from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import MEASURED, column, pick
+from manifold_lab.report.plots import column, pick
 from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim
 from manifold_lab.sweeps import ablation, probe_run, store
 from manifold_lab.sweeps.comparison import FEWEST
@@ -92,16 +91,6 @@ def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
 def drawn(layer: str) -> bool:
     """Whether the paper seems to draw it: each block's expansion, and in the first, without one, the depthwise."""
     return layer.endswith("expand.act") or layer == "blocks.0.depthwise.act"
-
-
-def spread(lines: Lines) -> np.ndarray:
-    """The 5 to 95 % band over positions, as a fraction of the channels, site by site."""
-    return (column(lines, "active_q95") - column(lines, "active_q05")) / column(lines, "channels")
-
-
-def seeds(lines: Lines) -> list[str]:
-    """The seeds that there are."""
-    return sorted({line["seed"] for line in lines}, key=int)
 
 
 def claims(lines: Lines) -> list[ClaimResult]:
@@ -256,29 +245,6 @@ def draw(lines: Lines) -> Figure:
         return plots.told(figure, message(claims(lines)), caption(lines), list(known.values()))
 
 
-def draw_network(axes: Sequence[Axes], lines: Lines) -> None:
-    """One network: counts above, fractions below."""
-    for ax, fraction in zip(axes, (False, True), strict=True):
-        layer_figure.draw_active(ax, lines, fraction)
-        mark(ax, lines)
-        name_blocks(ax, lines)
-
-
-def name_blocks(ax: Axes, lines: Lines) -> None:
-    """Numbers of blocks under the axis, every other block shaded; what comes before and after them is said once."""
-    places: dict[int, list[int]] = {}
-    for place, line in enumerate(lines):
-        if line["layer"].startswith("blocks."):
-            places.setdefault(int(line["layer"].split(".")[1]), []).append(place)
-    for block, mine in places.items():
-        if block % 2:
-            ax.axvspan(mine[0] - 0.5, mine[-1] + 0.5, color="0.95", lw=0, zorder=0)
-    shown = {block: float(np.mean(mine)) for block, mine in places.items() if block % 2 == 0}
-    ax.set_xticks(list(shown.values()), [str(block) for block in shown])
-    ax.set_xlim(-0.5, len(lines) - 0.5)
-    ax.set_xlabel(f"activations: stem, blocks {min(places, default=0)} to {max(places, default=0)}, last")
-
-
 def caption(lines: Lines) -> str:
     """What bands and dots are, and how the count below the threshold depends on the number of images."""
     trained = pick(lines, network=TRAINED)
@@ -296,28 +262,6 @@ def caption(lines: Lines) -> str:
         f"threshold {layers_below(trained, total)} did (triangles). (c): end minus step 0 is {change_told}, "
         f"{statistics.PERCENT} interval."
     )
-
-
-def mark(ax: Axes, lines: Lines) -> None:
-    """A dot below the axis at the sites that the paper probably draws."""
-    there = [place for place, line in enumerate(lines) if line["drawn"] == "1"]
-    ax.plot(there, [-0.02] * len(there), ".", color="black", ms=2.5, transform=ax.get_xaxis_transform(), clip_on=False,
-            label="probably drawn in the paper")  # fmt: skip
-
-
-def draw_training(axes: Sequence[Axes], lines: Lines) -> str:
-    """Mean and band over images seen, a line per seed; what is trained."""
-    for seed in seeds(lines):
-        mine = pick(lines, seed=seed)
-        moments = sorted({int(line["images"]) for line in mine})
-        at = [pick(mine, images=str(moment)) for moment in moments]
-        x = np.array(moments) / 1000
-        axes[0].plot(x, [column(one, "fraction_mean").mean() for one in at], color=MEASURED, lw=0.8)
-        axes[1].plot(x, [spread(one).mean() for one in at], color=BLACK, lw=0.8)
-    axes[0].set(ylabel="active, fraction, mean", xlabel="images seen, thousands", ylim=(0, 1))
-    data = {"cifar10": "CIFAR-10"}.get(lines[0]["data"], lines[0]["data"]) if lines else ""
-    axes[1].set(ylabel="5 to 95 % band, fraction", xlabel="images seen, thousands", ylim=(0, None))
-    return f"{data}, {len(seeds(lines))} seeds"
 
 
 STUDY = Study(

@@ -109,7 +109,9 @@ def test_the_spirals_frames_and_figures_are_its_lines() -> None:
     assert kept.loc[5, "theory"] == pytest.approx(13 / 16)  # 1 - 2 (1 + 5) / 2^6, Theorem 1 at n = 2
     assert len(found.points_frame()) == 200 * (1 + 2 * 2) and set(found.summary()["dim"]) == {2, 5}
     axes = found.plot()
-    assert {"dim 2", "dim 5", "input"} <= {ax.get_title() for ax in axes} and len(found.plot_statistics()) == 4
+    assert {"(a) input", "(b) dim 2", "(c) dim 5"} <= {ax.get_title() for ax in axes} and len(
+        found.plot_statistics()
+    ) == 4
     assert axes[0].figure.get_size_inches()[0] == pytest.approx(5.5)  # NeurIPS' text width in inches
     assert "dims 2, 5, 50 draws" in repr(found) and len(found.sentences()) == 2
 

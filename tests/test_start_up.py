@@ -175,7 +175,13 @@ def test_version_and_help_of_the_console_script(capsys: pytest.CaptureFixture[st
     assert [line.split()[0] for line in usage if line.startswith("  ")] == ["spiral", "network", "probe", "report"]
 
 
-@pytest.mark.parametrize(("arguments", "message"), [(["spirl"], "did you mean 'spiral'"), ([], "allowed: spiral")])
+def test_without_a_command_it_says_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert console_script.main([]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in console_script.COMMANDS)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [(["spirl"], "did you mean 'spiral'"), ([""], "allowed: spiral")])
 def test_an_unknown_command_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert console_script.main(arguments) == 2
     told = capsys.readouterr().err

@@ -62,7 +62,7 @@ CONTRAST = comparison.Comparison(styles_of(ARMS), "learning rate")
 def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
     """In the order of what decides: five seeds of every arm, three more of both families, long runs, learning rates."""
     if smoke:
-        return ablation.training_runs(ARMS, {f"{RATE:g}": ablation.digits_setting({640: 2})})
+        return ablation.training_runs(ARMS, {f"{RATE:g}": ablation.digits_setting({640: 1})})
     rest = [arm for arm in ARMS if arm not in FIRST]
     found = runs(FIRST, range(SEEDS)) + runs(rest, range(SEEDS))
     found += runs((*ENDS, *LEAKY, *NOISE), range(SEEDS, MORE_SEEDS))

@@ -7,17 +7,23 @@ from pathlib import Path
 import pytest
 
 from experiments import fig7_activations
+from manifold_lab.core import resampling
 from manifold_lab.core.statistics import VERDICTS
 from manifold_lab.report.tables import read_csv
 from manifold_lab.sweeps import probe_run
 from manifold_lab.sweeps.study_commands import main
 
+FEW = 50
+"""Resamples of an interval that is not looked at."""
 FOLDER = Path(__file__).parent.parent.parent / "experiments"
 CARD = ("Paper ", "Claims ", "Run ", "Differs ")
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("[!_]*.py")), ids=lambda path: path.stem)
-def test_every_experiment_has_a_card_and_a_smoke_run_that_publishes(path: Path, tmp_path: Path) -> None:
+def test_every_experiment_has_a_card_and_a_smoke_run_that_publishes(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resampling, "RESAMPLES", FEW)
     module = importlib.import_module(f"experiments.{path.stem}")
     assert all(entry in module.__doc__ for entry in CARD)
     assert main(module.STUDY, ["--smoke", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0

@@ -29,7 +29,7 @@ from experiments.rules import ext_cause_text as rule_text
 from experiments.rules.ext_cause_arms import ARMS, ENDS, LEAKY, NOISE
 from manifold_lab.core import statistics
 from manifold_lab.report import plots
-from manifold_lab.report.arm_styles import styles_of, words_of
+from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.plots import pick
 from manifold_lab.report.tables import ClaimResult, Document, Lines
 from manifold_lab.sweeps import ablation, comparison, training_run
@@ -154,14 +154,18 @@ def deciding_length(lines: Lines) -> str:
     return longer[-1] if longer and all(len(runs.get(arm, ())) >= rule.FEWEST for arm in DECIDING) else shortest
 
 
+def not_decided(lines: Lines) -> str:
+    """Which runs the reading lacks; empty where it has them."""
+    runs = accuracies(lines, f"{RATE:g}", deciding_length(lines))
+    short = [f"{len(runs.get(arm, ()))} of {arm}" for arm in DECIDING if len(runs.get(arm, ())) < rule.FEWEST]
+    needed = f"not decided yet: it needs {rule.FEWEST} runs of every deciding arm, and there are {', '.join(short)}"
+    return needed if short else ""
+
+
 def answer(lines: Lines) -> str:
     """The reading of the runs that decide, with the length of their trainings."""
     length = deciding_length(lines)
-    runs = accuracies(lines, f"{RATE:g}", length)
-    short = [f"{len(runs.get(arm, ()))} of {words_of(arm)}" for arm in DECIDING if len(runs.get(arm, ())) < rule.FEWEST]
-    if short:
-        return f"not decided yet: it needs {rule.FEWEST} runs of every deciding arm, and there are {', '.join(short)}"
-    return f"{rule.reading(findings(lines, length))} (trainings of {int(length):,} images)"
+    return not_decided(lines) or f"{rule.reading(findings(lines, length))} (trainings of {int(length):,} images)"
 
 
 def paragraph(lines: Lines) -> str:
@@ -272,10 +276,14 @@ def figure(lines: Lines) -> Figure:
 
 
 def headings(lines: Lines) -> tuple[str, str]:
-    """The reading as the figure's title, and what it says of tuning as a sentence for the caption."""
-    said = answer(lines).partition(" (trainings of ")[0]
-    tuning, _, cause = said.partition("; ") if said.startswith(tuple(rule.TUNING.values())) else ("", "", said)
-    return cause[0].upper() + cause[1:], f" {tuning[0].upper()}{tuning[1:]}." if tuning else ""
+    """The cause as the figure's title, and what is said of tuning as a sentence for the caption."""
+    missing = not_decided(lines)
+    if missing:
+        return missing[0].upper() + missing[1:], ""
+    found = findings(lines, deciding_length(lines))
+    tuning = rule.TUNING[found.tuning]
+    cause = rule.reading(found).removeprefix(f"{tuning}; ")
+    return cause[0].upper() + cause[1:], f" {tuning[0].upper()}{tuning[1:]}."
 
 
 STUDY = trained_study(

@@ -78,7 +78,7 @@ def figure(lines: Lines) -> Figure:
             draw(left, right, mine, place)
             runs = sorted({len(comparison.scores(mine, arm, *place)) for arm in with_runs(mine, place)})
             many = f"n = {' to '.join(map(str, dict.fromkeys((runs[0], runs[-1]))))}"
-            on = f"{plots.DATA_NAMES.get(mine[0]['data'], mine[0]['data'])}, {int(place[1]):,} images, {many}"
+            on = f"{plots.data_name(mine[0]['data'])}, {int(place[1]):,} images, {many}"
             names += [on, "the same, against t = 6"]
         if shown:
             plots.letter(axes.flat, names)
@@ -92,7 +92,7 @@ def all_near(shown: Sequence[tuple[Lines, tuple[str, str]]]) -> str:
         arms = [arm for arm in with_runs(mine, place) if int(arm) != PAPER]
         apart = [comparison.gap(mine, (arm, str(PAPER)), place).estimate for arm in arms]
         if apart and all(one.within(NEAR) for one in apart):
-            data, most = plots.DATA_NAMES.get(mine[0]["data"], mine[0]["data"]), max(abs(one.value) for one in apart)
+            data, most = plots.data_name(mine[0]["data"]), max(abs(one.value) for one in apart)
             told = f"all factors, t = {arms[0]} too, lie within {most:.2f} points of t = {PAPER}"
             found += f" {data[0].upper()}{data[1:]}: {told}."
     return found

@@ -30,7 +30,7 @@ from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.probe.inversion import DIFFERENT, EXACT, FOUND, KEPT, LOST, MATCHED, NOT_DECIDED
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import DATA_NAMES, column, pick
+from manifold_lab.report.plots import column, data_name, pick
 from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import FEWEST
@@ -118,7 +118,7 @@ def exact_at_stem(lines: Lines, data: str) -> ClaimResult:
     mine = pick(lines, block=str(STEM))
     found = share_of_images(mine, (EXACT,), (FOUND, LOST, NOT_DECIDED))
     return claim(f"exact_at_stem/{data}", "least squares on the stem's active outputs gives the image back exactly",
-                 f"share of test images, {DATA_NAMES[data]}, exact in all {networks(mine)} networks", found,
+                 f"share of test images, {data_name(data)}, exact in all {networks(mine)} networks", found,
                  found.exceeds(MOST))  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def kept(lines: Lines, data: str) -> ClaimResult:
     """Whether the output of one block keeps most images in every network of one arm."""
     arm, block, share = lines[0]["arm"], lines[0]["block"], share_of_images(lines, (EXACT, FOUND), (LOST,))
     says = f"{arm}: most images can be had back from the output of block {block}, for these networks"
-    measure = f"share of test images, {DATA_NAMES[data]}, in all {networks(lines)} networks"
+    measure = f"share of test images, {data_name(data)}, in all {networks(lines)} networks"
     return claim(f"kept/{data}/{arm}/{block}", says, measure, share, share.exceeds(MOST))
 
 
@@ -148,7 +148,7 @@ def decided(lines: Lines, data: str) -> ClaimResult:
     told = [np.mean([line["status"] in (EXACT, FOUND, LOST) for line in pick(lines, image=image)]) for image in images]
     found = statistics.bounded_means(np.array([told]), np.random.default_rng(0))[0]
     return claim(f"decided/{data}", "whether an image is kept is decided at most places, a failed search or not",
-                 f"share of networks and places, {DATA_NAMES[data]}, over images", found,
+                 f"share of networks and places, {data_name(data)}, over images", found,
                  found.exceeds(MOST))  # fmt: skip
 
 
@@ -170,7 +170,7 @@ def loses_more(lines: Lines, data: str, pair: tuple[str, str]) -> ClaimResult:
     enough = min(len(plain), len(rectified)) >= FEWEST
     says = f"less of the image comes back from {pair[1]} than from {pair[0]}"
     one = claim(f"relu6_loses_more/{data}/{pair[1]}", says,
-                f"share of noise near the image that a search cannot undo, {DATA_NAMES[data]}, mean over bottlenecks, "
+                f"share of noise near the image that a search cannot undo, {data_name(data)}, mean over bottlenecks, "
                 f"{pair[1]} − {pair[0]}, over networks", found, found.exceeds(0) if enough else None)  # fmt: skip
     return dataclasses.replace(one, p_value=gap.p_value if enough else None)
 
@@ -194,12 +194,12 @@ def figure(published: Published) -> Figure:
         axes = below.subplots(1, len(sets), squeeze=False)[0]
         for ax, name in zip(axes, sets, strict=True):
             drawing.over_depth(ax, pick(lines, data=name))
-        plots.letter(axes, [f"{DATA_NAMES[name]}, what does not come back" for name in sets])
+        plots.letter(axes, [f"{data_name(name)}, what does not come back" for name in sets])
         images = {name: len({line["image"] for line in pick(lines, data=name)}) for name in sets}
-        many = ", ".join(f"{count} of {DATA_NAMES[name]}" for name, count in images.items())
+        many = ", ".join(f"{count} of {data_name(name)}" for name, count in images.items())
         note = (
             f"Test images, {many}. Symbols: networks, geometric means over images, filled where every image is exact; "
-            f"lines and bars: their mean and {statistics.LEVEL:.0%} interval. Dashed: controls, which start at the "
+            f"lines and bars: their mean and {statistics.PERCENT} interval. Dashed: controls, which start at the "
             f"dotted line near the image. Outputs count as the same to {MATCHED:.0%}, images to {KEPT:.0%} of "
             f"variance, and as different from {DIFFERENT:.0%} on. Under the blocks: how many numbers they give."
         )

@@ -106,7 +106,7 @@ def draw_interactions(ax: Axes, lines: Lines, found: Mapping[tuple[str, str], Cl
     names = []
     for place, ((group, length), claim) in enumerate(found.items()):
         wiring, n = comparison.label(lines, group), claim.estimate.n
-        data = comparison_figure.name_of(comparison.data_of(lines, group))
+        data = plots.data_name(comparison.data_of(lines, group))
         names.append(f"{wiring}, {data}, {int(length) // 1000}k ({n})")
         if n:
             comparison_figure.draw_difference(ax, place, claim.estimate, ARM_STYLES[wiring])

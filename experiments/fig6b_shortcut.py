@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 
 from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import pick
+from manifold_lab.report.plots import data_name, pick
 from manifold_lab.report.tables import ClaimResult, Lines
 from manifold_lab.sweeps import ablation, comparison
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.comparison_figure import draw_comparison, name_of
+from manifold_lab.sweeps.comparison_figure import draw_comparison
 from manifold_lab.sweeps.study import Arms, trained_study
 from manifold_lab.sweeps.study_commands import main
 from manifold_lab.sweeps.training_run import FINAL
@@ -68,7 +68,7 @@ def dearer(lines: Lines) -> str:
     price = {line["arm"]: int(line["madds"]) for line in pick(lines, group=group, kind=FINAL)}
     own = price.get(CONTRAST.reference, 0)
     more = [f"{arm} {100 * (madds / own - 1):+.1f} %" for arm, madds in price.items() if own and madds != own]
-    return f" Multiply-adds against {CONTRAST.reference}, {name_of(first)}: {', '.join(more)}." if more else ""
+    return f" Multiply-adds against {CONTRAST.reference}, {data_name(first)}: {', '.join(more)}." if more else ""
 
 
 def figure(lines: Lines) -> Figure:

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from manifold_lab.core import statistics
 from manifold_lab.probe.inversion import EXACT, FOUND, LOST, NOT_DECIDED
-from manifold_lab.report.arm_styles import ARM_STYLES
+from manifold_lab.report.arm_styles import ARM_STYLES, words_of
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED, column, log_axis, pick
 from manifold_lab.report.tables import Lines
 from manifold_lab.sweeps.inversion_run import NEAR
@@ -27,11 +27,6 @@ def pixels(line: dict[str, str]) -> np.ndarray:
     return held[0] if size[0] == 1 else held.transpose(1, 2, 0)
 
 
-def arm_name(arm: str) -> str:
-    """An arm as a figure names it: with its bottleneck, where the name does not say it."""
-    return {"half_gain": "linear, half gain", "renormed": "relu6, renormed"}.get(arm, arm.replace("_", " "))
-
-
 def place_name(block: str) -> str:
     """A place as an axis names it."""
     return {"": "image", "-1": "stem"}.get(block, f"block {block}")
@@ -46,7 +41,7 @@ def draw_images(figure: SubFigure, lines: Lines, arms: Sequence[str]) -> None:
     for axes, (image, arm) in zip(figure.subplots(len(rows), len(places), squeeze=False), rows, strict=True):
         for ax, place in zip(axes, places, strict=True):
             draw_image(ax, pick(mine, image=image, arm=arm, block=place)[0])
-        axes[0].set_ylabel(arm_name(arm).replace(", ", "\n"), rotation=0, ha="right", va="center")
+        axes[0].set_ylabel(words_of(arm).replace(", ", "\n"), rotation=0, ha="right", va="center")
     for ax, place in zip(figure.axes, places, strict=False):
         ax.set_title(place_name(place), fontsize="medium", pad=3)
 
@@ -97,7 +92,7 @@ def draw_arm(ax: Axes, at: np.ndarray, mine: Sequence[Lines], look: tuple[str, s
     found = [statistics.mean(np.log10(by_network(one, "error"))) for one in mine]
     value, low, high = (10 ** np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
     ends = np.nan_to_num(np.stack([value - low, np.minimum(high, 3) - value])).clip(0)
-    ax.errorbar(at, value, ends, fmt="-", color=colour, lw=0.9, elinewidth=0.7, label=arm_name(mine[0][0]["arm"]))
+    ax.errorbar(at, value, ends, fmt="-", color=colour, lw=0.9, elinewidth=0.7, label=words_of(mine[0][0]["arm"]))
     ax.plot(at, [geometric(by_network(one, "control_error")) for one in mine], "--", color=colour, lw=0.6)
     for x, one in zip(at, mine, strict=True):
         values, exact = by_network(one, "error"), all(line["status"] == EXACT for line in one)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from manifold_lab.report import layer_figure
 from manifold_lab.report.arm_styles import BLACK
-from manifold_lab.report.plots import MEASURED, column, pick
+from manifold_lab.report.plots import MEASURED, column, data_name, pick
 from manifold_lab.report.tables import Lines
 
 
@@ -61,6 +61,6 @@ def draw_training(axes: Sequence[Axes], lines: Lines) -> str:
         axes[0].plot(x, [column(one, "fraction_mean").mean() for one in at], color=MEASURED, lw=0.8)
         axes[1].plot(x, [spread(one).mean() for one in at], color=BLACK, lw=0.8)
     axes[0].set(ylabel="active, fraction, mean", xlabel="images seen, thousands", ylim=(0, 1))
-    data = {"cifar10": "CIFAR-10"}.get(lines[0]["data"], lines[0]["data"]) if lines else ""
+    data = data_name(lines[0]["data"]) if lines else ""
     axes[1].set(ylabel="5 to 95 % band, fraction", xlabel="images seen, thousands", ylim=(0, None))
     return f"{data}, {len(seeds(lines))} seeds"

@@ -27,7 +27,7 @@ OptionsType = TypeVar("OptionsType")
 NESTED = re.compile(r"^Error parsing \w+: (.*?)(?: For full helptext, see .*)?$")
 """What tyro says around the refusal of a dataclass that holds another."""
 UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""What a full disk, a file at its limit, a terminal that is gone or a closed pipe answers."""
+"""What a full disk, a file at its limit or a terminal that is gone answers."""
 NO_MEMORY = ("allocate memory", "enough memory", "out of memory")
 """What torch's RuntimeErrors say where the machine or a device has too little memory."""
 OTHERS = r"(torch|torchvision|timm|numba)(\.|$)"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from manifold_lab.core.statistics import FAILS, HOLDS, NOT_RUN, UNDECIDED
 from manifold_lab.report.claims import words
-from manifold_lab.report.plots import DATA_NAMES
+from manifold_lab.report.plots import data_name
 from manifold_lab.report.tables import ClaimResult, Lines
 
 
@@ -49,7 +49,7 @@ def headline(found: Sequence[ClaimResult], said: Headline) -> str:
         return sentence
     if not on:
         return said.undecided
-    stand = "; ".join(f"{DATA_NAMES.get(data, data)}: {_standing(mine)}" for data, mine in others.items())
+    stand = "; ".join(f"{data_name(data)}: {_standing(mine)}" for data, mine in others.items())
     return f"{sentence}, on {' and '.join(map(_name, sorted(on)))} ({stand})"
 
 
@@ -77,4 +77,4 @@ def _by_part(rows: Lines, place: int) -> dict[str, list[dict[str, str]]]:
 
 def _name(data: str) -> str:
     """A data set within a sentence."""
-    return {"digits": "the digits"}.get(data, DATA_NAMES.get(data, data))
+    return {"digits": "the digits"}.get(data, data_name(data))

@@ -81,8 +81,18 @@ def letter(axes: Iterable[Axes], names: Iterable[str]) -> None:
     """What each panel shows, behind its letter where there are several; the same way in every figure."""
     panels = list(zip(axes, names, strict=True))
     for place, (ax, name) in enumerate(panels):
-        mark = f"({string.ascii_lowercase[place]}) " * (len(panels) > 1)
+        mark = panel_mark(place) * (len(panels) > 1)
         ax.set_title(mark + name, loc="left", pad=3, fontsize="medium")
+
+
+def panel_mark(place: int) -> str:
+    """The letter of a panel, before its name; panels beyond the alphabet have none."""
+    return f"({string.ascii_lowercase[place]}) " if place < len(string.ascii_lowercase) else ""
+
+
+def data_name(data: str) -> str:
+    """A data set as figures name it."""
+    return DATA_NAMES.get(data, data)
 
 
 def told(figure: Figure, title: str, caption: str, legend: Sequence[Artist | Container] = (), ncols: int = 4) -> Figure:

@@ -1,6 +1,5 @@
 """Drawing Figure 1 and the statistics behind it, from csv lines."""
 
-import string
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from manifold_lab.report.plots import (
     draw_theory,
     letter,
     log_axis,
+    panel_mark,
     pick,
     style,
     told,
@@ -107,21 +107,16 @@ def draw_picture(points: Lines, numbers: Lines, style_name: str) -> Figure:
                 for place, (ax, dim) in enumerate(zip(panels[1:], shown, strict=False), start=1 + block * PER_BLOCK):
                     ax.set_axis_on()
                     draw_points(ax, pick(points, dim=dim, decoder=way), ghost, curve)
-                    ax.set_title(f"{_mark(place)}dim {dim}" if row == 0 else "", pad=3)
+                    ax.set_title(f"{panel_mark(place)}dim {dim}" if row == 0 else "", pad=3)
                     ax.set_xlabel(
                         _figures_text(numbers, dim, way), labelpad=2, fontsize=mpl.rcParams["legend.fontsize"]
                     )
                 panels[1].set_ylabel(DECODERS[way], labelpad=3)
         axes[0, 0].set_axis_on()
         draw_points(axes[0, 0], ghost, ghost, curve)
-        axes[0, 0].set_title(f"{_mark(0)}input", pad=3)
+        axes[0, 0].set_title(f"{panel_mark(0)}input", pad=3)
         _legend(figure, axes[1, 0] if len(ways) > 1 else axes[0, 0], curve)
         return told(figure, picture_title(numbers, dims), picture_caption(numbers))
-
-
-def _mark(place: int) -> str:
-    """The letter of a column; columns beyond the alphabet have none."""
-    return f"({string.ascii_lowercase[place]}) " if place < len(string.ascii_lowercase) else ""
 
 
 def picture_title(numbers: Lines, dims: Sequence[str]) -> str:

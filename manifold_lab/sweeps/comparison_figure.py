@@ -69,7 +69,7 @@ def draw_curves(ax: Axes, lines: Lines, contrast: Comparison) -> str:
     ax.set_ylim(max(bottom, 0), min(top, 100))
     ax.legend(frameon=False, loc="lower right")
     named, data = label(lines, group), unique(curves, "data")[0]
-    return ", ".join(filter(None, (name_of(data), named and f"{contrast.group} {named}", _many(runs))))
+    return ", ".join(filter(None, (plots.data_name(data), named and f"{contrast.group} {named}", _many(runs))))
 
 
 def curve_look(style: Style, place: int) -> dict[str, Any]:
@@ -86,11 +86,6 @@ def curve_look(style: Style, place: int) -> dict[str, Any]:
 
 def _many(runs: set[int]) -> str:
     return f"n = {min(runs)}" + f" to {max(runs)}" * (len(runs) > 1)
-
-
-def name_of(data: str) -> str:
-    """A data set as a figure names it."""
-    return plots.DATA_NAMES.get(data, data)
 
 
 def draw_curve(ax: Axes, mine: Lines, look: Mapping[str, Any]) -> set[int]:
@@ -204,7 +199,7 @@ def compared(lines: Lines, contrast: Comparison) -> list[Lines]:
 def set_name(lines: Lines, contrast: Comparison) -> str:
     """The data set of a panel of differences, and its length where that is one."""
     seen = {row.length for row in differences(lines, contrast)}
-    return name_of(lines[0]["data"]) + (f", {int(max(seen)):,} images" if len(seen) == 1 else "")
+    return plots.data_name(lines[0]["data"]) + (f", {int(max(seen)):,} images" if len(seen) == 1 else "")
 
 
 def draw_comparison(lines: Lines, contrast: Comparison, title: str = "", note: str = "") -> Figure:

@@ -97,7 +97,7 @@ def run(study: Study, options: RunOptions) -> Ran:
     Raises:
         KeyboardInterrupt: saying that what is finished is kept.
     """
-    for name in ("workers", "processes_per_cell", "cells_per_job"):
+    for name in command_line.COUNTED:
         at_least(name, getattr(options, name), 1)
     name = options.launcher or ("here" if options.workers == 1 else "pool")
     launch = launchers.find(name)

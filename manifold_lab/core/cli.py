@@ -7,6 +7,7 @@ import io
 import math
 import os
 import re
+import select
 import signal
 import sys
 import threading
@@ -142,10 +143,10 @@ def _status(
         return status
     except InputError as error:
         return _complain(str(error))
-    except BrokenPipeError:  # who read it has had enough, as head has
-        _drop_output()
-        return 128 + signal.SIGPIPE
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _unread():  # who read it has had enough, as head has
+            _drop_output()
+            return 128 + signal.SIGPIPE
         return _complain(_refusal(error))
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in NO_MEMORY):
@@ -164,6 +165,13 @@ def _refusal(error: OSError) -> str:
         return f"the system refuses: {reason}"
     _drop_output()
     return f"output: cannot be written ({reason})"
+
+
+def _unread() -> bool:
+    """Whether nobody reads the output any more: another pipe that broke is a fault to tell of."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    return bool(output.poll(0))
 
 
 def _drop_output() -> None:

@@ -18,6 +18,10 @@ class DiskError(InputError):
     """A disk that is full, over quota or read-only: nobody's fault but the disk's, and gone when it is mended."""
 
 
+class SourceError(InputError):
+    """A file of data or weights that is missing, damaged or out of reach: no run's fault, gone when it is mended."""
+
+
 class DivergedError(Exception):
     """A run whose numbers left the finite ones at a step: an outcome of its spec, not a fault to be tried again."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from manifold_lab.core.errors import InputError
+from manifold_lab.core.errors import SourceError
 from manifold_lab.data.in_memory import InMemory, Split, in_memory, statistics
 from manifold_lab.data.interface import DatasetInfo
 
@@ -37,11 +37,11 @@ def cached(name: str, root: Path | None, *, share: int | float, seed: int) -> In
     """A set of SOURCES from the cache folder, fetched first if it is not there.
 
     Raises:
-        InputError: if there is no folder, no way to fetch, or a file that is damaged or of another form.
+        SourceError: if there is no folder, no way to fetch, or a file that is damaged or of another form.
     """
     folder = root or os.environ.get(FOLDER_VARIABLE)
     if not folder:
-        raise InputError(f"data: {name} needs a folder to be kept in; set {FOLDER_VARIABLE} or give root")
+        raise SourceError(f"data: {name} needs a folder to be kept in; set {FOLDER_VARIABLE} or give root")
     path = Path(folder) / f"{name}.npz"
     if not path.exists():
         fetch(name, path)
@@ -61,20 +61,20 @@ def read_cached(name: str, path: Path) -> Arrays:
     """The arrays of a file, checked; no code in it is run.
 
     Raises:
-        InputError: for a damaged file or arrays of another form.
+        SourceError: for a damaged file or arrays of another form.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             arrays = {key: content[key] for key in ("x_train", "y_train", "x_test", "y_test", "classes")}
     except Exception as error:  # a damaged archive is refused in as many ways as its format has fields
-        raise InputError(
+        raise SourceError(
             f"data: {path} cannot be read ({_one_line(error)}); delete it, and it is fetched again"
         ) from None
     problem = next(filter(None, (_problem(SOURCES[name], arrays, part) for part in ("train", "test"))), None)
     if arrays["classes"].shape != (SOURCES[name].classes,):
         problem = f"classes is {arrays['classes'].shape}, not ({SOURCES[name].classes},)"
     if problem:
-        raise InputError(f"data: {path} is not {name}: {problem}; delete it, and it is fetched again")
+        raise SourceError(f"data: {path} is not {name}: {problem}; delete it, and it is fetched again")
     return arrays
 
 
@@ -95,7 +95,7 @@ def fetch(name: str, path: Path) -> None:
     """Download a set by torchvision, which checks every file's hash, and keep it as arrays; whole or not at all.
 
     Raises:
-        InputError: without torchvision or the internet, for a wrong hash, or a folder that takes no files.
+        SourceError: without torchvision or the internet, for a wrong hash, or a folder that takes no files.
     """
     advice = f"give a folder that takes files, look after the connection, or put {path.name} there yourself"
     try:
@@ -107,12 +107,12 @@ def fetch(name: str, path: Path) -> None:
             parts = {part: kind(scratch, train=part == "train", download=True) for part in ("train", "test")}
             _keep(parts, Path(scratch) / path.name).replace(path)
     except ImportError:
-        raise InputError(
+        raise SourceError(
             f"data: there is no {path}, and torchvision, which would fetch it, is not installed; "
             "pip install 'manifold_lab[vision]'"
         ) from None
     except (OSError, RuntimeError) as error:
-        raise InputError(f"data: could not fetch {name} into {path.parent} ({_one_line(error)}); {advice}") from None
+        raise SourceError(f"data: could not fetch {name} into {path.parent} ({_one_line(error)}); {advice}") from None
 
 
 def _keep(parts: dict[str, Any], path: Path) -> Path:

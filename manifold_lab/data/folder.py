@@ -11,7 +11,7 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.errors import InputError, SourceError, one_of
 from manifold_lab.core.random_streams import stream_seed
 from manifold_lab.data import image_files
 from manifold_lab.data.augment import Augmentation, augment, epoch_of
@@ -108,8 +108,8 @@ class Folder:
         try:
             for x, y in loader:
                 yield x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
-        except InputError as error:  # a reading process sends its whole traceback; the last line is ours
-            raise InputError(str(error).splitlines()[-1].partition("InputError: ")[2] or str(error)) from None
+        except SourceError as error:  # a reading process sends its whole traceback; the last line is ours
+            raise SourceError(str(error).splitlines()[-1].partition("SourceError: ")[2] or str(error)) from None
 
 
 def training_transform(resolution: int, smallest_area: int | float | None) -> Transform:
@@ -134,12 +134,13 @@ def image_folder(path: Path, layout: Layout, *, seed: int, device: torch.device)
     """A data set from PATH/train and PATH/test or PATH/val, one folder per class; validation is taken from train.
 
     Raises:
-        InputError: without torchvision, for a missing folder, an empty class, or classes that differ between the two.
+        InputError: without torchvision.
+        SourceError: for a missing folder, an empty class, or classes that differ between the two.
     """
     train, test = (_samples(part) for part in (path / "train", _test_folder(path)))
     if train[0] != test[0]:
         odd = sorted(set(train[0]) ^ set(test[0]))
-        raise InputError(f"data: {path} has other classes in train than in test, such as {odd[0]!r}; make them equal")
+        raise SourceError(f"data: {path} has other classes in train than in test, such as {odd[0]!r}; make them equal")
     facts = DatasetInfo(f"imagefolder:{path.name}", train[0], *image_files.IMAGENET, layout.resolution, seed=seed)
     labels = torch.tensor([label for _, label in train[1]])
     parts = kept_for_training(facts, labels, layout.validation, seed)
@@ -150,7 +151,7 @@ def image_folder(path: Path, layout: Layout, *, seed: int, device: torch.device)
 def _test_folder(path: Path) -> Path:
     """The one of TEST_NAMES that is there."""
     if not path.is_dir():
-        raise InputError(f"data: there is no folder {path}; it must hold train/CLASS/ and test/CLASS/ or val/CLASS/")
+        raise SourceError(f"data: there is no folder {path}; it must hold train/CLASS/ and test/CLASS/ or val/CLASS/")
     return next((path / name for name in TEST_NAMES if (path / name).is_dir()), path / TEST_NAMES[0])
 
 
@@ -166,5 +167,5 @@ def _samples(folder: Path) -> tuple[tuple[str, ...], list[Sample]]:
         ) from None
     except OSError as error:
         told = " ".join(str(error).split())[:200]
-        raise InputError(f"data: {folder} is not a folder with images in a folder per class ({told})") from None
+        raise SourceError(f"data: {folder} is not a folder with images in a folder per class ({told})") from None
     return tuple(found.classes), found.samples

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from manifold_lab.core.errors import InputError
+from manifold_lab.core.errors import SourceError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of ImageNet's channels, in [0, 1]: what PyTorch's published weights expect."""
@@ -61,7 +61,7 @@ def load_images(path: Path) -> LabelledImages:
     """All images of a file, in its order.
 
     Raises:
-        InputError: for a file that is missing, damaged, empty, or holds something else.
+        SourceError: for a file that is missing, damaged, empty, or holds something else.
     """
     try:
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
@@ -71,7 +71,7 @@ def load_images(path: Path) -> LabelledImages:
             raise ValueError("as many labels as images are needed")
         return LabelledImages(torch.stack(found), torch.from_numpy(labels.astype(np.int64)))
     except Exception as error:  # a broken file fails in as many ways as there are bytes
-        raise InputError(
+        raise SourceError(
             f"images: {path} cannot be read ({type(error).__name__}); it must be an .npz of jpeg, offsets and labels"
         ) from None
 
@@ -80,14 +80,14 @@ def open_image(path: Path | str) -> Image.Image:
     """An image file in RGB: 16 bits a channel are scaled to eight, transparency is dropped.
 
     Raises:
-        InputError: for a file that is missing, damaged, has more than PIL's safe number of pixels, or holds numbers
+        SourceError: for a file that is missing, damaged, has more than PIL's safe number of pixels, or holds numbers
             without a scale.
     """
     try:
         return _rgb(path)
     except Exception as error:  # a broken file fails in as many ways as there are bytes
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-        raise InputError(f"data: {path} cannot be read ({reason}); replace or delete it") from None
+        raise SourceError(f"data: {path} cannot be read ({reason}); replace or delete it") from None
 
 
 def _rgb(source: Path | str | io.BytesIO) -> Image.Image:
@@ -148,11 +148,11 @@ def folder(
     """The first `count` image files below a folder, by name, each cropped to `size` (height, width).
 
     Raises:
-        InputError: where there is none, or one cannot be read.
+        SourceError: where there is none, or one cannot be read.
     """
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)[:count]
     if not files:
-        raise InputError(f"data: {path} holds no image; allowed: {', '.join(SUFFIXES)}")
+        raise SourceError(f"data: {path} holds no image; allowed: {', '.join(SUFFIXES)}")
     return torch.stack([as_bytes(cropped(open_image(file), size, fit)) for file in files])
 
 

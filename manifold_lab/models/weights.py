@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from manifold_lab.core.config import canonical_json
-from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.errors import InputError, SourceError, one_of
 from manifold_lab.core.files import publish
 from manifold_lab.models.mobilenet import Network, build, channels_last
 from manifold_lab.models.specs import NetworkSpec, from_fields, stages
@@ -107,7 +107,7 @@ def _loaded(spec: NetworkSpec, state: dict[str, Tensor]) -> Network:
     }
     told = "; ".join(f"{len(found)} {kind}: {', '.join(found[:SHOWN])}" for kind, found in problems.items() if found)
     if told:
-        raise InputError(f"weights: these are not of this network; {told}")
+        raise SourceError(f"weights: these are not of this network; {told}")
     network.load_state_dict({key: value.detach().clone() for key, value in state.items()}, assign=True)
     return channels_last(network).eval()
 
@@ -129,7 +129,7 @@ def read_state(path: str | Path, strip: str = "") -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"weights: there is no file {path}")
+        raise SourceError(f"weights: there is no file {path}")
     try:
         is_ours = path.suffix == ".safetensors"
         found = safetensors.torch.load_file(path) if is_ours else torch.load(path, "cpu", weights_only=True)
@@ -140,7 +140,7 @@ def read_state(path: str | Path, strip: str = "") -> dict[str, Tensor]:
                 "holds a pickled model or other objects, and loading those would run code from the file; where the "
                 "model's code is, save its state: torch.save(model.state_dict(), FILE)"
             )
-        raise InputError(f"weights: {path} {told}") from None
+        raise SourceError(f"weights: {path} {told}") from None
     state = _only_tensors(path, found)
     if strip and not any(key.startswith(strip) for key in state):
         raise InputError(f"strip: no name in {path} begins with {strip!r}; the first is {next(iter(state), '')!r}")
@@ -149,14 +149,14 @@ def read_state(path: str | Path, strip: str = "") -> dict[str, Tensor]:
 
 def _only_tensors(path: Path, found: object) -> dict[str, Tensor]:
     if not isinstance(found, Mapping):
-        raise InputError(f"weights: {path} holds a {type(found).__name__}; it must be a state, tensors by name")
+        raise SourceError(f"weights: {path} holds a {type(found).__name__}; it must be a state, tensors by name")
     if all(isinstance(value, Tensor) for value in found.values()):
         return dict(found)
     states = [key for key, value in found.items() if isinstance(value, Mapping) and value
               and all(isinstance(part, Tensor) for part in value.values())]  # fmt: skip
     if not states:
-        raise InputError(f"weights: {path} holds other things than tensors; it must be a state, tensors by name")
-    raise InputError(
+        raise SourceError(f"weights: {path} holds other things than tensors; it must be a state, tensors by name")
+    raise SourceError(
         f"weights: {path} is a training checkpoint with a state under {' and '.join(map(repr, states))}; save the one "
         f"you mean: torch.save(torch.load({path.name!r}, weights_only=True)[{states[0]!r}], FILE)"
     )
@@ -173,7 +173,7 @@ def load_state(model: nn.Module, path: str | Path, strip: str = "") -> None:
         model.load_state_dict(state)
     except Exception:  # a module may refuse in its own way
         told = _differences(model.state_dict(), state)
-        raise InputError(f"weights: {path} is not a state of this model: {told}") from None
+        raise SourceError(f"weights: {path} is not a state of this model: {told}") from None
 
 
 def _differences(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
@@ -211,7 +211,7 @@ def _check_hash(path: Path) -> None:
     told = path.stem.rpartition("-")[2] if published or HASHED.search(path.stem) else ""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not digest.startswith(told):
-        raise InputError(
+        raise SourceError(
             f"weights: {path} has SHA-256 {digest[:8]}…, not the {told} at its name's end; fetch it again, or "
             "rename it if that is no hash"
         )
@@ -230,7 +230,7 @@ def open_weights(path: str | Path) -> Network:
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise InputError(f"weights: {path} tells no network of ours ({type(error).__name__})") from None
+        raise SourceError(f"weights: {path} tells no network of ours ({type(error).__name__})") from None
     return load_weights(spec, path)
 
 
@@ -259,7 +259,7 @@ def fetch_weights(spec: NetworkSpec, name: str) -> Network:
     try:
         state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
-        raise InputError(f"weights: could not fetch {url} ({error}); give the path of a file instead") from None
+        raise SourceError(f"weights: could not fetch {url} ({error}); give the path of a file instead") from None
     return from_pytorch_layout(spec, state)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from manifold_lab import data
-from manifold_lab.core.errors import InputError
+from manifold_lab.core.errors import SourceError
 from manifold_lab.core.random_streams import stream
 from manifold_lab.data import DataOptions, image_files
 from manifold_lab.data.image_files import LabelledImages
@@ -59,20 +59,20 @@ class ProbeSource:
         """The images as a spec names them: the first digits of their file's SHA-256.
 
         Raises:
-            InputError: for a file that cannot be read.
+            SourceError: for a file that cannot be read.
         """
         if self.images is None:
             return RANDOM
         try:
             return hashlib.sha256(self.images.read_bytes()).hexdigest()[:16]
         except OSError as error:
-            raise InputError(f"images: {self.images} cannot be read ({error.strerror})") from None
+            raise SourceError(f"images: {self.images} cannot be read ({error.strerror})") from None
 
     def load(self, count: int, network: NetworkSpec) -> LabelledImages:
         """The first images with their labels; random ones of the network's size where there is no file.
 
         Raises:
-            InputError: for a file that cannot be read.
+            SourceError: for a file that cannot be read.
         """
         if self.images is not None:
             found = image_files.load_images(self.images)
@@ -80,6 +80,17 @@ class ProbeSource:
         rng, size = stream(0, "smoke"), (count, 3, network.resolution, network.resolution)
         x = torch.randint(0, 256, size, generator=rng, dtype=torch.uint8)
         return LabelledImages(x, torch.randint(0, network.num_classes, (count,), generator=rng))
+
+    def check(self) -> None:
+        """Read images and weights as every run of a grid will.
+
+        Raises:
+            SourceError: for a file that is missing, damaged or of another kind.
+        """
+        if self.images is not None:
+            image_files.load_images(self.images)
+        if self.images is not None and self.weights is not None:
+            weights.read_state(self.weights)
 
     def batches(self, images: LabelledImages) -> Iterator[Tensor]:
         """Batches of images, normalised as ImageNet's."""
@@ -90,7 +101,7 @@ class ProbeSource:
         """The network with trained weights, in evaluation mode; with initial ones where there are no images.
 
         Raises:
-            InputError: for a file of weights that does not fit.
+            SourceError: for a file of weights that does not fit.
         """
         if self.images is None:
             return build(network, stream(0, "weights")).eval()

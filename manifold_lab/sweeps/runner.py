@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from manifold_lab.core import provenance
-from manifold_lab.core.errors import DiskError, InputError
+from manifold_lab.core.errors import DiskError, InputError, SourceError, one_line
 from manifold_lab.core.files import disk_fault, guarded, settle
 from manifold_lab.sweeps import run_lock, store
 from manifold_lab.sweeps.slurm import Slurm
@@ -170,8 +170,9 @@ def _words(value: Any) -> str:
 def run_cell(work: Work, cell: Cell) -> Cell:
     """Run one cell, unless another process runs it or has just ended it; its state then.
 
-    Whatever the measure raises is written into the cell's folder; only an interruption and a disk's fault go on
-    upwards. Where several processes are to run it, they are started here.
+    Whatever the measure raises is written into the cell's folder, but for a file of data or weights that cannot be had:
+    the run is absent then, and its note says so. Only an interruption and a disk's fault go on upwards. Where several
+    processes are to run it, they are started here.
 
     Raises:
         DiskError: for a disk that is full or read-only; the run is absent again.
@@ -186,6 +187,8 @@ def run_cell(work: Work, cell: Cell) -> Cell:
             return _held(work, cell, claim)
         finally:
             run_lock.release(claim)
+    except SourceError as error:
+        return dataclasses.replace(cell, state=ABSENT, note=one_line(str(error)))
     except OSError as error:  # of this folder alone: a file, a loop of links or another user's folder in its place
         note = f"{error.filename or cell.folder}: {error.strerror}"
         return dataclasses.replace(cell, state=DAMAGED, note=note)
@@ -270,6 +273,8 @@ def _attempt(work: Work, cell: Cell, claim: run_lock.RunLock) -> None:
         fault = disk_fault(error)
         if fault is not None:
             raise _disk_error(cell.folder, fault) from None
+        if isinstance(error, SourceError):
+            raise
         if run_lock.holds(claim):
             store.fail(cell.folder, error, told())
 

@@ -172,6 +172,15 @@ class Study:
         path = None if options.smoke else Path(options.images)
         return ProbeSource(path, options.weights, BATCH, options.runs)
 
+    def check_source(self, options: GridOptions) -> None:
+        """Of a study that measures on a file of images: read that file and the one of weights, before the first run.
+
+        Raises:
+            SourceError: for a file that is missing, damaged or of another kind.
+        """
+        if self.on_images is not None:
+            self.source(options).check()
+
     def cells(self, options: GridOptions) -> list[Cell]:
         """How every run of the grid stands, in the queue too.
 

@@ -95,6 +95,7 @@ def run(study: Study, options: RunOptions) -> Ran:
     """Run what is missing.
 
     Raises:
+        InputError: for options that are not allowed, and for a file of images or weights that cannot be read.
         KeyboardInterrupt: saying that what is finished is kept.
     """
     for name in command_line.COUNTED:
@@ -104,6 +105,8 @@ def run(study: Study, options: RunOptions) -> Ran:
     slurm.defaults()  # refused here where it cannot be read; the other commands do without
     cells = _only(study.cells(options), options.only)
     wanted = runner.missing(cells, options.retry_failed, options.retry_damaged)
+    if wanted:
+        study.check_source(options)
     console, ended, queued = Console(stderr=name == "print" or options.json, quiet=options.quiet), [], 0
     console.print(f"{study.name}: {len(wanted)} to run; {state_counts(cells)}", highlight=False)
     try:

@@ -105,6 +105,17 @@ def test_a_reader_that_has_had_enough_is_no_error() -> None:
         assert (process.stderr.read(), process.wait()) == ("", 128 + signal.SIGPIPE)
 
 
+def test_another_pipe_that_breaks_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    def write(_options: object) -> None:
+        theirs, ours = os.pipe()
+        os.close(theirs)
+        with contextlib.closing(os.fdopen(ours, "wb", buffering=0)) as pipe:
+            pipe.write(b"x")
+
+    assert run(write) == 2
+    assert capfd.readouterr().err == "error: the system refuses: Broken pipe\n"
+
+
 def test_closed_output_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     assert run(lambda _: None) == 2

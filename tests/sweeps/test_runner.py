@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from manifold_lab.core.config import key
-from manifold_lab.core.errors import DiskError, InputError
+from manifold_lab.core.errors import DiskError, InputError, SourceError
 from manifold_lab.core.files import READY, machine, publish, text
 from manifold_lab.models.specs import DIGITS
 from manifold_lab.sweeps import launchers, run_lock, runner, store
@@ -240,6 +240,20 @@ def test_another_fault_of_the_system_is_the_run_s(tmp_path: Path) -> None:
 
     (planned,) = store.read_runs(tmp_path, [Tiny()])
     assert runner.run_cell(Work(unreadable), planned).state == FAILED
+
+
+def test_data_that_cannot_be_had_leave_the_run_absent_and_the_others_go_on(tmp_path: Path) -> None:
+    def measure(spec: Tiny, folder: Path) -> store.Result:
+        if spec.seed == 0:
+            raise SourceError("data: there is no folder images")
+        return tiny.measure(spec, folder)
+
+    planned = store.read_runs(tmp_path, [Tiny(seed=0), Tiny(seed=1)])
+    ended = list(here.launch(Work(measure), planned))
+    assert [(cell.state, cell.note) for cell in ended] == [(ABSENT, "data: there is no folder images"), (DONE, "")]
+    now = store.read_runs(tmp_path, [cell.spec for cell in planned])
+    assert runner.missing(now) == [now[0]] and not list(tmp_path.glob("*/.*scratch*"))
+    assert runner.run_cell(WORK, now[0]).state == DONE
 
 
 def publishes_late(spec: Tiny, folder: Path) -> store.Result:

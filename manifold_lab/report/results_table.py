@@ -120,10 +120,22 @@ _GAUSSIAN = ("gaussian", "zero_pad")
 
 
 def typical_draw(measured: dict[str, np.ndarray]) -> int:
-    """The draw that the picture shows: the median one by the share of points preserved, then by pinv's error."""
+    """The draw that the picture shows: nearest to the middle by both the share of points preserved and pinv's error.
+
+    Of the two ranks the one farther from the middle counts; of draws that are equally near the first by error, then by
+    share.
+    """
     error = measured["reconstruction_error/pinv"]
-    order = np.lexsort((error, measured.get("preserved_fraction", np.zeros_like(error))))
-    return int(order[(len(order) - 1) // 2])
+    share = measured.get("preserved_fraction", np.zeros_like(error))
+    away = np.maximum(np.abs(_middle_rank(error)), np.abs(_middle_rank(share)))
+    return int(np.lexsort((share, error, away))[0])
+
+
+def _middle_rank(values: np.ndarray) -> np.ndarray:
+    """How many ranks a value is from the middle one; equal values share the mean of their ranks."""
+    ordered = np.sort(values)
+    below, within = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+    return (below + within - len(values)) / 2
 
 
 def rows(layer: MonteCarloLayer, measured: dict[str, np.ndarray], shown: bool = False) -> list[ResultRow]:

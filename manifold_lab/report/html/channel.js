@@ -2,11 +2,27 @@
 // The library's channel for points of the plane: x -> Tx + bias -> activation -> decoder. Matrices are arrays of rows.
 
 // By the series with positive terms (Abramowitz and Stegun 7.1.6), which never cancels.
-function erf(x) {
-  if (Math.abs(x) > 6) return Math.sign(x);
+function erfSeries(x) {
   let term = x, sum = x;
   for (let n = 1; Math.abs(term) > 1e-17 * Math.abs(sum); n++) sum += term *= 2 * x * x / (2 * n + 1);
   return 2 / Math.sqrt(Math.PI) * Math.exp(-x * x) * sum;
+}
+
+// Taylor's coefficients of erf around each node, ERF_STEP apart; from the second derivative on f'' = -2x f'.
+const ERF_STEP = 1 / 8, ERF_ORDER = 11, ERF_END = 6;
+const ERF_NODES = Array.from({ length: ERF_END / ERF_STEP + 1 }, (_, node) => {
+  const x = node * ERF_STEP, c = [erfSeries(x), 2 / Math.sqrt(Math.PI) * Math.exp(-x * x)];
+  c.push(-x * c[1]);
+  for (let n = 3; n <= ERF_ORDER; n++) c.push((-2 * x * (n - 1) * c[n - 1] - 2 * (n - 2) * c[n - 2]) / (n * (n - 1)));
+  return Float64Array.from(c);
+});
+function erf(x) {
+  const size = Math.abs(x);
+  if (!(size < ERF_END)) return Math.sign(x);
+  const node = Math.round(size / ERF_STEP), away = size - node * ERF_STEP, c = ERF_NODES[node];
+  let sum = 0;
+  for (let n = ERF_ORDER; n >= 0; n--) sum = sum * away + c[n];
+  return x < 0 ? -sum : sum;
 }
 const normalCdf = (x) => (1 + erf(x / Math.SQRT2)) / 2;
 
@@ -23,16 +39,20 @@ const ACTIVATIONS = {
   abs: Math.abs,
 };
 const INVERSES = { leaky_relu: (y) => (y < 0 ? y / LEAK : y), tanh: Math.atanh };
-for (const name of ["gelu", "silu", "hardswish"]) INVERSES[name] = (y) => bisect(ACTIVATIONS[name], y);
+for (const name of ["gelu", "silu", "hardswish"]) INVERSES[name] = (y) => preimage(ACTIVATIONS[name], y);
 
-// For y > 0 and a gate between 1/2 and 1 the preimage lies between y and 2y.
-function bisect(f, y) {
-  let low = y, high = 2 * y;
-  for (let step = 0; step < 52; step++) {
-    const middle = (low + high) / 2;
-    if (f(middle) < y) low = middle; else high = middle;
+// For y > 0 and a gate between 1/2 and 1 the preimage lies between y and 2y: by false position, where an end that stays
+// counts half (Illinois), until the ends are neighbours or the value is met.
+function preimage(f, y) {
+  let low = y, high = 2 * y, below = f(low) - y, above = f(high) - y, side = 0;
+  if (above <= 0) return high;
+  for (let step = 0; step < 60 && below < 0 && high - low > 1e-15 * high; step++) {
+    const middle = (low * above - high * below) / (above - below), off = f(middle) - y;
+    if (off === 0 || middle <= low || middle >= high) return middle;
+    if (off < 0) { low = middle; below = off; if (side < 0) above /= 2; side = -1; }
+    else { high = middle; above = off; if (side > 0) below /= 2; side = 1; }
   }
-  return (low + high) / 2;
+  return -below < above ? low : high;
 }
 
 // Archimedean, at equal steps of arc length: the library's manifolds.
@@ -41,36 +61,49 @@ function spiral(count, turns, radius) {
   const arc = (a) => (a * Math.hypot(1, a) + Math.asinh(a)) / 2;
   return Array.from({ length: count }, (_, point) => {
     const target = (point + 0.5) / count * arc(last);
-    let angle = Math.sqrt(2 * target);
-    for (let step = 0; step < 30; step++) angle -= (arc(angle) - target) / Math.hypot(1, angle);
+    let angle = Math.sqrt(2 * target), by = 1;
+    for (let step = 0; step < 30 && Math.abs(by) > 1e-15 * angle; step++) angle -= by = (arc(angle) - target) / Math.hypot(1, angle);
     const r = radius * angle / last;
     return [r * Math.cos(angle), r * Math.sin(angle)];
   });
 }
 
-const inner = (a, b) => a.reduce((sum, value, place) => sum + value * b[place], 0);
+function inner(a, b) {
+  let sum = 0;
+  for (let place = 0; place < a.length; place++) sum += a[place] * b[place];
+  return sum;
+}
 
-// Least squares in two unknowns by the normal equations; of smallest norm where only one row is there.
-function solvePlane(rows, values) {
-  let [a, b, d, p, q] = [0, 0, 0, 0, 0];
-  rows.forEach(([s, t], place) => { a += s * s; b += s * t; d += t * t; p += s * values[place]; q += t * values[place]; });
-  if (rows.length < 2) return rows.length ? [p / (a + d), q / (a + d)] : [0, 0];
+// Least squares in two unknowns by the normal equations, on the rows that are on; of smallest norm where that is one.
+function solvePlane(rows, on, valueOf) {
+  let a = 0, b = 0, d = 0, p = 0, q = 0, count = 0;
+  for (let row = 0; row < rows.length; row++) {
+    if (!on(row)) continue;
+    const s = rows[row][0], t = rows[row][1], value = valueOf(row);
+    a += s * s; b += s * t; d += t * t; p += s * value; q += t * value; count++;
+  }
+  if (count < 2) return count ? [p / (a + d), q / (a + d)] : [0, 0];
   const det = a * d - b * b;
   return [(d * p - b * q) / det, (a * q - b * p) / det];
 }
 
-const mean = (rows) => rows[0].map((_, column) => rows.reduce((sum, row) => sum + row[column], 0) / rows.length);
+function mean(rows) {
+  const sums = rows[0].map(() => 0);
+  for (const row of rows) for (let column = 0; column < sums.length; column++) sums[column] += row[column];
+  return sums.map((sum) => sum / rows.length);
+}
 
 function covariance(rows, others, centre, otherCentre) {
-  const C = centre.map(() => otherCentre.map(() => 0)), same = rows === others;
+  const C = Array.from(centre, () => new Float64Array(otherCentre.length)), same = rows === others, off = new Float64Array(otherCentre.length);
   for (let point = 0; point < rows.length; point++) {
     const row = rows[point], other = others[point];
-    for (let i = 0; i < centre.length; i++) {
-      const away = (row[i] - centre[i]) / rows.length;
-      for (let j = same ? i : 0; j < otherCentre.length; j++) C[i][j] += away * (other[j] - otherCentre[j]);
+    for (let j = 0; j < off.length; j++) off[j] = other[j] - otherCentre[j];
+    for (let i = 0; i < C.length; i++) {
+      const away = (row[i] - centre[i]) / rows.length, line = C[i];
+      for (let j = same ? i : 0; j < off.length; j++) line[j] += away * off[j];
     }
   }
-  if (same) for (let i = 1; i < centre.length; i++) for (let j = 0; j < i; j++) C[i][j] = C[j][i];
+  if (same) for (let i = 1; i < C.length; i++) for (let j = 0; j < i; j++) C[i][j] = C[j][i];
   return C;
 }
 
@@ -83,7 +116,7 @@ function solvePositive(S, C) {
       L[i][j] = i === j ? Math.sqrt(rest) : rest / L[j][j];
     }
   }
-  return C[0].map((_, column) => {
+  return Array.from(C[0], (_, column) => {
     const w = C.map((row) => row[column]);
     for (let i = 0; i < size; i++) w[i] = (w[i] - inner(L[i].slice(0, i), w)) / L[i][i];
     for (let i = size - 1; i >= 0; i--) {
@@ -106,9 +139,10 @@ function affineDecoder(x, y) {
 }
 
 // Eigenvalues and unit eigenvectors of a symmetric matrix, the largest first: Jacobi's rotations until it is diagonal.
+// Rows of V are the eigenvectors.
 function eigen(S) {
-  const A = S.map((row) => [...row]), size = A.length;
-  const V = A.map((_, i) => A.map((__, j) => Number(i === j)));
+  const A = S.map((row) => row.slice()), size = A.length;
+  const V = A.map((row, i) => row.map((_, j) => Number(i === j)));
   const total = A.reduce((sum, row, i) => sum + Math.abs(row[i]), 0);
   for (let sweep = 0, rest = Infinity; sweep < 12 && rest > 1e-15 * total; sweep++) {
     rest = 0;
@@ -119,7 +153,7 @@ function eigen(S) {
       }
     }
   }
-  const pairs = A.map((row, i) => ({ value: row[i], vector: V.map((line) => line[i]) }));
+  const pairs = A.map((row, i) => ({ value: row[i], vector: V[i] }));
   return pairs.sort((a, b) => b.value - a.value);
 }
 
@@ -127,17 +161,18 @@ function rotate(A, V, p, q) {
   const theta = (A[q][q] - A[p][p]) / (2 * A[p][q]);
   const t = (theta < 0 ? -1 : 1) / (Math.abs(theta) + Math.hypot(theta, 1));
   const c = 1 / Math.hypot(t, 1), s = t * c;
-  for (let k = 0; k < A.length; k++) {
-    const a = A[k][p], b = A[k][q];
-    A[k][p] = c * a - s * b;
-    A[k][q] = s * a + c * b;
+  const up = A[p], uq = A[q], vp = V[p], vq = V[q];
+  for (const row of A) {
+    const a = row[p], b = row[q];
+    row[p] = c * a - s * b;
+    row[q] = s * a + c * b;
   }
-  for (let k = 0; k < A.length; k++) {
-    const a = A[p][k], b = A[q][k], v = V[k][p], w = V[k][q];
-    A[p][k] = c * a - s * b;
-    A[q][k] = s * a + c * b;
-    V[k][p] = c * v - s * w;
-    V[k][q] = s * v + c * w;
+  for (let k = 0; k < up.length; k++) {
+    const a = up[k], b = uq[k], v = vp[k], w = vq[k];
+    up[k] = c * a - s * b;
+    uq[k] = s * a + c * b;
+    vp[k] = c * v - s * w;
+    vq[k] = s * v + c * w;
   }
 }
 
@@ -166,18 +201,22 @@ const windowOf = ({ window: [low, high] }) => [low ?? -Infinity, high ?? Infinit
 function look(T, bias, x, activation, decoder) {
   const f = ACTIVATIONS[activation.name], inverse = INVERSES[activation.name] ?? ((y) => y);
   const window = windowOf(activation), [floor, ceiling] = window.map(f);
-  const before = x.map(([a, b]) => T.map(([s, t]) => s * a + t * b + bias));
-  const y = before.map((code) => code.map(f));
-  const active = y.map((code) => code.map((value) => value > floor && value < ceiling));
-  const kept = active.map((flags) => flags.filter(Boolean).length >= 2); // any two rows of a Gaussian T are independent
+  const [before, y] = [0, 1].map(() => x.map(() => new Float64Array(T.length))), active = x.map(() => new Uint8Array(T.length));
+  const kept = x.map(([a, b], point) => {
+    const u = before[point], code = y[point], on = active[point];
+    let count = 0;
+    for (let row = 0; row < u.length; row++) {
+      u[row] = T[row][0] * a + T[row][1] * b + bias;
+      code[row] = f(u[row]);
+      count += on[row] = Number(code[row] > floor && code[row] < ceiling);
+    }
+    return count >= 2; // any two rows of a Gaussian T are independent
+  });
   const affine = decoder === "affine" ? affineDecoder(x, y) : null;
   const decode = {
-    pinv: (code) => solvePlane(T, code.map((value) => value - bias)),
+    pinv: (code) => solvePlane(T, () => true, (row) => code[row] - bias),
     affine: (code) => affine(code),
-    exact: (code, point) => {
-      const on = T.map((_, row) => row).filter((row) => active[point][row]);
-      return solvePlane(on.map((row) => T[row]), on.map((row) => inverse(code[row]) - bias));
-    },
+    exact: (code, point) => solvePlane(T, (row) => active[point][row], (row) => inverse(code[row]) - bias),
   }[decoder];
   const xHat = y.map(decode);
   const judged = (point) => decoder !== "affine" || point % 2 === 1; // what was fitted does not count

@@ -6,6 +6,7 @@
   const drawn = new DataView(Uint8Array.from(atob(data.matrices), (letter) => letter.charCodeAt(0)).buffer);
   const controls = document.querySelector(".controls").elements;
   const byId = (id) => document.getElementById(id);
+  const steps = [...document.querySelectorAll(".steps button")];
   const [least, most] = data.dims;
   const RANGES = {
     dim: [least, most, 1], seed: [...data.seeds, 1], turns: [0.5, 6, 0.5], bias: [-2, 2, 0.1], point: [0, data.points - 1, 1],
@@ -17,7 +18,7 @@
     [{ dim: 15, activation: "relu", decoder: "pinv" }, ({ kept, error }) => `The same T: ${kept} can be brought back, yet pinv, the decoder of Figure 1, gets ${error} of |x|² wrong. It bends what is not lost.`],
   ];
   const state = { ...data.first, point: Math.floor(0.7 * data.points), turned: new Map(), step: 0 };
-  let spread = { key: "", shares: [] }, touched = false, found, T;
+  let spread = { key: "", shares: [] }, curve = {}, touched = false, found, T;
 
   // The first T of a seed and dim, its turned rows at their angles.
   function matrix() {
@@ -61,15 +62,22 @@
   const plain = (value) => (value < 1e-12 ? "0" : value < 1e-3 ? value.toExponential(1) : value.toPrecision(3));
 
   function tell(id, text, exact) {
-    byId(id).textContent = text;
+    if (byId(id).textContent !== text) byId(id).textContent = text;
     if (exact !== undefined) byId(id).dataset.exact = exact;
   }
 
+  // Once a frame, however often a hand moves within it.
+  function redrawSoon() {
+    redrawSoon.frame ||= requestAnimationFrame(redraw);
+  }
+
   function redraw() {
+    redrawSoon.frame = 0;
     const started = performance.now();
     const { dim, turns, bias } = state;
     const way = data.activations.find(({ name }) => name === state.activation), back = data.decoders.find(({ name }) => name === state.decoder);
-    const x = spiral(data.points, turns, data.radius);
+    if (curve.turns !== turns) curve = { turns, x: spiral(data.points, turns, data.radius) };
+    const { x } = curve;
     T = matrix();
     found = { ...look(T, bias, x, way, back.name), x, way, back };
     for (const name of Object.keys(RANGES)) {
@@ -113,7 +121,7 @@
     tell("command", command());
     tell("note", note(way, back));
     byId("reset").hidden = !state.turned.size;
-    document.querySelectorAll(".steps button").forEach((button, place) => button.setAttribute("aria-pressed", String(state.step === place + 1)));
+    steps.forEach((button, place) => { if (button.ariaPressed !== String(state.step === place + 1)) button.ariaPressed = String(state.step === place + 1); });
     tell("step-said", state.step ? STEPS[state.step - 1][1]({ kept: percent(preserved), error: percent(error) }) : "");
   }
 
@@ -150,7 +158,7 @@
     if ("dim" in values || "seed" in values) state.turned = new Map();
     Object.assign(state, values);
     touched = true;
-    requestAnimationFrame(redraw);
+    redrawSoon();
   }
 
   // Rows and the followed point, by hand and by key.
@@ -163,7 +171,7 @@
     const away = Math.hypot(s / data.radius - a, t / data.radius - b);
     return away < best ? [point, away] : [place, best];
   }, [0, Infinity])[0];
-  const turn = (row, angle) => { state.turned.set(row, Number(angle.toFixed(3))); state.step = 0; touched = true; requestAnimationFrame(redraw); };
+  const turn = (row, angle) => { state.turned.set(row, Number(angle.toFixed(3))); state.step = 0; touched = true; redrawSoon(); };
   let held = null;
   input.addEventListener("pointerdown", (event) => {
     held = event.target.dataset.row === undefined ? "point" : Number(event.target.dataset.row);
@@ -197,7 +205,7 @@
     playing = setInterval(() => { if (state.dim < most) change({ dim: state.dim + 1 }); else stop(); }, 500);
   });
   byId("reset").addEventListener("click", () => { state.turned = new Map(); redraw(); });
-  document.querySelectorAll(".steps button").forEach((button, place) => button.addEventListener("click", () => {
+  steps.forEach((button, place) => button.addEventListener("click", () => {
     stop();
     change({ ...STEPS[place][0], bias: 0, turns: 3, step: place + 1 });
   }));

@@ -1,32 +1,42 @@
 "use strict";
 // Drawing of the explorer's panels as SVG: curves, half-planes, bars of a code, a histogram.
 
-const at = ([a, b]) => `${a.toFixed(4)} ${(-b).toFixed(4)}`;
-const line = (points) => (points.length ? `M${points.map(at).join("L")}` : "");
+// A third decimal is a sixth of a pixel.
+const at = ([a, b]) => `${a.toFixed(3)} ${(-b).toFixed(3)}`;
+const joined = (places) => (places.length ? `M${places.join("L")}` : "");
+const line = (points) => joined(points.map(at));
 const scaledBy = (points, scale) => points.map(([a, b]) => [a / scale, b / scale]);
-const reach = (points) => points.reduce((most, [a, b]) => Math.max(most, Math.abs(a), Math.abs(b)), 1e-9);
+function reach(points) {
+  let most = 1e-9;
+  for (const point of points) for (let axis = 0; axis < point.length; axis++) most = Math.max(most, Math.abs(point[axis]));
+  return most;
+}
 const crosses = (points, size) => points.map(([a, b]) =>
   `M${at([a - size, b - size])}L${at([a + size, b + size])}M${at([a - size, b + size])}L${at([a + size, b - size])}`).join("");
 
-// Stretches of neighbouring points for which `wanted` holds, within each shade of the curve.
-function stretches(points, wanted, pieces) {
+// Stretches of neighbouring places for which `wanted` holds, within each shade of the curve.
+function stretches(places, wanted, pieces) {
   return Array.from({ length: pieces }, (_, piece) => {
-    const first = Math.floor(piece * points.length / pieces), last = Math.floor((piece + 1) * points.length / pieces);
+    const first = Math.floor(piece * places.length / pieces), last = Math.floor((piece + 1) * places.length / pieces);
     let path = "", open = false;
-    for (let point = first; point <= Math.min(last, points.length - 1); point++) {
-      path += wanted[point] ? `${open ? "L" : "M"}${at(points[point])}` : "";
+    for (let point = first; point <= Math.min(last, places.length - 1); point++) {
+      path += wanted[point] ? `${open ? "L" : "M"}${places[point]}` : "";
       open = wanted[point];
     }
     return path;
   });
 }
 
+// Every second point is drawn of a curve: even the outer of six turns stays within a tenth of a pixel.
+const everySecond = (list) => list.filter((_, point) => point % 2 === 0);
+
 // Ghost and gap behind, what is kept coloured along the curve, lost points as crosses.
 function curvePanel(points, kept, ghost, scale, { shades, lostEvery }) {
-  const scaled = scaledBy(points, scale), behind = ghost && scaledBy(ghost, scale);
-  const lost = scaled.filter((_, point) => !kept[point]).filter((_, place) => place % lostEvery === 0);
-  const parts = behind ? [`<path class="ghost" d="${line(behind)}"/>`, `<path class="gap" d="${stretches(behind, kept.map((flag) => !flag), 1)[0]}"/>`] : [];
-  stretches(scaled, kept, shades).forEach((path, shade) => parts.push(`<path class="s${shade}" d="${path}"/>`));
+  const places = scaledBy(everySecond(points), scale).map(at), flags = everySecond(kept);
+  const lost = scaledBy(points.filter((_, point) => !kept[point]).filter((_, place) => place % lostEvery === 0), scale);
+  const behind = ghost === points ? places : ghost && scaledBy(everySecond(ghost), scale).map(at);
+  const parts = behind ? [`<path class="ghost" d="${joined(behind)}"/>`, `<path class="gap" d="${stretches(behind, flags.map((flag) => !flag), 1)[0]}"/>`] : [];
+  stretches(places, flags, shades).forEach((path, shade) => parts.push(`<path class="s${shade}" d="${path}"/>`));
   return `${parts.join("")}<path class="lost" d="${crosses(lost, 0.022)}"/>`;
 }
 
@@ -55,12 +65,12 @@ function handles(T) {
 
 // One point's way through the rows: hollow before the activation, filled behind it, pale where it cannot be read back.
 function codeBars(before, y, active) {
-  const most = Math.max(...before.map(Math.abs), ...y.map(Math.abs), 1e-9), width = 100 / before.length;
+  const most = Math.max(reach([before]), reach([y])), width = 100 / before.length;
   const bar = (value, row, name) => {
     const height = 18 * Math.abs(value) / most;
     return `<rect class="${name}" x="${(row * width + 0.15 * width).toFixed(2)}" y="${(value > 0 ? 20 - height : 20).toFixed(2)}" width="${(0.7 * width).toFixed(2)}" height="${height.toFixed(2)}"/>`;
   };
-  const bars = before.map((value, row) => bar(value, row, "hollow") + bar(y[row], row, active[row] ? "on" : "off"));
+  const bars = Array.from(before, (value, row) => bar(value, row, "hollow") + bar(y[row], row, active[row] ? "on" : "off"));
   return `<path class="axis" d="M0 20H100"/>${bars.join("")}`;
 }
 

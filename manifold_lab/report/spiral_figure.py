@@ -146,8 +146,9 @@ def picture_caption(numbers: Lines) -> str:
     """Which draw is shown, of how many, and what the numbers in the title are."""
     draws = next((line["n"] for line in pick(numbers, quantity="reconstruction_error") if line["n"]), "")
     return (
-        f"Each dim shows its typical draw: of {int(draws):,} draws of T the one nearest to the middle by share of points "
-        "kept and pinv's error, both. Numbers below a panel are that draw's; those of the title are means over all draws."
+        f"Each dim shows its typical draw: of {int(draws):,} draws of T the one nearest to the middle by share of "
+        "points kept and pinv's error, both. Numbers below a panel are that draw's; those of the title are means over "
+        "all draws."
     )
 
 

@@ -66,10 +66,8 @@ def test_holm_is_statsmodels_and_leaves_missing_ones_out() -> None:
     assert [found[name] for name in "acd"] == pytest.approx(multipletests([0.01, 0.03, 0.04], method="holm")[1])
     assert np.isnan(found["b"]) and stats.holm({}) == {}
     draws = np.random.default_rng(0)
-    for many in range(1, 9):
-        p_values = {
-            str(place): round(float(p), 2) for place, p in enumerate(draws.uniform(size=many) ** 3)
-        }  # with ties
+    for many in range(1, 9):  # with ties among them
+        p_values = {str(place): round(float(p), 2) for place, p in enumerate(draws.uniform(size=many) ** 3)}
         expected = multipletests([*p_values.values()], method="holm")[1]
         assert [*stats.holm(p_values).values()] == pytest.approx(expected, abs=1e-12)
 

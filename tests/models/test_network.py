@@ -73,9 +73,16 @@ def test_a_block_of_another_kind_comes_at_matched_madds(base: NetworkSpec, chang
     assert dataclasses.replace(found, block="inverted", shortcut=base.shortcut, **unscaled) == base
 
 
-@pytest.mark.parametrize("changes", [{}, {"norm": "group", "bottleneck_activation": "tanh"}, {"block": "sandglass"},
-                                     {"shortcut": "projected", "intervention": Intervention(renormed=True, noise=0.5)},
-                                     {"bottleneck_activation": "leaky_relu", "intervention": Intervention(slope=0.5)}])  # fmt: skip
+PRICED: list[dict[str, object]] = [
+    {},
+    {"norm": "group", "bottleneck_activation": "tanh"},
+    {"block": "sandglass"},
+    {"shortcut": "projected", "intervention": Intervention(renormed=True, noise=0.5)},
+    {"bottleneck_activation": "leaky_relu", "intervention": Intervention(slope=0.5)},
+]
+
+
+@pytest.mark.parametrize("changes", PRICED)
 def test_a_specs_cost_is_that_of_its_network_with_activations(changes: dict[str, object]) -> None:
     spec = dataclasses.replace(DIGITS, **changes)
     assert matching.spec_cost(spec) == profiler.cost(profiler.profile(build(spec, 0), (1, 8, 8)))

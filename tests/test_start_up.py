@@ -109,6 +109,7 @@ def started(program: str, *words: str) -> tuple[subprocess.CompletedProcess[str]
     return done, {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ASKED)
 def test_an_experiment_answers_without_a_slow_library(words: str) -> None:
     done, loaded = started("experiments.fig6a_nonlinearity", *words.split())
@@ -157,6 +158,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", STOPPED)
 def test_a_stop_while_libraries_load_is_one_line(command: str, tmp_path: Path) -> None:
     """A numpy of ours is interrupted while it loads, and makes something else of it, as compiled modules do."""

@@ -96,6 +96,7 @@ def test_a_share_of_a_gap_that_may_be_small_is_not_told() -> None:
     assert rule.outcomes(runs({"linear": 48, "relu6": 46.5, "up": 47}, spread=2.0, seed=1))["up"].share is None
 
 
+@pytest.mark.slow
 def test_true_nulls_are_decided_in_at_most_five_per_cent_of_studies() -> None:
     many, wrong = 400, 0
     for study in range(many):

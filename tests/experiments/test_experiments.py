@@ -11,6 +11,8 @@ from manifold_lab.core.statistics import VERDICTS
 from manifold_lab.report.tables import read_csv
 from manifold_lab.sweeps.study_commands import main
 
+pytestmark = pytest.mark.slow
+
 FEW = 50
 """Resamples of an interval that is not looked at."""
 FOLDER = Path(__file__).parent.parent.parent / "experiments"

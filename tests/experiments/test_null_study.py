@@ -15,6 +15,8 @@ from manifold_lab.report.plots import pick
 from manifold_lab.report.tables import Lines, read_csv
 from manifold_lab.sweeps.training_run import FINAL
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 STUDIES = ("fig6a_nonlinearity", "fig6b_shortcut", "ext_shortcut_x_nonlinearity", "tab_block")
 DRAWS, FEWEST = 250, 5

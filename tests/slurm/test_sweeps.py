@@ -14,6 +14,8 @@ from conftest import ROOT, User, ran
 from manifold_lab.sweeps import submissions
 from manifold_lab.sweeps.store import DONE, FAILED
 
+pytestmark = pytest.mark.slow
+
 BOTH = pytest.mark.parametrize("machine", ["plain", "accounting"], indirect=True)
 
 

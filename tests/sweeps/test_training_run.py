@@ -23,6 +23,8 @@ from manifold_lab.sweeps.training_run import CURVE, FINAL, TrainingRun, trained_
 from manifold_lab.training import RECIPES
 from tests.networks import SMALL, lively
 
+pytestmark = pytest.mark.slow
+
 BATCH, STEPS = 32, 60
 RECIPE = dataclasses.replace(
     RECIPES["smoke"], images=BATCH * STEPS, batch_size=BATCH, learning_rate=0.03, evaluate_every=BATCH * 25

@@ -1,7 +1,9 @@
-"""Helpers that the tests share: named normal samples, and agreement of a mean with its law in standard errors."""
+"""Helpers that the tests share: named normal samples, agreement of a mean with its law, and what each file costs."""
 
 import os
-from collections.abc import Callable
+import resource
+from collections import Counter
+from collections.abc import Callable, Generator
 
 import numpy as np
 import pytest
@@ -10,6 +12,41 @@ import torch
 from manifold_lab import stream
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+BEGAN = pytest.StashKey[float]()
+COSTS: Counter[str] = Counter()
+"""CPU seconds by test file, which do not depend on what else the machine does, as wall time does."""
+TOLD = 12
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    item.stash[BEGAN] = cpu_seconds()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Each of a test's reports tells what was spent since the last one; so it comes home from other processes too."""
+    report, now = (yield), cpu_seconds()
+    report.cpu_seconds, item.stash[BEGAN] = now - item.stash[BEGAN], now
+    return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    COSTS[report.nodeid.partition("::")[0]] += getattr(report, "cpu_seconds", 0.0)  # a process that died tells none
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.section("the costliest files, in CPU seconds")
+    for name, seconds in COSTS.most_common(TOLD):
+        terminalreporter.write_line(f"{seconds:7.1f}  {name}")
+    terminalreporter.write_line(f"{COSTS.total():7.1f}  in all, besides loading")
 
 
 @pytest.fixture(scope="session", autouse=True)

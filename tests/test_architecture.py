@@ -137,6 +137,7 @@ def test_nothing_before_report_knows_matplotlib() -> None:
     assert users and {order().index(line) for line in users} <= set(range(order().index("report"), len(order())))
 
 
+@pytest.mark.slow
 def test_the_public_names_but_those_of_results_load_no_heavy_library() -> None:
     code = (
         "import sys, manifold_lab\n"

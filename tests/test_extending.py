@@ -10,6 +10,8 @@ import pytest
 
 import manifold_lab
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(manifold_lab.__file__).parent
 
 

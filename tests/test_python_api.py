@@ -93,6 +93,7 @@ def test_published_weights_are_had_at_width_one_alone(monkeypatch: pytest.Monkey
     assert models.mobilenet_v2(width=0.5).spec == NetworkSpec(width=0.5) and len(fetched) == 1
 
 
+@pytest.mark.slow
 def test_the_spirals_function_gives_the_bytes_of_its_command(tmp_path: Path) -> None:
     assert spiral.main([*SMALL, "--out", str(tmp_path / "typed"), "--quiet"]) == 0
     found = measure_spiral(dims=[2, 5], draws=50, points=200, quiet=True)
@@ -103,6 +104,7 @@ def test_the_spirals_function_gives_the_bytes_of_its_command(tmp_path: Path) -> 
         assert (tmp_path / "typed" / name).read_bytes() == (tmp_path / "called" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_spirals_frames_and_figures_are_its_lines() -> None:
     found = measure_spiral(dims=(2, 5), draws=50, points=200, quiet=True, style="neurips2024")
     kept = found.frame().query("quantity == 'preserved_fraction' and statistic == 'mean'").set_index("dim")
@@ -135,6 +137,7 @@ def study() -> Study:
     return compare(arms, better="relu6", worse="linear", name="mine")
 
 
+@pytest.mark.slow
 def test_a_study_runs_draws_and_saves_from_python(study: Study, tmp_path: Path) -> None:
     found = study.run(smoke=True, runs=tmp_path / "runs")
     again = study.result(smoke=True, runs=tmp_path / "runs")

@@ -16,6 +16,8 @@ from manifold_lab.models import specs
 from manifold_lab.models.specs import SHORTCUTS
 from manifold_lab.report.pages import PROBED_ROWS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 TEXTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 BLOCKS = {

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import json
 import os
 import signal
 import subprocess
@@ -45,26 +46,59 @@ ANSWERS = {
 }
 
 
-def modules_loaded(module: str, *options: str) -> tuple[int, set[str]]:
-    """Exit status of `python -m module options`, and the top-level modules that were loaded for it."""
-    code = (
-        "import runpy, sys\n"
-        f"sys.argv = {[module, *options]!r}\n"
-        "try: runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
-        "finally: print(*sorted({name.split('.')[0] for name in sys.modules}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    return done.returncode, set(done.stdout.splitlines()[-1].split())
+STUDIES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
+HELP = {f"experiments.{name} --help": 0 for name in STUDIES}
+FORKED = """
+import json, os, runpy, sys
+import tyro
+folder = sys.argv[1]
+for place, command in enumerate(json.load(sys.stdin)):
+    child = os.fork()
+    if child == 0:
+        for descriptor, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{folder}/{place}.{name}", os.O_WRONLY | os.O_CREAT), descriptor)
+        (module, *words), status = command.split(), 0
+        sys.argv, sys.orig_argv = ["-m", *words], [sys.executable, "-m", module, *words]  # as python -m has them
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as stop:
+            status = stop.code or 0
+        sys.stdout.flush()
+        with open(f"{folder}/{place}.json", "w") as file:
+            json.dump([status, sorted({name.split(".")[0] for name in sys.modules})], file)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+"""Each command in a fork of a process that has loaded the parser of options alone: most of a start is loading that."""
+Answer = tuple[int, set[str], str]
+"""Exit status, the top-level modules that were loaded, and what was printed."""
 
 
-@pytest.mark.parametrize("command", ANSWERS)
-def test_help_and_refused_options_load_no_slow_library(command: str) -> None:
-    status, loaded = modules_loaded(*command.split())
-    assert status == ANSWERS[command]
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
+    folder, commands = tmp_path_factory.mktemp("answers"), [*ANSWERS, *HELP]
+    subprocess.run([sys.executable, "-c", FORKED, folder], input=json.dumps(commands), text=True, check=True, cwd=ROOT)
+    found = {}
+    for place, command in enumerate(commands):
+        status, loaded = json.loads((folder / f"{place}.json").read_text(encoding="utf-8"))
+        found[command] = status, set(loaded), (folder / f"{place}.out").read_text(encoding="utf-8")
+    return found
+
+
+@pytest.mark.parametrize("command", [*ANSWERS, *HELP])
+def test_help_and_refused_options_load_no_slow_library(command: str, answers: dict[str, Answer]) -> None:
+    status, loaded, _ = answers[command]
+    assert status == (ANSWERS | HELP)[command]
     assert "manifold_lab" in loaded and not SLOW & loaded
 
 
-STUDIES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
+@pytest.mark.parametrize("name", STUDIES)
+def test_help_of_an_experiment_says_what_it_tests_and_gives_two_examples(name: str, answers: dict[str, Answer]) -> None:
+    said = answers[f"experiments.{name} --help"][2]
+    assert all(f"{entry}: " in said for entry in ("Paper", "Claims", "Run", "Differs"))
+    assert said.partition("examples:")[2].count(f"python -m experiments.{name} ") == 2
+
+
 ASKED = {"--help": 0, "publish --help": 0, "--version": 0, "publish --style nature": 2, "runn": 2, "--workers 0": 2}
 
 
@@ -75,18 +109,11 @@ def started(program: str, *words: str) -> tuple[subprocess.CompletedProcess[str]
     return done, {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ASKED)
 def test_an_experiment_answers_without_a_slow_library(words: str) -> None:
     done, loaded = started("experiments.fig6a_nonlinearity", *words.split())
     assert done.returncode == ASKED[words] and "manifold_lab" in loaded and not SLOW & loaded
-
-
-@pytest.mark.parametrize("name", STUDIES)
-def test_help_of_an_experiment_says_what_it_tests_and_gives_two_examples(name: str) -> None:
-    done, loaded = started(f"experiments.{name}", "--help")
-    assert done.returncode == 0 and not SLOW & loaded
-    assert all(f"{entry}: " in done.stdout for entry in ("Paper", "Claims", "Run", "Differs"))
-    assert done.stdout.partition("examples:")[2].count(f"python -m experiments.{name} ") == 2
 
 
 @pytest.mark.parametrize("name", console_script.COMMANDS)
@@ -131,6 +158,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", STOPPED)
 def test_a_stop_while_libraries_load_is_one_line(command: str, tmp_path: Path) -> None:
     """A numpy of ours is interrupted while it loads, and makes something else of it, as compiled modules do."""

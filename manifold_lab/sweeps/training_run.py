@@ -7,7 +7,6 @@ or wirings differ alone, the same initial weights. Where they run (device, folde
 import dataclasses
 import itertools
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,11 +124,9 @@ def _bottlenecks(network: Network, images: data.Data) -> list[dict[str, object]]
     number = min(HELD_OUT, images.size("validation") // 2)
     if not number:
         return []
-    size = math.gcd(number, HELD_OUT_BATCH)
-    batches = (x for x, _ in images.evaluation("validation", size))
-    found = read_bottlenecks(
-        network, itertools.islice(batches, number // size), itertools.islice(batches, number // size)
-    )
+    halves = itertools.islice(images.evaluation("validation", number), 2)
+    fit, test = (x.split(HELD_OUT_BATCH) for x, _ in halves)
+    found = read_bottlenecks(network, fit, test)
     return [dataclasses.asdict(one) for one in found]
 
 

@@ -64,7 +64,12 @@ def test_fiellers_interval_covers_the_ratio() -> None:
 def test_holm_is_statsmodels_and_leaves_missing_ones_out() -> None:
     found = stats.holm({"a": 0.01, "b": float("nan"), "c": 0.03, "d": 0.04})
     assert [found[name] for name in "acd"] == pytest.approx(multipletests([0.01, 0.03, 0.04], method="holm")[1])
-    assert np.isnan(found["b"])
+    assert np.isnan(found["b"]) and stats.holm({}) == {}
+    draws = np.random.default_rng(0)
+    for many in range(1, 9):  # with ties among them
+        p_values = {str(place): round(float(p), 2) for place, p in enumerate(draws.uniform(size=many) ** 3)}
+        expected = multipletests([*p_values.values()], method="holm")[1]
+        assert [*stats.holm(p_values).values()] == pytest.approx(expected, abs=1e-12)
 
 
 def test_every_arm_comes_out_where_it_was_put() -> None:
@@ -91,8 +96,8 @@ def test_a_share_of_a_gap_that_may_be_small_is_not_told() -> None:
     assert rule.outcomes(runs({"linear": 48, "relu6": 46.5, "up": 47}, spread=2.0, seed=1))["up"].share is None
 
 
-def test_true_nulls_are_decided_in_at_most_five_per_cent_of_studies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gc.collect", lambda *_: 0)  # statsmodels calls it every time: most of this test's seconds
+@pytest.mark.slow
+def test_true_nulls_are_decided_in_at_most_five_per_cent_of_studies() -> None:
     many, wrong = 400, 0
     for study in range(many):
         found = rule.outcomes(

@@ -159,6 +159,7 @@ def test_every_estimated_statement_of_the_appendix_can_be_open(name: str) -> Non
         assert holds(counted(found.value)) in (True, False)
 
 
+@pytest.mark.slow
 def test_the_appendix_fails_what_is_wrong_and_holds_what_is_right() -> None:
     found = tab_appendix.theorem_1(2000) | tab_appendix.lemma_2(400) | tab_appendix.decoder(100)
     judged = {name: STATEMENTS[name][3](estimate) for name, estimate in found.items()}

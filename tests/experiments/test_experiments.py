@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments import fig7_activations
 from manifold_lab.core import resampling
 from manifold_lab.core.statistics import VERDICTS
 from manifold_lab.report.tables import read_csv
-from manifold_lab.sweeps import probe_run
 from manifold_lab.sweeps.study_commands import main
+
+pytestmark = pytest.mark.slow
 
 FEW = 50
 """Resamples of an interval that is not looked at."""
@@ -39,12 +39,3 @@ def test_an_experiment_that_measures_says_nothing_on_stderr(name: str, tmp_path:
     command = [sys.executable, "-W", "error", "-m", f"experiments.{name}", "publish", "--smoke", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=FOLDER.parent)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_training_is_looked_into_at_step_0_and_at_evaluations(tmp_path: Path) -> None:
-    training = fig7_activations.trainings(smoke=True)[0]
-    rows = probe_run.measure_training(training, tmp_path).history
-    assert sorted({row["images"] for row in rows}) == [0, 512, 1024]
-    crowded = [{"images": str(images)} for images in (0, 448, 512, 640, 1024)]
-    kept = probe_run.at_evaluations(training, crowded)
-    assert [row["images"] for row in kept] == ["0", "512", "1024"]

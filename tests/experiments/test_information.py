@@ -133,6 +133,7 @@ def test_a_rank_correlation_follows_the_order(sign: int, verdict: str, monkeypat
     assert found["better_than_depth/predicted_lost"] == ("fails" if sign == 1 else "holds")
 
 
+@pytest.mark.slow
 def test_blocks_and_not_networks_are_the_replicate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resampling, "RESAMPLES", FEW)
     studies, decided, by_network = 40, 0, 0

@@ -18,6 +18,8 @@ from manifold_lab.report import arm_styles, plots
 from manifold_lab.report.tables import read_csv
 from manifold_lab.sweeps.study import Study, as_published, file_stem
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 FIGURES = ROOT / "figures"
 NAMES = sorted(path.stem for path in FIGURES.glob("*.svg") if (ROOT / "experiments" / f"{path.stem}.py").is_file())

@@ -11,6 +11,8 @@ from manifold_lab.core.statistics import NOT_RUN, UNDECIDED, Estimate
 from manifold_lab.report.tables import ClaimResult, read_csv
 from manifold_lab.sweeps.study import Study, as_published, file_stem
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 STUDIES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
 COMPARISONS = ("exceeds", "below", "within")

@@ -25,6 +25,8 @@ from manifold_lab.sweeps import runner, study_commands
 from tests.faults import study_of_faults as faulty
 from tests.faults.test_disks_and_signals import stopped_child
 
+pytestmark = pytest.mark.slow
+
 VERBS = ("plan", "run", "cell", "status", "publish", "", "stauts", "--help", "run status")
 OPTIONS = ("--runs", "--only", "--workers", "--launcher", "--out", "--images", "--smoke", "--retry-damaged", "--job",
            "--processes-per-cell", "--cells-per-job", "--slurm.gpus", "--slurm.setup", "--slurm.extra", "--every", "-x",

@@ -17,6 +17,8 @@ from manifold_lab.core.config import key
 from manifold_lab.sweeps import store, study_commands
 from tests.faults import study_of_faults as faulty
 
+pytestmark = pytest.mark.slow
+
 VERBS = (
     "status",
     "plan",

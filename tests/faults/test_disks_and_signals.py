@@ -19,6 +19,8 @@ from manifold_lab.sweeps.store import ABSENT, DONE, FAILED
 from tests.faults import study_of_faults as faulty
 from tests.faults.test_damaged_files import sound
 
+pytestmark = pytest.mark.slow
+
 
 def can_mount() -> bool:
     """Whether this process may mount file systems, as root in most containers may not."""

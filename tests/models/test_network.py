@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from manifold_lab import network as door
 from manifold_lab import stream
 from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
@@ -63,6 +64,7 @@ COARSE: list[tuple[NetworkSpec, dict[str, object]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("base", "changes"), COARSE, ids=lambda value: str(getattr(value, "width", value)))
 def test_a_block_of_another_kind_comes_at_matched_madds(base: NetworkSpec, changes: dict[str, object]) -> None:
     target = matching.madds(base)
@@ -71,6 +73,21 @@ def test_a_block_of_another_kind_comes_at_matched_madds(base: NetworkSpec, chang
     assert found.round_to in (1, base.round_to)
     unscaled = {"rows": base.rows, "stem_channels": base.stem_channels, "round_to": base.round_to}
     assert dataclasses.replace(found, block="inverted", shortcut=base.shortcut, **unscaled) == base
+
+
+PRICED: list[dict[str, object]] = [
+    {},
+    {"norm": "group", "bottleneck_activation": "tanh"},
+    {"block": "sandglass"},
+    {"shortcut": "projected", "intervention": Intervention(renormed=True, noise=0.5)},
+    {"bottleneck_activation": "leaky_relu", "intervention": Intervention(slope=0.5)},
+]
+
+
+@pytest.mark.parametrize("changes", PRICED)
+def test_a_specs_cost_is_that_of_its_network_with_activations(changes: dict[str, object]) -> None:
+    spec = dataclasses.replace(DIGITS, **changes)
+    assert matching.spec_cost(spec) == profiler.cost(profiler.profile(build(spec, 0), (1, 8, 8)))
 
 
 def test_a_match_that_whole_channels_do_not_allow_is_refused_with_how_near_it_comes() -> None:
@@ -252,18 +269,16 @@ def test_hooks_go_away_also_when_the_forward_pass_fails() -> None:
     assert all(not module._forward_hooks for module in network.modules())
 
 
-def test_the_door_prints_the_integers_of_any_spec() -> None:
+@pytest.mark.slow
+def test_the_door_prints_the_integers_of_any_spec(capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-m", "manifold_lab.network"]
     done = subprocess.run([*command, "mobilenet_v2"], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "3,504,872 parameters" in done.stdout and "300,774,272 MAdds" in done.stdout
-    wrong = subprocess.run(
-        [*command, "mobilenet_v2", "--stem-stride", "3"], capture_output=True, text=True, check=False
-    )
-    assert (
-        wrong.returncode == 2 and wrong.stderr.startswith("error: stem_stride: 3") and "Traceback" not in wrong.stderr
-    )
+    assert door.main(["mobilenet_v2", "--stem-stride", "3"]) == 2
+    assert capsys.readouterr().err.startswith("error: stem_stride: 3")
 
 
+@pytest.mark.slow
 def test_a_door_that_cannot_print_says_so_in_one_line() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")

@@ -161,6 +161,7 @@ REAL: list[tuple[NetworkSpec, str, samples.Scale, float]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA, reason="MANIFOLD_LAB_DATA names no folder with weights and pictures")
 @pytest.mark.parametrize(("spec", "name", "scale", "known"), REAL, ids=["v2", "v1"])
 def test_published_weights_classify_the_sample_pictures(
@@ -174,6 +175,7 @@ def test_published_weights_classify_the_sample_pictures(
     assert abs(right - 1000 * known) <= 2  # decoders of JPEG may differ in a last bit
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA, reason="MANIFOLD_LAB_DATA names no folder with weights and pictures")
 def test_tensorflows_weights_need_their_own_padding() -> None:
     path = Path(DATA) / "weights" / "keras_mobilenet_v1_0.25_224.pt"

@@ -234,6 +234,7 @@ def test_information_along_a_curve_is_all_there_through_an_isometry_and_less_beh
     assert [row["layer"] for row in inside if row["information"] is None] == ["0", "1", "2"]
 
 
+@pytest.mark.slow
 def test_torchvisions_and_timms_networks_have_their_thresholds() -> None:
     x = torch.randn((2, 3, 64, 64), generator=stream(0, "x"))
     rows = table(models.mobilenet_v2().eval(), x, measures=("active", "rank"), sampling=Sampling(positions=50))

@@ -11,6 +11,8 @@ from manifold_lab.core.errors import InputError
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.random_layer import decoders
 
+pytestmark = pytest.mark.slow
+
 RECOVERABLE = [("relu", 0.0), ("relu", 0.5), ("relu6", 0.0), ("relu6", -1.0), ("leaky_relu", 0.0), ("tanh", 0.2)]
 RECOVERABLE += [("gelu", 0.3), ("silu", 0.0), ("hardswish", -0.4), ("identity", 0.0)]
 

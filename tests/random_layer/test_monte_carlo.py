@@ -10,6 +10,8 @@ from manifold_lab.core.errors import InputError
 from manifold_lab.random_layer import monte_carlo
 from manifold_lab.report import results_table
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 CASES = {
     "spiral": ({}, (2, 3, 8)),

@@ -11,6 +11,8 @@ from manifold_lab import ManifoldSpec, RandomLayer, draw_embedding, named, sampl
 from manifold_lab.random_layer import kernel, point_sums
 from manifold_lab.random_layer.point_sums import PointSums, reference_sums, sum_points
 
+pytestmark = pytest.mark.slow
+
 SPACES = {"sphere": 3, "torus": 3, "spiral": 2, "blob": 8}
 
 

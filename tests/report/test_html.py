@@ -22,6 +22,8 @@ from manifold_lab.report import html as report_page
 from manifold_lab.report.html import explorer as library
 from manifold_lab.report.texts import ReportOptions, run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MEGABYTES = 3

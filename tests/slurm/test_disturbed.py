@@ -11,6 +11,8 @@ from conftest import User, ran
 
 from manifold_lab.sweeps.store import DONE, FAILED, Cell
 
+pytestmark = pytest.mark.slow
+
 RUN = ("run", "--launcher", "slurm")
 
 

@@ -14,6 +14,8 @@ from manifold_lab.sweeps.compare import compare
 from manifold_lab.sweeps.study_commands import main
 from manifold_lab.sweeps.training_run import network_of
 
+pytestmark = pytest.mark.slow
+
 ARMS = {name: replace(DIGITS, depthwise_activation=name) for name in ("relu6", "linear")}
 
 

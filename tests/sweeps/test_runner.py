@@ -27,6 +27,8 @@ from manifold_lab.training import RECIPES
 from tests import tiny
 from tests.tiny import GRIDS, Tiny, ran
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 WORK = Work(tiny.measure)
 

@@ -295,6 +295,7 @@ def test_named_cells_run_here_one_after_another(tmp_path: Path) -> None:
         worker.runs_named(tmp_path, specs, ["nope"])
 
 
+@pytest.mark.slow
 def test_the_page_has_the_costs_that_are_counted() -> None:
     page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
     block = re.search(r"<!-- begin imagenet-cost -->\n(.*?)\n<!-- end", page, re.DOTALL)

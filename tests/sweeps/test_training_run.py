@@ -13,6 +13,7 @@ from manifold_lab import stream
 from manifold_lab.core.config import key
 from manifold_lab.core.errors import DivergedError, InputError
 from manifold_lab.data import load
+from manifold_lab.models.bottlenecks import read_bottlenecks
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import DIGITS, V1_TENSORFLOW, NetworkSpec
 from manifold_lab.models.weights import open_weights, save_weights
@@ -21,6 +22,8 @@ from manifold_lab.sweeps.store import ABSENT, DIVERGED, DONE, FAILED, PROGRESS, 
 from manifold_lab.sweeps.training_run import CURVE, FINAL, TrainingRun, trained_network
 from manifold_lab.training import RECIPES
 from tests.networks import SMALL, lively
+
+pytestmark = pytest.mark.slow
 
 BATCH, STEPS = 32, 60
 RECIPE = dataclasses.replace(
@@ -66,6 +69,16 @@ def test_the_numbers_come_out_again_from_the_network_that_was_kept(runs: Path, d
     assert done.numbers[f"{split}_accuracy"] == pytest.approx((logits.argmax(1) == y).double().mean().item(), abs=1e-12)
     assert done.numbers[f"{split}_loss"] == pytest.approx(functional.cross_entropy(logits, y).item(), rel=1e-5)
     assert done.numbers[f"{split}_accuracy"] > 0.4, "it has learned: an untrained network would not do"
+
+
+def test_bottlenecks_are_fitted_on_one_half_of_validation_and_measured_on_the_other(runs: Path, done: Cell) -> None:
+    data = load("digits", seed=TRIAL.seed)
+    half = data.size("validation") // 2
+    assert half % training_run.HELD_OUT_BATCH, "the last batch of a half is smaller"
+    ((x, _),) = data.evaluation("validation", data.size("validation"))
+    found = read_bottlenecks(trained_network(runs, done.key), [x[:half]], [x[half : 2 * half]])
+    for told, one in zip(done.numbers["bottlenecks"], found, strict=True):
+        assert told == pytest.approx(dataclasses.asdict(one), rel=1e-5)
 
 
 def test_the_same_trial_under_another_name_ends_alike_and_another_seed_does_not(tmp_path: Path, done: Cell) -> None:

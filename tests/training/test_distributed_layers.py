@@ -21,6 +21,8 @@ from manifold_lab.models.specs import DIGITS
 from manifold_lab.sweeps import runner
 from manifold_lab.training import Bookkeeping, Recipe, distributed, train
 
+pytestmark = pytest.mark.slow
+
 BATCH = 63
 """Odd, so that the two parts of a batch differ."""
 RECIPE = Recipe(

@@ -28,6 +28,8 @@ from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import DIGITS
 from manifold_lab.training import Bookkeeping, Outcome, Recipe, checkpoint, train
 
+pytestmark = pytest.mark.slow
+
 KILLS, EVERY = 20, 4
 RECIPE = Recipe(
     images=200 * 64, batch_size=64, ema_decay=0.99, evaluate_every=1000, label_smoothing=0.1,

@@ -7,6 +7,7 @@ were turned by hand follow as `rows=0:1.571,4:-0.2`, each with its angle in radi
 import base64
 import functools
 import math
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -34,13 +35,19 @@ FIRST_DIM = 5
 
 def matrix(dim: int, seed: int) -> Tensor:
     """The first T of a seed and dim, as the library draws it, in the single precision in which the page carries it."""
-    (layer,) = layers(MonteCarlo(dims=(dim,), seed=seed, points=8), torch.device("cpu"))
-    return next(draw_random_layer(layer, 1, layer.bytes_per_draw)).matrix[0].float()
+    (found,) = matrices((dim,), seed)
+    return found
+
+
+def matrices(dims: Iterable[int], seed: int) -> list[Tensor]:
+    """The first T of a seed and every dim."""
+    made = layers(MonteCarlo(dims=tuple(dims), seed=seed, points=8), torch.device("cpu"))
+    return [next(draw_random_layer(layer, 1, layer.bytes_per_draw)).matrix[0].float() for layer in made]
 
 
 def packed_matrices() -> str:
     """The first T of every seed and dim in base64 of little-endian float32: seeds outermost, then dims, then rows."""
-    flat = torch.cat([matrix(dim, seed).flatten() for seed in SEEDS for dim in DIMS]).numpy()
+    flat = torch.cat([one.flatten() for seed in SEEDS for one in matrices(DIMS, seed)]).numpy()
     return base64.b64encode(flat.astype("<f4").tobytes()).decode()
 
 

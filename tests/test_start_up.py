@@ -133,6 +133,25 @@ def test_importing_the_package_loads_no_slow_library() -> None:
     assert not SLOW & set(loaded)
 
 
+UNNEEDED = {
+    "scipy.stats",
+    "scipy.optimize",
+    "scipy.spatial",
+    "matplotlib.pyplot",
+    "seaborn",
+    "sklearn",
+    "statsmodels",
+    "numba",
+}
+"""What the default spiral does without, of which each takes from a fifth of a second to seconds to load."""
+
+
+def test_the_spiral_loads_no_library_that_it_does_without() -> None:
+    code = "import sys, manifold_lab.spiral.pipeline; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "torch" in loaded and not UNNEEDED & set(loaded)
+
+
 STOPPED = {
     "manifold_lab spiral": signal.SIGINT,
     "manifold_lab network mobilenet_v2": signal.SIGTERM,

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import rankdata
 
 from manifold_lab.core.statistics import LEVEL, NO_RUNS, RESAMPLES, Estimate
 
@@ -40,6 +39,8 @@ def permutation_p(units: int, statistic: Callable[[np.ndarray], float], rng: np.
 
 def rank_correlation(x: np.ndarray, y: np.ndarray, *given: np.ndarray) -> float:
     """Spearman's correlation of two columns beyond what others tell of both; nan where these tell one of them whole."""
+    from scipy.stats import rankdata  # noqa: PLC0415  (more than half a second that few callers need)
+
     ranks = np.stack([rankdata(one) - (len(x) + 1) / 2 for one in (x, y, *given)], axis=1)
     pair, others = ranks[:, :2], ranks[:, 2:]
     left = pair - others @ np.linalg.lstsq(others, pair)[0] if given else pair

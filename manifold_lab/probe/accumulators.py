@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from manifold_lab.probe.counting import tally
+from manifold_lab.probe.counting import deviations, tally
 from manifold_lab.probe.layer_types import Window
 
 CHUNK = {"cpu": 1 << 18}
@@ -74,7 +74,7 @@ class ActiveCounts:
 class Still:
     """Channels that hardly move: the variance of those that were never farther than MOVED from where they began.
 
-    On a CPU only the channels that have not moved yet are looked at.
+    On a CPU nothing is looked at any more when every channel has moved.
     """
 
     reference: Float[Tensor, " channels"] | None = None
@@ -95,18 +95,11 @@ class Still:
             self.total = torch.zeros_like(self.reference, dtype=torch.float64)
             self.square = self.total.clone()
         assert self.still is not None and self.total is not None and self.square is not None
-        self.still, self.total, self.square = self.still.clone(), self.total.clone(), self.square.clone()
         self.positions += u.numel() // u.shape[channels]
-        everyone = torch.arange(len(self.still), device=u.device)
-        for block in blocks(u, channels):
-            left = self.still.nonzero().flatten() if u.device.type == "cpu" else everyone
-            if not len(left):
-                self.over = True
-                return
-            far = block[:, left] - self.reference[left]
-            self.still[left] &= (far.abs() <= MOVED).all(0)
-            self.total[left] += far.sum(0, dtype=torch.float64)
-            self.square[left] += far.square_().sum(0, dtype=torch.float64)
+        for matrix in matrices(u, channels) if u.device.type == "cpu" else blocks(u, channels):
+            gone, total, square = deviations(matrix, self.reference, MOVED, ~self.still)
+            self.still, self.total, self.square = gone == 0, self.total + total, self.square + square
+        self.over = u.device.type == "cpu" and not bool(self.still.any())
 
     @property
     def variance(self) -> Float[Tensor, " channels"]:
@@ -116,17 +109,25 @@ class Still:
         return torch.where(self.still, found.clamp_min(0), torch.inf)
 
 
+STRIP = 128
+"""Rows of a symmetric product that are computed at a time, each from the diagonal on."""
+
+
 @dataclass
 class Covariance:
     """Count, mean and covariance of positions, in one pass: products of float32 around a fixed shift, sums in float64.
 
-    The shift is the mean of the first positions that come, so that nothing cancels however far off the data lie.
+    The shift is the mean of the first positions that come, so that nothing cancels however far off the data lie. Of the
+    symmetric product little more than one half is computed.
     """
 
     shift: Float[Tensor, " channels"] | None = None
     total: Float[Tensor, " channels"] | None = None
     scatter: Float[Tensor, "channels channels"] | None = None
+    """Of which what lies below the diagonal is not all there."""
     positions: int = 0
+    met: int = 0
+    """Positions that the ones taken in were drawn from."""
 
     def add(self, y: Tensor, channels: int) -> None:
         """Take one batch in."""
@@ -140,7 +141,9 @@ class Covariance:
             centred = x - self.shift
             self.total = self.total + centred.sum(0)
             self.positions += len(centred)
-            partial.addmm_(centred.t(), centred)
+            for start in range(0, width, STRIP):
+                rows = slice(start, start + STRIP)
+                partial[rows, start:].addmm_(centred[:, rows].t(), centred[:, start:])
         self.scatter = partial.double() if self.scatter is None else self.scatter + partial
 
     @property
@@ -148,7 +151,8 @@ class Covariance:
         """Around the mean, divided by the number of positions less one."""
         assert self.total is not None and self.scatter is not None
         mean = self.total / self.positions
-        return (self.scatter - self.positions * torch.outer(mean, mean)) / max(1, self.positions - 1)
+        whole = self.scatter.triu() + self.scatter.triu(1).t()
+        return (whole - self.positions * torch.outer(mean, mean)) / max(1, self.positions - 1)
 
 
 @dataclass

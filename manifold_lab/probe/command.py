@@ -67,7 +67,7 @@ def probe_images(options: ProbeOptions, subject: LoadedModel, device: torch.devi
         InputError: for data or layers that cannot be had.
     """
     measures = [name for name in dict.fromkeys(options.measures) if name != INFORMATION]
-    sampling = Sampling(positions=options.positions, seed=options.seed)
+    sampling = Sampling(positions=options.positions, seed=options.seed, per_image=options.per_image)
     shown = zoo.batches(subject, options.data, options.images, options.batch, options.seed)
     subject.model.to(device)
     zoo.check_forward(subject, device)

@@ -42,6 +42,47 @@ def tally(x: Float[Tensor, "positions channels"], window: Window) -> Tally:
     return Tally(active_columns, active_rows, high_rows, bad)
 
 
+def deviations(
+    x: Float[Tensor, "positions channels"], reference: Float[Tensor, " channels"], limit: float,
+    gone: Bool[Tensor, " channels"],
+) -> Float[Tensor, "3 channels"]:  # fmt: skip
+    """Of every channel, whether it left `limit` around its reference, and the sums of deviations and their squares.
+
+    In float64; on a CPU by a compiled loop. The sums say nothing of a channel that left, here or, by `gone`, before.
+    """
+    if x.device.type == "cpu":
+        return torch.from_numpy(_followed(x, reference.double().numpy(), limit, gone.numpy()))
+    far = x - reference
+    left = gone | ~(far.abs() <= limit).all(0)
+    return torch.stack([left.double(), *(part.sum(0, dtype=torch.float64) for part in (far, far * far))])
+
+
+def _followed(x: Tensor, reference: np.ndarray, limit: float, gone: np.ndarray) -> np.ndarray:
+    """The same; each part of a large matrix has its thread."""
+    from manifold_lab.probe import kernel  # noqa: PLC0415
+
+    matrix = (x if x.dtype in (torch.float32, torch.float64) else x.float()).numpy()
+    threads = torch.get_num_threads()
+    parts = threads if x.numel() > WORTH_SHARING else 1
+    sums = np.zeros((parts, 3, len(gone)))
+    sums[:, 0] = gone
+    along = matrix.strides[1] > matrix.strides[0]
+    if parts > 1:
+        follow = kernel.deviate_along_in_parts if along else kernel.deviate_in_parts
+        follow(matrix.T if along else matrix, reference, limit, sums)
+        _keep_threads(threads)
+    else:
+        follow = kernel.deviate_along if along else kernel.deviate
+        follow(matrix.T if along else matrix, reference, limit, sums[0])
+    return np.asarray(sums.sum(0))
+
+
+def _keep_threads(threads: int) -> None:
+    """Set torch's threads as they were: numba's threads are torch's here, and it has set their number."""
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
 def rounded(window: Window, kind: torch.dtype) -> Window:
     """The ends of a window as an activation in this precision gives them: a clip at 2.3 is 2.296875 in bfloat16."""
     low, high = torch.tensor(window, dtype=torch.float64).to(kind).tolist()
@@ -66,7 +107,6 @@ def _shared(x: np.ndarray, window: Window, parts: int) -> tuple[np.ndarray, np.n
         each, threads = np.zeros(parts, np.int64), torch.get_num_threads()
         kernel.count_in_parts(x, low, high, of_rows, of_columns, each)
         odd = each.sum()
-        if torch.get_num_threads() != threads:  # numba's threads are torch's here, and it has set their number
-            torch.set_num_threads(threads)
+        _keep_threads(threads)
     active, high_ones = of_columns.sum(0)
     return of_rows[0], active, of_rows[1], high_ones, int(odd)

@@ -7,6 +7,9 @@ import numpy as np
 
 from manifold_lab.core.compiled import compiled
 
+LOOKS = 1024
+"""Positions between two looks at which channels are still worth following."""
+
 
 @compiled()
 def count(x: Any, low: Any, high: Any, of_rows: Any, of_columns: Any) -> int:
@@ -40,3 +43,66 @@ def count_in_parts(x: Any, low: Any, high: Any, of_rows: Any, of_columns: Any, o
     for part in numba.prange(parts):
         start, end = len(x) * part // parts, len(x) * (part + 1) // parts
         odd[part] = count(x[start:end], low, high, of_rows[:, start:end], of_columns[part])
+
+
+@compiled()
+def deviate(x: Any, reference: Any, limit: Any, sums: Any) -> None:
+    """Of a matrix, follow every column as long as it stays within `limit` of its reference.
+
+    Added to `sums` (3, columns): a column that left has more than 0 first; the sums of the deviations and of their
+    squares behind say nothing of it. Columns that have left before are followed only where that is cheaper.
+    """
+    gone, total, square = sums
+    left = np.empty(x.shape[1], np.int64)
+    for start in range(0, x.shape[0], LOOKS):
+        count = 0
+        for j in range(x.shape[1]):
+            left[count] = j
+            count += gone[j] == 0.0
+        for i in range(start, min(start + LOOKS, x.shape[0]) if count else start):
+            if 4 * count < x.shape[1]:
+                for place in range(count):
+                    far = np.float64(x[i, left[place]]) - reference[left[place]]
+                    total[left[place]] += far
+                    square[left[place]] += far * far
+                    gone[left[place]] += 0.0 if abs(far) <= limit else 1.0
+            else:
+                for j in range(x.shape[1]):
+                    far = np.float64(x[i, j]) - reference[j]
+                    total[j] += far
+                    square[j] += far * far
+                    gone[j] += 0.0 if abs(far) <= limit else 1.0
+
+
+@compiled(fastmath={"reassoc", "contract"})
+def deviate_along(x: Any, reference: Any, limit: Any, sums: Any) -> None:
+    """The same of the rows of a matrix."""
+    for j in range(len(x)):
+        start, gone, total, square = 0, sums[0, j], 0.0, 0.0
+        while start < x.shape[1] and gone == 0.0:
+            for i in range(start, min(start + LOOKS, x.shape[1])):
+                far = np.float64(x[j, i]) - reference[j]
+                total += far
+                square += far * far
+                gone += 0.0 if abs(far) <= limit else 1.0
+            start += LOOKS
+        sums[0, j] = gone
+        sums[1, j] += total
+        sums[2, j] += square
+
+
+@compiled(parallel=True)
+def deviate_in_parts(x: Any, reference: Any, limit: Any, sums: Any) -> None:
+    """Columns, with shares of the matrix in threads of their own, as many as `sums` (parts, 3, columns) has."""
+    parts = len(sums)
+    for part in numba.prange(parts):
+        deviate(x[len(x) * part // parts : len(x) * (part + 1) // parts], reference, limit, sums[part])
+
+
+@compiled(parallel=True)
+def deviate_along_in_parts(x: Any, reference: Any, limit: Any, sums: Any) -> None:
+    """Rows, in the same way."""
+    parts = len(sums)
+    for part in numba.prange(parts):
+        start, end = len(x) * part // parts, len(x) * (part + 1) // parts
+        deviate_along(x[start:end], reference[start:end], limit, sums[part, :, start:end])

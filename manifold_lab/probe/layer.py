@@ -16,7 +16,7 @@ from manifold_lab.probe.accumulators import ActiveCounts, Covariance, Reservoir,
 from manifold_lab.probe.activation_types import Found, of_module
 from manifold_lab.probe.axis_rules import Axes
 from manifold_lab.probe.layer_types import Window, input_axis, kinds, narrows
-from manifold_lab.probe.names import BOTTLENECK, NONLINEARITY, NORM, POSITIONS
+from manifold_lab.probe.names import BOTTLENECK, NONLINEARITY, NORM, PER_IMAGE, POSITIONS
 from manifold_lab.probe.tracing import Chain
 
 COUNTS, COVARIANCE, SAMPLE, PICTURES, PRODUCTS = NEEDS = ("counts", "covariance", "sample", "pictures", "products")
@@ -35,18 +35,21 @@ class Sampling:
     """How much is kept of a layer for the measures that need points, and by which chance.
 
     `positions`: of all pictures together, the channels of each and of its input. `pictures`: whole maps, of each at
-    most `coordinates` numbers, the same ones of every picture, drawn once.
+    most `coordinates` numbers, the same ones of every picture, drawn once. `per_image`: of each picture, for the
+    covariance, drawn once for all pictures of a size; 0 for all positions.
     """
 
     positions: int = POSITIONS
     pictures: int = 1000
     coordinates: int = 2048
     seed: int = 0
+    per_image: int = PER_IMAGE
 
     def __post_init__(self) -> None:
         """Refuse what cannot be kept."""
         for name in ("positions", "pictures", "coordinates"):
             at_least(name, getattr(self, name), 1)
+        at_least("per_image", self.per_image, 0)
 
 
 @dataclass
@@ -198,7 +201,14 @@ class LayerRecord:
         self.counts.add(y, axis)
 
     def _spread(self, y: Tensor, axis: int) -> None:
-        self.covariance.add(y, axis)
+        last = y.movedim(axis, -1)
+        inner, wanted = last.shape[1:-1], self.sampling.per_image
+        if axis and 0 < wanted < inner.numel():
+            chance = stream(self.sampling.seed, "covariance", self.name, inner.numel())
+            places = distinct(inner.numel(), wanted, chance).sort().values.to(y.device)
+            last = last[(slice(None), *torch.unravel_index(places, inner))]
+        self.covariance.add(last, last.dim() - 1)
+        self.covariance.met += y.numel() // y.shape[axis]
 
     def _sample(self, y: Tensor, axis: int) -> None:
         positions, found = y.numel() // y.shape[axis], self.pending

@@ -83,10 +83,13 @@ def constant_inputs(layer: LayerRecord) -> Tensor | None:
 
 
 def spectrum(layer: LayerRecord) -> LayerRow:
-    """Linear spread of all positions, from the streamed covariance: participation ratio, effective rank, saturation.
+    """Linear spread of positions, from the streamed covariance: participation ratio, effective rank, saturation.
 
-    `saturation` is delve's: directions that hold 99 % of the variance, over channels. Sees second moments only: it
-    rises when a curve is bent into more directions, and does not see information.
+    Of an image with more than `Sampling.per_image` positions the covariance is estimated from so many of them, the same
+    of every image of a size; `spectrum_positions` is how many it rests on, `spectrum_share` their share of all. Images
+    and not positions are independent of each other. `saturation` is delve's: directions that hold 99 % of the variance,
+    over channels. Sees second moments only: it rises when a curve is bent into more directions, and does not see
+    information.
     """
     streamed = layer.covariance
     if streamed.scatter is None or streamed.positions < 2:
@@ -98,7 +101,8 @@ def spectrum(layer: LayerRecord) -> LayerRow:
     directions = metrics.directions_for(shares)
     return {"participation_ratio": float(metrics.participation_ratio_of(shares)),
             "effective_rank": float(metrics.effective_rank_of(shares)), "directions_99": directions,
-            "saturation": directions / len(shares)}  # fmt: skip
+            "saturation": directions / len(shares), "spectrum_positions": streamed.positions,
+            "spectrum_share": streamed.positions / streamed.met}  # fmt: skip
 
 
 def near(points: Tensor) -> Neighbours | None:
@@ -212,7 +216,7 @@ MEASURES: dict[str, LayerMeasure] = {
     ), rank),
     "certificate": LayerMeasure((COUNTS, SAMPLE), certificate.COLUMNS, certificate.certificate),
     "spectrum": LayerMeasure((COVARIANCE,), (
-        "participation_ratio", "effective_rank", "directions_99", "saturation",
+        "participation_ratio", "effective_rank", "directions_99", "saturation", "spectrum_positions", "spectrum_share",
     ), spectrum),
     "dimension": LayerMeasure((SAMPLE, PICTURES), tuple(
         f"{name}{kind}" for kind in ("", "_pictures")

@@ -13,6 +13,8 @@ MEASURE_NAMES = (
 """The names of `measures.MEASURES`."""
 POSITIONS = 2000
 """Positions kept of a layer, where not told otherwise."""
+PER_IMAGE = 64
+"""Positions of every image that a covariance is made from, where not told otherwise; 0 stands for all."""
 CURVE_POINTS, PIXEL_SPACE = 200, "pixel"
 """Of the curve that information is measured along, where not told otherwise."""
 PUBLISHED, NOISE = "published", "random"

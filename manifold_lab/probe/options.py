@@ -11,7 +11,16 @@ from manifold_lab.core.cli import About, Json, Quiet, run_cli
 from manifold_lab.core.errors import InputError, one_of, within
 from manifold_lab.core.files import check_folder
 from manifold_lab.core.lazy import lazy_function
-from manifold_lab.probe.names import CURVE_POINTS, HELP, LAYER_KINDS, MEASURE_NAMES, NOISE, PIXEL_SPACE, POSITIONS
+from manifold_lab.probe.names import (
+    CURVE_POINTS,
+    HELP,
+    LAYER_KINDS,
+    MEASURE_NAMES,
+    NOISE,
+    PER_IMAGE,
+    PIXEL_SPACE,
+    POSITIONS,
+)
 
 LARGEST, WIDEST = 1_000_000_000, 16_384
 """Of counts, and of pixels of a side."""
@@ -49,6 +58,8 @@ class ProbeOptions:
     """Pixels of an image's side; 0 for the network's own."""
     positions: int = POSITIONS
     """Positions that are kept of a layer for the measures that need points."""
+    per_image: int = PER_IMAGE
+    """Positions of each image that the covariance of the measure spectrum is estimated from; 0 for all."""
     points: int = CURVE_POINTS
     """Of the curve that information is measured along, all at once."""
     space: str = PIXEL_SPACE
@@ -73,6 +84,7 @@ def check_options(options: ProbeOptions) -> None:
     """
     for name in ("images", "batch", "positions"):
         within(name, getattr(options, name), 1, LARGEST)
+    within("per_image", options.per_image, 0, LARGEST)
     within("points", options.points, 1, MOST_POINTS)
     within("resolution", options.resolution, 0, WIDEST)
     within("seed", options.seed, 0, 2**63 - 1)

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from manifold_lab import theory
 from manifold_lab.core.errors import at_least
 from manifold_lab.core.shown import Shown
 from manifold_lab.random_layer.specs import ManifoldSpec, dimensions
@@ -20,6 +22,11 @@ class Points(Shown):
     x: Float[Tensor, "points inputs"]
     position: Float[Tensor, " points"]
     intrinsic: int
+
+    @cached_property
+    def inactive_pairs(self) -> Float[Tensor, " pairs"] | None:
+        """Of every pair, the chance that one isotropic row is inactive at both; None for too many points."""
+        return theory.inactive_pairs(self.x)
 
 
 Sampler = Callable[[ManifoldSpec, int, int, torch.Generator], tuple[Tensor, Tensor]]

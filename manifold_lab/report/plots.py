@@ -25,6 +25,7 @@ from manifold_lab.report.tables import Lines
 
 OURS: dict[str, Any] = {
     "text.usetex": False,  # no TeX needed
+    "figure.constrained_layout.use": False,  # but where a figure asks for it
     "font.family": ["STIXGeneral"],  # a Times that matplotlib brings along: the same on every machine and at any time
     "mathtext.fontset": "stix",
     "pdf.fonttype": 42,  # fonts embedded as text, as venues ask
@@ -121,7 +122,7 @@ def fixed_layout(figure: Figure) -> Figure:
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # where "none" is an engine, for which every figure is drawn once more
     return figure
 
 

@@ -17,6 +17,7 @@ from manifold_lab.report import html as page
 from manifold_lab.report import network_table, pages, results_table
 from manifold_lab.report.claims import ClaimVerdict
 from manifold_lab.report.options import ReportOptions
+from manifold_lab.report.speed_table import probe_speed, rounds, speed_aims, start_speed
 from manifold_lab.report.tables import (
     MISSING,
     Lines,
@@ -165,12 +166,8 @@ def network_speed(root: Path) -> str:
     keys = ("work", "resolution", "batch", "width", "contestant", "images_per_second", "peer", "ratio")
     body = [[line[key] for key in keys] + [f"{line['low']} to {line['high']}"] for line in lines]
     first = lines[0]
-    note = _rounds(first)
+    note = rounds(first)
     return markdown(head, body) + "\n\n" + note
-
-
-def _rounds(line: dict[str, str]) -> str:
-    return f"Medians of {line['n']} rounds in turns, {line['threads']} threads, torch {line['torch']}."
 
 
 def training_speed(root: Path) -> str:
@@ -180,27 +177,13 @@ def training_speed(root: Path) -> str:
     keys = ("contestant", "images_per_second", "peer", "ratio")
     ends = MISSING if first["low"] == "nan" else f"{first['low']} to {first['high']}"
     body = [[first[key] for key in keys] + [ends]]
-    note = _rounds(first)
+    note = rounds(first)
     spent = ", ".join(f"{line['work']} {line['seconds']} s" for line in around)
     whole = percent(sum(float(line["share"]) for line in around))
     told = (
         f"Around the steps of a cell of the ablations, as long as it is at this rate: {spent}; together {whole} of it."
     )
     return markdown(head, body) + f"\n\n{note} {told}"
-
-
-def probe_speed(root: Path) -> str:
-    """Time and memory of looking at every activation, against the forward pass alone."""
-    lines = _read(root / "benchmarks" / "probe.csv")
-    head = ("contestant", "ms", "time / plain", results_table.RESULT_HEAD[3], "peak MiB", "peak / plain")
-    body = [
-        [line["contestant"], line["milliseconds"], line["ratio"], f"{line['low']} to {line['high']}", line["peak_mib"],
-         line["peak_ratio"]]
-        for line in lines
-    ]  # fmt: skip
-    first = lines[0]
-    note = _rounds(first)
-    return markdown(head, body) + f"\n\n{note}"
 
 
 def network_command(_root: Path) -> str:
@@ -220,11 +203,13 @@ TEXT_BLOCKS: dict[str, Callable[[Path], str]] = {
     "answers": answers,
     "neighbours": neighbours_block,
     "beyond": beyond_block,
+    "speed-aims": speed_aims,
     "speed": speed,
     "general-speed": general_speed,
     "network-speed": network_speed,
     "training-speed": training_speed,
     "probe-speed": probe_speed,
+    "start-speed": start_speed,
     "experiments": pages.experiments,
     "findings": pages.findings,
     "gallery": pages.gallery,

@@ -9,7 +9,6 @@ import math
 
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy import optimize, spatial
 from torch import Tensor
 
 from manifold_lab.core import domain
@@ -43,6 +42,8 @@ def is_omnidirectional(matrix: Float[Tensor, "ambient inputs"]) -> bool:
     Raises:
         InputError: for a matrix that is not finite.
     """
+    from scipy.optimize import linprog  # noqa: PLC0415  (half a second that few callers need)
+
     rows = unit_rows(matrix).cpu().numpy()
     ambient, inputs = rows.shape
     if ambient <= inputs or torch.linalg.matrix_rank(torch.from_numpy(rows), rtol=INDEPENDENT) < inputs:
@@ -50,7 +51,7 @@ def is_omnidirectional(matrix: Float[Tensor, "ambient inputs"]) -> bool:
     # Weights are t + mu_i with mu_i >= 0 and sum to one; t, the smallest of them, is made as large as it can be.
     balance = [[*column, column.sum()] for column in rows.T] + [[1.0] * ambient + [float(ambient)]]
     cost = [0.0] * ambient + [-1.0]
-    found = optimize.linprog(cost, A_eq=balance, b_eq=[0.0] * inputs + [1.0], bounds=(0, None), method="highs")
+    found = linprog(cost, A_eq=balance, b_eq=[0.0] * inputs + [1.0], bounds=(0, None), method="highs")
     return bool(found.success and -found.fun * ambient > INDEPENDENT)
 
 
@@ -62,13 +63,15 @@ def facets(matrix: Float[Tensor, "ambient inputs"]) -> Int[Tensor, "facets input
     Raises:
         InputError: if n is not from 2 to FACET_INPUTS, the rows are not omnidirectional, or there are too many facets.
     """
+    from scipy.spatial import ConvexHull  # noqa: PLC0415  (a quarter of a second that few callers need)
+
     unit = unit_rows(matrix)
     inputs = unit.shape[1]
     if not 2 <= inputs <= FACET_INPUTS:
         raise InputError(f"facets: {inputs} inputs are not allowed; it must be from 2 to {FACET_INPUTS}")
     if not is_omnidirectional(matrix):
         raise InputError("facets: the rows are not omnidirectional (the origin must be inside their convex hull)")
-    found = torch.from_numpy(spatial.ConvexHull(unit.cpu().numpy()).simplices).long()
+    found = torch.from_numpy(ConvexHull(unit.cpu().numpy()).simplices).long()
     flat = torch.linalg.svdvals(unit.cpu()[found])[:, -1] < SAME_PLANE
     if len(found) > FACET_LIMIT:
         raise InputError(f"facets: {len(found)} of them are too many; at most {FACET_LIMIT} are allowed")

@@ -162,28 +162,49 @@ def dimension_loss_of(mass: Float[np.ndarray, " counts"], intrinsic: int) -> flo
 PAIR_LIMIT = 4096
 
 
-def expected_collapsed_pairs(x: Float[Tensor, "points inputs"], ambient: int) -> float | None:
-    """Expected fraction of pairs of points that ReLU(Tx) sends to the same image, for isotropic independent rows.
+def inactive_pairs(x: Float[Tensor, "points inputs"]) -> Float[Tensor, " pairs"] | None:
+    """Chance that a row of isotropic law is inactive at both points, for every pair of them.
 
-    Two points coincide (almost surely) only where every row is inactive at both, which for points at angle t has
-    probability ((pi - t) / (2 pi))^m, and 2^-m where one of them is the origin; equal points always do. Averaged over
-    all pairs of the sample. None above PAIR_LIMIT points, where the pairs would be too many.
+    (pi - t) / (2 pi) for points at angle t, 1/2 where one of them is the origin; 1 for equal points, which share every
+    image whatever the row. None above PAIR_LIMIT points, where the pairs would be too many.
 
     Raises:
-        InputError: for numbers that are not finite, fewer than two points, or no rows.
+        InputError: for numbers that are not finite, or fewer than two points.
     """
-    domain.whole("ambient", ambient, 1)
     x = domain.unit_scale(domain.tensor("x", x, "points:2 inputs").detach().double())[0]
     if len(x) > PAIR_LIMIT:
         return None
     origin = (x == 0).all(1)
     chord = torch.pdist(x / torch.where(origin, 1, x.norm(dim=1))[:, None])
     chord.masked_fill_(torch.pdist(origin[:, None].double()) > 0, 0)
-    probability = ((math.pi - 2 * torch.arcsin((chord / 2).clamp_max_(1))) / (2 * math.pi)).pow_(ambient)
+    chance = (math.pi - 2 * torch.arcsin((chord / 2).clamp_max_(1))) / (2 * math.pi)
     distinct, index = torch.unique(x, dim=0, return_inverse=True)
     if len(distinct) < len(x):
-        probability.masked_fill_(torch.pdist(index[:, None].double()) == 0, 1)
-    return float(probability.mean())
+        chance.masked_fill_(torch.pdist(index[:, None].double()) == 0, 1)
+    return chance
+
+
+def collapsed_pairs_of(chance: Float[Tensor, " pairs"], ambient: int) -> float:
+    """Expected fraction of pairs at which all of so many independent rows are inactive, from the chance of one row.
+
+    Raises:
+        InputError: for no rows.
+    """
+    return float(chance.pow(domain.whole("ambient", ambient, 1)).mean())
+
+
+def expected_collapsed_pairs(x: Float[Tensor, "points inputs"], ambient: int) -> float | None:
+    """Expected fraction of pairs of points that ReLU(Tx) sends to the same image, for isotropic independent rows.
+
+    Two points coincide (almost surely) only where every row is inactive at both (`inactive_pairs`). Averaged over all
+    pairs of the sample. None above PAIR_LIMIT points.
+
+    Raises:
+        InputError: for numbers that are not finite, fewer than two points, or no rows.
+    """
+    domain.whole("ambient", ambient, 1)
+    chance = inactive_pairs(x)
+    return None if chance is None else collapsed_pairs_of(chance, ambient)
 
 
 @dataclass(frozen=True)

@@ -193,3 +193,12 @@ def test_an_estimate_is_within_a_margin_where_its_whole_interval_is(
     ends: tuple[float, float], holds: bool | None
 ) -> None:
     assert Estimate(sum(ends) / 2, *ends, 3).within(0.05) is holds
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0, 1), (1, 1), (3, 4), (5, 5), (2, 30), (400, 460)])
+def test_mcnemars_p_value_is_scipys(lost: int, gained: int) -> None:
+    before = np.repeat([True, False, True], (lost, gained, 7))
+    after = np.repeat([False, True, True], (lost, gained, 7))
+    for first, second in ((before, after), (after, before)):
+        found = statistics.paired_proportion(first, second).p_value
+        assert found == pytest.approx(scipy.stats.binomtest(gained, lost + gained).pvalue, rel=1e-10)

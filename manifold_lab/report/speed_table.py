@@ -1,0 +1,226 @@
+"""The table that docs/speed.md opens with: what should be how fast, and what the benchmarks' csv files say of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from manifold_lab.core.errors import InputError
+from manifold_lab.core.files import read_file
+from manifold_lab.report.results_table import RESULT_HEAD
+from manifold_lab.report.tables import MISSING, Lines, markdown, read_csv
+
+FOLDER, BEFORE = "benchmarks", "before"
+"""Where the csv files are, and the one of them that has the values before, with the commit that they are of."""
+BEFORE_COLUMNS = ("aim", "value", "low", "high", "commit")
+HEAD = ("work", "peer", "ratio, with interval", "limit", "before → after", "aim")
+MET, NOT_MET, NOT_SHOWN = "met", "not met", "not shown"
+NOT_RUN = "Not run."
+INTERVAL = RESULT_HEAD[3]
+MOBILENET, UNTRAINED, TRANSFORMER, DENSENET = "MobileNetV2", "MobileNetV2, untrained", "vit_b_16", "densenet121"
+"""The networks of benchmarks/probe.py."""
+COUNTS, COVARIANCE = "active", "active and covariance"
+"""What it measures of them."""
+MANIFOLDS, ACTIVATIONS = ("sphere", "swiss_roll", "torus", "blob"), ("gelu", "silu", "tanh", "relu6")
+"""The cases of benchmarks/general.py."""
+FORWARD = "plain forward"
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Something that should be fast, and where its measurement stands.
+
+    Args:
+        name: of its line in before.csv.
+        work: what is timed.
+        peer: what it is compared with.
+        file: the csv file of its benchmark, without its ending.
+        where: the texts that its lines have, by column; of several lines the worst one counts.
+        limit: of the value.
+        value: the column that the limit is for, and those of the ends of its interval.
+        unit: of the value; empty for a ratio.
+        at_least: whether the limit is a least value.
+        of_before: whether the limit is so many times the value before.
+    """
+
+    name: str
+    work: str
+    peer: str
+    file: str
+    where: Mapping[str, tuple[str, ...]]
+    limit: int | float
+    value: tuple[str, str, str] = ("ratio", "low", "high")
+    unit: str = ""
+    at_least: bool = False
+    of_before: bool = False
+
+    def line(self, lines: Lines) -> dict[str, str] | None:
+        """The line of a csv file that decides it; None where there is none."""
+        found = [one for one in lines if one.get(self.value[0]) and self._has(one)]
+        worst = min if self.at_least else max
+        return worst(found, key=lambda one: float(one[self.value[0]])) if found else None
+
+    def _has(self, line: Mapping[str, str]) -> bool:
+        return all(line.get(column) in texts for column, texts in self.where.items())
+
+
+def _start(name: str, works: tuple[str, ...], limit: int | float, beyond: bool = False) -> Aim:
+    """An aim of benchmarks/start_up.py, which has seconds and those beyond the import of torch."""
+    column, unit = ("beyond", " s more") if beyond else ("seconds", " s")
+    work = ", ".join(f"`{one}`" for one in works)
+    value = (column, f"{column}_low", f"{column}_high")
+    return Aim(name, work, "`import torch`", "start_up", {"work": works}, limit, value, unit)
+
+
+def _probe(name: str, network: str, contestant: str, limit: int | float) -> Aim:
+    """An aim of benchmarks/probe.py for the time of a pass."""
+    where = {"network": (network,), "contestant": (contestant,)}
+    return Aim(name, f"probe of {network}: {contestant}", FORWARD, "probe", where, limit)
+
+
+def _study(cells: str, limit: int | float) -> Aim:
+    """An aim of benchmarks/cluster.py."""
+    where = {"cells": (cells,), "verb": ("plan", "status", "publish")}
+    work = f"`plan`, `status`, `publish` of {int(cells):,} runs"
+    return Aim(f"study {cells}", work, MISSING, "cluster", where, limit, ("seconds", "", ""), " s")
+
+
+def _suite(name: str, limit: int | float) -> Aim:
+    where = {"work": (name,)}
+    work, value = f"tests on two cores: {name}", ("minutes", "", "")
+    return Aim(f"suite {name}", work, MISSING, "suite", where, limit, value, " min")
+
+
+AIMS = (
+    Aim("manifolds", "sphere, swiss roll, torus, blob", "the default spiral", "general", {"case": MANIFOLDS}, 3),
+    Aim("activations", "GELU, SiLU, tanh, ReLU6 with bias", "the default spiral", "general", {"case": ACTIVATIONS}, 3),
+    Aim("x_hat", "x̂ of every point", "numpy loop", "spiral", {"work": ("x_hat",)}, 10, at_least=True),
+    _start("import", ("import manifold_lab", "every public name"), 0.5, beyond=True),
+    _start("answers", ("--help", "--version", "refused option"), 1),
+    _start("default command", ("default command",), 4, beyond=True),
+    Aim("training", "epochs of CIFAR-10, width 0.35", "DataLoader, NCHW loop", "training", {"work": ("epochs",)}, 1.5,
+        at_least=True, of_before=True),
+    _probe("covariance", MOBILENET, COVARIANCE, 1.5),
+    _probe("untrained", UNTRAINED, COUNTS, 1.3),
+    _probe("transformer", TRANSFORMER, COUNTS, 1.5),
+    _probe("densenet", DENSENET, COUNTS, 1.5),
+    Aim("memory", "probe's peak of memory", f"{FORWARD}, compiler loaded", "probe",
+        {"contestant": (COUNTS, COVARIANCE)}, 1.1, ("peak_besides_compiler", "", "")),
+    _study("10000", 2),
+    _study("100000", 20),
+    _suite("all", 8),
+    _suite("fast", 2),
+)  # fmt: skip
+"""In the order of the table."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An aim with what the csv files have of it, now and before; None where they have nothing."""
+
+    aim: Aim
+    now: Mapping[str, str] | None
+    before: Mapping[str, str] | None
+
+    @property
+    def limit(self) -> int | float | None:
+        """In the unit of the value; None where it depends on a value before that is not known."""
+        if not self.aim.of_before:
+            return self.aim.limit
+        return None if self.before is None else self.aim.limit * float(self.before["value"])
+
+    @property
+    def verdict(self) -> str:
+        """Whether the interval, or the value where it has none, lies on the right side of the limit, as shown."""
+        if self.now is None or self.limit is None:
+            return NOT_SHOWN
+        value, *ends = (self.now.get(column, "") for column in self.aim.value)
+        low, high = (float(end or value) for end in ends)
+        right, wrong = (low >= self.limit, high < self.limit) if self.aim.at_least else (
+            high <= self.limit, low > self.limit)  # fmt: skip
+        return MET if right else NOT_MET if wrong else NOT_SHOWN
+
+    def cells(self) -> list[str]:
+        """Its row of the table."""
+        aim = self.aim
+        return [aim.work, aim.peer, self._ratio(), self._limit(), self._change(), f"**{self.verdict}**"]
+
+    def _ratio(self) -> str:
+        if self.now is None:
+            return NOT_RUN
+        names = ("ratio", "low", "high") if self.aim.unit else self.aim.value
+        value, low, high = (self.now.get(name, "") for name in names)
+        return f"{value} ({low} to {high})" if low and low != "nan" else value or MISSING
+
+    def _limit(self) -> str:
+        sign = "≥" if self.aim.at_least else "≤"
+        if self.limit is None:
+            return f"{sign} {self.aim.limit:g} times before"
+        return f"{sign} {self.limit:.3g}{self.aim.unit}"
+
+    def _change(self) -> str:
+        if self.now is None and self.before is None:
+            return MISSING
+        before = MISSING if self.before is None else self.before["value"]
+        after = MISSING if self.now is None else self.now[self.aim.value[0]]
+        return f"{before} → {after}{self.aim.unit}"
+
+
+def lines(path: Path) -> Lines:
+    """The lines of a benchmark's csv file; none where it has not been run.
+
+    Raises:
+        InputError: for a file that cannot be read.
+    """
+    try:
+        return read_csv(read_file(path).decode())
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError):
+        raise InputError(f"{path} cannot be read: run its benchmark again") from None
+
+
+def measured(root: Path) -> list[Measured]:
+    """Every aim with its measurement."""
+    before = {line["aim"]: line for line in lines(root / FOLDER / f"{BEFORE}.csv")}
+    now = {file: lines(root / FOLDER / f"{file}.csv") for file in {aim.file for aim in AIMS}}
+    return [Measured(aim, aim.line(now[aim.file]), before.get(aim.name)) for aim in AIMS]
+
+
+def speed_aims(root: Path) -> str:
+    """The table, and of which commits the values before are."""
+    found = measured(root)
+    commits = sorted({one.before["commit"] for one in found if one.before is not None})
+    note = f"Before: commit {', '.join(commits)}." if commits else "No values before."
+    return f"{markdown(HEAD, [one.cells() for one in found])}\n\n{note}"
+
+
+def start_speed(root: Path) -> str:
+    """CPU time of the package's start and of its commands, beside that of importing torch."""
+    found = lines(root / FOLDER / "start_up.csv")
+    head = ("work", "CPU s", "torch's import, CPU s", "beyond it, s", INTERVAL, "ratio", INTERVAL)
+    body = [
+        [one["work"], one["seconds"], one["peer_seconds"], one["beyond"], between(one, "beyond_low", "beyond_high"),
+         one["ratio"], between(one)]
+        for one in found
+    ]  # fmt: skip
+    return f"{markdown(head, body)}\n\n{rounds(found[0])}" if found else NOT_RUN
+
+
+def probe_speed(root: Path) -> str:
+    """Time and memory of looking at every activation, against the forward pass alone."""
+    found = lines(root / FOLDER / "probe.csv")
+    head = ("network", "contestant", "ms", "time / plain", INTERVAL, "peak MiB", "peak / plain", "besides the compiler")
+    names = ("network", "contestant", "milliseconds", "ratio")
+    peaks = ("peak_mib", "peak_ratio", "peak_besides_compiler")
+    body = [[*(one[name] for name in names), between(one), *(one[name] for name in peaks)] for one in found]
+    return f"{markdown(head, body)}\n\n{rounds(found[0])}" if found else NOT_RUN
+
+
+def between(line: Mapping[str, str], low: str = "low", high: str = "high") -> str:
+    """An interval; a dash where there is none."""
+    return MISSING if line[low] in ("", "nan") else f"{line[low]} to {line[high]}"
+
+
+def rounds(line: Mapping[str, str]) -> str:
+    """How a ratio came to be."""
+    return f"Medians of {line['n']} rounds in turns, {line['threads']} threads, torch {line['torch']}."

@@ -1,0 +1,90 @@
+"""The table of aims: which line of a csv decides, and on which side of the limit its interval lies."""
+
+import itertools
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks import before
+from manifold_lab.core.errors import InputError
+from manifold_lab.report import speed_table
+from manifold_lab.report.speed_table import AIMS, MET, NOT_MET, NOT_RUN, NOT_SHOWN, Aim, Measured, speed_aims
+
+LIMIT = 1.5
+AT_MOST = Aim("work", "some work", "a peer", "file", {"kind": ("one", "other")}, LIMIT)
+AT_LEAST = Aim("work", "some work", "a peer", "file", {"kind": ("one", "other")}, LIMIT, at_least=True)
+
+
+def line(value: float, low: float, high: float, **more: str) -> dict[str, str]:
+    return {"kind": "one", "ratio": str(value), "low": str(low), "high": str(high), **more}
+
+
+@pytest.mark.parametrize("ends", [*itertools.combinations_with_replacement((1.0, 1.4, 1.5, 1.6, 2.0), 2)])
+def test_the_verdict_is_that_of_every_number_of_the_interval(ends: tuple[float, float]) -> None:
+    low, high = ends
+    inside = [low + share * (high - low) for share in (0, 0.5, 1)]
+    for aim, holds in ((AT_MOST, [x <= LIMIT for x in inside]), (AT_LEAST, [x >= LIMIT for x in inside])):
+        expected = MET if all(holds) else NOT_MET if not any(holds) else NOT_SHOWN
+        assert Measured(aim, line(sum(ends) / 2, low, high), None).verdict == expected
+
+
+def test_without_an_interval_the_number_decides_and_without_one_nothing_does() -> None:
+    for aim, better in ((AT_MOST, 1.4), (AT_LEAST, 1.6)):
+        assert Measured(aim, {"kind": "one", "ratio": str(better)}, None).verdict == MET
+        assert Measured(aim, {"kind": "one", "ratio": str(3 - better)}, None).verdict == NOT_MET
+        assert Measured(aim, line(better, float("nan"), float("nan")), None).verdict == NOT_SHOWN
+        assert Measured(aim, None, None).verdict == NOT_SHOWN
+
+
+def test_the_worst_line_counts() -> None:
+    lines = [line(1.2, 1.1, 1.3), line(1.9, 1.8, 2.0) | {"kind": "other"}, line(9, 8, 10) | {"kind": "third"}]
+    assert AT_MOST.line(lines) is lines[1] and AT_LEAST.line(lines) is lines[0]
+    assert AT_MOST.line(lines[2:]) is None and AT_MOST.line([]) is None
+
+
+def test_a_limit_of_the_value_before_needs_it() -> None:
+    aim = Aim("work", "some work", "a peer", "file", {}, 1.5, at_least=True, of_before=True)
+    now, earlier = line(2.9, 2.8, 3.0), {"aim": "work", "value": "2", "commit": "abc"}
+    assert Measured(aim, now, None).verdict == NOT_SHOWN
+    assert Measured(aim, now, earlier).verdict == NOT_SHOWN
+    assert Measured(aim, now, earlier | {"value": "1.8"}).verdict == MET
+    assert Measured(aim, now, earlier | {"value": "2.1"}).verdict == NOT_MET
+    assert Measured(aim, now, earlier).cells()[2:5] == ["2.9 (2.8 to 3.0)", "≥ 3", "2 → 2.9"]
+
+
+def test_without_any_csv_every_row_says_so(tmp_path: Path) -> None:
+    table = speed_aims(tmp_path).splitlines()
+    assert sum(NOT_RUN in row and NOT_SHOWN in row for row in table) == len(AIMS)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "probe.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"probe\.csv cannot be read"):
+        speed_aims(tmp_path)
+
+
+def test_names_of_aims_are_not_given_twice() -> None:
+    assert len({aim.name for aim in AIMS}) == len(AIMS)
+
+
+def test_values_before_come_from_the_commit_and_do_not_replace_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    heads = "contestant,ratio,low,high\n"
+    (folder / "probe.csv").write_text(f"{heads}active and covariance,2.5,2.4,2.6\n")
+    (folder / "before.csv").write_text("aim,value,low,high,commit\nimport,0.9,0.8,1,1234567\n")
+    author = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    for words in (("init", "-q"), ("add", "."), (*author, "commit", "-q", "-m", "one")):
+        subprocess.run(["git", *words], check=True)
+    (folder / "probe.csv").write_text(f"{heads}active and covariance,1.2,1.1,1.3\n")
+    before.run(before.Run("HEAD"))
+    told = {one["aim"]: one for one in speed_table.lines(folder / "before.csv")}
+    assert told.keys() == {"import", "covariance"} and told["import"]["commit"] == "1234567"
+    assert [told["covariance"][name] for name in ("value", "low", "high")] == ["2.5", "2.4", "2.6"]
+    with pytest.raises(InputError, match="commit: 'nowhere' is none"):
+        before.run(before.Run("nowhere"))

@@ -16,67 +16,20 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
-from manifold_lab.activations import Activation, leaky_relu, named
+from manifold_lab.activations import leaky_relu
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.lazy import lazy_function
 from manifold_lab.core.random_streams import stream, stream_seed
 from manifold_lab.core.shown import Axes, DataFrame, frame
+from manifold_lab.models.fast import norm_and_activation
 from manifold_lab.models.interventions import ChannelGain, ChannelNoise
+from manifold_lab.models.layers import LINEAR, Activate, Convolution
 from manifold_lab.models.specs import NetworkSpec, Stage, stages
 
-LINEAR = "linear"
 NO_NUMBERS = "shapes only: built without a generator; give build a seed, as in build(spec, 0), or a torch.Generator"
 _cost_lines = lazy_function("manifold_lab.report.network_table.cost_lines")
 _plot_costs = lazy_function("manifold_lab.report.interactive.plot_costs")
-
-
-class Convolution(nn.Conv2d):
-    """A convolution that pads itself: symmetrically, or as TensorFlow's SAME does (more to the right and bottom)."""
-
-    def __init__(self, channels: tuple[int, int], kernel: int, stride: int = 1, groups: int = 1, same: bool = False):
-        padding = 0 if same else (kernel - 1) // 2
-        super().__init__(*channels, kernel, stride, padding, groups=groups, bias=False)
-        self.same = same
-
-    def forward(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch outputs high wide"]:
-        """Pad and convolve."""
-        return super().forward(self.pad(x))
-
-    def pad(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch inputs high wide"]:
-        """What has to be padded before `self.padding` does the rest: all of it for TensorFlow's SAME, else nothing."""
-        if not self.same:
-            return x
-        pads = [self._same(size) for size in (x.shape[3], x.shape[2])]
-        return functional.pad(x, [end for total in pads for end in (total // 2, total - total // 2)])
-
-    def _same(self, size: int) -> int:
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        return max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
-
-
-class Activate(nn.Module):
-    """An activation by name, never in place: what a hook saw stays what it was.
-
-    Args:
-        name: `linear`, or a name of `activations`.
-        activation: that activation, where its parameters are not the usual ones.
-    """
-
-    def __init__(self, name: str, activation: Activation | None = None):
-        super().__init__()
-        self.name = name
-        self.activation = activation or named("identity" if name == LINEAR else name)
-        self.function = self.activation.function
-
-    def forward(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Apply it."""
-        return self.function(u)
-
-    def extra_repr(self) -> str:
-        """Its name, for print(model)."""
-        return self.name
 
 
 class ConvNormAct(nn.Module):
@@ -90,7 +43,7 @@ class ConvNormAct(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch outputs high wide"]:
         """All three in a row."""
-        return self.act(self.norm(self.conv(x)))
+        return norm_and_activation(self.norm, self.act, self.conv(x))
 
 
 def make_norm(spec: NetworkSpec, channels: int) -> nn.Module:

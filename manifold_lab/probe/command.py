@@ -57,6 +57,9 @@ def check(options: ProbeOptions) -> torch.device:
     """
     if options.data != zoo.NOISE and not Path(options.data).exists() and ":" not in options.data:
         one_of("data", options.data, (*data.NAMES[:-1], zoo.NOISE))
+    from manifold_lab.report.styles import STYLES  # noqa: PLC0415  (the probe is below the report)
+
+    one_of("style", options.style, STYLES)
     return find_device(options.device)
 
 
@@ -154,12 +157,13 @@ def run(options: ProbeOptions) -> None:
     from manifold_lab.report import layer_figure, plots  # noqa: PLC0415  (who uses the library from here draws nothing)
 
     found = layer_figure.layer_lines(rows)
-    figure = layer_figure.draw_layers(found, layer_figure.Words(subject.words, caption(options, found)))
+    words = layer_figure.Words(subject.words, caption(options, found), options.style)
+    figure = layer_figure.draw_layers(found, words)
     written = publish(options.out, {
         f"{STEM}.csv": text(csv_text(found, list(found[0]))),
         f"{STEM}_histogram.csv": text(csv_text(histogram(probe), ("layer", "active", "positions"))),
         f"{STEM}.json": text(origin(options)),
-        **plots.figure_files(figure, STEM),
+        **plots.figure_files(figure, STEM, options.style),
     })  # fmt: skip
     if options.json:
         print_json(layers=found, sentences=told(found), written=written)

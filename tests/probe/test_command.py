@@ -37,6 +37,13 @@ def test_the_door_writes_table_figure_and_origin(tmp_path: Path, capsys: pytest.
     assert "written:" in capsys.readouterr().out
 
 
+def test_the_figure_is_as_wide_as_the_venue_s_text(tmp_path: Path) -> None:
+    words = ("--model", "digits", "--data", "digits", "--images", "8", "--measures", "active", "--style", "neurips2024")
+    assert door(*words, out=tmp_path) == 0
+    page = re.search(rb"/MediaBox \[ 0 0 ([0-9.]+)", (tmp_path / "probe.pdf").read_bytes())
+    assert page is not None and float(page[1]) == pytest.approx(5.5 * 72, abs=1)  # the column of the NeurIPS style
+
+
 def test_the_door_lists_layers_and_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert door("--model", "digits", "--list", out=tmp_path) == 0
     told = capsys.readouterr().out
@@ -62,6 +69,7 @@ def test_the_door_lists_layers_and_measures(tmp_path: Path, capsys: pytest.Captu
         (("--model", "digits", "--images", "0"), "images: 0 is not allowed"),
         (("--model", "digits", "--points", "1000000000"), "points: 1000000000 is not allowed; it must be from 1 to"),
         (("--model", "digits", "--device", "cuda:77"), "is not on this machine"),
+        (("--model", "digits", "--style", "neurips"), "style: 'neurips' is unknown; did you mean 'neurips2024'"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(

@@ -1,17 +1,21 @@
-"""Training steps on a CPU: two passes in place of torch's own, the same to rounding, and bit for bit from run to run.
+"""Training steps on a CPU: three passes in place of torch's own, the same to rounding, and bit for bit from run to run.
 
 Batch norm and the activation behind it become one compiled function, which goes through a batch once where torch does
-it thrice: for 32-bit channels-last batches on one thread. The gradient in the weights of a depthwise 3x3 convolution
-becomes sums of products where torch's own takes far longer than the rest: on maps of 1x1 and 2x2. Whatever else is
-asked for is left to torch: other precisions, layouts and devices, evaluation, a pass without gradients, modules with
-hooks or a replaced forward, compilation and tracing.
+it thrice; a 1x1 convolution of small maps becomes a product of matrices: both for 32-bit channels-last batches on one
+thread. The gradient in the weights of a depthwise 3x3 convolution becomes sums of products where torch's own takes far
+longer than the rest: on maps of 1x1 and 2x2. Whatever else is asked for is left to torch: other precisions, layouts and
+devices, evaluation, a pass without gradients, modules with hooks or a replaced forward, compilation and tracing.
 """
 
+import functools
+import importlib
 import itertools
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
@@ -21,8 +25,11 @@ from torch.utils import _python_dispatch
 
 WORTH = 1 << 14
 """Numbers of a batch from which on a compiled pass pays."""
+SMALL = 1 << 13
+"""Positions of a batch up to which a 1x1 convolution is faster as a product of matrices."""
 LANES = 128
 """Numbers that a norm's loops run over at most, where several positions are taken together."""
+LINEAR_ENDS = (1.0, math.inf)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _on = [True]
 
@@ -78,79 +85,73 @@ def norm_and_activation(norm: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
     `act.ends` is the slope below zero and the largest value of an activation that is the identity between; None, or no
     such property, for any other.
     """
-    if not (type(norm) is nn.BatchNorm2d and norm.training and norm.affine and is_untouched(norm) and is_fast(x)):
+    if not (_is_plain_norm(norm) and is_fast(x)):
         return act(norm(x))
     ends = getattr(act, "ends", None) if is_untouched(act) else None
-    slope, top = ends or (1.0, float("inf"))
-    y, found = NormActivation.apply(x, norm.weight, norm.bias, (norm.eps, slope, top))
-    _follow(norm, found, x.numel() // x.shape[1])
+    y: Tensor = NormActivation.apply(x, norm.weight, norm.bias, norm, ends or LINEAR_ENDS)
     return y if ends else act(y)
 
 
-@torch.no_grad()
-def _follow(norm: nn.BatchNorm2d, found: Tensor, count: int) -> None:
-    """Move the running statistics as torch's batch norm does."""
-    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
-        return
-    norm.num_batches_tracked.add_(1)
-    share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    norm.running_mean.mul_(1 - share).add_(found[0], alpha=share)
-    norm.running_var.mul_(1 - share).add_(found[1], alpha=share * count / (count - 1))
+def _is_plain_norm(norm: nn.Module) -> bool:
+    """Whether it is a batch norm that learns from the batch and follows it, as torch's is by default."""
+    if type(norm) is not nn.BatchNorm2d or not norm.training or not is_untouched(norm):
+        return False
+    return norm.affine and norm.running_mean is not None and norm.momentum is not None
 
 
-def _matrix(x: Tensor, channels: int) -> Any:
+def _matrix(x: Tensor) -> Any:
     """A channels-last batch as the rows that a norm's loops take, without a copy."""
-    positions, together = x.numel() // channels, 1
+    channels, together = x.shape[1], 1
+    positions = x.numel() // channels
     while 2 * together * channels <= LANES and positions % (2 * together) == 0:
         together *= 2
-    return x.detach().permute(0, 2, 3, 1).view(-1, together * channels).numpy()
-
-
-def _laid_out(dy: Tensor) -> Tensor:
-    return dy.contiguous(memory_format=torch.channels_last)
+    lanes = together * channels
+    return x.detach().as_strided((positions // together, lanes), (lanes, 1)).numpy()
 
 
 class NormActivation(torch.autograd.Function):
-    """Batch norm over a batch, then y = z for 0 < z < top, slope z below, top above.
-
-    Gives y, and per channel mean, variance, and scale and shift of z = scale x + shift.
-    """
+    """Batch norm over a batch, then y = z for 0 < z < top, slope z below, top above; ends are slope and top."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, numbers: tuple[float, float, float]
-    ) -> tuple[Tensor, Tensor]:
-        """Compute them."""
-        from manifold_lab.models import norm_kernel  # noqa: PLC0415  its compiler is needed by few
-
-        y, found = torch.empty_like(x), torch.empty(4, x.shape[1])
-        affine = torch.stack([weight, bias]).numpy()
-        norm_kernel.forward(_matrix(x, x.shape[1]), affine, numbers, _matrix(y, x.shape[1]), found.numpy())
-        ctx.save_for_backward(x, weight, bias, found)
-        ctx.numbers = numbers
-        ctx.mark_non_differentiable(found)
-        return y, found
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d, ends: tuple[float, float]
+    ) -> Tensor:
+        """Compute y, and move the running statistics as torch's batch norm does."""
+        assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+        y, found = torch.empty_like(x), np.empty((4, x.shape[1]), np.float32)
+        vectors = (weight, bias, norm.running_mean, norm.running_var)
+        learned = tuple([part.detach().numpy() for part in vectors])
+        numbers = (norm.eps, norm.momentum, *ends)
+        _kernel().forward(_matrix(x), learned, numbers, _matrix(y), found)
+        norm.num_batches_tracked.add_(1)
+        ctx.save_for_backward(x, weight, bias)
+        ctx.found, ctx.numbers = found, numbers
+        return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients in x, weight and bias."""
-        x, weight, bias, found = ctx.saved_tensors
+        x, weight, bias = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *_again((x, weight, bias), ctx.numbers, dy), None
-        from manifold_lab.models import norm_kernel  # noqa: PLC0415
+            return *_again((x, weight, bias), ctx.numbers, dy), None, None
+        dy = dy.contiguous(memory_format=torch.channels_last)
+        dx, vectors = torch.empty_like(x), (torch.empty_like(weight), torch.empty_like(bias))
+        gradients = (_matrix(dx), vectors[0].numpy(), vectors[1].numpy())
+        _kernel().backward(_matrix(x), _matrix(dy), ctx.found, ctx.numbers, gradients)
+        return dx, *vectors, None, None
 
-        channels, dy = x.shape[1], _laid_out(dy)
-        dx, gradients = torch.empty_like(x), torch.empty(2, channels)
-        parts = [_matrix(part, channels) for part in (x, dy)]
-        norm_kernel.backward(*parts, found.numpy(), ctx.numbers, _matrix(dx, channels), gradients.numpy())
-        return dx, gradients[0], gradients[1], None
+
+@functools.cache
+def _kernel() -> Any:
+    """The compiled passes, whose compiler is loaded by those who need it."""
+    return importlib.import_module("manifold_lab.models.norm_kernel")
 
 
 def _again(
-    inputs: tuple[Tensor, Tensor, Tensor], numbers: tuple[float, float, float], dy: Tensor
+    inputs: tuple[Tensor, Tensor, Tensor], numbers: tuple[float, float, float, float], dy: Tensor
 ) -> list[Tensor | None]:
     """Gradients in x, weight and bias by torch's own functions, which can be differentiated again."""
-    epsilon, slope, top = numbers
+    epsilon, _, slope, top = numbers
     y = functional.batch_norm(inputs[0], None, None, *inputs[1:], training=True, eps=epsilon)
     if slope != 1:
         y = functional.hardtanh(y, 0.0, top) if slope == 0 else functional.leaky_relu(y, slope)
@@ -160,16 +161,26 @@ def _again(
 
 def convolution(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """The convolution of a batch that needs no further padding."""
-    if not (_is_depthwise(layer) and _is_tiny(x, layer.stride[0]) and _on[-1] and _is_plain_step()):
+    if layer.bias is not None or not _on[-1]:
+        return nn.Conv2d.forward(layer, x)
+    if _is_pointwise(layer) and is_fast(x) and x.numel() // x.shape[1] <= SMALL:
+        return functional.linear(x.permute(0, 2, 3, 1), layer.weight.flatten(1)).permute(0, 3, 1, 2)
+    if not (_is_depthwise(layer) and _is_tiny(x, layer.stride[0]) and _is_plain_step()):
         return nn.Conv2d.forward(layer, x)
     y: Tensor = TinyDepthwise.apply(x, layer.weight, layer.stride[0])
     return y
 
 
+def _is_pointwise(layer: nn.Conv2d) -> bool:
+    """Whether it is a matrix for every position."""
+    shape = (layer.kernel_size, layer.stride, layer.padding, layer.groups)
+    return shape == ((1, 1), (1, 1), (0, 0), 1)
+
+
 def _is_depthwise(layer: nn.Conv2d) -> bool:
     """Whether it is depthwise, 3x3, with one pixel of padding, and no more."""
     shape = (layer.kernel_size, layer.padding, layer.dilation, layer.padding_mode)
-    depthwise = layer.groups == layer.in_channels == layer.out_channels and layer.bias is None
+    depthwise = layer.groups == layer.in_channels == layer.out_channels
     return depthwise and shape == ((3, 3), (1, 1), (1, 1), "zeros") and layer.stride in ((1, 1), (2, 2))
 
 

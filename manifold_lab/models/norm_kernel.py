@@ -20,23 +20,26 @@ fused = compiled(nogil=True, error_model="numpy", fastmath={"contract"})
 
 
 @fused
-def forward(x: Any, affine: Any, numbers: Any, y: Any, found: Any) -> None:
+def forward(x: Any, learned: Any, numbers: Any, y: Any, found: Any) -> None:
     """Normalise over the rows, then activate.
 
     Args:
         x: (rows, lanes) float32.
-        affine: (2, channels), weight and bias.
-        numbers: epsilon, slope and top.
+        learned: weight, bias, and the running mean and variance, which are moved towards the batch's: (channels,) each.
+        numbers: epsilon, momentum, slope and top.
         y: (rows, lanes), written.
         found: (4, channels), written: mean, variance (over the count), and the scale and shift that give z from x.
     """
-    epsilon, slope, top = numbers
+    (weight, bias, mean, variance), (epsilon, momentum, slope, top) = learned, numbers
     moments(x, found)
     channels, lanes = found.shape[1], x.shape[1]
+    count = len(x) * (lanes // channels)
     for c in range(channels):
-        scale = affine[0, c] / np.sqrt(np.float64(found[1, c]) + epsilon)
+        scale = weight[c] / np.sqrt(np.float64(found[1, c]) + epsilon)
         found[2, c] = scale
-        found[3, c] = affine[1, c] - found[0, c] * np.float64(scale)
+        found[3, c] = bias[c] - found[0, c] * np.float64(scale)
+        mean[c] = (1 - momentum) * mean[c] + momentum * found[0, c]
+        variance[c] = (1 - momentum) * variance[c] + momentum * (found[1, c] * count / (count - 1.0))
     scales, shifts = spread(found[2], lanes), spread(found[3], lanes)
     low, high = np.float32(slope), np.float32(top)
     for r in range(len(x)):
@@ -103,7 +106,7 @@ def spread(values: Any, lanes: int) -> Any:
 
 
 @fused
-def backward(x: Any, dy: Any, found: Any, numbers: Any, dx: Any, gradients: Any) -> None:
+def backward(x: Any, dy: Any, found: Any, numbers: Any, gradients: Any) -> None:
     """Gradients of `forward`, whose `found` and `numbers` these are.
 
     With g the gradient in z and xhat = (x - mean) / sqrt(variance + epsilon), the gradient in x is
@@ -114,10 +117,9 @@ def backward(x: Any, dy: Any, found: Any, numbers: Any, dx: Any, gradients: Any)
         dy: likewise, the gradient in y.
         found: see `forward`.
         numbers: see `forward`.
-        dx: (rows, lanes), written.
-        gradients: (2, channels), written: in weight and bias.
+        gradients: written, in x (rows, lanes), in weight and in bias (channels,).
     """
-    epsilon, slope, top = numbers
+    (_, _, slope, top), (dx, dweight, dbias) = numbers, gradients
     channels, lanes = found.shape[1], x.shape[1]
     count = len(x) * (lanes // channels)
     mean, scale, shift = spread(found[0], lanes), spread(found[2], lanes), spread(found[3], lanes)
@@ -130,8 +132,8 @@ def backward(x: Any, dy: Any, found: Any, numbers: Any, dx: Any, gradients: Any)
         for i in range(c, lanes, channels):
             sum_g += total[i]
             sum_gx += product[i]
-        inverse = 1.0 / np.sqrt(np.float64(found[1, c]) + epsilon)
-        gradients[0, c], gradients[1, c] = sum_gx * inverse, sum_g
+        inverse = 1.0 / np.sqrt(np.float64(found[1, c]) + numbers[0])
+        dweight[c], dbias[c] = sum_gx * inverse, sum_g
         straight[c] = -found[2, c] * inverse * inverse * sum_gx / count
         level[c] = -found[2, c] * sum_g / count
     slopes, levels = spread(straight, lanes), spread(level, lanes)

@@ -69,8 +69,13 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     groups = [group for group in groups if group["params"]]
     rate, momentum = float(recipe.learning_rate), float(recipe.momentum)
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=True)
+        return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=True, fused=_can_fuse(weights))
     return TensorFlowRMSprop(groups, rate, float(recipe.rms_decay), momentum, float(recipe.epsilon))
+
+
+def _can_fuse(weights: list[Tensor]) -> bool:
+    """Whether torch has its one-pass update for them."""
+    return all(weight.device.type in ("cpu", "cuda") and weight.is_floating_point() for weight in weights)
 
 
 MODEL_PART = re.compile(r"[^.]+(\.\d+)?")

@@ -30,8 +30,8 @@ def images(*shape: int, name: str = "x") -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def norm(channels: int, momentum: float | None = 0.1) -> nn.BatchNorm2d:
-    layer = nn.BatchNorm2d(channels, momentum=momentum)
+def norm(channels: int) -> nn.BatchNorm2d:
+    layer = nn.BatchNorm2d(channels)
     nn.init.uniform_(layer.weight, -0.5, 2, generator=stream(0, "weight"))
     nn.init.uniform_(layer.bias, -1, 5, generator=stream(0, "bias"))
     return layer
@@ -59,11 +59,10 @@ def agree(found: dict[str, Tensor], exact: dict[str, Tensor], errors: float) -> 
         assert error <= errors * ROUNDING, f"{name}: {error / ROUNDING} roundings"
 
 
-@pytest.mark.parametrize("momentum", [0.1, None])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_norm_and_activation_are_those_of_float64(shape: tuple[int, ...], name: str, momentum: float | None) -> None:
-    x, layer, act = images(*shape), norm(shape[1], momentum), Activate(name)
+def test_norm_and_activation_are_those_of_float64(shape: tuple[int, ...], name: str) -> None:
+    x, layer, act = images(*shape), norm(shape[1]), Activate(name)
     twin = copy.deepcopy(layer).double()
     found = results(layer, lambda x: norm_and_activation(layer, act, x), x)
     agree(found, results(twin, lambda x: act(twin(x)), x.double(), False), 32)
@@ -108,6 +107,16 @@ def test_depthwise_convolutions_of_tiny_maps_are_those_of_float64(
     agree(results(layer, layer, x), exact, 32)
 
 
+@pytest.mark.parametrize("channels", [(24, 144), (96, 16), (56, 1280)])
+def test_pointwise_convolutions_of_small_maps_are_those_of_float64(channels: tuple[int, int]) -> None:
+    x, layer = images(64, channels[0], 4, 4), Convolution(channels, 1)
+    nn.init.normal_(layer.weight, generator=stream(0, "weight"))
+    twin = copy.deepcopy(layer).double()
+    y = layer(x.requires_grad_())
+    assert y.grad_fn.name() == "PermuteBackward0" and y.is_contiguous(memory_format=torch.channels_last)
+    agree(results(layer, layer, x.detach(), False), results(twin, twin, x.detach().double(), False), 64)
+
+
 def tiny(x: Tensor) -> Tensor:
     layer = Convolution((x.shape[1],) * 2, 3, 1, x.shape[1])
     nn.init.normal_(layer.weight, generator=stream(0, "weight"))
@@ -150,6 +159,12 @@ def test_what_is_left_to_torch(work: Work, size: int) -> None:
 def test_what_norms_leave_to_torch() -> None:
     x = images(16, 16, 16, 16).requires_grad_()
     assert not any(map(is_ours, (normed(x.contiguous()), normed(x[:1]), normed(x.double()), normed(x, "gelu"))))
+    for layer in (
+        nn.BatchNorm2d(16, momentum=None),
+        nn.BatchNorm2d(16, track_running_stats=False),
+        nn.GroupNorm(4, 16),
+    ):
+        assert not is_ours(norm_and_activation(layer, nn.Identity(), x))
     torch.set_num_threads(2)
     try:
         assert not is_ours(normed(x))

@@ -44,6 +44,11 @@ def plain_layers() -> Iterator[None]:
         _on.pop()
 
 
+def _is_on() -> bool:
+    """Whether anything may be taken from torch: a compiler is to see torch's own functions only."""
+    return not torch.compiler.is_compiling() and _on[-1]
+
+
 def is_untouched(layer: nn.Module) -> bool:
     """Whether calling a module is calling its class's forward and nothing else."""
     own = any(getattr(layer, name) for name in HOOKS)
@@ -54,7 +59,7 @@ def is_untouched(layer: nn.Module) -> bool:
 def is_fast(x: Any) -> bool:
     """Whether compiled passes may take a batch."""
     return (
-        _on[-1]
+        _is_on()
         and type(x) is Tensor
         and x.device.type == "cpu"
         and x.dtype == torch.float32
@@ -70,7 +75,6 @@ def _is_plain_step() -> bool:
     """Whether gradients are recorded, and nothing else looks on or works with other numbers."""
     others = (
         torch.is_autocast_enabled("cpu"),
-        torch.compiler.is_compiling(),
         torch.jit.is_tracing(),
         torch._C._are_functorch_transforms_active(),
         _python_dispatch._get_current_dispatch_mode() is not None,
@@ -85,7 +89,7 @@ def norm_and_activation(norm: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
     `act.ends` is the slope below zero and the largest value of an activation that is the identity between; None, or no
     such property, for any other.
     """
-    if not (_is_plain_norm(norm) and is_fast(x)):
+    if not (is_fast(x) and _is_plain_norm(norm)):
         return act(norm(x))
     ends = getattr(act, "ends", None) if is_untouched(act) else None
     y: Tensor = NormActivation.apply(x, norm.weight, norm.bias, norm, ends or LINEAR_ENDS)
@@ -161,7 +165,7 @@ def _again(
 
 def convolution(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """The convolution of a batch that needs no further padding."""
-    if layer.bias is not None or not _on[-1]:
+    if layer.bias is not None or not layer.training or not _is_on():
         return nn.Conv2d.forward(layer, x)
     if _is_pointwise(layer) and is_fast(x) and x.numel() // x.shape[1] <= SMALL:
         return functional.linear(x.permute(0, 2, 3, 1), layer.weight.flatten(1)).permute(0, 3, 1, 2)

@@ -99,6 +99,8 @@ AIMS = (
     _start("default command", ("default command",), 4, beyond=True),
     Aim("training", "epochs of CIFAR-10, width 0.35", "DataLoader, NCHW loop", "training", {"work": ("epochs",)}, 1.5,
         at_least=True, of_before=True),
+    Aim("training step", "a training step on one thread, width 0.35", "torch's own layers", "training_step",
+        {"peer": ("torch's layers",)}, 1.5, at_least=True),
     _probe("covariance", MOBILENET, COVARIANCE, 1.5),
     _probe("untrained", UNTRAINED, COUNTS, 1.3),
     _probe("transformer", TRANSFORMER, COUNTS, 1.5),
@@ -204,6 +206,17 @@ def start_speed(root: Path) -> str:
         for one in found
     ]  # fmt: skip
     return f"{markdown(head, body)}\n\n{rounds(found[0])}" if found else NOT_RUN
+
+
+def training_step_speed(root: Path) -> str:
+    """A training step on one thread against torch's own layers, and where its milliseconds go."""
+    found = lines(root / FOLDER / "training_step.csv")
+    steps, parts = ([line for line in found if line["work"] == kind] for kind in ("step", "part"))
+    head, keys = ("ours", "images/CPU s", "peer", "ratio"), ("contestant", "images_per_second", "peer", "ratio")
+    body = [[*(line[key] for key in keys), between(line)] for line in steps]
+    spent = [[line["part"], line["resolution"] or MISSING, line["plain_ms"], line["ours_ms"]] for line in parts]
+    where = markdown(("part of a step", "resolution", "torch's layers, ms", "ours, ms"), spent)
+    return f"{markdown((*head, INTERVAL), body)}\n\n{where}\n\n{rounds(steps[0])}" if found else NOT_RUN
 
 
 def probe_speed(root: Path) -> str:

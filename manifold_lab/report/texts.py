@@ -17,7 +17,7 @@ from manifold_lab.report import html as page
 from manifold_lab.report import network_table, pages, results_table
 from manifold_lab.report.claims import ClaimVerdict
 from manifold_lab.report.options import ReportOptions
-from manifold_lab.report.speed_table import probe_speed, rounds, speed_aims, start_speed
+from manifold_lab.report.speed_table import probe_speed, rounds, speed_aims, start_speed, training_step_speed
 from manifold_lab.report.tables import (
     MISSING,
     Lines,
@@ -208,6 +208,7 @@ TEXT_BLOCKS: dict[str, Callable[[Path], str]] = {
     "general-speed": general_speed,
     "network-speed": network_speed,
     "training-speed": training_speed,
+    "training-step-speed": training_step_speed,
     "probe-speed": probe_speed,
     "start-speed": start_speed,
     "experiments": pages.experiments,

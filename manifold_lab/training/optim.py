@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -73,7 +73,7 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     return TensorFlowRMSprop(groups, rate, float(recipe.rms_decay), momentum, float(recipe.epsilon))
 
 
-def _can_fuse(weights: list[Tensor]) -> bool:
+def _can_fuse(weights: Sequence[Tensor]) -> bool:
     """Whether torch has its one-pass update for them."""
     return all(weight.device.type in ("cpu", "cuda") and weight.is_floating_point() for weight in weights)
 

@@ -172,8 +172,12 @@ def test_what_norms_leave_to_torch() -> None:
         torch.set_num_threads(1)
 
 
-def test_larger_maps_are_left_to_torch() -> None:
+def test_larger_maps_and_evaluation_are_left_to_torch() -> None:
     assert not is_ours(tiny(images(4, 8, 3, 3).requires_grad_()))
+    for layer, size in ((Convolution((96, 96), 3, 1, 96), 2), (Convolution((96, 96), 1), 4)):
+        x = images(64, 96, size, size).requires_grad_()
+        assert layer(x).grad_fn.name() != "ConvolutionBackward0"
+        assert layer.eval()(x).grad_fn.name() == "ConvolutionBackward0"
 
 
 def test_hooked_and_replaced_modules_are_called() -> None:

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from manifold_lab.core import statistics
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.models import repair
-from manifold_lab.models.specs import CIFAR, V2
+from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import LESION_STYLES
 from manifold_lab.report.headlines import Headline, headline
@@ -38,7 +38,7 @@ from manifold_lab.sweeps.study import Study, tables_of
 from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_lesions"
-SMALL = dataclasses.replace(CIFAR, width=0.35)
+SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
 IMAGES, SMOKE_IMAGES = 1000, 40
 FALSE = 0.05
 """Rate of false discoveries (Benjamini and Hochberg 1995) at which a lesion is called a loss or a gain."""

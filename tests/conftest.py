@@ -15,7 +15,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests sta
 BEGAN = pytest.StashKey[float]()
 COSTS: Counter[str] = Counter()
 """CPU seconds by test file, which do not depend on what else the machine does, as wall time does."""
-TOLD = 12
+TOLD, SLOW = 12, 2.0
+UNMARKED: list[str] = []
 
 
 def cpu_seconds() -> float:
@@ -39,14 +40,21 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    COSTS[report.nodeid.partition("::")[0]] += getattr(report, "cpu_seconds", 0.0)  # a process that died tells none
+    spent = getattr(report, "cpu_seconds", 0.0)  # a process that died tells none
+    COSTS[report.nodeid.partition("::")[0]] += spent
+    if spent > SLOW and "slow" not in report.keywords:
+        UNMARKED.append(f"{spent:7.1f}  {report.when} of {report.nodeid}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if len(COSTS) < 2:
+        return
     terminalreporter.section("the costliest files, in CPU seconds")
     for name, seconds in COSTS.most_common(TOLD):
         terminalreporter.write_line(f"{seconds:7.1f}  {name}")
     terminalreporter.write_line(f"{COSTS.total():7.1f}  in all, besides loading")
+    for line in UNMARKED:
+        terminalreporter.write_line(f"{line}: not marked slow")
 
 
 @pytest.fixture(scope="session", autouse=True)

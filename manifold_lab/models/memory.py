@@ -4,6 +4,7 @@ Equation 2 (arXiv:1801.04381): M = max over operators of inputs + outputs + what
 not counted. All counts are in numbers, not bytes, of one image; Table 3 has two bytes each.
 """
 
+import functools
 import os
 import weakref
 from collections.abc import Callable
@@ -162,13 +163,10 @@ def live_peak(work: Callable[[], object]) -> int:
 def _placed(living: _Living, parts: dict[str, nn.Module]) -> AbstractContextManager[None]:
     """Tell `living` which part runs."""
 
-    def enter(name: str) -> Callable[..., None]:
-        def hook(*_: object) -> None:
-            living.place = name
+    def enter(name: str, *_: object) -> None:
+        living.place = name
 
-        return hook
-
-    return attached(part.register_forward_pre_hook(enter(name)) for name, part in parts.items())
+    return attached(part.register_forward_pre_hook(functools.partial(enter, name)) for name, part in parts.items())
 
 
 def allocated_peak(work: Callable[[], object]) -> int:

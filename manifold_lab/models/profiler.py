@@ -4,7 +4,8 @@ A multiply-add (MAdd) is one multiplication with its addition: convolutions and 
 stated apart, as one MAdd per element. Hooks always go away, also when the forward pass fails.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -76,15 +77,12 @@ def watched(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[li
     """Collect what every module of these kinds sees in forward passes inside the context, in the order of execution."""
     seen: list[LayerProfile] = []
 
-    def hook(name: str) -> Callable[..., None]:
-        def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            out = output[0] if isinstance(output, tuple) else output
-            seen.append(LayerProfile(name, module, tuple(inputs[0].shape[1:]), tuple(out.shape[1:])))
-
-        return note
+    def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        out = output[0] if isinstance(output, tuple) else output
+        seen.append(LayerProfile(name, module, tuple(inputs[0].shape[1:]), tuple(out.shape[1:])))
 
     wanted = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
-    with attached(module.register_forward_hook(hook(name)) for name, module in wanted):
+    with attached(module.register_forward_hook(functools.partial(note, name)) for name, module in wanted):
         yield seen
 
 

@@ -1,6 +1,7 @@
 """The frame of every command: one line for bad input, an orderly stop for signals, whatever the terminal is."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -182,34 +183,48 @@ def test_what_was_ignored_stays_ignored() -> None:
     assert run(lambda _: os.kill(os.getpid(), signal.SIGHUP)) == 0
 
 
-def stopped_at(step: int, action, log: Path, number: int) -> int:
-    """How a process ends that gets a signal at one line of the frame's own code; ENDED where it has fewer lines."""
+def stopped_everywhere(action, folder: Path, number: int) -> list[tuple[int, str]]:
+    """How a process ends that gets a signal at each line of the frame's own code, with what it says.
+
+    One child goes through the lines; at each it leaves a child of its own, which gets the signal and goes on alone.
+    """
     child = os.fork()
     if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    status, lines = 99, 0
+        os.waitpid(child, 0)
+        return json.loads((folder / "ends").read_text())
+    found: list[tuple[int, str]] = []
+    log = os.open(folder / "log", os.O_RDWR | os.O_CREAT | os.O_APPEND)
 
     def trace(frame, event, _):
-        nonlocal lines
         if frame.f_code.co_filename not in (cli.__file__, contextlib.__file__):
             return None
-        lines += event == "line"
-        if event == "line" and lines == step:
-            os.kill(os.getpid(), number)
+        if event == "line":
+            size, grandchild = os.fstat(log).st_size, os.fork()
+            if not grandchild:
+                forget(frame)
+                os.kill(os.getpid(), number)
+                return None
+            status = os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1])
+            found.append((status, (folder / "log").read_text()))
+            os.ftruncate(log, size)  # but for what was said before that line
         return trace
 
+    def forget(frame) -> None:
+        sys.settrace(None)
+        while frame is not None:
+            frame.f_trace, frame = None, frame.f_back
+
+    traced, status = os.getpid(), 99
     try:
-        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        os.dup2(log, 2)
         sys.stderr = os.fdopen(2, "w")
         sys.settrace(trace)
         status = run(action)
         sys.settrace(None)
-        status = status if lines >= step else ENDED
+        if os.getpid() == traced:
+            (folder / "ends").write_text(json.dumps(found))
     finally:
         os._exit(status)
-
-
-ENDED = 50
 
 
 @pytest.mark.usefixtures("heard")
@@ -219,12 +234,8 @@ def test_a_signal_at_any_line_of_the_frame_ends_in_order(action, told: str, tmp_
 
     What was refused before the signal came stays said.
     """
-    alone = run(action)
-    for step in range(1, 1000):
-        status = stopped_at(step, action, tmp_path / "log", signal.SIGTERM)
-        said = (tmp_path / "log").read_text()
-        if status == ENDED:
-            break
+    alone, ends = run(action), stopped_everywhere(action, tmp_path, signal.SIGTERM)
+    for step, (status, said) in enumerate(ends):
         assert status in (-signal.SIGTERM, 128 + signal.SIGTERM, alone), (step, status, said)
         assert said.count("\n") <= 1 + said.startswith("error: ") and "Traceback" not in said, (step, said)
-    assert step > 20 and said.startswith(told)
+    assert len(ends) > 20 and ends[-1][1].startswith(told)

@@ -23,6 +23,8 @@ COUNTS, COVARIANCE = "active", "active and covariance"
 MANIFOLDS, ACTIVATIONS = ("sphere", "swiss_roll", "torus", "blob"), ("gelu", "silu", "tanh", "relu6")
 """The cases of benchmarks/general.py."""
 FORWARD = "plain forward"
+TORCHS = "torch's layers"
+"""The peer of benchmarks/training_step.py that is what training was before."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,6 @@ class Aim:
         value: the column that the limit is for, and those of the ends of its interval.
         unit: of the value; empty for a ratio.
         at_least: whether the limit is a least value.
-        of_before: whether the limit is so many times the value before.
         named: columns that tell which line is the worst one.
     """
 
@@ -52,7 +53,6 @@ class Aim:
     value: tuple[str, str, str] = ("ratio", "low", "high")
     unit: str = ""
     at_least: bool = False
-    of_before: bool = False
     named: tuple[str, ...] = ()
 
     def line(self, lines: Lines) -> dict[str, str] | None:
@@ -103,8 +103,8 @@ AIMS = (
     _start("names", ("every public name",), 0.5, beyond=True),
     _start("answers", ("--help", "--version", "refused option"), 1),
     _start("default command", ("default command",), 4, beyond=True),
-    Aim("training", "epochs of CIFAR-10, width 0.35", "DataLoader, NCHW loop", "training", {"work": ("epochs",)}, 1.5,
-        at_least=True, of_before=True),
+    Aim("training", "a training step of the ablations on one thread", TORCHS, "training_step",
+        {"work": ("step",), "peer": (TORCHS,)}, 1.5, at_least=True),
     _probe("covariance", MOBILENET, COVARIANCE, 1.5),
     _probe("untrained", UNTRAINED, COUNTS, 1.3),
     _probe("transformer", TRANSFORMER, COUNTS, 1.5),
@@ -129,21 +129,14 @@ class Measured:
     before: Mapping[str, str] | None
 
     @property
-    def limit(self) -> int | float | None:
-        """In the unit of the value; None where it depends on a value before that is not known."""
-        if not self.aim.of_before:
-            return self.aim.limit
-        return None if self.before is None else self.aim.limit * float(self.before["value"])
-
-    @property
     def verdict(self) -> str:
         """Whether the interval, or the value where it has none, lies on the right side of the limit, as shown."""
-        if self.now is None or self.limit is None:
+        if self.now is None:
             return NOT_SHOWN
         value, *ends = (self.now.get(column, "") for column in self.aim.value)
         low, high = (float(end or value) for end in ends)
-        right, wrong = (low >= self.limit, high < self.limit) if self.aim.at_least else (
-            high <= self.limit, low > self.limit)  # fmt: skip
+        limit = self.aim.limit
+        right, wrong = (low >= limit, high < limit) if self.aim.at_least else (high <= limit, low > limit)
         return MET if right else NOT_MET if wrong else NOT_SHOWN
 
     def cells(self) -> list[str]:
@@ -162,10 +155,7 @@ class Measured:
         return f"{value} ({low} to {high})" if low and low != "nan" else value or MISSING
 
     def _limit(self) -> str:
-        sign = "≥" if self.aim.at_least else "≤"
-        if self.limit is None:
-            return f"{sign} {self.aim.limit:g} times before"
-        return f"{sign} {self.limit:.3g}{self.aim.unit}"
+        return f"{'≥' if self.aim.at_least else '≤'} {self.aim.limit:g}{self.aim.unit}"
 
     def _change(self) -> str:
         if self.now is None and self.before is None:

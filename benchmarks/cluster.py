@@ -5,7 +5,8 @@ Costs    7 arms x 5 seeds x 300 epochs of ImageNet on 8 GPUs a cell: multiply-ad
          published rate of training, which an arm is taken to miss in proportion to its multiply-adds
 Study    10,000 cells whose results a fake launcher writes, in arrays that a fake queue knows, through the study's verbs
 
-Both fill their marked blocks in docs/cluster.md.
+Both fill their marked blocks in docs/cluster.md, the study at its usual size; the seconds of its verbs, at any size,
+are in cluster.csv.
 """
 
 import contextlib
@@ -24,15 +25,17 @@ from matplotlib.figure import Figure
 
 from manifold_lab.core.cli import run_cli
 from manifold_lab.core.config import key
-from manifold_lab.core.files import publish, text
+from manifold_lab.core.files import csv_text, publish, text
 from manifold_lab.models import matching
 from manifold_lab.models.matching import at_madds, madds
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import V2, NetworkSpec
+from manifold_lab.report.speed_table import lines
 from manifold_lab.sweeps import ablation, runner, store, study, study_commands, submissions
 from manifold_lab.sweeps.store import Cell, Result
 
-PAGE = Path("docs/cluster.md")
+PAGE, CSV = Path("docs/cluster.md"), Path("benchmarks/cluster.csv")
+COLUMNS, VERBS, USUAL = ("cells", "verb", "when", "seconds"), ("plan", "status", "publish"), 10_000
 PICTURES, EPOCHS, SEEDS, GPUS = 1_281_167, 300, 5, 8
 RATE, SCALING, NEWER = 2313.1, 6.72 / 8, 2470 / 1218.0
 """Pictures a second in training of MobileNetV2 at width 1 on one RTX 3090 in mixed precision (mobilenetv2_100 in
@@ -132,7 +135,7 @@ def simulation(cells: int) -> list[dict[str, str]]:
 def _finish(runs: Path, specs: Iterable[Simulated]) -> None:
     """The fake launcher: results without processes."""
     for spec in specs:
-        told = {"seconds": 1.0, "attempt": 1, "commit": "none"}
+        told = {"seconds": 1.0, "attempt": 1, "commit": None, "device": None}
         store.finish(spec, runs / key(spec), measure(spec, runs), told)
 
 
@@ -178,19 +181,30 @@ def filled(page: str, name: str, content: str) -> str:
                   flags=re.DOTALL)  # fmt: skip
 
 
+def measured(cells: int, found: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """The lines of the csv: the verbs of this size, and what it has of other sizes."""
+    others = [line for line in lines(CSV) if line["cells"] != str(cells)]
+    told = [{"cells": str(cells), "verb": row["what"], "when": row["cells"], "seconds": row["seconds"]}
+            for row in found if row["what"] in VERBS]  # fmt: skip
+    return sorted([*others, *told], key=lambda line: int(line["cells"]))
+
+
 @dataclass(frozen=True)
 class Run:
     """What ImageNet would cost, and how long the verbs of a large study take."""
 
-    cells: int = 10_000
+    cells: int = USUAL
     """Of the simulated study; 0 for the costs alone."""
 
 
 def run(options: Run) -> None:
-    """Fill both blocks."""
+    """Fill the blocks and write the csv."""
     page = filled(PAGE.read_text(encoding="utf-8"), "imagenet-cost", table(cost_rows()))
     if options.cells:
-        page = filled(page, "ten-thousand-cells", table(simulation(options.cells)))
+        found = simulation(options.cells)
+        publish(CSV.parent, {CSV.name: text(csv_text(measured(options.cells, found), COLUMNS))})
+        if options.cells == USUAL:
+            page = filled(page, "ten-thousand-cells", table(found))
     publish(PAGE.parent, {PAGE.name: text(page)})
 
 

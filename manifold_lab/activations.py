@@ -78,7 +78,7 @@ class Activation:
         """Whether an output that can be read back is its own input."""
         return self.inverse is _identity
 
-    @property
+    @functools.cached_property
     def outputs(self) -> tuple[float, float]:
         """The open interval of outputs that the window gives.
 

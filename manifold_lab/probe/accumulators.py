@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from manifold_lab.probe.counting import deviations, tally
 from manifold_lab.probe.layer_types import Window
@@ -61,13 +62,12 @@ class ActiveCounts:
 
     def add(self, y: Tensor, channels: int) -> None:
         """Count one batch."""
-        for matrix in matrices(y, channels):
-            found = tally(matrix, self.window)
-            self.histogram = self.histogram + torch.bincount(found.active_positions, minlength=len(self.histogram))
-            self.positions += len(matrix)
-            self.active = self.active + found.active
-            self.high = self.high + found.high
-            self.bad = self.bad | found.bad
+        found = [tally(matrix, self.window) for matrix in matrices(y, channels)]
+        counts = torch.cat([one.active_positions for one in found])
+        self.histogram = self.histogram + torch.bincount(counts, minlength=len(self.histogram))
+        self.positions += len(counts)
+        for one in found:
+            self.active, self.high, self.bad = self.active + one.active, self.high + one.high, self.bad | one.bad
 
 
 @dataclass
@@ -123,8 +123,8 @@ class Covariance:
 
     shift: Float[Tensor, " channels"] | None = None
     total: Float[Tensor, " channels"] | None = None
-    scatter: Float[Tensor, "channels channels"] | None = None
-    """Of which what lies below the diagonal is not all there."""
+    strips: tuple[Tensor, ...] = ()
+    """Of the sum of products, STRIP rows each, from the diagonal on."""
     positions: int = 0
     met: int = 0
     """Positions that the ones taken in were drawn from."""
@@ -133,7 +133,8 @@ class Covariance:
         """Take one batch in."""
         width = y.shape[channels]
         kind = torch.float64 if y.dtype == torch.float64 else torch.float32
-        partial = torch.zeros((width, width), dtype=kind, device=y.device)
+        starts = range(0, width, STRIP)
+        parts: list[Tensor] = []
         for block in blocks(y, channels, fewest=4 * width):
             x = block.to(kind)
             if self.shift is None or self.total is None:
@@ -141,18 +142,23 @@ class Covariance:
             centred = x - self.shift
             self.total = self.total + centred.sum(0)
             self.positions += len(centred)
-            for start in range(0, width, STRIP):
-                rows = slice(start, start + STRIP)
-                partial[rows, start:].addmm_(centred[:, rows].t(), centred[:, start:])
-        self.scatter = partial.double() if self.scatter is None else self.scatter + partial
+            factors = [(centred[:, start : start + STRIP].t(), centred[:, start:]) for start in starts]
+            if parts:
+                for part, (left, right) in zip(parts, factors, strict=True):
+                    part.addmm_(left, right)
+            else:
+                parts = [left @ right for left, right in factors]
+        known = self.strips or [part.new_zeros((), dtype=torch.float64) for part in parts]
+        self.strips = tuple(strip + part for strip, part in zip(known, parts, strict=True))
 
     @property
     def covariance(self) -> Float[Tensor, "channels channels"]:
         """Around the mean, divided by the number of positions less one."""
-        assert self.total is not None and self.scatter is not None
+        assert self.total is not None and self.strips
         mean = self.total / self.positions
-        whole = self.scatter.triu() + self.scatter.triu(1).t()
-        return (whole - self.positions * torch.outer(mean, mean)) / max(1, self.positions - 1)
+        upper = torch.cat([functional.pad(strip, (len(mean) - strip.shape[1], 0)) for strip in self.strips]).double()
+        products = upper.triu() + upper.triu(1).t()
+        return (products - self.positions * torch.outer(mean, mean)) / max(1, self.positions - 1)
 
 
 @dataclass

@@ -125,6 +125,11 @@ class ChannelTracker:
         if found is not None:
             self.note(x, replace(found, through=found.through | {layer}, unlisted=frozenset()))
 
+    def may_be_whole(self, y: Tensor) -> bool:
+        """Whether a tensor is made of a product of different functions of one tensor."""
+        origin = self.of(y)
+        return origin is not None and origin.gated
+
     def whole(self, y: Tensor) -> tuple[Tensor, str, Activation] | None:
         """The input, the kind and the activation where a tensor is one that the network has written out."""
         origin = self.of(y)

@@ -1,5 +1,6 @@
 """How many numbers of each position and of each channel lie in a window: one pass over the memory of a batch."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -83,6 +84,7 @@ def _keep_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
+@functools.cache
 def rounded(window: Window, kind: torch.dtype) -> Window:
     """The ends of a window as an activation in this precision gives them: a clip at 2.3 is 2.296875 in bfloat16."""
     low, high = torch.tensor(window, dtype=torch.float64).to(kind).tolist()

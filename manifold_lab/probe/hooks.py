@@ -75,6 +75,7 @@ class Probe:
         self._functions: dict[str, Watcher] = {}
         self.passes = 0
         self._moves: dict[Any, Any] = {}
+        self._modules: tuple[nn.Module, ...] = ()
         self._state = ForwardPass()
         self._stack = ExitStack()
         _refuse_compiled(model)
@@ -159,6 +160,7 @@ class Probe:
         return self.wants(layer) and (REPLACED not in layer.notes or self.chosen.name(layer.name))
 
     def _attach(self) -> Iterator[RemovableHandle]:
+        self._modules = tuple(self.model.modules())
         yield self.model.register_forward_pre_hook(self._begin, with_kwargs=True)
         for name, module in self.model.named_modules():
             activates = of_module(module) is not None
@@ -179,7 +181,8 @@ class Probe:
 
     def _begin(self, _model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._undo()
-        constants = frozenset(map(id, (*self.model.parameters(), *self.model.buffers())))
+        held = (part for module in self._modules for part in (*module._parameters.values(), *module._buffers.values()))
+        constants = frozenset(map(id, held))
         self._state = ForwardPass(True, self.passes == 0, ChannelTracker(constants, self._moves))
         self._state.channels.begin((args, kwargs))
 

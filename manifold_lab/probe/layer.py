@@ -206,7 +206,7 @@ class LayerRecord:
         if axis and 0 < wanted < inner.numel():
             chance = stream(self.sampling.seed, "covariance", self.name, inner.numel())
             places = distinct(inner.numel(), wanted, chance).sort().values.to(y.device)
-            last = last[(slice(None), *torch.unravel_index(places, inner))]
+            last = last.flatten(1, -2).index_select(1, places)
         self.covariance.add(last, last.dim() - 1)
         self.covariance.met += y.numel() // y.shape[axis]
 

@@ -92,7 +92,7 @@ def spectrum(layer: LayerRecord) -> LayerRow:
     information.
     """
     streamed = layer.covariance
-    if streamed.scatter is None or streamed.positions < 2:
+    if not streamed.strips or streamed.positions < 2:
         return {}
     shares = metrics.covariance_shares(streamed.covariance.cpu())
     if not torch.isfinite(shares).all():

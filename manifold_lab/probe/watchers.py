@@ -108,8 +108,10 @@ class Watcher:
         state = self.probe._state
         if not state.running:
             return
-        y = first_tensor(output)
         layer, self.open = self.open, None
+        if layer is None and state.tracer is None:
+            return
+        y = first_tensor(output)
         with untouched(y):
             if state.tracer:
                 state.tracer.leave(self.module, self.name, y, self.activation is not None)
@@ -148,8 +150,11 @@ class Functions(TorchFunctionMode):
 
     def _written_out(self, caller: str, y: Tensor) -> None:
         """Show an activation that is written out, once its last function has run."""
+        channels = self.probe._state.channels
+        if not channels.may_be_whole(y):
+            return
         with untouched(y):
-            found = self.probe._state.channels.whole(y)
+            found = channels.whole(y)
         if found is not None:
             u, kind, activation = found
             watcher = self.probe._written_out(caller, kind, activation)
@@ -167,7 +172,11 @@ def untouched(x: Tensor | None) -> ExitStack:
     """Work that leaves no trace in gradients, and in full precision whatever the model runs under."""
     stack = ExitStack()
     stack.enter_context(torch._C.DisableTorchFunction())  # the probe's own work is not shown to `Functions`
-    stack.enter_context(torch.inference_mode(False))
-    stack.enter_context(torch.no_grad())
-    stack.enter_context(torch.autocast(x.device.type if x is not None else "cpu", enabled=False))
+    kind = x.device.type if x is not None else "cpu"
+    if torch.is_inference_mode_enabled():
+        stack.enter_context(torch.inference_mode(False))  # which enables gradients
+    if torch.is_grad_enabled():
+        stack.enter_context(torch.no_grad())
+    if torch.is_autocast_enabled(kind):
+        stack.enter_context(torch.autocast(kind, enabled=False))
     return stack

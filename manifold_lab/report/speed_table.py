@@ -23,6 +23,8 @@ COUNTS, COVARIANCE = "active", "active and covariance"
 MANIFOLDS, ACTIVATIONS = ("sphere", "swiss_roll", "torus", "blob"), ("gelu", "silu", "tanh", "relu6")
 """The cases of benchmarks/general.py."""
 FORWARD = "plain forward"
+TORCHS = "torch's layers"
+"""The peer of benchmarks/training_step.py that is what training was before."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Aim:
         value: the column that the limit is for, and those of the ends of its interval.
         unit: of the value; empty for a ratio.
         at_least: whether the limit is a least value.
-        of_before: whether the limit is so many times the value before.
+        named: columns that tell which line is the worst one.
     """
 
     name: str
@@ -51,7 +53,7 @@ class Aim:
     value: tuple[str, str, str] = ("ratio", "low", "high")
     unit: str = ""
     at_least: bool = False
-    of_before: bool = False
+    named: tuple[str, ...] = ()
 
     def line(self, lines: Lines) -> dict[str, str] | None:
         """The line of a csv file that decides it; None where there is none."""
@@ -66,9 +68,8 @@ class Aim:
 def _start(name: str, works: tuple[str, ...], limit: int | float, beyond: bool = False) -> Aim:
     """An aim of benchmarks/start_up.py, which has seconds and those beyond the import of torch."""
     column, unit = ("beyond", " s more") if beyond else ("seconds", " s")
-    work = ", ".join(f"`{one}`" for one in works)
-    value = (column, f"{column}_low", f"{column}_high")
-    return Aim(name, work, "`import torch`", "start_up", {"work": works}, limit, value, unit)
+    value, named = (column, f"{column}_low", f"{column}_high"), ("work",) * (len(works) > 1)
+    return Aim(name, ", ".join(works), "`import torch`", "start_up", {"work": works}, limit, value, unit, named=named)
 
 
 def _probe(name: str, network: str, contestant: str, limit: int | float) -> Aim:
@@ -81,7 +82,8 @@ def _study(cells: str, limit: int | float) -> Aim:
     """An aim of benchmarks/cluster.py."""
     where = {"cells": (cells,), "verb": ("plan", "status", "publish")}
     work = f"`plan`, `status`, `publish` of {int(cells):,} runs"
-    return Aim(f"study {cells}", work, MISSING, "cluster", where, limit, ("seconds", "", ""), " s")
+    value, named = ("seconds", "", ""), ("verb", "when")
+    return Aim(f"study {cells}", work, MISSING, "cluster", where, limit, value, " s", named=named)
 
 
 def _suite(name: str, limit: int | float) -> Aim:
@@ -91,22 +93,25 @@ def _suite(name: str, limit: int | float) -> Aim:
 
 
 AIMS = (
-    Aim("manifolds", "sphere, swiss roll, torus, blob", "the default spiral", "general", {"case": MANIFOLDS}, 3),
-    Aim("activations", "GELU, SiLU, tanh, ReLU6 with bias", "the default spiral", "general", {"case": ACTIVATIONS}, 3),
-    Aim("x_hat", "x̂ of every point", "numpy loop", "spiral", {"work": ("x_hat",)}, 10, at_least=True),
-    _start("import", ("import manifold_lab", "every public name"), 0.5, beyond=True),
+    Aim("manifolds", "sphere, swiss roll, torus, blob", "the default spiral", "general", {"case": MANIFOLDS}, 3,
+        named=("case",)),
+    Aim("activations", "GELU, SiLU, tanh, ReLU6 with bias", "the default spiral", "general", {"case": ACTIVATIONS}, 3,
+        named=("case",)),
+    Aim("x_hat", "x̂ of every point", "numpy loop", "spiral", {"work": ("x_hat",)}, 10, at_least=True,
+        named=("dim", "dtype")),
+    _start("import", ("import manifold_lab",), 0.5, beyond=True),
+    _start("names", ("every public name",), 0.5, beyond=True),
     _start("answers", ("--help", "--version", "refused option"), 1),
     _start("default command", ("default command",), 4, beyond=True),
-    Aim("training", "epochs of CIFAR-10, width 0.35", "DataLoader, NCHW loop", "training", {"work": ("epochs",)}, 1.5,
-        at_least=True, of_before=True),
-    Aim("training step", "a training step on one thread, width 0.35", "torch's own layers", "training_step",
-        {"peer": ("torch's layers",)}, 1.5, at_least=True),
+    Aim("training", "a training step of the ablations on one thread", TORCHS, "training_step",
+        {"work": ("step",), "peer": (TORCHS,)}, 1.5, at_least=True),
     _probe("covariance", MOBILENET, COVARIANCE, 1.5),
     _probe("untrained", UNTRAINED, COUNTS, 1.3),
     _probe("transformer", TRANSFORMER, COUNTS, 1.5),
     _probe("densenet", DENSENET, COUNTS, 1.5),
     Aim("memory", "probe's peak of memory", f"{FORWARD}, compiler loaded", "probe",
-        {"contestant": (COUNTS, COVARIANCE)}, 1.1, ("peak_besides_compiler", "", "")),
+        {"contestant": (COUNTS, COVARIANCE)}, 1.1, ("peak_besides_compiler", "", ""),
+        named=("network", "contestant")),
     _study("10000", 2),
     _study("100000", 20),
     _suite("all", 8),
@@ -124,27 +129,23 @@ class Measured:
     before: Mapping[str, str] | None
 
     @property
-    def limit(self) -> int | float | None:
-        """In the unit of the value; None where it depends on a value before that is not known."""
-        if not self.aim.of_before:
-            return self.aim.limit
-        return None if self.before is None else self.aim.limit * float(self.before["value"])
-
-    @property
     def verdict(self) -> str:
         """Whether the interval, or the value where it has none, lies on the right side of the limit, as shown."""
-        if self.now is None or self.limit is None:
+        if self.now is None:
             return NOT_SHOWN
         value, *ends = (self.now.get(column, "") for column in self.aim.value)
         low, high = (float(end or value) for end in ends)
-        right, wrong = (low >= self.limit, high < self.limit) if self.aim.at_least else (
-            high <= self.limit, low > self.limit)  # fmt: skip
+        limit = self.aim.limit
+        right, wrong = (low >= limit, high < limit) if self.aim.at_least else (high <= limit, low > limit)
         return MET if right else NOT_MET if wrong else NOT_SHOWN
 
     def cells(self) -> list[str]:
         """Its row of the table."""
         aim = self.aim
-        return [aim.work, aim.peer, self._ratio(), self._limit(), self._change(), f"**{self.verdict}**"]
+        facts = [] if self.now is None else [(name, self.now[name]) for name in aim.named if self.now[name]]
+        worst = ", ".join(f"{name} {fact}" if fact.isdigit() else fact for name, fact in facts)
+        work = f"{aim.work}; worst: {worst}" if worst else aim.work
+        return [work, aim.peer, self._ratio(), self._limit(), self._change(), f"**{self.verdict}**"]
 
     def _ratio(self) -> str:
         if self.now is None:
@@ -154,10 +155,7 @@ class Measured:
         return f"{value} ({low} to {high})" if low and low != "nan" else value or MISSING
 
     def _limit(self) -> str:
-        sign = "≥" if self.aim.at_least else "≤"
-        if self.limit is None:
-            return f"{sign} {self.aim.limit:g} times before"
-        return f"{sign} {self.limit:.3g}{self.aim.unit}"
+        return f"{'≥' if self.aim.at_least else '≤'} {self.aim.limit:g}{self.aim.unit}"
 
     def _change(self) -> str:
         if self.now is None and self.before is None:

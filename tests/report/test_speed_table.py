@@ -43,14 +43,12 @@ def test_the_worst_line_counts() -> None:
     assert AT_MOST.line(lines[2:]) is None and AT_MOST.line([]) is None
 
 
-def test_a_limit_of_the_value_before_needs_it() -> None:
-    aim = Aim("work", "some work", "a peer", "file", {}, 1.5, at_least=True, of_before=True)
-    now, earlier = line(2.9, 2.8, 3.0), {"aim": "work", "value": "2", "commit": "abc"}
-    assert Measured(aim, now, None).verdict == NOT_SHOWN
-    assert Measured(aim, now, earlier).verdict == NOT_SHOWN
-    assert Measured(aim, now, earlier | {"value": "1.8"}).verdict == MET
-    assert Measured(aim, now, earlier | {"value": "2.1"}).verdict == NOT_MET
-    assert Measured(aim, now, earlier).cells()[2:5] == ["2.9 (2.8 to 3.0)", "≥ 3", "2 → 2.9"]
+def test_a_row_has_the_ratio_the_change_and_the_worst_case() -> None:
+    aim = Aim("work", "some work", "a peer", "file", {}, 1, ("s", "s_low", "s_high"), " s", named=("dim", "kind"))
+    now = line(2.9, 2.8, 3.0, s="0.5", s_low="0.4", s_high="0.6", dim="15")
+    told = ["some work; worst: dim 15, one", "a peer", "2.9 (2.8 to 3.0)", "≤ 1 s", "2 → 0.5 s", f"**{MET}**"]
+    assert Measured(aim, now, {"aim": "work", "value": "2", "commit": "abc"}).cells() == told
+    assert Measured(aim, now, None).cells()[4] == "– → 0.5 s" and Measured(aim, None, None).cells()[4] == "–"
 
 
 def test_without_any_csv_every_row_says_so(tmp_path: Path) -> None:

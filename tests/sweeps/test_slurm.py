@@ -300,3 +300,13 @@ def test_the_page_has_the_costs_that_are_counted() -> None:
     page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
     block = re.search(r"<!-- begin imagenet-cost -->\n(.*?)\n<!-- end", page, re.DOTALL)
     assert block and block[1] == benchmark.table(benchmark.cost_rows())
+
+
+def test_the_simulated_study_of_the_benchmark_goes_from_plan_to_publish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = benchmark.simulation(4)
+    lines = benchmark.measured(4, found)
+    assert {line["verb"] for line in lines} == {"plan", "status", "publish"} and len(lines) == 7
+    assert [row["cells"] for row in found if row["what"] == "publish"] == ["all done"]

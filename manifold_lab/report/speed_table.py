@@ -22,6 +22,8 @@ COUNTS, COVARIANCE = "active", "active and covariance"
 """What it measures of them."""
 MANIFOLDS, ACTIVATIONS = ("sphere", "swiss_roll", "torus", "blob"), ("gelu", "silu", "tanh", "relu6")
 """The cases of benchmarks/general.py."""
+DECODERS = ("exact", "pinv", "affine")
+"""Those of benchmarks/explorer.py."""
 FORWARD = "plain forward"
 TORCHS = "torch's layers"
 """The peer of benchmarks/training_step.py that is what training was before."""
@@ -112,6 +114,8 @@ AIMS = (
     Aim("memory", "probe's peak of memory", f"{FORWARD}, compiler loaded", "probe",
         {"contestant": (COUNTS, COVARIANCE)}, 1.1, ("peak_besides_compiler", "", ""),
         named=("network", "contestant")),
+    Aim("explorer", "a frame of the page's explorer, a slider moving", "a screen of 60 frames a second", "explorer",
+        {"decoder": DECODERS}, 17, ("frame_ms", "frame_ms", "frame_p95"), " ms", named=("activation", "decoder")),
     _study("10000", 2),
     _study("100000", 20),
     _suite("all", 8),

@@ -152,7 +152,7 @@ def above(table: DataFrame, which: str) -> list[ClaimResult]:
         measure = f"of {len(having)} {layers} with a threshold, those with a position below, {shown}"
         name, says = f"all_but_two/{which}/{images}", "all but two layers stay above the threshold, for this checkpoint"
         found.append(claim(name, "Figure 7b", says, measure, below, below.value == 2))
-    often = having["below_threshold"].max() if len(having) else 0.0
+    often = float(having["below_threshold"].max()) if len(having) else 0.0
     says = "where a layer falls below the threshold it is a rare position (below 1 %), for this checkpoint"
     measure = f"largest share of a layer's positions below, {layers}, {total:,} images"
     return [*found, claim(f"rarely_below/{which}", "Figure 7b", says, measure, statistics.counted(often), often < 0.01)]

@@ -196,7 +196,7 @@ def to_csv(rows: DataFrame | Iterable[Record], columns: Sequence[str] = ()) -> s
 
 def written(value: Any) -> Any:
     """A value as a csv file has it: a number to nine digits, nothing where there is none, all else as it is."""
-    return number(value) if isinstance(value, float | None) else value
+    return number(value) if value is None or isinstance(value, float) else value
 
 
 def read_csv(text: str, text_columns: Iterable[str] = ()) -> DataFrame:
@@ -211,19 +211,18 @@ def read_csv(text: str, text_columns: Iterable[str] = ()) -> DataFrame:
     if not text.strip():
         return frame(())
     made = pd.read_csv(io.StringIO(text), dtype=object, keep_default_na=False)
-    for name in made.columns.difference((*TEXT_COLUMNS, *text_columns)):
-        made[name] = _typed(made[name].to_numpy())
-    for name in made.select_dtypes(object):
-        made[name] = made[name].map(without_apostrophe)
+    for name in made:
+        numbers = None if name in (*TEXT_COLUMNS, *text_columns) else _numbers(made[name].to_numpy())
+        made[name] = made[name].map(without_apostrophe) if numbers is None else numbers
     return made
 
 
-def _typed(cells: np.ndarray) -> np.ndarray:
-    """A column's texts as the numbers that they are, each to the bit as Python reads it; else as they are."""
+def _numbers(cells: np.ndarray) -> np.ndarray | None:
+    """The numbers that a column's texts are, each to the bit as Python reads it; None where they are no numbers."""
     for kind in (int, float):
         with contextlib.suppress(ValueError, OverflowError):
             return np.where(cells == "", "nan", cells).astype(kind)
-    return cells
+    return None
 
 
 def pick(table: DataFrame, **wanted: Any) -> DataFrame:

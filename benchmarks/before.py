@@ -14,10 +14,9 @@ from pathlib import Path
 
 from manifold_lab.core.cli import run_cli
 from manifold_lab.core.errors import InputError
-from manifold_lab.core.files import check_folder, publish, text
+from manifold_lab.core.files import check_folder, csv_rows, publish, text
 from manifold_lab.report import speed_table, tables
-from manifold_lab.report.speed_table import AIMS, BEFORE, BEFORE_COLUMNS, Aim, lines
-from manifold_lab.report.tables import Lines
+from manifold_lab.report.speed_table import AIMS, BEFORE, BEFORE_COLUMNS, Aim, Timings, lines
 
 OLDER = {"network": speed_table.MOBILENET}
 """What files from before there was such a column are about."""
@@ -41,13 +40,13 @@ def git(*words: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def earlier(aim: Aim, options: Run) -> Lines:
+def earlier(aim: Aim, options: Run) -> Timings:
     """The lines of its benchmark at that commit; none where it had not been run."""
     name = f"{aim.file}.csv"
     if options.folder is not None:
         found = lines(options.folder / name)
     else:
-        found = tables.read_csv(git("show", f"{options.commit}:benchmarks/{name}") or "")
+        found = csv_rows(git("show", f"{options.commit}:benchmarks/{name}") or "")
     return [OLDER | one for one in found]
 
 

@@ -99,7 +99,7 @@ def measure(spec: Simulated, _folder: Path) -> Result:
     return Result({"value": spec.seed}, [{"step": step, "loss": 1 / (step + 1)} for step in range(10)])
 
 
-def rows(cells: Sequence[Cell]) -> Iterable[Mapping[str, str]]:
+def rows(cells: Sequence[Cell]) -> Iterable[dict[str, str]]:
     """One line a cell that is done."""
     return ({"seed": str(cell.spec.seed), "value": str(cell.numbers["value"])} for cell in cells if cell.numbers)
 

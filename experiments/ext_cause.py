@@ -28,12 +28,11 @@ from experiments.rules import ext_cause_neighbours as neighbours
 from experiments.rules import ext_cause_text as rule_text
 from experiments.rules.ext_cause_arms import ARMS, ENDS, LEAKY, NOISE
 from manifold_lab.core import statistics
-from manifold_lab.report import plots
+from manifold_lab.core.shown import DataFrame, frame
 from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.plots import pick
-from manifold_lab.report.tables import ClaimResult, Document, Lines
+from manifold_lab.report.tables import ClaimResult, Document, Record, pick
 from manifold_lab.sweeps import ablation, comparison, training_run
-from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.store import DIVERGED, DONE, Cell
 from manifold_lab.sweeps.study import Arms, trained_study
 from manifold_lab.sweeps.study_commands import main
 
@@ -92,87 +91,83 @@ KEPT, GRADIENT = "bottleneck", "gradient"
 EXTRA = ("block", "linear_r2", "one_preimage", "active", "gradient_norm")
 
 
-def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+def rows(cells: Sequence[Cell]) -> list[Record]:
     """The lines of every training, then one per run and block, and one per run, block and look at the gradients."""
-    found = [line | dict.fromkeys(EXTRA, "") for line in training_run.training_rows(cells)]
-    blank = dict.fromkeys((*training_run.TRAINING_COLUMNS, *EXTRA), "")
+    found = training_run.training_rows(cells)
+    blank = dict.fromkeys(training_run.TRAINING_COLUMNS)
     for cell in cells:
-        of = {"arm": cell.spec.arm, "group": cell.spec.group, "data": cell.spec.data, "seed": str(cell.spec.seed)}
-        line = blank | of | {"length": str(cell.spec.recipe.images), "state": cell.state}
+        of = {"arm": cell.spec.arm, "group": cell.spec.group, "data": cell.spec.data, "seed": cell.spec.seed}
+        row = blank | of | {"length": cell.spec.recipe.images, "state": cell.state}
         for one in cell.numbers.get("bottlenecks", ()):
-            told = {name: "" if value is None else f"{value:.5g}" for name, value in one.items()}
-            found.append(line | {"kind": KEPT} | told)
+            found.append(row | {"kind": KEPT} | {name: five_digits(value) for name, value in one.items()})
         norms = cell.numbers.get("gradient_norms", {})
         steps = sorted(norms, key=int)
         for step in dict.fromkeys(steps[place] for place in (0, len(steps) // 2, -1) if steps):
-            images = str(int(step) * cell.spec.recipe.batch_size)
-            look = line | {"kind": GRADIENT, "images": images}
+            look = row | {"kind": GRADIENT, "images": int(step) * cell.spec.recipe.batch_size}
             blocks = {name.removeprefix("blocks."): norm for name, norm in norms[step].items() if "blocks." in name}
-            found += [look | {"block": block, "gradient_norm": f"{norm:.5g}"} for block, norm in blocks.items()]
+            found += [look | {"block": block, "gradient_norm": five_digits(norm)} for block, norm in blocks.items()]
     return found
 
 
-def accuracies(lines: Lines, group: str, length: str) -> dict[str, list[float]]:
+def five_digits(value: float | None) -> float | None:
+    """A number as it is published."""
+    return None if value is None else float(f"{value:.5g}")
+
+
+def accuracies(table: DataFrame, group: str, length: int) -> dict[str, list[float]]:
     """Test accuracies in percent by arm; a diverged run counts as guessing."""
-    chosen = pick(lines, kind=training_run.FINAL, group=group, length=length)
-    found: dict[str, list[float]] = {arm: [] for arm in ARMS}
-    for line in chosen:
-        if line["state"] == "diverged":
-            found[line["arm"]].append(comparison.POINTS / 10)
-        elif line["state"] == "done":
-            found[line["arm"]].append(comparison.POINTS * float(line["test_accuracy"]))
-    return {arm: values for arm, values in found.items() if values}
+    ended = pick(table, kind=training_run.FINAL, group=group, length=length)
+    ended = ended[ended["state"].isin((DONE, DIVERGED))]
+    values = comparison.POINTS * ended["test_accuracy"].mask(ended["state"] == DIVERGED, 0.1)
+    found = values.groupby(ended["arm"]).agg(list)
+    return {arm: found[arm] for arm in ARMS if arm in found}
 
 
-def readabilities(lines: Lines, arm: str, group: str, length: str) -> list[float]:
+def readabilities(table: DataFrame, arm: str, group: str, length: int) -> list[float]:
     """The measured linear R² of every run, mean over its bottlenecks; 1 by definition of linear ones."""
     if arm == "linear":
         return [1.0]
-    mine = pick(lines, kind=KEPT, arm=arm, group=group, length=length)
-    by_seed: dict[str, list[float]] = {}
-    for line in mine:
-        if line["linear_r2"]:
-            by_seed.setdefault(line["seed"], []).append(float(line["linear_r2"]))
-    return [float(np.mean(values)) for values in by_seed.values()]
+    mine = pick(table, kind=KEPT, arm=arm, group=group, length=length)
+    return mine.groupby("seed", sort=False)["linear_r2"].mean().dropna().tolist()
 
 
-def findings(lines: Lines, length: str, group: str = f"{RATE:g}") -> rule.Findings:
+def findings(table: DataFrame, length: int, group: str = f"{RATE:g}") -> rule.Findings:
     """What the rule reads."""
-    mine = accuracies(lines, group, length)
+    mine = accuracies(table, group, length)
     judged = rule.outcomes(mine)
-    told = {arm: judged[arm].verdict if arm in judged else rule.UNDECIDED for arm in ARMS}
+    verdicts = {arm: judged[arm].verdict if arm in judged else rule.UNDECIDED for arm in ARMS}
     return rule.Findings(
-        told["leaky_0.1"], told["noise_0.734"], told["half_gain"], told["renormed"], rule.one_curve(mine),
-        rule.tuning(accuracies(lines, BEST, length), mine),
+        verdicts["leaky_0.1"], verdicts["noise_0.734"], verdicts["half_gain"], verdicts["renormed"],
+        rule.one_curve(mine), rule.tuning(accuracies(table, BEST, length), mine),
     )  # fmt: skip
 
 
-def deciding_length(lines: Lines) -> str:
+def deciding_length(table: DataFrame) -> int:
     """That of the long trainings where they are all there, else of the short ones."""
-    shortest, *longer = comparison.lengths(lines, f"{RATE:g}")
-    runs = accuracies(lines, f"{RATE:g}", longer[-1]) if longer else {}
+    shortest, *longer = comparison.lengths(table, f"{RATE:g}")
+    runs = accuracies(table, f"{RATE:g}", longer[-1]) if longer else {}
     return longer[-1] if longer and all(len(runs.get(arm, ())) >= rule.FEWEST for arm in DECIDING) else shortest
 
 
-def not_decided(lines: Lines) -> str:
+def not_decided(table: DataFrame) -> str:
     """Which runs the reading lacks; empty where it has them."""
-    runs = accuracies(lines, f"{RATE:g}", deciding_length(lines))
+    runs = accuracies(table, f"{RATE:g}", deciding_length(table))
     short = [f"{len(runs.get(arm, ()))} of {arm}" for arm in DECIDING if len(runs.get(arm, ())) < rule.FEWEST]
     needed = f"not decided yet: it needs {rule.FEWEST} runs of every deciding arm, and there are {', '.join(short)}"
     return needed if short else ""
 
 
-def answer(lines: Lines) -> str:
+def answer(table: DataFrame) -> str:
     """The reading of the runs that decide, with the length of their trainings."""
-    length = deciding_length(lines)
-    return not_decided(lines) or f"{rule.reading(findings(lines, length))} (trainings of {int(length):,} images)"
+    length = deciding_length(table)
+    return not_decided(table) or f"{rule.reading(findings(table, length))} (trainings of {length:,} images)"
 
 
-def paragraph(lines: Lines) -> str:
+def paragraph(table: DataFrame) -> str:
     """The answer, what every arm costs, and how far that carries."""
-    length = deciding_length(lines)
-    where = f"{lines[0]['data']} at width {WIDTH}, {int(length):,} images, learning rate {RATE}"
-    return rule_text.paragraph(accuracies(lines, f"{RATE:g}", length), answer(lines), where)
+    length = deciding_length(table)
+    where = f"{table['data'].iloc[0]} at width {WIDTH}, {length:,} images, learning rate {RATE}"
+    return rule_text.paragraph(accuracies(table, f"{RATE:g}", length), answer(table), where)
 
 
 EXPECTED = {
@@ -190,21 +185,21 @@ EXPECTED = {
 """What the argument that information loss is the cause expects of an arm, in words and as an outcome of the rule."""
 
 
-def claims(lines: Lines) -> list[ClaimResult]:
+def claims(table: DataFrame) -> list[ClaimResult]:
     """What the paper's argument expects of each arm, at every length, by the rule; and what other papers do."""
     found = []
-    shortest, *longer = comparison.lengths(lines, f"{RATE:g}")
-    begun = [length for length in longer if set(EXPECTED) & set(accuracies(lines, f"{RATE:g}", length))]
+    shortest, *longer = comparison.lengths(table, f"{RATE:g}")
+    begun = [length for length in longer if set(EXPECTED) & set(accuracies(table, f"{RATE:g}", length))]
     for length in (shortest, *begun):
-        judged = rule.outcomes(accuracies(lines, f"{RATE:g}", length))
-        found += [claim(arm, judged.get(arm), lines[0]["data"], length) for arm in EXPECTED]
-    mine = pick(lines, group=f"{RATE:g}", length=shortest)
+        judged = rule.outcomes(accuracies(table, f"{RATE:g}", length))
+        found += [claim(arm, judged.get(arm), table["data"].iloc[0], length) for arm in EXPECTED]
+    mine = pick(table, group=f"{RATE:g}", length=shortest)
     gradients = neighbours.first_gradients(pick(mine, kind=GRADIENT))
-    where = f"{lines[0]['data']}/{shortest}"
-    return found + neighbours.claims(accuracies(lines, f"{RATE:g}", shortest), gradients, where)
+    where = f"{table['data'].iloc[0]}/{shortest}"
+    return found + neighbours.claims(accuracies(table, f"{RATE:g}", shortest), gradients, where)
 
 
-def claim(arm: str, found: rule.ArmOutcome | None, data: str, length: str) -> ClaimResult:
+def claim(arm: str, found: rule.ArmOutcome | None, data: str, length: int) -> ClaimResult:
     """One arm's verdict as a claim: below ReLU6 costs as much as ReLU6, and more."""
     says, like = EXPECTED[arm]
     outcome = found.verdict if found else rule.UNDECIDED
@@ -215,7 +210,7 @@ def claim(arm: str, found: rule.ArmOutcome | None, data: str, length: str) -> Cl
         id=f"{NAME}.as_the_argument_expects/{arm}/{data}/{length}",
         place="Section 3.2 (cause)",
         says=says,
-        measure=f"points above the midpoint of linear and relu6, {data}, {int(length):,} images seen",
+        measure=f"points above the midpoint of linear and relu6, {data}, {length:,} images seen",
         estimate=estimate,
         verdict=statistics.verdict(holds, estimate),
         command=f"python -m experiments.{NAME}",
@@ -229,30 +224,30 @@ HEAD = {
 }  # fmt: skip
 
 
-def document(lines: Lines) -> Document:
+def document(table: DataFrame) -> Document:
     """Every arm at every learning rate and length: accuracy, measured R², verdict and share of the gap."""
     shown = []
-    for group in comparison.groups(lines):
-        for length in comparison.lengths(lines, group):
-            mine = accuracies(lines, group, length)
+    for group in comparison.groups(table):
+        for length in comparison.lengths(table, group):
+            mine = accuracies(table, group, length)
             judged = rule.outcomes(mine)
-            shown += [row(lines, arm, (group, length), (values, judged.get(arm))) for arm, values in mine.items()]
+            shown += [row(table, arm, (group, length), (values, judged.get(arm))) for arm, values in mine.items()]
     caption = (
         "Why ReLU6 in a bottleneck costs accuracy: every arm of the intervention. Runs (n) differ in their seed; "
         f"Student's {statistics.PERCENT} interval of an accuracy; p-values after Holm's correction."
     )
-    return Document(caption, HEAD, shown)
+    return Document(caption, HEAD, frame(shown))
 
 
 def row(
-    lines: Lines, arm: str, place: tuple[str, str], found: tuple[Sequence[float], rule.ArmOutcome | None]
-) -> dict[str, str]:
-    """One line of the table."""
+    table: DataFrame, arm: str, place: comparison.Place, found: tuple[Sequence[float], rule.ArmOutcome | None]
+) -> Record:
+    """One row of the table."""
     values, judged = found
-    level, r2 = statistics.mean(np.array(values)), readabilities(lines, arm, *place)
+    level, r2 = statistics.mean(np.array(values)), readabilities(table, arm, *place)
     share = judged.share if judged else None
     return {
-        "group": place[0], "length": place[1], "arm": arm, "n": str(len(values)), "accuracy": f"{level.value:.2f}",
+        "group": place[0], "length": place[1], "arm": arm, "n": len(values), "accuracy": f"{level.value:.2f}",
         "interval": "" if np.isnan(level.low) else f"{level.low:.2f} to {level.high:.2f}",
         "r2": f"{np.mean(r2):.3f}" if r2 else "", "verdict": judged.verdict if judged else "",
         "p": "" if judged is None or np.isnan(judged.p_value) else f"{judged.p_value:.2g}",
@@ -260,27 +255,27 @@ def row(
     }  # fmt: skip
 
 
-def figure(lines: Lines) -> Figure:
+def figure(table: DataFrame) -> Figure:
     """Accuracy lost against measured linear R², curves, and learning rates; the reading is the title."""
     group = f"{RATE:g}"
-    length, rates = comparison.lengths(lines, group)[0], comparison.numbers(comparison.groups(lines))
+    length, rates = comparison.lengths(table, group)[0], comparison.numbers(comparison.groups(table))
     dose = {
-        arm: drawing.Dose(values, readabilities(lines, arm, group, length))
-        for arm, values in accuracies(lines, group, length).items()
+        arm: drawing.Dose(values, readabilities(table, arm, group, length))
+        for arm, values in accuracies(table, group, length).items()
     }
-    by_rate = {arm: {rate: accuracies(lines, rate, length).get(arm, []) for rate in rates} for arm in DECIDING}
-    curves = plots.pick(lines, kind=training_run.CURVE, group=group)
+    by_rate = {arm: {rate: accuracies(table, rate, length).get(arm, []) for rate in rates} for arm in DECIDING}
+    curves = pick(table, kind=training_run.CURVE, group=group)
     panels = drawing.Panels(dose, FAMILIES, curves, by_rate)
-    title, tuning = headings(lines)
+    title, tuning = headings(table)
     return drawing.draw(panels, title, tuning, length)
 
 
-def headings(lines: Lines) -> tuple[str, str]:
+def headings(table: DataFrame) -> tuple[str, str]:
     """The cause as the figure's title, and what is said of tuning as a sentence for the caption."""
-    missing = not_decided(lines)
+    missing = not_decided(table)
     if missing:
         return missing[0].upper() + missing[1:], ""
-    found = findings(lines, deciding_length(lines))
+    found = findings(table, deciding_length(table))
     tuning = rule.TUNING[found.tuning]
     cause = rule.reading(found).removeprefix(f"{tuning}; ")
     return cause[0].upper() + cause[1:], f" {tuning[0].upper()}{tuning[1:]}."

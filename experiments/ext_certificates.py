@@ -24,13 +24,14 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.fig7_activations import trainings
 from manifold_lab.core import contrasts, statistics
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.probe import Sampling
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import LOST_COLOUR, MEASURED, column, pick
-from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim
+from manifold_lab.report.plots import LOST_COLOUR, MEASURED
+from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick
 from manifold_lab.sweeps import probe_run, store
 from manifold_lab.sweeps.probe_run import SETTLED, TRAINED, TRAINING, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
@@ -64,31 +65,37 @@ def on_images(source: ProbeSource) -> tuple[tuple[probe_run.Spec, ...], Measure]
     return (*networks, *along), probe_run.measure_on(source)
 
 
-def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+def rows(cells: Sequence[Cell]) -> list[Record]:
     """One line per network, moment of its training, and layer that the certificate speaks of."""
     found = []
     for cell in cells:
         kind, on = (cell.spec.kind, "") if isinstance(cell.spec, ProbeRun) else (TRAINING, cell.spec.data)
-        known = {"network": kind, "data": on, "seed": str(cell.spec.seed), "images": ""}
+        known = {"network": kind, "data": on, "seed": cell.spec.seed}
         history = probe_run.at_evaluations(cell.spec, store.history(cell))
-        found += [{name: {**known, **row}.get(name, "") for name in COLUMNS} for row in history if row.get("verdict")]
+        found += [{name: {**known, **row}.get(name) for name in COLUMNS} for row in history if row.get("verdict")]
     return found
 
 
-def expansions(lines: Lines) -> Lines:
+def expansions(table: DataFrame) -> DataFrame:
     """The expansions, judged at positions."""
-    return [line for line in lines if line["layer"].endswith(EXPANSION) and line["certificate_points"]]
+    return table[table["layer"].str.endswith(EXPANSION) & table["certificate_points"].notna()]
 
 
-def share(line: dict[str, str]) -> Estimate:
-    """The share of positions that are certified, over positions."""
-    points = int(line["certificate_points"])
-    return statistics.proportion(round(float(line["certified"]) * points), points)
+def shares(table: DataFrame) -> list[Estimate]:
+    """Of every row the share of positions that are certified, over positions."""
+    return [statistics.proportion(round(share * points), int(points))
+            for share, points in zip(table["certified"], table["certificate_points"], strict=True)]  # fmt: skip
 
 
-def level(lines: Lines) -> float:
+def level(table: DataFrame) -> float:
     """The share of certified positions, mean over expansions."""
-    return float(column(expansions(lines), "certified").mean())
+    return float(expansions(table)["certified"].to_numpy().mean())
+
+
+def change(table: DataFrame) -> float:
+    """What a training adds to the share of certified positions, from its first moment to its last."""
+    first, last = (level(pick(table, images=images)) for images in (table["images"].min(), table["images"].max()))
+    return last - first
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
@@ -96,18 +103,18 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     return contrasts.contrast([(values, 1.0)]).estimate
 
 
-def claims(lines: Lines) -> list[ClaimResult]:
+def claims(table: DataFrame) -> list[ClaimResult]:
     """What is certified, what training does to it, from the end and along the way."""
-    found = [certified(pick(lines, network=kind), kind) for kind in STYLES if expansions(pick(lines, network=kind))]
-    trained, untrained = pick(lines, network=TRAINED), pick(lines, network=SETTLED)
-    if expansions(trained) and expansions(untrained):
-        seeds = dict.fromkeys(line["seed"] for line in untrained)
-        gap = over_seeds([level(trained) - level(pick(untrained, seed=seed)) for seed in seeds])
+    table = expansions(table)
+    found = [certified(pick(table, network=kind), kind) for kind in STYLES if kind in set(table["network"])]
+    trained, untrained = pick(table, network=TRAINED), pick(table, network=SETTLED)
+    if len(trained) and len(untrained):
+        gap = over_seeds([level(trained) - level(mine) for _, mine in untrained.groupby("seed")])
         found.append(claim("trained_above_untrained", "the trained network keeps more positions than untrained ones",
                            "share of certified positions, mean over expansions, trained − untrained, over seeds", gap,
                            gap.exceeds(0)))  # fmt: skip
-    along = expansions(pick(lines, network=TRAINING))
-    return [*found, towards(along)] if along else found
+    along = pick(table, network=TRAINING)
+    return [*found, towards(along)] if len(along) else found
 
 
 def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
@@ -115,9 +122,9 @@ def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | Non
     return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, found, holds)
 
 
-def certified(lines: Lines, kind: str) -> ClaimResult:
+def certified(table: DataFrame, kind: str) -> ClaimResult:
     """In how many expansions most positions are certified; of untrained networks all are counted together."""
-    each = [share(line) for line in expansions(lines)]
+    each = shares(table)
     judged = [one.exceeds(MOST) for one in each]
     surely, never = judged.count(True), judged.count(False)
     count = Estimate(float(sum(one.value > MOST for one in each)), float(surely), float(len(each) - never), len(each))
@@ -127,24 +134,20 @@ def certified(lines: Lines, kind: str) -> ClaimResult:
                  count, holds)  # fmt: skip
 
 
-def towards(lines: Lines) -> ClaimResult:
+def towards(table: DataFrame) -> ClaimResult:
     """Whether training moves expansions towards injectivity: last less first, over seeds."""
-    changes = []
-    for seed in dict.fromkeys(line["seed"] for line in lines):
-        mine = pick(lines, seed=seed)
-        first, last = (str(end(int(line["images"]) for line in mine)) for end in (min, max))
-        changes.append(level(pick(mine, images=last)) - level(pick(mine, images=first)))
-    change = over_seeds(changes)
+    found = over_seeds([change(mine) for _, mine in table.groupby("seed")])
     return claim("training_moves_towards", "training moves expansions towards injectivity on the data",
-                 f"share of certified positions, mean over expansions, end − step 0, {lines[0]['data']}, over seeds",
-                 change, change.exceeds(0))  # fmt: skip
+                 "share of certified positions, mean over expansions, end − step 0, "
+                 f"{table['data'].iloc[0]}, over seeds",
+                 found, found.exceeds(0))  # fmt: skip
 
 
-def over_depth(ax: Axes, lines: Lines, name: str) -> None:
+def over_depth(ax: Axes, table: DataFrame, name: str) -> None:
     """A number of every expansion over depth; untrained networks as mean with interval over seeds."""
     for kind, (colour, mark, words) in STYLES.items():
-        mine = expansions(pick(lines, network=kind))
-        found = [number_of(pick(mine, layer=layer), name) for layer in dict.fromkeys(line["layer"] for line in mine)]
+        mine = expansions(pick(table, network=kind)).groupby("layer", sort=False)
+        found = [number_of(layer, name) for _, layer in mine]
         value, low, high = (np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
         ends = np.nan_to_num(np.stack([value - low, high - value])).clip(0)
         ax.errorbar(np.arange(len(found)), value, ends, fmt=f"{mark}-", color=colour, ms=2.5, lw=0.7, elinewidth=0.6,
@@ -153,22 +156,21 @@ def over_depth(ax: Axes, lines: Lines, name: str) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def number_of(lines: Lines, name: str) -> Estimate:
+def number_of(table: DataFrame, name: str) -> Estimate:
     """A number of one layer: over seeds where there are several; else over positions, if it is a share of them."""
-    values = column(lines, name)
+    values = table[name].tolist()
     if len(values) > 1:
-        return over_seeds([float(one) for one in values])
-    return share(lines[0]) if name == "certified" else Estimate(float(values[0]), np.nan, np.nan, 1)
+        return over_seeds(values)
+    return shares(table)[0] if name == "certified" else Estimate(values[0], np.nan, np.nan, 1)
 
 
-def over_training(ax: Axes, lines: Lines) -> None:
+def over_training(ax: Axes, table: DataFrame) -> None:
     """The share of certified positions along each training."""
-    mine = expansions(pick(lines, network=TRAINING))
-    for seed in dict.fromkeys(line["seed"] for line in mine):
-        own = pick(mine, seed=seed)
-        seen = sorted({int(line["images"]) for line in own})
-        ax.plot(seen, [level(pick(own, images=str(images))) for images in seen], ".-", color=MEASURED, ms=3, lw=0.7)
-    ax.set(xlabel=f"images seen, {mine[0]['data']}", ylim=(-0.03, 1.03))
+    mine = expansions(pick(table, network=TRAINING))
+    for _, own in mine.groupby("seed"):
+        certified = own.groupby("images")["certified"].mean()
+        ax.plot(certified.index, certified, ".-", color=MEASURED, ms=3, lw=0.7)
+    ax.set(xlabel=f"images seen, {mine['data'].iloc[0]}", ylim=(-0.03, 1.03))
 
 
 HEADLINE = Headline(
@@ -178,26 +180,26 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def draw(lines: Lines) -> Figure:
+def draw(table: DataFrame) -> Figure:
     """Certified positions and margins over depth, and certified positions over training."""
     with plots.style():
         figure = plots.shaped(2.9)
-        trained = bool(pick(lines, network=TRAINING))
+        trained = TRAINING in set(table["network"])
         left, middle, *right = figure.subplots(1, 2 + trained)
-        over_depth(left, lines, "certified")
+        over_depth(left, table, "certified")
         left.set(ylabel="share of positions certified", ylim=(-0.03, 1.03))
         left.legend(frameon=False, loc="best")
-        over_depth(middle, lines, "margin_median")
+        over_depth(middle, table, "margin_median")
         middle.axhline(0, color="0.6", lw=0.6)
         middle.set_ylabel("margin, median over positions")
         for ax in right:
-            over_training(ax, lines)
+            over_training(ax, table)
         names = ("certified on the data", "how far a position can move", *(["along trainings"] if right else []))
         plots.letter((left, middle, *right), names)
         along = "(c): mean over expansions, a line a seed" if right else f"along trainings: {statistics.NOT_RUN}"
         note = (f"{IMAGES} images; positions of expansions; bars: exact {statistics.PERCENT} intervals over positions, "
                 f"of untrained networks Student's over seeds; {along}.")  # fmt: skip
-        return plots.told(figure, headline(claims(lines), HEADLINE), note)
+        return plots.told(figure, headline(claims(table), HEADLINE), note)
 
 
 STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, claims=claims, figure=draw)

@@ -28,14 +28,15 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from manifold_lab.core import contrasts, statistics
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.probe import Sampling
 from manifold_lab.probe.names import BOTTLENECK
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import LOST_COLOUR, MEASURED, column, pick
-from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim
+from manifold_lab.report.plots import LOST_COLOUR, MEASURED
+from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick, unique
 from manifold_lab.sweeps import probe_run, store
 from manifold_lab.sweeps.probe_run import INITIAL, TRAINED, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
@@ -75,70 +76,70 @@ def on_images(source: ProbeSource) -> tuple[tuple[ProbeRun, ...], Measure]:
     return networks(source.digest), probe_run.measure_on(source)
 
 
-def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+def rows(cells: Sequence[Cell]) -> list[Record]:
     """One line per network and layer."""
     known = [(cell.spec, row) for cell in cells for row in store.history(cell)]
-    return [{name: {**row, "network": run.kind, "seed": str(run.seed)}.get(name, "") for name in COLUMNS}
+    return [{name: {**row, "network": run.kind, "seed": run.seed}.get(name) for name in COLUMNS}
             for run, row in known]  # fmt: skip
 
 
-def blocks(lines: Lines) -> Lines:
+def blocks(table: DataFrame) -> DataFrame:
     """The bottlenecks alone."""
-    return [line for line in lines if line["layer"] != LAST]
+    return table[table["layer"] != LAST]
 
 
-def error_of(lines: Lines, name: str) -> np.ndarray:
+def error_of(table: DataFrame, name: str) -> np.ndarray:
     """The standard errors of a dimension over points."""
     base, whole, _ = name.partition("_pictures")
-    return column(lines, f"{base}_error{whole}")
+    return table[f"{base}_error{whole}"].to_numpy()
 
 
-def intervals(lines: Lines, name: str, tests: int = 1) -> list[Estimate]:
+def intervals(table: DataFrame, name: str, tests: int = 1) -> list[Estimate]:
     """A dimension of every layer: over seeds where there are several, else by its standard error over points.
 
     Args:
-        lines: of networks of one kind.
+        table: of networks of one kind.
         name: of the column.
         tests: intervals that hold together at 95 %, by Bonferroni's correction.
     """
     level = 1 - (1 - statistics.LEVEL) / tests
-    each = [pick(lines, seed=seed) for seed in dict.fromkeys(line["seed"] for line in lines)]
-    values = np.stack([column(one, name) for one in each])
+    each = [mine for _, mine in table.groupby("seed")]
+    values = np.stack([mine[name].to_numpy() for mine in each])
     if len(each) > 1:
         return [contrasts.contrast([(layer, 1.0)], level).estimate for layer in values.T]
     half = norm.isf((1 - level) / 2) * error_of(each[0], name)
-    points = column(each[0], "points_pictures" if "_pictures" in name else "points")
-    return [Estimate(float(value), float(value - wide), float(value + wide), int(n))
+    points = each[0]["points_pictures" if "_pictures" in name else "points"]
+    return [Estimate(float(value), float(value - wide), float(value + wide), n)
             for value, wide, n in zip(values[0], half, points, strict=True)]  # fmt: skip
 
 
-def claims(lines: Lines) -> list[ClaimResult]:
+def claims(table: DataFrame) -> list[ClaimResult]:
     """Whether k fits into n, trained and untrained, and whether whole maps rise and fall as published."""
     found = []
     for kind in STYLES:
-        mine = blocks(pick(lines, network=kind))
-        if mine:
+        mine = blocks(pick(table, network=kind))
+        if len(mine):
             found += [fits(mine, kind, name) for name in ESTIMATORS]
             found.append(embeds(mine, kind))
-    trained = pick(lines, network=TRAINED)
-    if trained and pick(lines, network=INITIAL):
-        found.append(lower(lines))
-    return [*found, *hunched(trained), last(trained)] if trained else found
+    trained = pick(table, network=TRAINED)
+    if len(trained) and len(pick(table, network=INITIAL)):
+        found.append(lower(table))
+    return [*found, *hunched(trained), last(trained)] if len(trained) else found
 
 
 claim = functools.partial(estimated_claim, NAME)
 """A claim of this study."""
 
 
-def below(lines: Lines, name: str, bounds: Sequence[float]) -> tuple[Estimate, bool | None]:
+def below(table: DataFrame, name: str, bounds: Sequence[float]) -> tuple[Estimate, bool | None]:
     """In how many layers the dimension is below its bound, and whether in all.
 
     Returns:
         The count by values, from those whose interval is below to those whose interval is not above; and true where
         every interval is below, each by itself, false where one is above, of intervals that hold together, else None.
     """
-    each = list(zip(intervals(lines, name), bounds, strict=True))
-    together = zip(intervals(lines, name, tests=len(bounds)), bounds, strict=True)
+    each = list(zip(intervals(table, name), bounds, strict=True))
+    together = zip(intervals(table, name, tests=len(bounds)), bounds, strict=True)
     surely = sum(bool(found.below(bound)) for found, bound in each)
     perhaps = len(bounds) - sum(bool(found.exceeds(bound)) for found, bound in together)
     count = sum(found.value <= bound for found, bound in each)
@@ -146,12 +147,12 @@ def below(lines: Lines, name: str, bounds: Sequence[float]) -> tuple[Estimate, b
     return Estimate(float(count), float(surely), float(perhaps), len(bounds)), whole
 
 
-def channels_of(lines: Lines) -> list[float]:
+def channels_of(table: DataFrame) -> list[float]:
     """The channels of every layer."""
-    return [float(line["channels"]) for line in pick(lines, seed=lines[0]["seed"])]
+    return pick(table, seed=table["seed"].iloc[0])["channels"].astype(float).tolist()
 
 
-def fits(mine: Lines, kind: str, name: str) -> ClaimResult:
+def fits(mine: DataFrame, kind: str, name: str) -> ClaimResult:
     """Bottlenecks whose dimension, its interval included, is below the channels."""
     count, whole = below(mine, name, channels_of(mine))
     says = f"{STYLES[kind][1]}: what flows through a bottleneck has fewer dimensions than channels"
@@ -160,7 +161,7 @@ def fits(mine: Lines, kind: str, name: str) -> ClaimResult:
     return claim(name, "Section 3.2 (ours)", says, measure, count, whole)
 
 
-def embeds(mine: Lines, kind: str) -> ClaimResult:
+def embeds(mine: DataFrame, kind: str) -> ClaimResult:
     """Bottlenecks with channels enough for any manifold of that dimension."""
     count, whole = below(mine, "mle", [(n - 1) / 2 for n in channels_of(mine)])
     says = f"{STYLES[kind][1]}: the bottleneck has channels enough for any manifold of its k (2k + 1 ≤ n)"
@@ -168,12 +169,11 @@ def embeds(mine: Lines, kind: str) -> ClaimResult:
     return claim(f"enough_channels_to_embed/{kind}", "Section 3.2 (ours)", says, measure, count, whole)
 
 
-def lower(lines: Lines) -> ClaimResult:
+def lower(table: DataFrame) -> ClaimResult:
     """Trained less untrained, mean over the bottlenecks: over untrained networks and the trained one's points."""
-    trained, untrained = (blocks(pick(lines, network=kind)) for kind in (TRAINED, INITIAL))
-    level = column(trained, "mle").mean()
-    seeds = dict.fromkeys(line["seed"] for line in untrained)
-    gap = statistics.mean(np.array([level - column(pick(untrained, seed=seed), "mle").mean() for seed in seeds]))
+    trained, untrained = (blocks(pick(table, network=kind)) for kind in (TRAINED, INITIAL))
+    gaps = [trained["mle"].mean() - mine["mle"].mean() for _, mine in untrained.groupby("seed")]
+    gap = statistics.mean(np.array(gaps))
     error = norm.isf((1 - statistics.LEVEL) / 2) * math.hypot(*error_of(trained, "mle")) / len(trained)
     half = math.hypot(gap.high - gap.value, error)
     found = Estimate(gap.value, gap.value - half, gap.value + half, gap.n)
@@ -182,16 +182,16 @@ def lower(lines: Lines) -> ClaimResult:
     return claim("training_lowers_dimension", "Section 3.2 (ours)", says, measure, found, found.below(0))
 
 
-def hunched(trained: Lines) -> list[ClaimResult]:
+def hunched(trained: DataFrame) -> list[ClaimResult]:
     """Whether the dimension of whole maps is larger within the network than at its first and at its last layer."""
-    value, error = column(trained, "two_nn_pictures"), error_of(trained, "two_nn_pictures")
+    value, error = trained["two_nn_pictures"].to_numpy(), error_of(trained, "two_nn_pictures")
     peak = 1 + int(value[1:-1].argmax())
     found = []
     for name, words, end in (("rise", "rises", 0), ("fall", "falls again", -1)):
         gap, deviation = value[peak] - value[end], math.hypot(error[peak], error[end])
         tests = len(value) - 2  # the peak was chosen among so many
         half = norm.isf((1 - statistics.LEVEL) / 2 / tests) * deviation
-        estimate = Estimate(float(gap), float(gap - half), float(gap + half), int(float(trained[0]["pictures"])))
+        estimate = Estimate(float(gap), float(gap - half), float(gap + half), int(trained["pictures"].iloc[0]))
         measure = f"TwoNN, largest within (layer {peak} of {len(value)}) − {'first' if end == 0 else 'last'} layer"
         says = f"along a trained network the dimension of whole maps {words}, for this checkpoint"
         one = claim(f"whole_maps_{name}", "Ansuini et al. 2019", says, measure, estimate, estimate.exceeds(0))
@@ -199,37 +199,37 @@ def hunched(trained: Lines) -> list[ClaimResult]:
     return found
 
 
-def last(trained: Lines) -> ClaimResult:
+def last(trained: DataFrame) -> ClaimResult:
     """The last hidden layer against the published ones."""
-    (found,) = intervals([line for line in trained if line["layer"] == LAST], "two_nn_pictures")
+    (found,) = intervals(pick(trained, layer=LAST), "two_nn_pictures")
     middle, half = (END[0] + END[1]) / 2, (END[1] - END[0]) / 2
     says = f"the last hidden layer has {END[0]:g} to {END[1]:g} dimensions, for this checkpoint"
     return claim("last_layer_as_published", "Ansuini et al. 2019", says, "TwoNN of the pooled features", found,
                  found.minus(middle).within(half))  # fmt: skip
 
 
-def curve(ax: Axes, lines: Lines, name: str, kind: str) -> None:
+def curve(ax: Axes, table: DataFrame, name: str, kind: str) -> None:
     """A dimension over depth with its interval."""
-    found = intervals(lines, name)
+    found = intervals(table, name)
     value, low, high = (np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
     colour, label = STYLES[kind]
     x = np.arange(len(value))
     dashes, mark = (":", "x") if name.startswith("two") else ("-", "o")
     estimator = "TwoNN" if name.startswith("two") else "MLE"
     ax.plot(x, value, dashes, marker=mark, color=colour, ms=2.3, lw=0.7, label=f"{label}, {estimator}")
-    seeds = dict.fromkeys(line["seed"] for line in lines)
+    seeds = unique(table, "seed")
     if len(seeds) == 1:
         ax.fill_between(x, np.maximum(low, 0), high, color=colour, alpha=0.12, lw=0, zorder=0)
     for seed in seeds if len(seeds) > 1 else ():
-        ax.plot(x, column(pick(lines, seed=seed), name), dashes, color=colour, lw=0.35, alpha=0.8, zorder=1)
+        ax.plot(x, pick(table, seed=seed)[name], dashes, color=colour, lw=0.35, alpha=0.8, zorder=1)
 
 
-def scan(ax: Axes, lines: Lines) -> None:
+def scan(ax: Axes, table: DataFrame) -> None:
     """Dimension by scale, of every bottleneck of the trained network."""
     import seaborn  # noqa: PLC0415  (two seconds that only this figure needs)
 
-    mine = blocks(pick(lines, network=TRAINED))
-    value = np.stack([column(mine, f"scale_{n1}") for n1 in SCALES], axis=1)
+    mine = blocks(pick(table, network=TRAINED))
+    value = mine[[f"scale_{n1}" for n1 in SCALES]].to_numpy()
     bar = {"label": "dimension of positions (GRIDE)", "shrink": 0.9}
     seaborn.heatmap(value, ax=ax, cmap="viridis", vmin=0, cbar_kws=bar, linewidths=0.3, annot=True, fmt=".0f",
                     annot_kws={"size": mpl.rcParams["legend.fontsize"]})  # fmt: skip
@@ -246,34 +246,34 @@ HEADLINE = Headline(
 )
 
 
-def draw(lines: Lines) -> Figure:
+def draw(table: DataFrame) -> Figure:
     """Positions against channels; by scale; whole maps against published curves."""
-    kinds = [kind for kind in STYLES if pick(lines, network=kind)]
-    one = pick(lines, network=lines[0]["network"], seed=lines[0]["seed"])
+    kinds = [kind for kind in STYLES if kind in set(table["network"])]
+    one = pick(table, network=table["network"].iloc[0], seed=table["seed"].iloc[0])
     with plots.style():
         figure = plots.shaped(3.4)
         left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 0.8, 1.1))
-        draw_positions(left, lines, kinds, column(blocks(one), "channels"))
-        scan(middle, lines)
-        draw_maps(right, lines, kinds, len(one) - 1)
+        draw_positions(left, table, kinds, blocks(one)["channels"].to_numpy())
+        scan(middle, table)
+        draw_maps(right, table, kinds, len(one) - 1)
         plots.letter((left, middle, right), ("single positions", "by scale, trained", "whole maps"))
-        networks = len({line["seed"] for line in pick(lines, network=INITIAL)})
+        networks = pick(table, network=INITIAL)["seed"].nunique()
         note = (
-            f"MobileNetV2 1.0 on {int(one[0]['pictures']):,} ImageNet images, 4,000 positions of them. Bands: "
+            f"MobileNetV2 1.0 on {one['pictures'].iloc[0]:,} ImageNet images, 4,000 positions of them. Bands: "
             f"{statistics.PERCENT} intervals over points, of the trained network; untrained: the mean of {networks} "
             "networks, and each as a thin line. Both estimators read high dimensions low. Published: Ansuini et al. "
             "2019, other networks."
         )
         known = {label: handle for ax in (left, right)
                  for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}  # fmt: skip
-        return plots.told(figure, headline(claims(lines), HEADLINE), note, list(known.values()))
+        return plots.told(figure, headline(claims(table), HEADLINE), note, list(known.values()))
 
 
-def draw_positions(ax: Axes, lines: Lines, kinds: Sequence[str], channels: np.ndarray) -> None:
+def draw_positions(ax: Axes, table: DataFrame, kinds: Sequence[str], channels: np.ndarray) -> None:
     """Dimension of single positions beside the channels."""
     ax.step(np.arange(len(channels)), channels, where="mid", color="0.3", lw=0.8, label="channels n")
     for kind in kinds:
-        mine = blocks(pick(lines, network=kind))
+        mine = blocks(pick(table, network=kind))
         curve(ax, mine, "mle", kind)
         curve(ax, mine, "two_nn", kind)
     ax.set_yscale("log", base=2)
@@ -281,10 +281,10 @@ def draw_positions(ax: Axes, lines: Lines, kinds: Sequence[str], channels: np.nd
     ax.set(xlabel="block", ylabel="dimension, channels", xticks=range(0, len(channels), 4))
 
 
-def draw_maps(ax: Axes, lines: Lines, kinds: Sequence[str], last_layer: int) -> None:
+def draw_maps(ax: Axes, table: DataFrame, kinds: Sequence[str], last_layer: int) -> None:
     """Dimension of whole maps beside what was published of other networks."""
     for kind in kinds:
-        mine = pick(lines, network=kind)
+        mine = pick(table, network=kind)
         curve(ax, mine, "mle_pictures", kind)
         curve(ax, mine, "two_nn_pictures", kind)
     ax.fill_between([0.2 * last_layer, 0.45 * last_layer], *PEAK, color="0.6", alpha=0.25, lw=0,

@@ -19,14 +19,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import matching
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import PAPER as PAPER_STYLE
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.report.tables import ClaimResult
 from manifold_lab.sweeps import ablation, comparison, training_run
-from manifold_lab.sweeps.comparison import Comparison
+from manifold_lab.sweeps.comparison import Comparison, Place
 from manifold_lab.sweeps.study import Arms, trained_study
 from manifold_lab.sweeps.study_commands import main
 
@@ -61,14 +62,14 @@ CAPTION = (
 )
 
 
-def figure(lines: Lines) -> Figure:
+def figure(runs: DataFrame) -> Figure:
     """Test accuracy, and its difference to the paper's factor, against the factor; a row per data set and length."""
     shown = [
-        (mine, (mine[0]["group"], length))
-        for data in comparison.unique(lines, "data")
-        for mine in [plots.pick(lines, data=data)]
-        for length in comparison.lengths(mine, mine[0]["group"])
-        if len(with_runs(mine, (mine[0]["group"], length))) > 1
+        (mine, (group, length))
+        for _, mine in runs.groupby("data", sort=False)
+        for group in mine["group"].head(1)
+        for length in comparison.lengths(mine, group)
+        if len(with_runs(mine, (group, length))) > 1
     ]
     with plots.style():
         found = plots.shaped(0.9 + 1.5 * max(1, len(shown)))
@@ -76,70 +77,69 @@ def figure(lines: Lines) -> Figure:
         names: list[str] = []
         for (left, right), (mine, place) in zip(axes, shown, strict=False):
             draw(left, right, mine, place)
-            runs = sorted({len(comparison.scores(mine, arm, *place)) for arm in with_runs(mine, place)})
-            many = f"n = {' to '.join(map(str, dict.fromkeys((runs[0], runs[-1]))))}"
-            on = f"{plots.data_name(mine[0]['data'])}, {int(place[1]):,} images, {many}"
+            counts = sorted({len(comparison.scores(mine, arm, *place)) for arm in with_runs(mine, place)})
+            many = f"n = {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))}"
+            on = f"{plots.data_name(mine['data'].iloc[0])}, {place[1]:,} images, {many}"
             names += [on, "the same, against t = 6"]
         if shown:
             plots.letter(axes.flat, names)
-        return plots.told(found, headline(claims(lines), HEADLINE), CAPTION + all_near(shown))
+        return plots.told(found, headline(claims(runs), HEADLINE), CAPTION + all_near(shown))
 
 
-def all_near(shown: Sequence[tuple[Lines, tuple[str, str]]]) -> str:
+def all_near(shown: Sequence[tuple[DataFrame, Place]]) -> str:
     """The largest difference of any factor, on data where all are as near as those that the claim is about."""
     found = ""
     for mine, place in shown:
         arms = [arm for arm in with_runs(mine, place) if int(arm) != PAPER]
         apart = [comparison.gap(mine, (arm, str(PAPER)), place).estimate for arm in arms]
         if apart and all(one.within(NEAR) for one in apart):
-            data, most = plots.data_name(mine[0]["data"]), max(abs(one.value) for one in apart)
+            data, most = plots.data_name(mine["data"].iloc[0]), max(abs(one.value) for one in apart)
             told = f"all factors, t = {arms[0]} too, lie within {most:.2f} points of t = {PAPER}"
             found += f" {data[0].upper()}{data[1:]}: {told}."
     return found
 
 
-def with_runs(lines: Lines, place: tuple[str, str]) -> list[str]:
+def with_runs(runs: DataFrame, place: Place) -> list[str]:
     """The factors that have runs, by size."""
-    return [arm for arm in sorted(ARMS, key=int) if comparison.scores(lines, arm, *place)]
+    return [arm for arm in sorted(ARMS, key=int) if comparison.scores(runs, arm, *place)]
 
 
-def draw(left: Axes, right: Axes, lines: Lines, place: tuple[str, str]) -> None:
+def draw(left: Axes, right: Axes, runs: DataFrame, place: Place) -> None:
     """Accuracy and difference of one data set at one length."""
     right.axhspan(-NEAR, NEAR, color=plots.GHOST, alpha=0.4, lw=0)
     right.axhline(0, color="0.5", lw=0.6)
-    for arm in with_runs(lines, place):
-        mine = comparison.scores(lines, arm, *place)
+    for arm in with_runs(runs, place):
+        mine = comparison.scores(runs, arm, *place)
         plots.draw_point(left, (int(arm), statistics.mean(np.array(list(mine.values())))), PAPER_STYLE)
         if arm == str(PAPER):
             right.plot(PAPER, 0, PAPER_STYLE[1], color=PAPER_STYLE[0], mfc="white", ms=4, zorder=3)
-        elif comparison.fewest(lines, (arm, str(PAPER)), place):
-            found = comparison.gap(lines, (arm, str(PAPER)), place).estimate
+        elif comparison.fewest(runs, (arm, str(PAPER)), place):
+            found = comparison.gap(runs, (arm, str(PAPER)), place).estimate
             plots.draw_point(right, (int(arm), found), PAPER_STYLE)
     factors = sorted(FACTORS)
     left.set(xlabel="expansion factor t", ylabel="test accuracy, %", xticks=factors)
     right.set(xlabel="expansion factor t", ylabel="difference, points", xticks=factors)
 
 
-def claims(lines: Lines) -> list[ClaimResult]:
+def claims(runs: DataFrame) -> list[ClaimResult]:
     """Every factor from 5 to 10 within the margin of the paper's."""
     return [
-        near(lines, (group, length), arm)
-        for group in comparison.groups(lines)
-        for length in comparison.lengths(lines, group)
+        near(runs, place, arm)
+        for place in comparison.places(runs)
         for arm in sorted(ARMS, key=int)
         if PAPER != int(arm) >= 5
     ]
 
 
-def near(lines: Lines, place: tuple[str, str], arm: str) -> ClaimResult:
+def near(runs: DataFrame, place: Place, arm: str) -> ClaimResult:
     """Whether one factor is nearly as good as the paper's: decided where the interval lies inside, or outside."""
     pair = (arm, str(PAPER))
     claim = comparison.ExpectedOrder("near_6", "Section 4", SAYS, *pair)
-    on = f"{comparison.data_of(lines, place[0])}, {int(place[1]):,} images seen"
+    on = f"{comparison.data_of(runs, place[0])}, {place[1]:,} images seen"
     found = comparison.judged(
-        lines, claim, NAME, comparison.pair_of(claim, place), f"points of test accuracy at t = {arm} minus t = 6, {on}"
+        runs, claim, NAME, comparison.pair_of(claim, place), f"points of test accuracy at t = {arm} minus t = 6, {on}"
     )
-    enough = comparison.fewest(lines, pair, place) >= comparison.FEWEST
+    enough = comparison.fewest(runs, pair, place) >= comparison.FEWEST
     verdict = statistics.verdict(found.estimate.within(NEAR) if enough else None, found.estimate)
     return dataclasses.replace(found, id=f"{found.id}/{arm}", verdict=verdict, p_value=None, needed=None)
 
@@ -147,9 +147,9 @@ def near(lines: Lines, place: tuple[str, str], arm: str) -> ClaimResult:
 SAYS = f"expansion factors between 5 and 10 give nearly the same accuracy (within {NEAR:g} points)"
 
 
-def document(lines: Lines) -> comparison.Document:
+def document(runs: DataFrame) -> comparison.Document:
     """Every factor beside the paper's."""
-    return comparison.comparison_table(lines, CONTRAST, "Expansion factors t at matched multiply-adds; the arm is t.")
+    return comparison.comparison_table(runs, CONTRAST, "Expansion factors t at matched multiply-adds; the arm is t.")
 
 
 def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:

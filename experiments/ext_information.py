@@ -27,12 +27,12 @@ from matplotlib.figure import Figure
 from experiments.drawing.ext_information import Look, draw_costs, draw_sizes, over_depth
 from manifold_lab.core import resampling, statistics
 from manifold_lab.core.resampling import rank_correlation
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.models.repair import AFFINE
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim
+from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick
 from manifold_lab.sweeps import ablation, store
 from manifold_lab.sweeps.information_run import (
     ALL_BLOCKS,
@@ -95,7 +95,7 @@ def grid(smoke: bool) -> tuple[Run, ...]:
     return (*map(InformationRun, trainings), *map(RepairRun, linear))
 
 
-def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+def rows(cells: Sequence[Cell]) -> list[Record]:
     """One line per bottleneck of every network that was measured, and one for all of a network that was repaired."""
     repaired = {(cell.spec.training, row["block"]): row for cell in cells if isinstance(cell.spec, RepairRun)
                 for row in store.history(cell)}  # fmt: skip
@@ -105,32 +105,34 @@ def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
              for of, row in found]  # fmt: skip
     found += [(of, row) for (of, block), row in repaired.items() if block == ALL_BLOCKS]
     return [
-        {"arm": of.arm, "group": of.group, "seed": str(of.seed)} | {name: row.get(name, "") for name in COLUMNS[3:]}
+        {"arm": of.arm, "group": of.group, "seed": of.seed} | {name: row.get(name) for name in COLUMNS[3:]}
         for of, row in found
     ]
 
 
-def single(lines: Lines) -> Lines:
-    """The lines of single bottlenecks."""
-    return [line for line in lines if line["block"] != ALL_BLOCKS]
+def single(table: DataFrame) -> DataFrame:
+    """The rows of single bottlenecks."""
+    return table[table["block"] != ALL_BLOCKS].astype({"block": int})
 
 
-def networks(lines: Lines, where: Where = ALL) -> list[Lines]:
-    """The lines of each network with linear bottlenecks."""
-    linear = pick(single(lines), arm="linear", **({"shortcut": "identity"} if where.around else {}))
-    return [pick(linear, seed=seed) for seed in dict.fromkeys(line["seed"] for line in linear)]
+def networks(table: DataFrame, where: Where = ALL) -> list[DataFrame]:
+    """The rows of each network with linear bottlenecks."""
+    linear = pick(single(table), arm="linear", **({"shortcut": "identity"} if where.around else {}))
+    return [mine for _, mine in linear.groupby("seed", sort=False)]
 
 
-def values(mine: Lines, name: str) -> np.ndarray:
+def values(mine: DataFrame, name: str) -> np.ndarray:
     """What might rank the cost, of every bottleneck of a network; nan where it was not measured."""
     if name == "earliness":
-        return -column(mine, "block")
+        return -mine["block"].to_numpy(float)
     if name == "around":
-        return np.array([float(line["shortcut"] != "none") for line in mine])
-    if name not in OTHER_DIMENSIONS:
-        return np.array([float(line.get(name) or np.nan) for line in mine])
-    known = [(int(line["channels"]), line.get(OTHER_DIMENSIONS[name], "")) for line in mine]
-    return np.array([predicted_lost(channels, float(k)) if k else np.nan for channels, k in known])
+        return (mine["shortcut"] != "none").to_numpy(float)
+    known = OTHER_DIMENSIONS.get(name, name)
+    found = mine[known].to_numpy(float) if known in mine else np.full(len(mine), np.nan)
+    if known == name:
+        return found
+    pairs = zip(mine["channels"], found, strict=True)
+    return np.array([np.nan if np.isnan(k) else predicted_lost(channels, k) for channels, k in pairs])
 
 
 def correlation(
@@ -148,27 +150,27 @@ def correlation(
     return float(np.mean(known)) if known else np.nan
 
 
-def columns_of(lines: Lines, predictor: str, where: Where, cost: str = "cost") -> list[list[np.ndarray]]:
+def columns_of(table: DataFrame, predictor: str, where: Where, cost: str = "cost") -> list[list[np.ndarray]]:
     """Predictor, cost and what is held fixed, of every network that has them."""
-    found = [[values(mine, name) for name in (predictor, cost, *where.given)] for mine in networks(lines, where)]
+    found = [[values(mine, name) for name in (predictor, cost, *where.given)] for mine in networks(table, where)]
     return [one for one in found if all(np.isfinite(part).all() for part in one)]
 
 
-def claims(lines: Lines) -> list[ClaimResult]:
+def claims(table: DataFrame) -> list[ClaimResult]:
     """What ranks the cost, in all bottlenecks, in some, and given more; whether better than depth; what it rests on."""
-    ranked = [goes_with(lines, name, where) for where in PLACES for name in PREDICTORS
+    ranked = [goes_with(table, name, where) for where in PLACES for name in PREDICTORS
               if name not in (*where.given, *OTHER_DIMENSIONS) or where == ALL]  # fmt: skip
-    ranked += [goes_with(lines, name, ALL, REPAIRED) for name in ("predicted_lost", "measured_lost", "earliness")]
-    better = [beats_depth(lines, name) for name in ("predicted_lost", "measured_lost")]
-    back = [comes_back(lines, False), comes_back(lines, True)]
-    return [*ranked, *better, *back, agreeing(lines), threatened(lines)]
+    ranked += [goes_with(table, name, ALL, REPAIRED) for name in ("predicted_lost", "measured_lost", "earliness")]
+    better = [beats_depth(table, name) for name in ("predicted_lost", "measured_lost")]
+    back = [comes_back(table, False), comes_back(table, True)]
+    return [*ranked, *better, *back, agreeing(table), threatened(table)]
 
 
-def comes_back(lines: Lines, together: bool) -> ClaimResult:
+def comes_back(table: DataFrame, together: bool) -> ClaimResult:
     """Whether an affine map behind ReLU6 brings back most of its cost, one block at a time or in all, over networks."""
-    mine = [line for line in lines if line.get(REPAIRED) and (line["block"] == ALL_BLOCKS) == together]
-    by_seed = {line["seed"]: pick(mine, seed=line["seed"]) for line in mine}
-    shares = [1 - column(part, REPAIRED).sum() / column(part, "cost").sum() for part in by_seed.values()]
+    mine = table[(table["block"] == ALL_BLOCKS) == together]
+    mine = mine.dropna(subset=REPAIRED) if REPAIRED in mine else mine.head(0)
+    shares = [1 - part[REPAIRED].sum() / part["cost"].sum() for _, part in mine.groupby("seed")]
     found = statistics.mean(np.array(shares)) if shares else NO_RUNS
     where, name = ("in all bottlenecks", "all") if together else ("one bottleneck at a time", "each")
     says = f"ReLU6 {where} of a network trained without it: an affine map behind brings back most of the cost"
@@ -181,12 +183,12 @@ def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | Non
     return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, found, holds)
 
 
-def goes_with(lines: Lines, predictor: str, where: Where, cost: str = "cost") -> ClaimResult:
+def goes_with(table: DataFrame, predictor: str, where: Where, cost: str = "cost") -> ClaimResult:
     """Whether a predictor ranks the cost: by resampling blocks, and where nothing is held fixed by permuting them too.
 
     Both have to decide: of few blocks the bootstrap alone decides a few per cent too often.
     """
-    columns, rng = columns_of(lines, predictor, where, cost), np.random.default_rng(0)
+    columns, rng = columns_of(table, predictor, where, cost), np.random.default_rng(0)
     blocks = len(columns[0][0]) if columns else 0
     found = resampling.resampled(blocks, functools.partial(correlation, columns), rng)
     p_value, holds = None, found.exceeds(0)
@@ -202,9 +204,9 @@ def goes_with(lines: Lines, predictor: str, where: Where, cost: str = "cost") ->
     return dataclasses.replace(one, p_value=p_value)
 
 
-def beats_depth(lines: Lines, predictor: str) -> ClaimResult:
+def beats_depth(table: DataFrame, predictor: str) -> ClaimResult:
     """Whether a loss ranks the cost better than the mere place along the network does."""
-    mine, rival = (columns_of(lines, name, ALL) for name in (predictor, "earliness"))
+    mine, rival = (columns_of(table, name, ALL) for name in (predictor, "earliness"))
     blocks = len(mine[0][0]) if mine else 0
 
     def gap(order: np.ndarray) -> float:
@@ -217,9 +219,9 @@ def beats_depth(lines: Lines, predictor: str) -> ClaimResult:
     return claim(f"better_than_depth/{predictor}", says, measure, found, found.exceeds(0))
 
 
-def agreeing(lines: Lines) -> ClaimResult:
+def agreeing(table: DataFrame) -> ClaimResult:
     """How far the loss that is predicted for random signs is from the one that is counted, bottleneck by bottleneck."""
-    found = [np.abs(column(mine, "predicted_lost") - column(mine, "measured_lost")) for mine in networks(lines)]
+    found = [np.abs(mine["predicted_lost"] - mine["measured_lost"]).to_numpy() for mine in networks(table)]
     apart = np.mean(found, axis=0) if found else np.zeros(0)
     gap = resampling.resampled(len(apart), lambda order: float(apart[order].mean()), np.random.default_rng(0))
     says = f"random signs predict the positions with at most k active channels (to {AGREE:g})"
@@ -227,9 +229,9 @@ def agreeing(lines: Lines) -> ClaimResult:
     return claim("random_signs_predict_the_count", says, measure, gap, gap.within(AGREE))
 
 
-def threatened(lines: Lines) -> ClaimResult:
+def threatened(table: DataFrame) -> ClaimResult:
     """Whether the argument predicts any loss to speak of, at these dimensions; of this architecture's bottlenecks."""
-    found = [float((column(mine, "predicted_lost") > 0.01).mean()) for mine in networks(lines)]
+    found = [float((mine["predicted_lost"] > 0.01).mean()) for mine in networks(table)]
     share = statistics.mean(np.array(found))
     says = "the manifold argument predicts that ReLU6 would lose more than 1 % of positions in most bottlenecks of this architecture"  # noqa: E501
     return claim("most_bottlenecks_lose", says, "share of its bottlenecks, over trained networks", share,
@@ -244,10 +246,10 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def figure(lines: Lines) -> Figure:
+def figure(table: DataFrame) -> Figure:
     """Channels, dimension and active channels over depth; losses over depth; cost against predicted loss."""
-    mine = pick(single(lines), arm="linear")
-    better = beats_depth(lines, "predicted_lost")
+    mine = pick(single(table), arm="linear")
+    better = beats_depth(table, "predicted_lost")
     with plots.style():
         found = plots.shaped(4.9)
         (sizes, lost), (by_depth, by_loss) = found.subplots(2, 2)
@@ -260,12 +262,12 @@ def figure(lines: Lines) -> Figure:
         by_depth.set_xticks(range(0, 17, 4))
         draw_costs(by_loss, mine, "predicted_lost", "predicted share lost")
         by_loss.legend(frameon=False, loc="upper left")
-        ranks = [goes_with(lines, name, ALL).estimate for name in ("earliness", "predicted_lost")]
+        ranks = [goes_with(table, name, ALL).estimate for name in ("earliness", "predicted_lost")]
         costs = [f"{words}{f', ρ = {one.value:.2f}' * bool(one.n)}" for words, one in zip(
             ("cost of ReLU6 by depth", "by predicted loss"), ranks, strict=True)]  # fmt: skip
         plots.letter((sizes, lost, by_depth, by_loss), ("what must fit through", "positions lost", *costs))
         note = (
-            f"{len(networks(lines))} networks trained on CIFAR-10 with linear bottlenecks: a mark is a block of one, "
+            f"{len(networks(table))} networks trained on CIFAR-10 with linear bottlenecks: a mark is a block of one, "
             "lines are means. k: MLE of 20 neighbours at single positions. ρ: Spearman's, mean over networks"
             + correlations_told(ranks, better.estimate)
         )

@@ -22,14 +22,14 @@ from torch import Tensor, nn
 
 from manifold_lab import data
 from manifold_lab.core import contrasts, statistics
+from manifold_lab.core.shown import DataFrame, frame
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.data import Data, DataOptions
 from manifold_lab.models.quantized import quantized
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import ClaimResult, Document, Lines, estimated_claim, number
+from manifold_lab.report.tables import ClaimResult, Document, Record, estimated_claim, pick
 from manifold_lab.sweeps import ablation, training_run
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
 from manifold_lab.sweeps.information_run import network_of
@@ -100,29 +100,29 @@ def accuracy(model: nn.Module, images: Data) -> float:
     return float(torch.cat(right).double().mean())
 
 
-def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+def rows(cells: Sequence[Cell]) -> list[Record]:
     """One line per network."""
     return [
-        {"arm": cell.spec.training.arm, "seed": str(cell.spec.training.seed)}
-        | {name: number(cell.numbers.get(name)) for name in ("test_accuracy", "int8_accuracy")}
-        | {"data": cell.spec.training.data, "length": str(cell.spec.training.recipe.images)}
+        {"arm": cell.spec.training.arm, "seed": cell.spec.training.seed}
+        | {name: cell.numbers.get(name) for name in ("test_accuracy", "int8_accuracy")}
+        | {"data": cell.spec.training.data, "length": cell.spec.training.recipe.images}
         for cell in cells
         if cell.numbers
     ]
 
 
-def lost(lines: Lines, arm: str) -> np.ndarray:
+def lost(lines: DataFrame, arm: str) -> np.ndarray:
     """Points of test accuracy that int8 costs, run by run."""
     mine = pick(lines, arm=arm)
-    return POINTS * (column(mine, "test_accuracy") - column(mine, "int8_accuracy"))
+    return POINTS * (mine["test_accuracy"] - mine["int8_accuracy"]).to_numpy()
 
 
-def claims(lines: Lines) -> list[ClaimResult]:
+def claims(lines: DataFrame) -> list[ClaimResult]:
     """Whether each arm is robust, and whether ReLU6 is more so; below `FEWEST` runs nothing is decided."""
     found = []
-    on = f"{lines[0]['data']}, {int(lines[0]['length']):,} images seen" if lines else ""
+    on = f"{lines['data'].iloc[0]}, {lines['length'].iloc[0]:,} images seen"
     for arm, name in (("relu6", "ReLU6"), ("relu", "ReLU")):
-        loss = statistics.mean(lost(lines, arm)) if pick(lines, arm=arm) else NO_RUNS
+        loss = statistics.mean(lost(lines, arm)) if arm in set(lines["arm"]) else NO_RUNS
         says = f"a network with {name} in every place loses less than {MARGIN:g} point in int8"
         found.append(claim(f"robust/{arm}", says, f"points of test accuracy lost, {on}", loss, loss.within(MARGIN)))
     groups = [(lost(lines, "relu"), 1), (lost(lines, "relu6"), -1)]
@@ -146,7 +146,7 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def figure(lines: Lines) -> Figure:
+def figure(lines: DataFrame) -> Figure:
     """What int8 costs, run by run, with mean and interval of each arm."""
     with plots.style():
         made = plots.shaped(2.6, 0.55)
@@ -169,18 +169,18 @@ def _mean(values: np.ndarray) -> str:
     return f"{values.mean():.2f}" if len(values) else ""
 
 
-def table(lines: Lines) -> Document:
+def table(lines: DataFrame) -> Document:
     """Every arm in float and in int8."""
     head = {"arm": "activation", "n": "runs", "float": "float, %", "int8": "int8, %", "lost": "lost, points"}
     body = []
     for arm in ARMS:
         mine = pick(lines, arm=arm)
-        told = {kind: _mean(POINTS * column(mine, f"{kind}_accuracy")) for kind in ("test", "int8")}
-        loss = statistics.mean(lost(lines, arm)) if mine else NO_RUNS
-        ends = f"{loss.value:.2f} ({loss.low:.2f} to {loss.high:.2f})" if mine else ""
-        body.append({"arm": arm, "n": str(len(mine)), "float": told["test"], "int8": told["int8"], "lost": ends})
+        level, int8 = (_mean(POINTS * mine[f"{kind}_accuracy"].to_numpy()) for kind in ("test", "int8"))
+        loss = statistics.mean(lost(lines, arm)) if len(mine) else NO_RUNS
+        ends = f"{loss.value:.2f} ({loss.low:.2f} to {loss.high:.2f})" if len(mine) else ""
+        body.append({"arm": arm, "n": len(mine), "float": level, "int8": int8, "lost": ends})
     caption = "Trained networks in float and in int8, test accuracy: means over seeds, with Student's 95 % interval."
-    return Document(caption, head, body)
+    return Document(caption, head, frame(body))
 
 
 STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, claims=claims, figure=figure, table=table)

@@ -26,12 +26,13 @@ from matplotlib.figure import Figure
 from experiments.drawing import ext_inversion as drawing
 from experiments.ext_cause import ARMS, RATE, WIDTH
 from manifold_lab.core import contrasts, statistics
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.probe.inversion import DIFFERENT, EXACT, FOUND, KEPT, LOST, MATCHED, NOT_DECIDED
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import column, data_name, pick
-from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim
+from manifold_lab.report.plots import data_name
+from manifold_lab.report.tables import ClaimResult, estimated_claim, pick
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import FEWEST
 from manifold_lab.sweeps.inversion_run import IMAGES, NEAR, STEM, InversionRun, measure, rows
@@ -79,18 +80,17 @@ def digits_runs(seeds: Iterable[int], images: int, shown: int = 8, steps: int = 
 
 def claims(published: Published) -> list[ClaimResult]:
     """What is exact, whether the bottlenecks keep the image, whether ReLU6 loses more, and whether all is decided."""
-    lines, found = published[MAIN], []
-    for data in dict.fromkeys(line["data"] for line in lines):
-        mine = pick(lines, data=data)
-        found += [exact_at_stem(mine, data), *keeping(mine, data), decided(mine, data)]
-    return found + [loses_more(pick(lines, data=data), data, pair) for data, pair in compared(lines)]
+    table = published[MAIN]
+    sets = [(data, mine) for data, mine in table.groupby("data", sort=False)]
+    found = [
+        one for data, mine in sets for one in (exact_at_stem(mine, data), *keeping(mine, data), decided(mine, data))
+    ]
+    return found + [loses_more(mine, data, pair) for data, mine in sets for pair in compared(mine)]
 
 
-def compared(lines: Lines) -> list[tuple[str, tuple[str, str]]]:
-    """Pairs of arms on each data set: the plain pair always, the other where it was run."""
-    there = {(line["data"], line["arm"]) for line in lines}
-    return [(data, pair) for data in dict.fromkeys(line["data"] for line in lines) for pair in PAIRS
-            if pair == PAIRS[0] or any((data, arm) in there for arm in pair)]  # fmt: skip
+def compared(table: DataFrame) -> list[tuple[str, str]]:
+    """Pairs of arms on one data set: the plain pair always, the other where it was run."""
+    return [pair for pair in PAIRS if pair == PAIRS[0] or table["arm"].isin(pair).any()]
 
 
 def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
@@ -98,73 +98,69 @@ def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | Non
     return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, found, holds)
 
 
-def share_of_images(lines: Lines, surely: Iterable[str], never: Iterable[str]) -> Estimate:
+def share_of_images(table: DataFrame, surely: Iterable[str], never: Iterable[str]) -> Estimate:
     """The share of images that are so in all of their networks; an image that is not decided may be or not.
 
     The low end counts as not so what is not decided, the high end as so.
     """
-    by_image = {image: {line["status"] for line in pick(lines, image=image)} for image in
-                dict.fromkeys(line["image"] for line in lines)}  # fmt: skip
-    yes = sum(statuses <= set(surely) for statuses in by_image.values())
-    no = sum(bool(statuses & set(never)) for statuses in by_image.values())
-    if not by_image:
+    images = table["status"].groupby(table["image"])
+    if not len(images):
         return NO_RUNS
-    low, high = (statistics.proportion(count, len(by_image)) for count in (yes, len(by_image) - no))
+    yes = images.agg(lambda status: status.isin(surely).all()).sum()
+    no = images.agg(lambda status: status.isin(never).any()).sum()
+    low, high = (statistics.proportion(int(count), len(images)) for count in (yes, len(images) - no))
     return Estimate(low.value, low.low, high.high, low.n)
 
 
-def exact_at_stem(lines: Lines, data: str) -> ClaimResult:
+def exact_at_stem(table: DataFrame, data: str) -> ClaimResult:
     """Whether the active outputs of the first convolution determine the image."""
-    mine = pick(lines, block=str(STEM))
+    mine = pick(table, block=STEM)
     found = share_of_images(mine, (EXACT,), (FOUND, LOST, NOT_DECIDED))
     return claim(f"exact_at_stem/{data}", "least squares on the stem's active outputs gives the image back exactly",
                  f"share of test images, {data_name(data)}, exact in all {networks(mine)} networks", found,
                  found.exceeds(MOST))  # fmt: skip
 
 
-def networks(lines: Lines) -> int:
-    """How many networks lines are of."""
-    return len({(line["arm"], line["seed"]) for line in lines})
+def networks(table: DataFrame) -> int:
+    """How many networks rows are of."""
+    return len(table[["arm", "seed"]].drop_duplicates())
 
 
-def keeping(lines: Lines, data: str) -> list[ClaimResult]:
+def keeping(table: DataFrame, data: str) -> list[ClaimResult]:
     """Whether an arm's bottlenecks keep most images, block by block, for these networks."""
-    behind = [line for line in lines if line["block"] != str(STEM)]
-    pairs = dict.fromkeys((line["arm"], line["block"]) for line in behind)
-    return [kept(pick(behind, arm=arm, block=block), data) for arm, block in pairs]
+    behind = table[table["block"] != STEM]
+    return [kept(mine, data) for _, mine in behind.groupby(["arm", "block"], sort=False)]
 
 
-def kept(lines: Lines, data: str) -> ClaimResult:
+def kept(table: DataFrame, data: str) -> ClaimResult:
     """Whether the output of one block keeps most images in every network of one arm."""
-    arm, block, share = lines[0]["arm"], lines[0]["block"], share_of_images(lines, (EXACT, FOUND), (LOST,))
+    (arm, block), share = table[["arm", "block"]].iloc[0], share_of_images(table, (EXACT, FOUND), (LOST,))
     says = f"{arm}: most images can be had back from the output of block {block}, for these networks"
-    measure = f"share of test images, {data_name(data)}, in all {networks(lines)} networks"
+    measure = f"share of test images, {data_name(data)}, in all {networks(table)} networks"
     return claim(f"kept/{data}/{arm}/{block}", says, measure, share, share.exceeds(MOST))
 
 
-def decided(lines: Lines, data: str) -> ClaimResult:
+def decided(table: DataFrame, data: str) -> ClaimResult:
     """Whether search and control together tell what became of an image, over images."""
-    images = dict.fromkeys(line["image"] for line in lines)
-    told = [np.mean([line["status"] in (EXACT, FOUND, LOST) for line in pick(lines, image=image)]) for image in images]
-    found = statistics.bounded_means(np.array([told]), np.random.default_rng(0))[0]
+    shares = table["status"].isin((EXACT, FOUND, LOST)).groupby(table["image"]).mean().to_numpy()
+    found = statistics.bounded_means(shares[None], np.random.default_rng(0))[0]
     return claim(f"decided/{data}", "whether an image is kept is decided at most places, a failed search or not",
                  f"share of networks and places, {data_name(data)}, over images", found,
                  found.exceeds(MOST))  # fmt: skip
 
 
-def levels(lines: Lines) -> list[float]:
+def levels(table: DataFrame) -> list[float]:
     """Of each network the share of the controls' noise that stays, at most 1, mean over bottlenecks and images."""
-    behind = [line for line in lines if line["block"] != str(STEM)]
-    return [float((column(pick(behind, seed=seed), "control_error") / NEAR).clip(max=1).mean())
-            for seed in dict.fromkeys(line["seed"] for line in behind)]  # fmt: skip
+    behind = table[table["block"] != STEM]
+    return (behind["control_error"] / NEAR).clip(upper=1).groupby(behind["seed"]).mean().tolist()
 
 
-def loses_more(lines: Lines, data: str, pair: tuple[str, str]) -> ClaimResult:
+def loses_more(table: DataFrame, data: str, pair: tuple[str, str]) -> ClaimResult:
     """Whether less comes back from the arm with ReLU6, by Welch's interval over networks; by the controls alone.
 
     A search from afar can fail where nothing is lost, and more often in one arm than in the other.
     """
-    plain, rectified = (levels(pick(lines, arm=arm)) for arm in pair)
+    plain, rectified = (levels(pick(table, arm=arm)) for arm in pair)
     gap = contrasts.contrast([(rectified, 1.0), (plain, -1.0)])
     found = gap.estimate if plain and rectified else NO_RUNS
     enough = min(len(plain), len(rectified)) >= FEWEST
@@ -185,18 +181,17 @@ HEADLINE = Headline(
 
 def figure(published: Published) -> Figure:
     """Images beside each other above; error over depth below."""
-    lines = published[MAIN]
-    sets = [name for name in (CIFAR, DIGITS) if pick(lines, data=name)]
+    table = published[MAIN]
+    sets = [name for name in (CIFAR, DIGITS) if name in set(table["data"])]
     with plots.style():
         found = plots.shaped(5.4)
         above, below = found.subfigures(2, 1, squeeze=False, height_ratios=(1.15, 1))[:, 0]
         drawing.draw_images(above, pick(published[IMAGES], data=DIGITS), PAIRS[0])
         axes = below.subplots(1, len(sets), squeeze=False)[0]
         for ax, name in zip(axes, sets, strict=True):
-            drawing.over_depth(ax, pick(lines, data=name))
+            drawing.over_depth(ax, pick(table, data=name))
         plots.letter(axes, [f"{data_name(name)}, what does not come back" for name in sets])
-        images = {name: len({line["image"] for line in pick(lines, data=name)}) for name in sets}
-        many = ", ".join(f"{count} of {data_name(name)}" for name, count in images.items())
+        many = ", ".join(f"{pick(table, data=name)['image'].nunique()} of {data_name(name)}" for name in sets)
         note = (
             f"Test images, {many}. Symbols: networks, geometric means over images, filled where every image is exact; "
             f"lines and bars: their mean and {statistics.PERCENT} interval. Dashed: controls, which start at the "

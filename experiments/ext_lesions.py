@@ -16,21 +16,24 @@ Differs  a lesion changes weights that were trained without it. It tells what th
 
 import dataclasses
 import functools
+import operator
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
+from manifold_lab.core.shown import DataFrame, frame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.models import repair
 from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import LESION_STYLES
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import ClaimResult, Document, Lines, estimated_claim
+from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, estimated_claim, pick, unique
 from manifold_lab.sweeps.lesion_run import EACH, RESTORED, TOPS, LesionRun, measure
 from manifold_lab.sweeps.probe_run import RANDOM, ProbeSource
 from manifold_lab.sweeps.runner import Measure
@@ -62,51 +65,50 @@ def on_images(source: ProbeSource) -> tuple[tuple[LesionRun, ...], Measure]:
     return (LesionRun(spec, source.digest, count, repair.MAPS),), functools.partial(measure, source=source)
 
 
-def unrepaired(lines: Lines) -> Lines:
+def unrepaired(lines: DataFrame) -> DataFrame:
     """The intact network and the lesions with nothing behind them."""
     return pick(lines, repair="")
 
 
-def called(line: dict[str, str]) -> str:
+def called(row: Record) -> str:
     """A loss, a gain, or undecided; nothing for the intact network."""
-    if not line["q_value"]:
+    if np.isnan(row["q_value"]):
         return ""
-    if float(line["q_value"]) >= FALSE:
+    if row["q_value"] >= FALSE:
         return statistics.UNDECIDED
-    return "loss" if float(line["difference"]) < 0 else "gain"
+    return "loss" if row["difference"] < 0 else "gain"
 
 
-def shown_line(line: dict[str, str]) -> dict[str, str]:
+def shown_row(row: Record) -> dict[str, Any]:
     """A row as a reader wants it."""
-    share = {name: f"{100 * float(line[name]):.1f}" for name in ("top1", "top5")}
-    ends = {name: [f"{100 * float(line[f'{name}_{end}']):.1f}" for end in ("low", "high")] for name in
-            ("top1", "difference")}  # fmt: skip
-    place = "" if line["kind"] == "intact" else line["block"] or f"all {line['blocks']}"
+    share = {name: f"{100 * row[name]:.1f}" for name in ("top1", "top5")}
+    ends = {name: [f"{100 * row[f'{name}_{end}']:.1f}" for end in ("low", "high")] for name in ("top1", "difference")}
+    place = "" if row["kind"] == "intact" else row["block"] or f"all {row['blocks']:.0f}"
     return share | {
-        "words": WORDS[line["kind"]],
+        "words": WORDS[row["kind"]],
         "place": place,
         "top1_interval": " to ".join(ends["top1"]),
-        "difference": f"{100 * float(line['difference']):+.1f}" if place else "",
+        "difference": f"{100 * row['difference']:+.1f}" if place else "",
         "difference_interval": " to ".join(ends["difference"]) if place else "",
-        "lost": line["lost"] if place else "",
-        "gained": line["gained"] if place else "",
-        "p_text": f"{float(line['p_value']):.2g}" if place else "",
-        "verdict": called(line),
+        "lost": row["lost"] if place else "",
+        "gained": row["gained"] if place else "",
+        "p_text": f"{row['p_value']:.2g}" if place else "",
+        "verdict": called(row),
     }
 
 
-def caption(lines: Lines) -> str:
+def caption(lines: DataFrame) -> str:
     """What the table shows, and on what."""
     return (
-        f"Post-hoc lesions of a trained MobileNetV2 1.0 on {lines[0]['n']} ImageNet images, which are probably "
+        f"Post-hoc lesions of a trained MobileNetV2 1.0 on {lines['n'].iloc[0]} ImageNet images, which are probably "
         "training images: read the changes, not the level. Exact binomial intervals; changes of top-1 are paired "
         f"by image, called where the rate of false discoveries over all lesions is below {FALSE}. Nothing retrained."
     )
 
 
-def joined(lines: Lines) -> set[str]:
+def joined(lines: DataFrame) -> set[str]:
     """The blocks that have a shortcut: those where it could be taken away."""
-    return {line["block"] for line in pick(lines, kind="no_shortcut") if line["block"]}
+    return set(pick(lines, kind="no_shortcut")["block"]) - {""}
 
 
 HEADLINE = Headline(
@@ -116,17 +118,17 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def draw_top(ax: Axes, lines: Lines, top: int) -> None:
+def draw_top(ax: Axes, lines: DataFrame, top: int) -> None:
     """Accuracy against the lesion's block, one series per kind; all blocks together to the right."""
-    intact = lines[0]
-    low, high = (100 * float(intact[f"top{top}_{end}"]) for end in ("low", "high"))
+    intact = lines.iloc[0]
+    low, high = (100 * intact[f"top{top}_{end}"] for end in ("low", "high"))
     ax.axhspan(low, high, color="0.85", lw=0, zorder=0, label=f"intact, {statistics.PERCENT} interval")
-    ax.axhline(100 * float(intact[f"top{top}"]), color="0.4", lw=0.6, zorder=1, label="intact")
-    last = max(int(line["block"]) for line in lines if line["block"])
+    ax.axhline(100 * intact[f"top{top}"], color="0.4", lw=0.6, zorder=1, label="intact")
+    last = max(int(block) for block in lines["block"] if block)
     for shift, (kind, (colour, mark)) in zip((-0.25, 0.0, 0.25), LESION_STYLES.items(), strict=True):
         mine = pick(lines, kind=kind)
-        x = np.array([float(line["block"]) + shift if line["block"] else last + 2.5 + 2 * shift for line in mine])
-        value, low_end, high_end = (100 * column(mine, f"top{top}{end}") for end in ("", "_low", "_high"))
+        x = np.array([float(block) + shift if block else last + 2.5 + 2 * shift for block in mine["block"]])
+        value, low_end, high_end = (100 * mine[f"top{top}{end}"].to_numpy() for end in ("", "_low", "_high"))
         ends = np.stack([value - low_end, high_end - value]).clip(0)
         ax.errorbar(x, value, ends, fmt=mark, color=colour, ms=3, elinewidth=0.7, label=WORDS[kind], zorder=3)
     for at, place in enumerate(sorted(map(int, joined(lines)))):
@@ -138,7 +140,7 @@ def draw_top(ax: Axes, lines: Lines, top: int) -> None:
     ax.set(xlabel="block of the lesion", ylabel=f"top-{top} accuracy, %", ylim=(-3, 103))
 
 
-def draw(lines: Lines) -> Figure:
+def draw(lines: DataFrame) -> Figure:
     """Top-1 and top-5."""
     lines = unrepaired(lines)
     with plots.style():
@@ -148,37 +150,36 @@ def draw(lines: Lines) -> Figure:
             draw_top(ax, lines, top)
         plots.letter(axes, ("label is the first", "label is among the first five"))
         note = (
-            f"torchvision's weights of MobileNetV2 1.0, nothing retrained; {int(lines[0]['n']):,} ImageNet images, "
+            f"torchvision's weights of MobileNetV2 1.0, nothing retrained; {lines['n'].iloc[0]:,} ImageNet images, "
             f"probably training images: read the changes. Bars: exact {statistics.PERCENT} intervals over images."
         )
         return plots.told(figure, headline(claims(lines), HEADLINE), note, axes[0].get_legend_handles_labels()[0], 6)
 
 
-def claims(lines: Lines) -> list[ClaimResult]:
+def claims(lines: DataFrame) -> list[ClaimResult]:
     """What each kind of lesion costs, one place at a time and in all of them; the paper claims none of it."""
     plain = unrepaired(lines)
     found = [softened(plain)] if joined(plain) else []
-    for kind in [kind for kind in list(WORDS)[1:] if pick(plain, kind=kind)]:
-        *single, together = pick(plain, kind=kind)
+    for kind in [kind for kind in list(WORDS)[1:] if kind in set(plain["kind"])]:
+        *single, together = pick(plain, kind=kind).to_dict("records")
         found += [one_by_one(kind, single), everywhere(kind, together)]
         found += [comes_back(lines, kind, block) for block in (EACH, "")]
     return found
 
 
-def comes_back(lines: Lines, kind: str, block: str) -> ClaimResult:
+def comes_back(lines: DataFrame, kind: str, block: str) -> ClaimResult:
     """Whether an affine map behind the lesion brings back most of what it costs, over images."""
     mine = pick(lines, kind=kind, repair=repair.AFFINE, block=block)
-    share = shares(mine[0]) if mine else statistics.NO_RUNS
+    share = shares(mine.iloc[0]) if len(mine) else statistics.NO_RUNS
     where, name = ("one block at a time", EACH) if block else ("in all blocks", "all")
     says = f"{WORDS[kind]}, {where}: a fixed affine map behind it brings back more than half of what it costs"
     measure = "share of the lost top-1 that comes back, map fitted on other images"
     return claim(f"comes_back/{kind}/{name}", says, measure, share, share.exceeds(MOST))
 
 
-def shares(line: dict[str, str]) -> Estimate:
+def shares(row: Record) -> Estimate:
     """The share of a lesion's cost that a map brings back; nan where it costs nothing."""
-    value, low, high = (float(line[name]) if line[name] else np.nan for name in RESTORED)
-    return Estimate(value, low, high, int(line["n"]))
+    return estimate_in(row, *RESTORED)
 
 
 def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
@@ -186,9 +187,9 @@ def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | Non
     return estimated_claim(NAME, name, "Lesions (ours)", f"{says}, for this checkpoint", measure, found, holds)
 
 
-def one_by_one(kind: str, single: Lines) -> ClaimResult:
+def one_by_one(kind: str, single: Sequence[Record]) -> ClaimResult:
     """Whether the lesion costs accuracy in every block: it fails where one gains, and is undecided where one is."""
-    calls = [called(line) for line in single]
+    calls = [called(row) for row in single]
     losses, gains = calls.count("loss"), calls.count("gain")
     count = Estimate(float(losses), float(losses), float(len(calls) - gains), len(calls))
     holds = False if gains else True if losses == len(calls) else None
@@ -196,31 +197,32 @@ def one_by_one(kind: str, single: Lines) -> ClaimResult:
     return claim(f"each_costs/{kind}", f"{WORDS[kind]}, one block at a time: each costs top-1", measure, count, holds)
 
 
-def everywhere(kind: str, together: dict[str, str]) -> ClaimResult:
+def everywhere(kind: str, together: Record) -> ClaimResult:
     """Whether the lesion in all blocks costs accuracy, over images."""
     change = in_points(together)
     one = claim(f"all_cost/{kind}", f"{WORDS[kind]}, in all blocks: costs top-1", "change of top-1, points", change,
                 change.below(0))  # fmt: skip
-    return dataclasses.replace(one, p_value=float(together["p_value"]))
+    return dataclasses.replace(one, p_value=together["p_value"])
 
 
-def in_points(line: dict[str, str]) -> Estimate:
+def in_points(row: Record) -> Estimate:
     """The change of top-1 in percentage points, over images."""
-    value, low, high = (100 * float(line[f"difference{end}"]) for end in ("", "_low", "_high"))
-    return Estimate(value, low, high, int(line["n"]))
+    value, low, high = (100 * row[f"difference{end}"] for end in ("", "_low", "_high"))
+    return Estimate(value, low, high, int(row["n"]))
 
 
-def mean_change(lines: Lines) -> Estimate:
+def mean_change(rows: Sequence[Record]) -> Estimate:
     """The mean over blocks of the change; its interval is right however the blocks' errors go together, and wide."""
-    changes = [in_points(line) for line in lines]
+    changes = [in_points(row) for row in rows]
     value, low, high = (float(np.mean([getattr(one, part) for one in changes])) for part in ("value", "low", "high"))
     return Estimate(value, low, high, changes[0].n)
 
 
-def softened(lines: Lines) -> ClaimResult:
+def softened(lines: DataFrame) -> ClaimResult:
     """Whether ReLU6 costs less in the blocks with a shortcut of this network than in those without, over images."""
-    single, there = [line for line in pick(lines, kind="relu6_bottleneck") if line["block"]], joined(lines)
-    around, without = (mean_change([line for line in single if (line["block"] in there) == inside])
+    mine, there = pick(lines, kind="relu6_bottleneck"), joined(lines)
+    single = mine[mine["block"] != ""].to_dict("records")
+    around, without = (mean_change([row for row in single if (row["block"] in there) == inside])
                        for inside in (True, False))  # fmt: skip
     gap = Estimate(around.value - without.value, around.low - without.high, around.high - without.low, around.n)
     says = "ReLU6 in a bottleneck costs less where a shortcut goes around it: where no size changes"
@@ -229,42 +231,40 @@ def softened(lines: Lines) -> ClaimResult:
     return dataclasses.replace(one, place="Footnote 3 (ours)")
 
 
-def table(lines: Lines) -> Document:
+def table(lines: DataFrame) -> Document:
     """The intact network and every lesion."""
-    after = {(line["kind"], line["block"]): line for line in pick(lines, repair=repair.AFFINE)}
-    shown = [shown_line(line) | {"repaired": _repaired(after.get((line["kind"], line["block"])))}
-             for line in unrepaired(lines)]  # fmt: skip
+    mended = pick(lines, repair=repair.AFFINE).to_dict("records")
+    after = {(row["kind"], row["block"]): _change(row) for row in mended}
+    shown = frame(shown_row(row) | {"repaired": after.get((row["kind"], row["block"]), "")}
+                  for row in unrepaired(lines).to_dict("records"))  # fmt: skip
     return Document(caption(lines), HEAD, shown)
 
 
-def _repaired(line: dict[str, str] | None) -> str:
-    return _change(line) if line else ""
-
-
-def text(lines: Lines) -> str:
+def text(lines: DataFrame) -> str:
     """One sentence per kind of lesion, and what comes back behind it."""
-    intact, *cut = unrepaired(lines)
+    plain = unrepaired(lines)
+    intact = plain.iloc[0]
     said = [f"- Intact: top-1 {_share(intact)} of {intact['n']} images."]
-    for kind in dict.fromkeys(line["kind"] for line in cut):
-        *single, together = pick(cut, kind=kind)
-        worst, least = (pick_one(single, key=lambda line: float(line["difference"])) for pick_one in (min, max))
+    for kind in unique(plain, "kind")[1:]:
+        *single, together = pick(plain, kind=kind).to_dict("records")
+        worst, least = (end(single, key=operator.itemgetter("difference")) for end in (min, max))
         said.append(
             f"- `{kind}`: one block at a time, the change of top-1 is between {_change(worst)} points (block "
-            f"{worst['block']}) and {_change(least)} (block {least['block']}); in all {together['blocks']} blocks, "
+            f"{worst['block']}) and {_change(least)} (block {least['block']}); in all {together['blocks']:.0f} blocks, "
             f"{_change(together)}, which leaves {_share(together)}. {_comes_back(pick(lines, kind=kind))}"
         )
     return "\n".join(said)
 
 
-def _comes_back(lines: Lines) -> str:
+def _comes_back(lines: DataFrame) -> str:
     """What the maps behind one kind of lesion bring back, from the poorest to the richest."""
-    told = []
+    said, mended = [], lines[lines["repair"] != ""]
     for place, where in ((EACH, "one block at a time"), ("", "in all of them")):
-        back = [_restored(shares(line)) for line in lines if line["repair"] and line["block"] == place]
-        told += [f"{where} {', '.join(back)}"] if back else []
-    if not told:
+        back = [_restored(shares(row)) for row in pick(mended, block=place).to_dict("records")]
+        said += [f"{where} {', '.join(back)}"] if back else []
+    if not said:
         return "What a map behind it brings back was not run."
-    return f"Of that cost, right means, scales and shifts, or an affine map behind it bring back {'; '.join(told)}."
+    return f"Of that cost, right means, scales and shifts, or an affine map behind it bring back {'; '.join(said)}."
 
 
 def _restored(share: Estimate) -> str:
@@ -273,18 +273,18 @@ def _restored(share: Estimate) -> str:
     return f"{100 * share.value:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f})"
 
 
-def _share(line: dict[str, str]) -> str:
-    value, low, high = (100 * float(line[f"top1{end}"]) for end in ("", "_low", "_high"))
+def _share(row: Record) -> str:
+    value, low, high = (100 * row[f"top1{end}"] for end in ("", "_low", "_high"))
     return f"{value:.1f} % ({low:.1f} to {high:.1f})"
 
 
-def _change(line: dict[str, str]) -> str:
-    found = in_points(line)
+def _change(row: Record) -> str:
+    found = in_points(row)
     return f"{found.value:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
 
 
 STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=tables_of, claims=claims, figure=draw, table=table,
-              text=text)  # fmt: skip
+              text=text, text_columns=("block", "repair"))  # fmt: skip
 
 
 if __name__ == "__main__":

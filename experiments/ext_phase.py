@@ -28,6 +28,7 @@ from experiments.drawing.ext_phase import KEPT, LOST, draw_heat, heat_panels, pr
 from manifold_lab import activations, data, metrics
 from manifold_lab.core import contrasts, resampling, statistics
 from manifold_lab.core.resampling import rank_correlation
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.data import DataOptions, ManifoldTask
 from manifold_lab.models.specs import NetworkSpec
@@ -35,8 +36,7 @@ from manifold_lab.models.weights import open_weights
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import ClaimResult, Lines, number
+from manifold_lab.report.tables import ClaimResult, Record, pick
 from manifold_lab.sweeps import ablation, training_run
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
 from manifold_lab.sweeps.store import DIVERGED, DONE, FAILED, Cell
@@ -84,19 +84,16 @@ def grid(smoke: bool) -> tuple[TrainingRun, ...]:
     )
 
 
-def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+def rows(cells: Sequence[Cell]) -> list[Record]:
     """One line per run that ended, whichever way."""
     return [_row(cell) for cell in cells if cell.numbers or cell.state in (DIVERGED, FAILED)]
 
 
-def _row(cell: Cell) -> dict[str, str]:
+def _row(cell: Cell) -> Record:
     k, n = map(int, cell.spec.group.split())
-    facts = {"k": k, "n": n, "arm": cell.spec.arm, "seed": cell.spec.seed, "state": cell.state}
-    return {name: str(value) for name, value in facts.items()} | {
-        "test_accuracy": number(cell.numbers.get("test_accuracy")),
-        "preserved": number(preserved(k, n)),
-        **{name: number(value) for name, value in activity(cell, k).items()},
-    }
+    known = {"k": k, "n": n, "arm": cell.spec.arm, "seed": cell.spec.seed, "state": cell.state}
+    accuracy = cell.numbers.get("test_accuracy")
+    return known | {"test_accuracy": accuracy, "preserved": preserved(k, n), **activity(cell, k)}
 
 
 @torch.no_grad()
@@ -115,17 +112,12 @@ def activity(cell: Cell, k: int) -> dict[str, float | None]:
     return {"active": float(active.double().mean()), "trained": float(kept.double().mean())}
 
 
-def paired(lines: Lines) -> Pairs:
+def paired(table: DataFrame) -> Pairs:
     """The runs that finished, without the seeds of which a cell has one arm alone."""
     found: Pairs = {}
-    for k, n in sorted({(int(line["k"]), int(line["n"])) for line in lines}):
-        mine = pick(lines, k=str(k), n=str(n), state=DONE)
-        arms = {
-            arm: {int(line["seed"]): POINTS * float(line["test_accuracy"]) for line in pick(mine, arm=arm)}
-            for arm in ARMS
-        }
-        shared = set.intersection(*(set(scores) for scores in arms.values()))
-        found[k, n] = {arm: {seed: scores[seed] for seed in sorted(shared)} for arm, scores in arms.items()}
+    for (k, n), mine in table.groupby(["k", "n"]):
+        by_seed = pick(mine, state=DONE).pivot(index="seed", columns="arm", values="test_accuracy")
+        found[int(k), int(n)] = (POINTS * by_seed.reindex(columns=list(ARMS)).dropna()).to_dict()
     return found
 
 
@@ -194,24 +186,22 @@ def ranks(pairs: Pairs) -> tuple[Estimate, float | None]:
     )
 
 
-def training(lines: Lines) -> statistics.Paired | None:
+def training(table: DataFrame) -> statistics.Paired | None:
     """Share of points kept, trained minus theory for random rows, over the cells where that sees most lost and n > k.
 
     Averaged over these cells, for the seeds that all of them have.
     """
-    mine = [line for line in lines if line["trained"] and lossy_by_relu(int(line["k"]), int(line["n"]))]
-    cells = {(line["k"], line["n"]) for line in mine}
-    by_seed = {seed: pick(mine, seed=seed) for seed in dict.fromkeys(line["seed"] for line in mine)}
-    whole = {int(seed): found for seed, found in by_seed.items() if len(found) == len(cells)}
-    first, second = (
-        {seed: float(column(found, name).mean()) for seed, found in whole.items()} for name in ("trained", "preserved")
-    )
-    return statistics.paired(first, second) if whole else None
+    mine = table.dropna(subset="trained")
+    mine = mine[[lossy_by_relu(k, n) for k, n in zip(mine["k"], mine["n"], strict=True)]]
+    cells = len(mine[["k", "n"]].drop_duplicates())
+    by_seed = mine.groupby("seed")[["trained", "preserved"]]
+    whole = by_seed.mean()[by_seed.size() == cells].to_dict()
+    return statistics.paired(whole["trained"], whole["preserved"]) if cells and whole["trained"] else None
 
 
-def claims(lines: Lines) -> list[ClaimResult]:
+def claims(table: DataFrame) -> list[ClaimResult]:
     """Cost where theory sees loss, none where it sees none, more with more loss; and what training makes of it."""
-    pairs = paired(lines)
+    pairs = paired(table)
     points = "points of test accuracy, linear − ReLU6, mean over the cells, paired by seed"
     found = [claim(name, f"ReLU6 in the bottleneck costs accuracy where {words}", points, cost(pairs, region))
              for name, (words, region) in REGIONS.items()]  # fmt: skip
@@ -222,7 +212,7 @@ def claims(lines: Lines) -> list[ClaimResult]:
     found.append(ranked(pairs))
     measure = "share of points with more than k active channels, trained − theory, mean over the cells, paired by seed"
     says = "where random rows would lose most points (n > k), trained ones keep more"
-    return [*found, claim("trained_keep_more", says, measure, training(lines))]
+    return [*found, claim("trained_keep_more", says, measure, training(table))]
 
 
 def claim(
@@ -281,10 +271,10 @@ def correlation_told(pairs: Pairs) -> str:
     )
 
 
-def figure(lines: Lines) -> Figure:
+def figure(table: DataFrame) -> Figure:
     """Accuracy of the linear bottleneck, what ReLU6 costs, and the points that it loses."""
-    pairs = {place: pair for place, pair in paired(lines).items() if pair["linear"]}
-    panels = heat_panels(lines, pairs)
+    pairs = {place: pair for place, pair in paired(table).items() if pair["linear"]}
+    panels = heat_panels(table, pairs)
     with plots.style():
         figure = plots.shaped(2.75)
         axes = figure.subplots(1, 3, sharey=True)

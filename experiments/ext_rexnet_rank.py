@@ -28,15 +28,15 @@ from torch import Tensor
 from manifold_lab import activations, metrics
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.random_streams import stream
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.metrics.spectrum import effective_rank_of
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import column, pick
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim, number
+from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick, rounded, unique
 from manifold_lab.sweeps.store import Cell, Result
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
@@ -108,21 +108,20 @@ def kept(weight: Tensor, x: Tensor) -> float:
     return float(metrics.preserved(rows).double().mean())
 
 
-def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+def rows(cells: Sequence[Cell]) -> list[Record]:
     """One line per ratio, activation, kind of rank and layer, so that layers stay paired; empty where it is not run."""
     return [
-        {"ratio": number(cell.spec.ratio), "inputs": str(cell.spec.inputs), "outputs": str(cell.spec.outputs),
-         "activation": name.partition("/")[0], "rank": name.partition("/")[2], "draw": str(draw),
-         "value": number(value)}
+        {"ratio": cell.spec.ratio, "inputs": cell.spec.inputs, "outputs": cell.spec.outputs,
+         "activation": name.partition("/")[0], "rank": name.partition("/")[2], "draw": draw, "value": value}
         for cell in cells
         for name, values in cell.numbers.items()
         for draw, value in enumerate(values)
     ]  # fmt: skip
 
 
-def values(lines: Lines, activation: str, kind: str, ratio: float) -> np.ndarray:
+def values(table: DataFrame, activation: str, kind: str, ratio: float) -> np.ndarray:
     """Ranks of every layer, as shares of the output channels."""
-    return column(pick(lines, activation=activation, rank=kind, ratio=number(ratio)), "value")
+    return pick(table, activation=activation, rank=kind, ratio=rounded(ratio))["value"].to_numpy()
 
 
 def judged(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
@@ -130,15 +129,15 @@ def judged(name: str, says: str, measure: str, found: Estimate, holds: bool | No
     return estimated_claim(NAME, name, "Han et al. 2020", says, measure, found, holds)
 
 
-def claims(lines: Lines) -> list[ClaimResult]:
+def claims(table: DataFrame) -> list[ClaimResult]:
     """What a nonlinearity lifts, which lifts more, what the ratio does, and what a rank does not say."""
-    at = functools.partial(values, lines, kind="effective", ratio=SIXTH)
+    at = functools.partial(values, table, kind="effective", ratio=SIXTH)
     unit = "effective rank / output channels, one input channel for six of output"
     lifts = {name: statistics.mean(at(name) - at(LINEAR)) for name in NONLINEAR}
     least = min(lifts, key=lambda name: lifts[name].low)
     gap = statistics.mean(at("silu") - at("relu6"))
     span = f"ratio {RATIOS[-1]:g} − ratio {RATIOS[0]:.2g}"
-    ends = [values(lines, "relu6", "effective", ratio) for ratio in (RATIOS[-1], RATIOS[0])]
+    ends = [values(table, "relu6", "effective", ratio) for ratio in (RATIOS[-1], RATIOS[0])]
     rise = contrasts.contrast([(ends[0], 1.0), (ends[1], -1.0)]).estimate
     return [
         judged("nonlinearity_lifts_rank", "every nonlinearity lifts the rank of a random layer's output",
@@ -147,14 +146,14 @@ def claims(lines: Lines) -> list[ClaimResult]:
                f"effective rank / output channels, {span}", rise, rise.exceeds(0)),
         judged("silu_above_relu6", "SiLU lifts the rank more than ReLU6 does", f"{unit}, silu − relu6", gap,
                gap.exceeds(0)),
-        *numerical(lines),
-        information(lines),
+        *numerical(table),
+        information(table),
     ]  # fmt: skip
 
 
-def numerical(lines: Lines) -> list[ClaimResult]:
+def numerical(table: DataFrame) -> list[ClaimResult]:
     """In how many cells the numerical rank is short of full, which is what it could tell apart."""
-    cells = [values(lines, name, "numerical", ratio) for name in NONLINEAR for ratio in RATIOS]
+    cells = [values(table, name, "numerical", ratio) for name in NONLINEAR for ratio in RATIOS]
     short = sum(bool((cell < 1).any()) for cell in cells)
     says = "the numerical rank tells nonlinearities and ratios apart"
     measure = f"of {len(cells)} nonlinearities and ratios, those where a layer's numerical rank is not full"
@@ -163,10 +162,10 @@ def numerical(lines: Lines) -> list[ClaimResult]:
     ])  # fmt: skip
 
 
-def information(lines: Lines) -> ClaimResult:
+def information(table: DataFrame) -> ClaimResult:
     """Whether the layer of higher rank keeps more: ReLU against the linear layer, which keeps every point."""
-    relu, linear = (values(lines, name, "effective", HALF) for name in ("relu", LINEAR))
-    lift, lost = statistics.mean(relu - linear), statistics.mean(values(lines, KEPT, "", HALF) - 1.0)
+    relu, linear = (values(table, name, "effective", HALF) for name in ("relu", LINEAR))
+    lift, lost = statistics.mean(relu - linear), statistics.mean(values(table, KEPT, "", HALF) - 1.0)
     measure = f"share of points with one preimage, relu − linear, ratio {HALF:g}; effective rank by {lift.value:+.2g}"
     says = "the layer whose output has the higher rank keeps more points apart"
     return judged("rank_is_information", says, measure, lost, same_sign(lift, lost))
@@ -178,11 +177,11 @@ def same_sign(lift: Estimate, change: Estimate) -> bool | None:
     return None if up is None or more is None else up == more
 
 
-def alike(lines: Lines, kind: str) -> list[list[str]]:
+def alike(table: DataFrame, kind: str) -> list[list[str]]:
     """The activations by curve: those whose mean ranks are equal at every ratio, to what an eye can see, share one."""
     found: dict[tuple[float, ...], list[str]] = {}
-    for name in dict.fromkeys(line["activation"] for line in lines if line["rank"] == kind):
-        means = np.array([statistics.mean(values(lines, name, kind, ratio)).value for ratio in RATIOS])
+    for name in unique(pick(table, rank=kind), "activation"):
+        means = np.array([statistics.mean(values(table, name, kind, ratio)).value for ratio in RATIOS])
         same = next((known for known in found if np.abs(means - known).max() < VISIBLE), tuple(means))
         found.setdefault(same, []).append(name)
     return list(found.values())
@@ -196,11 +195,11 @@ def together(names: Sequence[str]) -> str:
     return " = ".join("linear" if name == LINEAR else name for name in names)
 
 
-def curves(ax: Axes, lines: Lines, kind: str) -> None:
+def curves(ax: Axes, table: DataFrame, kind: str) -> None:
     """A rank against the ratio, by activation; bars are over layers."""
-    for names in alike(lines, kind):
+    for names in alike(table, kind):
         colour, mark = STYLES[names[0]]
-        found = [statistics.mean(values(lines, names[0], kind, ratio)) for ratio in RATIOS]
+        found = [statistics.mean(values(table, names[0], kind, ratio)) for ratio in RATIOS]
         centre, low, high = (np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
         ax.errorbar(RATIOS, centre, (centre - low, high - centre), fmt=f"{mark}-", color=colour, ms=3, lw=0.7,
                     elinewidth=0.6, label=together(names))  # fmt: skip
@@ -223,22 +222,22 @@ def last_value(curve: ErrorbarContainer) -> float:
     return float(np.asarray(curve[0].get_ydata())[-1])
 
 
-def draw(lines: Lines) -> Figure:
+def draw(table: DataFrame) -> Figure:
     """Both ranks side by side."""
     with plots.style():
         figure = plots.shaped(3.0)
         axes = figure.subplots(1, 2)
         for ax, kind in zip(axes, RANKS, strict=True):
-            curves(ax, lines, kind)
+            curves(ax, table, kind)
         axes[0].legend(frameon=False, loc="lower right")
         plots.letter(axes, RANKS.values())
         handles = sorted(axes[1].get_legend_handles_labels()[0], key=last_value, reverse=True)
-        layers = len(pick(lines, activation=LINEAR, rank="effective", ratio=number(SIXTH)))
+        layers = len(values(table, LINEAR, "effective", SIXTH))
         note = (
             f"Random layers of {OUTPUTS} output channels, {layers} a ratio; bars: Student's {statistics.PERCENT} "
             f"interval over layers. Activations whose curves are nowhere further apart than {VISIBLE:g} share one."
         )
-        return plots.told(figure, headline(claims(lines), HEADLINE), note, handles)
+        return plots.told(figure, headline(claims(table), HEADLINE), note, handles)
 
 
 STUDY = Study(

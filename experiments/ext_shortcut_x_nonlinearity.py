@@ -14,12 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES, styles_of
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.report.tables import ClaimResult
 from manifold_lab.sweeps import ablation, comparison, comparison_figure, training_run
-from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
+from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder, Place
 from manifold_lab.sweeps.study import Arms, trained_study
 from manifold_lab.sweeps.study_commands import main
 
@@ -50,37 +51,37 @@ EVERYWHERE = ExpectedOrder(
 )  # fmt: skip
 
 
-def claims(lines: Lines) -> list[ClaimResult]:
+def claims(table: DataFrame) -> list[ClaimResult]:
     """The loss under each wiring, and whether a shortcut makes it smaller."""
-    return comparison.comparison_claims(lines, CONTRAST, [EVERYWHERE], NAME) + list(interactions(lines).values())
+    return comparison.comparison_claims(table, CONTRAST, [EVERYWHERE], NAME) + list(interactions(table).values())
 
 
-def interactions(lines: Lines) -> dict[tuple[str, str], ClaimResult]:
+def interactions(table: DataFrame) -> dict[Place, ClaimResult]:
     """Whether a shortcut makes the loss smaller, by the group that has one and the length."""
-    present = comparison.groups(lines)
+    present = comparison.groups(table)
     return {
-        (data + wiring, length): softened(lines, (data + wiring, data + "none"), length)
+        (data + wiring, length): softened(table, (data + wiring, data + "none"), length)
         for data in ("", DIGITS)
         for wiring in ("bottleneck", "expansion")
         if {data + wiring, data + "none"} <= set(present)
-        for length in comparison.lengths(lines, data + wiring)
+        for length in comparison.lengths(table, data + wiring)
     }
 
 
-def softened(lines: Lines, groups: tuple[str, str], length: str) -> ClaimResult:
+def softened(table: DataFrame, groups: tuple[str, str], length: int) -> ClaimResult:
     """What ReLU6 costs without a shortcut, the second group, minus what it costs with one, the first."""
-    with_one, with_none = (comparison.label(lines, group) for group in groups)
+    with_one, with_none = (comparison.label(table, group) for group in groups)
     says = f"a shortcut (between {with_one}s) makes the loss by ReLU6 smaller than without one"
     claim = ExpectedOrder(f"shortcut_{with_one}_softens", "Footnote 3", says, "linear", "relu6")
-    on = f"{comparison.data_of(lines, groups[0])}, {with_none} minus {with_one}, {int(length):,} images seen"
+    on = f"{comparison.data_of(table, groups[0])}, {with_none} minus {with_one}, {length:,} images seen"
     tested = comparison.pair_of(claim, (groups[1], length), (groups[0], length))
-    return comparison.judged(lines, claim, NAME, tested, f"points of test accuracy lost, {on}")
+    return comparison.judged(table, claim, NAME, tested, f"points of test accuracy lost, {on}")
 
 
-def figure(lines: Lines) -> Figure:
+def figure(table: DataFrame) -> Figure:
     """How much a shortcut softens the loss, and the loss under each wiring, a panel per data."""
-    sets = comparison_figure.compared(lines, CONTRAST)
-    found = interactions(lines)
+    sets = comparison_figure.compared(table, CONTRAST)
+    found = interactions(table)
     with plots.style():
         tallest = max((len(comparison_figure.differences(one, CONTRAST)) for one in sets), default=0)
         heights = [len(found) + 1, tallest + 1]
@@ -88,7 +89,7 @@ def figure(lines: Lines) -> Figure:
         grid = made.add_gridspec(2, max(len(sets), 1), height_ratios=heights)
         first = made.add_subplot(grid[0, :])
         others = [made.add_subplot(grid[1, place]) for place in range(len(sets))]
-        draw_interactions(first, lines, found)
+        draw_interactions(first, table, found)
         for ax, one in zip(others, sets, strict=True):
             comparison_figure.draw_differences(ax, one, CONTRAST)
         losses = [f"what ReLU6 does, {comparison_figure.set_name(one, CONTRAST)}" for one in sets]
@@ -97,17 +98,17 @@ def figure(lines: Lines) -> Figure:
             f"(a): what ReLU6 costs without a shortcut minus what it costs with one, Welch's {statistics.PERCENT} "
             f"interval, in brackets the runs of all four arms. {comparison_figure.caption(False)}"
         )
-        return plots.told(made, headline(claims(lines), HEADLINE), note)
+        return plots.told(made, headline(claims(table), HEADLINE), note)
 
 
-def draw_interactions(ax: Axes, lines: Lines, found: Mapping[tuple[str, str], ClaimResult]) -> None:
+def draw_interactions(ax: Axes, table: DataFrame, found: Mapping[Place, ClaimResult]) -> None:
     """Every difference of differences as a row; above zero where a shortcut softens the loss."""
     ax.axvline(0, color="0.5", lw=0.6)
     names = []
     for place, ((group, length), claim) in enumerate(found.items()):
-        wiring, n = comparison.label(lines, group), claim.estimate.n
-        data = plots.data_name(comparison.data_of(lines, group))
-        names.append(f"{wiring}, {data}, {int(length) // 1000}k ({n})")
+        wiring, n = comparison.label(table, group), claim.estimate.n
+        data = plots.data_name(comparison.data_of(table, group))
+        names.append(f"{wiring}, {data}, {length // 1000}k ({n})")
         if n:
             comparison_figure.draw_difference(ax, place, claim.estimate, ARM_STYLES[wiring])
         else:

@@ -13,10 +13,11 @@ import functools
 import sys
 
 from manifold_lab.core import statistics
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.models.specs import CIFAR_LARGE_MAPS
 from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.headlines import Headline
-from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.report.tables import ClaimResult
 from manifold_lab.sweeps import ablation, comparison
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Arms, trained_study
@@ -46,10 +47,10 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def claims(lines: Lines) -> list[ClaimResult]:
+def claims(table: DataFrame) -> list[ClaimResult]:
     """Whether ReLU6 costs accuracy on maps of either size; the larger ones are not run until they have lines."""
-    found = comparison.comparison_claims(lines, CONTRAST, EXPECTED, NAME)
-    if LARGER in comparison.groups(lines):
+    found = comparison.comparison_claims(table, CONTRAST, EXPECTED, NAME)
+    if LARGER in comparison.groups(table):
         return found
     length = max(SEEDS)
     missing = dataclasses.replace(

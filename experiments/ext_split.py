@@ -24,17 +24,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from manifold_lab.core import statistics
 from manifold_lab.core.random_streams import stream
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import memory
 from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import Block, Network, build
 from manifold_lab.models.profiler import LayerProfile, profile
 from manifold_lab.models.specs import V2
 from manifold_lab.models.split import split_block, split_forward
-from manifold_lab.report import plots, tables
+from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import column, pick
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, number
+from manifold_lab.report.tables import ClaimResult, Record, estimate_in, pick
 from manifold_lab.sweeps.store import Result
 from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
 from manifold_lab.sweeps.study_commands import main
@@ -94,7 +94,7 @@ def _product_flops(_sum: torch.Size, a: torch.Size, b: torch.Size, **_: object) 
     return 2 * a[0] * a[1] * b[1]
 
 
-def by_parts(rounds: int) -> list[dict[str, str]]:
+def by_parts(rounds: int) -> list[Record]:
     """One line per t; memory in numbers, the image included; time as ratios to the whole pass of the same turn."""
     network, lines = folded(build(V2, stream(0, "weights")).eval()), []
     x = torch.randn((1, 3, 224, 224), generator=stream(0, "picture")).to(memory_format=torch.channels_last)
@@ -106,22 +106,22 @@ def by_parts(rounds: int) -> list[dict[str, str]]:
             rule = memory.peak_split(network, parts) if parts > 1 else memory.peak_by_operator(network).elements
             lines.append(
                 {
-                    "parts": str(parts),
-                    "rule": str(rule),
-                    "alive": str(max(memory.live_peaks(network, run).values())),
-                    "allocated": str(memory.allocated_peak(lambda run=run: run(x)) // 4 + x.numel()),  # type: ignore[misc]
-                    "madds": str(madds(network, x, parts)),
-                    "milliseconds": number(1000 * median(times[parts])),
-                    **dict(
-                        zip(("ratio", "low", "high"), map(number, (ratio.value, ratio.low, ratio.high)), strict=True)
-                    ),
-                    "n": str(ratio.n),
+                    "parts": parts,
+                    "rule": rule,
+                    "alive": max(memory.live_peaks(network, run).values()),
+                    "allocated": memory.allocated_peak(lambda run=run: run(x)) // 4 + x.numel(),  # type: ignore[misc]
+                    "madds": madds(network, x, parts),
+                    "milliseconds": 1000 * median(times[parts]),
+                    "ratio": ratio.value,
+                    "low": ratio.low,
+                    "high": ratio.high,
+                    "n": ratio.n,
                 }
             )
     return lines
 
 
-def in_single_channels() -> list[dict[str, str]]:
+def in_single_channels() -> list[Record]:
     """One line per block, run one expanded channel at a time: numbers alive, and how many are its input and output.
 
     The blocks have no shortcut: section 5.1 speaks of F(x), and our sum would hold a second output.
@@ -130,11 +130,11 @@ def in_single_channels() -> list[dict[str, str]]:
     seen = profile(network, (V2.in_channels, V2.resolution, V2.resolution), (Block,))
     return [
         {
-            "block": str(place),
-            "channels": str(_block(one).stage.hidden),
-            "ends": str(one.elements),
-            "alive": str(memory.live_peak(lambda one=one: _one_by_one(one)) // 4),  # type: ignore[misc]
-            "largest_channel": str(max(one.inputs[1], one.outputs[1]) ** 2),
+            "block": place,
+            "channels": _block(one).stage.hidden,
+            "ends": one.elements,
+            "alive": memory.live_peak(lambda one=one: _one_by_one(one)) // 4,  # type: ignore[misc]
+            "largest_channel": max(one.inputs[1], one.outputs[1]) ** 2,
         }
         for place, one in enumerate(seen)
     ]
@@ -150,34 +150,31 @@ def _one_by_one(seen: LayerProfile) -> Tensor:
     return split_block(block, torch.zeros(1, *seen.inputs), block.stage.hidden)
 
 
-def draw_memory(ax: Axes, lines: tables.Lines) -> None:
+def draw_memory(ax: Axes, table: DataFrame) -> None:
     """KiB against t: Equation 2, tensors alive, allocator."""
-    t = column(lines, "parts")
     looks = {"allocated": (plots.MEASURED, "o", "allocated"), "alive": (plots.LOST_COLOUR, "x", "tensors alive"),
              "rule": (plots.THEORY, "", "Equation 2")}  # fmt: skip
     for name, (colour, mark, label) in looks.items():
         style = "-" if name == "rule" else ""
-        ax.plot(t, column(lines, name) * 2 / 1024, mark + style, color=colour, ms=4, mfc="none", label=label)
+        ax.plot(table["parts"], table[name] * 2 / 1024, mark + style, color=colour, ms=4, mfc="none", label=label)
     ax.set(ylabel="peak memory, KiB (two bytes)", ylim=(0, None))
 
 
-def draw_time(ax: Axes, lines: tables.Lines) -> None:
+def draw_time(ax: Axes, table: DataFrame) -> None:
     """Time of a pass against that of the whole one."""
-    value = column(lines, "ratio")
-    ends = np.stack([value - column(lines, "low"), column(lines, "high") - value]).clip(0)
-    ends = np.nan_to_num(ends)
-    ax.errorbar(column(lines, "parts"), value, ends, fmt="o-", color=plots.MEASURED, ms=3, elinewidth=0.8,
-                label=f"median of {lines[0]['n']} turns")  # fmt: skip
+    value, low, high = (table[name].to_numpy(float) for name in ("ratio", "low", "high"))
+    ends = np.nan_to_num(np.stack([value - low, high - value]).clip(0))
+    ax.errorbar(table["parts"], value, ends, fmt="o-", color=plots.MEASURED, ms=3, elinewidth=0.8,
+                label=f"median of {table['n'].iloc[0]} turns")  # fmt: skip
     ax.set(ylabel="time / time of the whole pass", yscale="log")
     ax.yaxis.set_major_formatter(lambda number, _position: f"{number:g}")
     ax.yaxis.set_minor_formatter("")
     ax.set_yticks([1, 2, 5, 10, 20])
 
 
-def title(published: dict[str, tables.Lines]) -> str:
+def title(published: dict[str, DataFrame]) -> str:
     """What the paper's largest number of chunks saves, and its price in time."""
-    (mine,) = pick(published[MAIN], parts=str(HELPFUL))
-    price = f"at {float(mine['ratio']):.3g} times the time"
+    price = f"at {pick(published[MAIN], parts=HELPFUL)['ratio'].item():.3g} times the time"
     said = Headline(
         f"{NAME}.most_helpful", f"{HELPFUL} chunks save nearly all the memory that splitting can save, {price}",
         f"More than {HELPFUL} chunks are needed to save most of what splitting can save; {HELPFUL} run {price}", "",
@@ -185,14 +182,14 @@ def title(published: dict[str, tables.Lines]) -> str:
     return headline(claims(published), said)
 
 
-def draw(published: dict[str, tables.Lines]) -> Figure:
+def draw(published: dict[str, DataFrame]) -> Figure:
     """Memory and time."""
-    lines = published[MAIN]
+    table = published[MAIN]
     with plots.style():
         figure = plots.shaped(2.7)
         left, right = figure.subplots(1, 2, sharex=True)
-        draw_memory(left, lines)
-        draw_time(right, lines)
+        draw_memory(left, table)
+        draw_time(right, table)
         for ax, corner in ((left, "upper right"), (right, "lower right")):
             ax.axvspan(2, HELPFUL, color="0.93", zorder=0, label=f"the paper's range, 2 to {HELPFUL}")
             ax.set_xscale("log")
@@ -204,34 +201,31 @@ def draw(published: dict[str, tables.Lines]) -> Figure:
         note = (
             "MobileNetV2 1.0, norms folded, one image at 224, on a CPU; memory is measured in 32-bit floats and told "
             "at two bytes a number; Equation 2 lies below: it counts one operator's input and output; bars: "
-            f"{statistics.PERCENT} intervals of the median over {lines[0]['n']} turns."
+            f"{statistics.PERCENT} intervals of the median over {table['n'].iloc[0]} turns."
         )
         return plots.told(figure, title(published), note)
 
 
-def claims(published: dict[str, tables.Lines]) -> list[ClaimResult]:
+def claims(published: dict[str, DataFrame]) -> list[ClaimResult]:
     """Equal work, what the paper's range of t saves, at which price, and the least memory."""
-    lines, blocks = published[MAIN], published[BLOCKS]
-    work = {line["madds"] for line in lines}
-    allocated = dict(zip(PARTS, column(lines, "allocated"), strict=True))
-    saved = (allocated[1] - allocated[HELPFUL]) / (allocated[1] - min(allocated.values()))
-    inner = (column(blocks, "alive") - column(blocks, "ends")) / column(blocks, "largest_channel")
+    table, blocks = published[MAIN], published[BLOCKS]
+    work, allocated = table["madds"].nunique(), table.set_index("parts")["allocated"]
+    saved = float((allocated[1] - allocated[HELPFUL]) / (allocated[1] - allocated.min()))
+    most = float(((blocks["alive"] - blocks["ends"]) / blocks["largest_channel"]).max())
     return counted_claims(NAME, [
         ("same_madds", "Section 5.1", "a block in t chunks costs the same multiply-adds", "different counts over all t",
-         len(work), len(work) == 1),
+         work, work == 1),
         ("most_helpful", "Section 5.1", "t between 2 and 5 is most helpful",
-         "share of the largest saving of memory that t = 5 brings, allocated", saved, bool(saved >= 0.9)),
+         "share of the largest saving of memory that t = 5 brings, allocated", saved, saved >= 0.9),
         ("least_memory", "Section 5.1", "the memory can be as low as |s²k| + |s'²k'| + O(max(s², s'²))",
          f"most numbers alive besides input and output, in channels of max(s², s'²), of {len(blocks)} blocks run one "
-         f"channel at a time; at most {CHANNELS}", max(inner), bool(max(inner) <= CHANNELS)),
-    ]) + time_claims(lines)  # fmt: skip
+         f"channel at a time; at most {CHANNELS}", most, most <= CHANNELS),
+    ]) + time_claims(table)  # fmt: skip
 
 
-def time_claims(lines: tables.Lines) -> list[ClaimResult]:
+def time_claims(table: DataFrame) -> list[ClaimResult]:
     """The paper says that splitting hurts run time and keeps most of the efficiency; how much, it does not say."""
-    (slower,) = (line for line in lines if line["parts"] == str(HELPFUL))
-    low, high = (float(slower[name] or "nan") for name in ("low", "high"))
-    ratio = statistics.Estimate(float(slower["ratio"]), low, high, int(slower["n"]))
+    ratio = estimate_in(pick(table, parts=HELPFUL).iloc[0], "ratio", "low", "high")
     measured = f"time at t = {HELPFUL} / time of the whole pass"
     judged = (
         ("slower", "Section 5.1", "splitting hurts run time", measured, ratio.exceeds(1)),
@@ -240,8 +234,8 @@ def time_claims(lines: tables.Lines) -> list[ClaimResult]:
     )  # fmt: skip
     command = f"python -m experiments.{NAME}"
     return [
-        ClaimResult(f"{NAME}.{name}", place, says, told, ratio, statistics.verdict(holds), command)
-        for name, place, says, told, holds in judged
+        ClaimResult(f"{NAME}.{name}", place, says, measure, ratio, statistics.verdict(holds), command)
+        for name, place, says, measure, holds in judged
     ]
 
 

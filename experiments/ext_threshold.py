@@ -16,6 +16,7 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -29,12 +30,12 @@ from experiments.thm1_preserved import EXPANDED, MOBILENET, Spec
 from manifold_lab import theory
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.random_streams import stream
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import column, pick
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim, number, percent
+from manifold_lab.report.tables import ClaimResult, Record, estimate_in, estimated_claim, percent, pick, rounded, unique
 from manifold_lab.sweeps.store import Cell, Result
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
@@ -84,39 +85,36 @@ def unmoved(matrix: Tensor, generator: torch.Generator) -> Tensor:
     return theory.fewest_active_found(matrix, generator, starts=RANDOM, steps=0)
 
 
-def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+def rows(cells: Sequence[Cell]) -> list[Record]:
     """One line per shape and test, with the closed form where there is one and the measure of what is lost."""
     return [line(cell.spec, kind, cell.numbers[kind]) for cell in cells for kind in KINDS if kind in cell.numbers]
 
 
-def line(spec: Spec, kind: str, injective: int) -> dict[str, str]:
+def line(spec: Spec, kind: str, injective: int) -> Record:
     """One share with its interval."""
     share = statistics.proportion(injective, spec.draws)
     law = theory.injectivity_probability(spec.ambient, spec.inputs)
     bound = theory.injectivity_lower_bound(spec.ambient, spec.inputs)
     lost = 2.0 ** theory.paper_bounds(spec.ambient, spec.inputs).exact
     return {
-        "inputs": str(spec.inputs), "expansion": number(spec.expansion), "test": kind, "injective": str(injective),
-        "estimate": number(share.value), "low": number(share.low), "high": number(share.high), "n": str(share.n),
-        "theory": number(law), "union_bound": number(bound), "lost": number(lost),
+        "inputs": spec.inputs, "expansion": spec.expansion, "test": kind, "injective": injective,
+        "estimate": share.value, "low": share.low, "high": share.high, "n": share.n,
+        "theory": law, "union_bound": bound, "lost": lost,
     }  # fmt: skip
 
 
-def estimate(lines: Lines, **wanted: str) -> Estimate | None:
-    """The share of one shape and test, if it was measured."""
-    found = pick(lines, **wanted)
-    if not found:
-        return None
-    value, low, high = (float(found[0][name]) for name in ("estimate", "low", "high"))
-    return Estimate(value, low, high, int(found[0]["n"]))
+def estimate(table: DataFrame, **wanted: Any) -> Estimate:
+    """The share of one shape and test, as far as it was measured."""
+    found = pick(table, **wanted)
+    return estimate_in(found.iloc[0]) if len(found) else statistics.NO_RUNS
 
 
-def change(lines: Lines, expansion: float) -> Estimate:
+def change(table: DataFrame, expansion: float) -> Estimate:
     """How the share of injective layers changes from the smallest to the largest n that is tested exactly."""
-    mine = pick(lines, test="exact", expansion=number(expansion))
+    mine = pick(table, test="exact", expansion=rounded(expansion))
     if len(mine) < 2:
         return statistics.NO_RUNS
-    (few, draws), (many, others) = ((int(one["injective"]), int(one["n"])) for one in (mine[-1], mine[0]))
+    (few, draws), (many, others) = (map(int, mine[["injective", "n"]].iloc[end]) for end in (-1, 0))
     found = contrasts.contrast([(outcomes(few, draws), 1.0), (outcomes(many, others), -1.0)])
     return found.estimate
 
@@ -126,17 +124,17 @@ def outcomes(injective: int, draws: int) -> np.ndarray:
     return np.repeat([1.0, 0.0], [injective, draws - injective])
 
 
-def claims(lines: Lines) -> list[ClaimResult]:
+def claims(table: DataFrame) -> list[ClaimResult]:
     """Both proved sides at the n that are here, where t = 6 stands, and what it does not mean."""
     below, above = NOT_BELOW - 0.4, PROVED + 0.35
     found = [
         trend("more_injective_above", f"above m/n = {PROVED:g} (proved), layers are the more often injective, the "
-              "larger n", above, holds=change(lines, above).exceeds(0), lines=lines),
+              "larger n", above, holds=change(table, above).exceeds(0), table=table),
         trend("less_injective_below", f"below m/n = {NOT_BELOW:g} (proved), layers are the less often injective, the "
-              "larger n", below, holds=change(lines, below).below(0), lines=lines),
+              "larger n", below, holds=change(table, below).below(0), table=table),
     ]  # fmt: skip
-    found += [refuted(lines, n) for n in dict.fromkeys(one["inputs"] for one in lines) if int(n) not in EXACT]
-    found.append(complete(lines))
+    found += [refuted(table, n) for n in unique(table, "inputs") if n not in EXACT]
+    found.append(complete(table))
     loses = [2.0 ** theory.paper_bounds(round(MOBILENET * n), n).exact for n in sorted(EXPANDED)]
     few = sum(lost < NEGLIGIBLE for lost in loses)
     return found + counted_claims(NAME, [
@@ -151,17 +149,17 @@ judged = functools.partial(estimated_claim, NAME)
 """A claim of this study."""
 
 
-def trend(name: str, says: str, expansion: float, *, holds: bool | None, lines: Lines) -> ClaimResult:
+def trend(name: str, says: str, expansion: float, *, holds: bool | None, table: DataFrame) -> ClaimResult:
     """What growing n does at one expansion, by the exact test."""
-    sizes = [one["inputs"] for one in pick(lines, test="exact", expansion=number(expansion))] or ["–"]
+    sizes = list(pick(table, test="exact", expansion=rounded(expansion))["inputs"]) or ["–"]
     measure = f"share of Gaussian layers that are injective at m = {expansion:g}n, n = {sizes[-1]} − n = {sizes[0]}"
     return judged(name, "Maillard et al. 2023" if "above" in name else "Puthawala et al. 2020", says, measure,
-                  change(lines, expansion), holds)  # fmt: skip
+                  change(table, expansion), holds)  # fmt: skip
 
 
-def refuted(lines: Lines, inputs: str) -> ClaimResult:
+def refuted(table: DataFrame, inputs: int) -> ClaimResult:
     """Whether most layers at t = 6 are refuted; a search that does not refute them leaves it open."""
-    kept = estimate(lines, test="search", inputs=inputs, expansion=number(MOBILENET)) or statistics.NO_RUNS
+    kept = estimate(table, test="search", inputs=inputs, expansion=MOBILENET)
     share = Estimate(1 - kept.value, 1 - kept.high, 1 - kept.low, kept.n)
     says = f"below m/n = {CONJECTURED:g} (conjectured), thus at MobileNetV2's t = 6, most layers are not injective"
     measure = f"at least this share has fewer than n active rows in a direction that was found, n = {inputs}"
@@ -169,22 +167,21 @@ def refuted(lines: Lines, inputs: str) -> ClaimResult:
                   share.exceeds(0.5) or None)  # fmt: skip
 
 
-def complete(lines: Lines) -> ClaimResult:
+def complete(table: DataFrame) -> ClaimResult:
     """Of the layers that the exact test refutes, how many the search refutes: how much its upper bound is worth."""
-    hard = [one for one in lines if int(one["inputs"]) in EXACT[1:] and float(one["expansion"]) >= HARD]
-    refuted = {kind: sum(int(one["n"]) - int(one["injective"]) for one in pick(hard, test=kind)) for kind in KINDS}
-    found = statistics.proportion(refuted["search"], refuted["exact"])
-    random = statistics.proportion(refuted["random"], refuted["exact"])
+    hard = table[table["inputs"].isin(EXACT[1:]) & (table["expansion"] >= HARD)]
+    refuted = (hard["n"] - hard["injective"]).groupby(hard["test"]).sum()
+    found, random = (statistics.proportion(int(refuted[kind]), int(refuted["exact"])) for kind in ("search", "random"))
     says = f"the search refutes nine in ten of the layers that are not injective, n = 3 and 4, m ≥ {HARD:g}n"
     measure = f"share of those that the exact test refutes ({RANDOM:,} random directions: {random.value:.3g})"
     return judged("search_is_nearly_complete", "Method (ours)", says, measure, found, found.exceeds(0.9))
 
 
-def curve(ax: Axes, mine: Lines, look: tuple[str, str], label: str) -> None:
+def curve(ax: Axes, mine: DataFrame, look: tuple[str, str], label: str) -> None:
     """Shares with intervals against m / n."""
-    value, low, high = (column(mine, name) for name in ("estimate", "low", "high"))
+    value, low, high = (mine[name].to_numpy() for name in ("estimate", "low", "high"))
     ends = np.stack([value - low, high - value]).clip(0)
-    ax.errorbar(column(mine, "expansion"), value, ends, fmt=f"{look[1]}-", color=look[0], ms=3, lw=0.7,
+    ax.errorbar(mine["expansion"], value, ends, fmt=f"{look[1]}-", color=look[0], ms=3, lw=0.7,
                 elinewidth=0.7, label=label)  # fmt: skip
 
 
@@ -209,37 +206,37 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def points_lost(lines: Lines) -> str:
+def points_lost(table: DataFrame) -> str:
     """What a layer of MobileNetV2's expansion loses of all directions, on average, at most: at the smallest n."""
-    lost = {int(line["inputs"]): float(line["lost"]) for line in pick(lines, expansion=number(MOBILENET))}
-    if not lost:
+    lost = pick(table, expansion=MOBILENET).groupby("inputs")["lost"].first()
+    if not len(lost):
         return ""
-    most = max(lost, key=lambda n: lost[n])
+    most = lost.idxmax()
     return (
         f" At m/n = {MOBILENET:g} layers, injective or not, lose on average at most {percent(lost[most])} of all "
         f"directions (n = {most})."
     )
 
 
-def draw(lines: Lines) -> Figure:
+def draw(table: DataFrame) -> Figure:
     """The exact shares; what a search leaves of larger n."""
     with plots.style():
         figure = plots.shaped(3.1)
         left, right = figure.subplots(1, 2, sharey=True)
         for ax, kind in ((left, "exact"), (right, "search")):
-            sizes = [n for n in dict.fromkeys(one["inputs"] for one in lines) if (int(n) in EXACT) == (kind == "exact")]
-            for n in sizes:
-                curve(ax, pick(lines, inputs=n, test=kind), LOOKS[n], n)
+            for n in [n for n in unique(table, "inputs") if (n in EXACT) == (kind == "exact")]:
+                curve(ax, pick(table, inputs=n, test=kind), LOOKS[n], str(n))
             thresholds(ax)
             ax.legend(title="n", frameon=False, loc="upper left")
-        plane = pick(lines, inputs="2", test="exact")
-        left.plot(column(plane, "expansion"), column(plane, "theory"), "x", color=plots.THEORY, ms=5, zorder=4)
+        plane = pick(table, inputs=2, test="exact")
+        left.plot(plane["expansion"], plane["theory"], "x", color=plots.THEORY, ms=5, zorder=4)
         left.set_ylabel("share of Gaussian layers")
         plots.letter((left, right), ("injective, exactly", "not refuted by a search: at most so many"))
-        least = min(int(line["n"]) for line in lines)
-        note = (f"At least {least:,} layers a mark; bars: exact {statistics.PERCENT} intervals; crosses: the closed "
-                f"form at n = 2.{points_lost(lines)}")  # fmt: skip
-        return plots.told(figure, headline(claims(lines), HEADLINE), note)
+        note = (
+            f"At least {table['n'].min():,} layers a mark; bars: exact {statistics.PERCENT} intervals; crosses: the "
+            f"closed form at n = 2.{points_lost(table)}"
+        )
+        return plots.told(figure, headline(claims(table), HEADLINE), note)
 
 
 STUDY = Study(

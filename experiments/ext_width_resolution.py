@@ -14,11 +14,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import OTHER_STYLES, styles_of
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import pick
-from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.report.tables import ClaimResult, pick, unique
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Arms, trained_study
@@ -45,26 +45,26 @@ def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
     return ablation.training_runs({ARM: lambda base: base}, settings)
 
 
-def points(lines: Lines, length: str) -> list[tuple[str, int, statistics.Estimate]]:
+def points(table: DataFrame, length: int) -> list[tuple[str, int, statistics.Estimate]]:
     """Group, multiply-adds and mean test accuracy, the cheapest first."""
     found = []
-    for group in comparison.groups(lines):
-        mine = comparison.scores(lines, ARM, group, length)
+    for group in comparison.groups(table):
+        mine = comparison.scores(table, ARM, group, length)
         if mine:
-            price = int(pick(lines, group=group)[0]["madds"])
+            price = int(pick(table, group=group)["madds"].iloc[0])
             found.append((group, price, statistics.mean(np.array(list(mine.values())))))
     return sorted(found, key=lambda point: point[1])
 
 
-def figure(lines: Lines) -> Figure:
+def figure(table: DataFrame) -> Figure:
     """Accuracy against multiply-adds, at the length of which most is there; a line joins the widths of a resolution."""
     with plots.style():
         found = plots.shaped(2.6, 0.6)
         ax = found.subplots()
-        told = max((points(lines, length) for length in comparison.unique(lines, "length")), key=len)
-        sizes = sorted({int(group.split("@")[1]) for group, _, _ in told}, reverse=True)
+        most = max((points(table, length) for length in unique(table, "length")), key=len)
+        sizes = sorted({int(group.split("@")[1]) for group, _, _ in most}, reverse=True)
         for place, size in enumerate(sizes):
-            mine = [(price / 1e6, score) for group, price, score in told if int(group.split("@")[1]) == size]
+            mine = [(price / 1e6, score) for group, price, score in most if int(group.split("@")[1]) == size]
             look = OTHER_STYLES[place % len(OTHER_STYLES)]
             ax.plot([price for price, _ in mine], [score.value for _, score in mine], color=look[0], lw=0.6)
             for number, (price, score) in enumerate(mine):
@@ -73,23 +73,22 @@ def figure(lines: Lines) -> Figure:
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter("{x:g}")
         ax.legend(frameon=False)
-        seen = comparison.unique(lines, "data")
-        note = f"{', '.join(map(str, seen))}; means and {statistics.PERCENT} intervals over runs"
-        return plots.told(found, headline(claims(lines), HEADLINE), note)
+        note = f"{', '.join(unique(table, 'data'))}; means and {statistics.PERCENT} intervals over runs"
+        return plots.told(found, headline(claims(table), HEADLINE), note)
 
 
-def claims(lines: Lines) -> list[ClaimResult]:
+def claims(table: DataFrame) -> list[ClaimResult]:
     """Every dearer network of the same width or the same resolution is better."""
     found = []
-    for length in comparison.lengths(lines, lines[0]["group"]):
-        told = points(lines, length)
-        for cheap, dear in [(a, b) for a in told for b in told if steps(a[0], b[0])]:
+    for length in comparison.lengths(table, table["group"].iloc[0]):
+        there = points(table, length)
+        for cheap, dear in [(a, b) for a in there for b in there if steps(a[0], b[0])]:
             claim = dataclasses.replace(EXPECTED, id=f"{EXPECTED.id}/{dear[0]} over {cheap[0]}".replace(" @ ", "@"))
             tested = [
                 comparison.WeightedArm(ARM, group, length, sign) for group, sign in ((dear[0], 1.0), (cheap[0], -1.0))
             ]
-            measure = f"points of test accuracy, {dear[0]} minus {cheap[0]}, {int(length):,} images seen"
-            found.append(comparison.judged(lines, claim, NAME, tested, measure))
+            measure = f"points of test accuracy, {dear[0]} minus {cheap[0]}, {length:,} images seen"
+            found.append(comparison.judged(table, claim, NAME, tested, measure))
     return found
 
 
@@ -101,9 +100,9 @@ def steps(cheap: str, dear: str) -> bool:
     return width == more_width and more_size == min((one for one in (*RESOLUTIONS, *SMALL) if one > size), default=None)
 
 
-def document(lines: Lines) -> comparison.Document:
+def document(table: DataFrame) -> comparison.Document:
     """Every network."""
-    return comparison.comparison_table(lines, CONTRAST, "Width and resolution multipliers.")
+    return comparison.comparison_table(table, CONTRAST, "Width and resolution multipliers.")
 
 
 STUDY = trained_study(

@@ -18,14 +18,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.random_layer import monte_carlo
 from manifold_lab.random_layer.monte_carlo import layers
 from manifold_lab.random_layer.specs import PAPER_DIMS, MonteCarlo
 from manifold_lab.report import plots, results_table, tables
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import pick
-from manifold_lab.report.tables import ClaimResult, number
+from manifold_lab.report.tables import ClaimResult, estimate_in, pick
 from manifold_lab.sweeps.store import Result
 from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
 from manifold_lab.sweeps.study_commands import main
@@ -46,18 +46,18 @@ def grid(smoke: bool) -> tuple[MonteCarlo, ...]:
 
 
 def measure(spec: MonteCarlo, _folder: Path) -> Result:
-    """The csv lines of a panel: every estimate, then the share of recoverable points over draws as quantiles."""
+    """The rows of a panel: every estimate, then the share of recoverable points over draws as quantiles."""
     (layer,) = layers(spec, torch.device("cpu"))
     measured = monte_carlo.measure_layer(layer)
     lines = [tables.record(row) for row in results_table.rows(layer, measured)]
     return tables_result({MAIN: lines + distribution(layer.dim, measured["preserved_fraction"])})
 
 
-def distribution(dim: int, values: np.ndarray) -> list[dict[str, str]]:
+def distribution(dim: int, values: np.ndarray) -> list[tables.Record]:
     """The share of recoverable points over draws, as quantiles, whose level stands where an interval has its own."""
     found = np.quantile(values, LEVELS)
-    same = dict.fromkeys(tables.RESULT_COLUMNS, "") | {"quantity": QUANTITY, "statistic": "quantile", "dim": str(dim)}
-    return [same | {"level": str(level), "estimate": number(value)} for level, value in zip(LEVELS, found, strict=True)]
+    same = dict.fromkeys(tables.RESULT_COLUMNS) | {"quantity": QUANTITY, "statistic": "quantile", "dim": dim}
+    return [same | {"level": str(level), "estimate": float(value)} for level, value in zip(LEVELS, found, strict=True)]
 
 
 HEADLINE = Headline(
@@ -67,66 +67,64 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def draw_distribution(ax: Axes, lines: tables.Lines) -> None:
+def draw_distribution(ax: Axes, table: DataFrame) -> None:
     """The share of points that can be recovered, over draws, from its quantiles."""
     import seaborn  # noqa: PLC0415  (two seconds that few figures need)
 
-    data = {"dim": [line["dim"] for line in lines], "share": plots.column(lines, "estimate")}
-    seaborn.violinplot(data, x="dim", y="share", ax=ax, color="#9DC3DF", inner="quart", cut=0, linewidth=0.7,
-                       density_norm="width", bw_adjust=0.5)  # fmt: skip
+    seaborn.violinplot(table.astype({"dim": str}), x="dim", y="estimate", ax=ax, color="#9DC3DF", inner="quart",
+                       cut=0, linewidth=0.7, density_norm="width", bw_adjust=0.5)  # fmt: skip
     ax.set(xlabel="dim m of the embedding", ylabel="recoverable share of the curve", ylim=(-0.02, 1.02))
 
 
-def draw_blame(ax: Axes, lines: tables.Lines) -> None:
+def draw_blame(ax: Axes, table: DataFrame) -> None:
     """Bars: which part of pinv's error falls on points that the ReLU lost, which on points that it kept."""
-    shares = pick(lines, quantity="decoder_share", statistic="mean")
-    share, place = plots.column(shares, "estimate"), np.arange(len(shares))
-    ends = np.abs(np.stack([plots.column(shares, "low"), plots.column(shares, "high")]) - share)
+    shares = pick(table, quantity="decoder_share", statistic="mean")
+    share, place = shares["estimate"].to_numpy(), np.arange(len(shares))
+    ends = np.abs(shares[["low", "high"]].to_numpy().T - share)
     ax.bar(place, share, 0.7, color=plots.MEASURED, label="recoverable points: the decoder's doing")
     ax.bar(place, 1 - share, 0.7, bottom=share, color=plots.GAP, hatch="///", lw=0, label="points that ReLU lost")
     ax.errorbar(place, share, ends, fmt="none", color="black", elinewidth=0.7, capsize=2)
-    ax.set_xticks(place, [line["dim"] for line in shares])
+    ax.set_xticks(place, shares["dim"].map(str))
     ax.set(xlabel="dim m of the embedding", ylabel="share of pinv's error", ylim=(0, 1.32), yticks=[0, 0.5, 1])
     ax.legend(frameon=False, loc="upper left")
 
 
-def draw(lines: tables.Lines) -> Figure:
+def draw(table: DataFrame) -> Figure:
     """The two panels."""
     with plots.style():
         figure = plots.shaped(2.7)
         left, right = figure.subplots(1, 2)
-        draw_distribution(left, pick(lines, quantity=QUANTITY, statistic="quantile"))
-        draw_blame(right, lines)
+        draw_distribution(left, pick(table, quantity=QUANTITY, statistic="quantile"))
+        draw_blame(right, table)
         plots.letter((left, right), ("recoverable, over draws", "where pinv's error lies"))
-        draws = next(int(line["n"]) for line in lines if line["n"])
+        draws = table["n"].max()
         note = (
-            f"Spirals of three turns, ReLU, {draws:,} draws of T per dim. (a): density with median and quartiles. (b): "
-            f"means with {statistics.PERCENT} intervals."
+            f"Spirals of three turns, ReLU, {draws:,.0f} draws of T per dim. (a): density with median and quartiles. "
+            f"(b): means with {statistics.PERCENT} intervals."
         )
-        return plots.told(figure, headline(claims(lines), HEADLINE), note)
+        return plots.told(figure, headline(claims(table), HEADLINE), note)
 
 
-def found(lines: tables.Lines, quantity: str, dim: int, statistic: str = "mean", decoder: str = "") -> Estimate:
+def found(table: DataFrame, quantity: str, dim: int, statistic: str = "mean", decoder: str = "") -> Estimate:
     """One published estimate."""
-    (line,) = pick(lines, quantity=quantity, dim=str(dim), statistic=statistic, decoder=decoder)
-    return Estimate(float(line["estimate"]), float(line["low"]), float(line["high"]), int(line["n"]))
+    return estimate_in(pick(table, quantity=quantity, dim=dim, statistic=statistic, decoder=decoder).iloc[0])
 
 
-def claims(lines: tables.Lines) -> list[ClaimResult]:
+def claims(table: DataFrame) -> list[ClaimResult]:
     """The caption's claims, each against one number and its interval."""
     judged: list[tuple[str, str, str, Estimate, bool | None]] = []
     for dim in (2, 3):
-        pairs = found(lines, "collapsed_pairs", dim)
+        pairs = found(table, "collapsed_pairs", dim)
         judged.append((f"collapse/{dim}", "m = 2, 3: points collapse into each other",
                        f"share of pairs of points with one image, m = {dim}", pairs, pairs.exceeds(0)))  # fmt: skip
     for dim in (15, 30):
-        kept, affine = found(lines, "preserved_fraction", dim), found(lines, "reconstruction_error", dim, *AFFINE)
+        kept, affine = found(table, "preserved_fraction", dim), found(table, "reconstruction_error", dim, *AFFINE)
         judged.append((f"kept/{dim}", "m = 15 to 30: the information is kept",
                        f"share of points with one preimage, m = {dim}", kept, kept.exceeds(KEPT)))  # fmt: skip
         judged.append((f"linearly_decodable/{dim}", "m = 15 to 30: an affine map gives the spiral back to 1 % of |x|² "
                        '(the caption: "highly non-convex")', f"median error of the best affine map, m = {dim}",
                        affine, affine.below(DECODED)))  # fmt: skip
-    spoiled = found(lines, "decoder_share", 15)
+    spoiled = found(table, "decoder_share", 15)
     judged.append(("panels_show_relu", "the panels show what ReLU does (not what the decoder does)",
                    "share of pinv's error on recoverable points, m = 15", spoiled, spoiled.below(0.5)))  # fmt: skip
     command = f"python -m experiments.{NAME}"

@@ -19,13 +19,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.models.specs import V2, stages
-from manifold_lab.report import plots, tables
+from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import pick
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult
+from manifold_lab.report.tables import ClaimResult, Record, pick
 from manifold_lab.sweeps.store import Result
 from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
 from manifold_lab.sweeps.study_commands import main
@@ -56,7 +56,7 @@ def measure(spec: Spec, _folder: Path) -> Result:
     return tables_result({MAIN: wirings(spec.wirings)})
 
 
-def wirings(names: Sequence[str]) -> list[dict[str, str]]:
+def wirings(names: Sequence[str]) -> list[Record]:
     """One line per wiring and block: its channels, and the shortcuts that end in it."""
     lines = []
     for wiring in names:
@@ -69,7 +69,7 @@ def wirings(names: Sequence[str]) -> list[dict[str, str]]:
                 "stride": stage.stride,
             }
             ends = {"shortcut": stage.shortcut, "wide": "identity" if wide else "none"}
-            lines.append({"wiring": wiring, "block": str(block)} | {key: str(n) for key, n in channels.items()} | ends)
+            lines.append({"wiring": wiring, "block": block} | channels | ends)
             wide = stage.gives_wide
     return lines
 
@@ -87,16 +87,14 @@ class Bar:
         return self.x, self.channels * SIZE / 2
 
 
-def bars(lines: tables.Lines) -> dict[tuple[int, str], Bar]:
+def bars(table: DataFrame) -> dict[tuple[int, str], Bar]:
     """The tensors of the shown blocks, left to right: expanded, depthwise output, projected; and the first input."""
-    first = int(lines[0]["block"])
-    found = {(first - 1, "outputs"): Bar(0, int(lines[0]["inputs"]))}
-    for line in lines:
-        block, start = int(line["block"]), 3 * (int(line["block"]) - first)
-        for step, (name, column) in enumerate(
-            (("expanded", "hidden"), ("depthwise", "hidden"), ("outputs", "outputs")), start=1
-        ):
-            found[block, name] = Bar(start + step, int(line[column]))
+    first = table.iloc[0]
+    found = {(first["block"] - 1, "outputs"): Bar(0, first["inputs"])}
+    for row in table.itertuples():
+        tensors = (("expanded", row.hidden), ("depthwise", row.hidden), ("outputs", row.outputs))
+        for step, (name, channels) in enumerate(tensors, start=1):
+            found[row.block, name] = Bar(3 * (row.block - first["block"]) + step, channels)
     return found
 
 
@@ -125,16 +123,15 @@ def draw_shortcut(ax: Axes, begin: Bar, end: Bar, look: tuple[str, str]) -> None
     )
 
 
-def draw_wiring(ax: Axes, lines: tables.Lines) -> None:
+def draw_wiring(ax: Axes, table: DataFrame) -> None:
     """One wiring over the shown blocks."""
-    found, colour = bars(lines), ARM_STYLES[lines[0]["wiring"]][0]
+    found, colour = bars(table), ARM_STYLES[table["wiring"].iloc[0]][0]
     draw_bars(ax, found)
-    for line in lines:
-        block = int(line["block"])
-        if line["shortcut"] != "none":
-            dashes = "-" if line["shortcut"] == "identity" else (0, (3, 1.5))
+    for block, shortcut, wide in zip(table["block"], table["shortcut"], table["wide"], strict=True):
+        if shortcut != "none":
+            dashes = "-" if shortcut == "identity" else (0, (3, 1.5))
             draw_shortcut(ax, found[block - 1, "outputs"], found[block, "outputs"], (colour, dashes))  # type: ignore[arg-type]
-        if line["wide"] != "none" and (block - 1, "depthwise") in found:
+        if wide != "none" and (block - 1, "depthwise") in found:
             draw_shortcut(ax, found[block - 1, "depthwise"], found[block, "expanded"], (colour, "-"))
     ax.set(xlim=(-0.4, 3 * len(SHOWN) + 0.4), ylim=(-0.76, 0.95))
     ax.set_axis_off()
@@ -146,14 +143,14 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def draw(lines: tables.Lines) -> Figure:
+def draw(table: DataFrame) -> Figure:
     """One row per wiring; the operators are named once, at the bottom."""
     with plots.style():
         figure = plots.shaped(4.9)
-        axes = figure.subplots(len(WIRINGS), 1)
+        axes, shown = figure.subplots(len(WIRINGS), 1), table[table["block"].isin(SHOWN)]
         for ax, wiring in zip(axes, WIRINGS, strict=True):
-            draw_wiring(ax, [line for line in pick(lines, wiring=wiring) if int(line["block"]) in SHOWN])
-        many = counts(lines)
+            draw_wiring(ax, pick(shown, wiring=wiring))
+        many = counts(table)
         plots.letter(axes, (f"{title} ({many[wiring]} in the whole network)" for wiring, title in TITLES.items()))
         names = ("1×1, ReLU6", "3×3 depthwise, ReLU6", "1×1, linear")
         for place in range(3 * len(SHOWN)):
@@ -161,20 +158,17 @@ def draw(lines: tables.Lines) -> Figure:
                           fontsize=mpl.rcParams["legend.fontsize"])  # fmt: skip
         first, last = SHOWN[0], SHOWN[-1]
         note = f"Shown: blocks {first} to {last} of MobileNetV2 1.0; bars are tensors, as high as they have channels."
-        return plots.told(figure, headline(claims(lines), HEADLINE), note)
+        return plots.told(figure, headline(claims(table), HEADLINE), note)
 
 
-def counts(lines: tables.Lines) -> dict[str, int]:
+def counts(table: DataFrame) -> dict[str, int]:
     """The shortcuts of every wiring in the whole network."""
-    return {
-        wiring: sum((line["shortcut"] != "none") + (line["wide"] != "none") for line in pick(lines, wiring=wiring))
-        for wiring in WIRINGS
-    }
+    return (table[["shortcut", "wide"]] != "none").sum(axis=1).groupby(table["wiring"]).sum().to_dict()
 
 
-def claims(lines: tables.Lines) -> list[ClaimResult]:
+def claims(table: DataFrame) -> list[ClaimResult]:
     """As many shortcuts between expansions as between bottlenecks."""
-    count = counts(lines)
+    count = counts(table)
     says = "Figure 6b compares equally many shortcuts, between expansions and between bottlenecks"
     measured = f"between expansions, beside {count['bottleneck']} between bottlenecks"
     equal = count["expansion"] == count["bottleneck"]

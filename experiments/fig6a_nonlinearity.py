@@ -12,9 +12,10 @@ Differs  CIFAR-10 at small widths and short trainings instead of ImageNet: it te
 import functools
 import sys
 
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.headlines import Headline
-from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.report.tables import ClaimResult
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Arms, trained_study
@@ -60,12 +61,12 @@ def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
     return ablation.grid(ARMS, SETTINGS, smoke) + (() if smoke else ablation.training_runs(BEYOND, beyond))
 
 
-def claims(lines: Lines) -> list[ClaimResult]:
+def claims(table: DataFrame) -> list[ClaimResult]:
     """Whether ReLU6 costs accuracy, everywhere; whether less after longer training; whether more at smaller widths."""
     return (
-        comparison.comparison_claims(lines, CONTRAST, [EXPECTED], NAME)
-        + comparison.gap_shrinks_with_training(lines, CONTRAST, [SHRINKING], NAME)
-        + comparison.gap_grows_when_narrower(lines, CONTRAST, NARROWING, NAME)
+        comparison.comparison_claims(table, CONTRAST, [EXPECTED], NAME)
+        + comparison.gap_shrinks_with_training(table, CONTRAST, [SHRINKING], NAME)
+        + comparison.gap_grows_when_narrower(table, CONTRAST, NARROWING, NAME)
     )
 
 

@@ -14,10 +14,11 @@ import sys
 
 from matplotlib.figure import Figure
 
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import data_name, pick
-from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.report.plots import data_name
+from manifold_lab.report.tables import ClaimResult, pick
 from manifold_lab.sweeps import ablation, comparison
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.comparison_figure import draw_comparison
@@ -56,24 +57,24 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def claims(lines: Lines) -> list[ClaimResult]:
+def claims(table: DataFrame) -> list[ClaimResult]:
     """Whether the shortcut between bottlenecks is better, everywhere; whether by less after longer training."""
-    found = comparison.comparison_claims(lines, CONTRAST, EXPECTED, NAME)
-    return found + comparison.gap_shrinks_with_training(lines, CONTRAST, SHRINKING, NAME)
+    found = comparison.comparison_claims(table, CONTRAST, EXPECTED, NAME)
+    return found + comparison.gap_shrinks_with_training(table, CONTRAST, SHRINKING, NAME)
 
 
-def dearer(lines: Lines) -> str:
+def dearer(table: DataFrame) -> str:
     """Which arms cost more multiply-adds than the paper's, and by how much: a caption's last sentence."""
-    group, first = lines[0]["group"], lines[0]["data"]
-    price = {line["arm"]: int(line["madds"]) for line in pick(lines, group=group, kind=FINAL)}
+    group, first = table[["group", "data"]].iloc[0]
+    price = pick(table, group=group, kind=FINAL).groupby("arm", sort=False)["madds"].first().to_dict()
     own = price.get(CONTRAST.reference, 0)
     more = [f"{arm} {100 * (madds / own - 1):+.1f} %" for arm, madds in price.items() if own and madds != own]
     return f" Multiply-adds against {CONTRAST.reference}, {data_name(first)}: {', '.join(more)}." if more else ""
 
 
-def figure(lines: Lines) -> Figure:
+def figure(table: DataFrame) -> Figure:
     """Arms side by side; what they differ in besides the shortcut is said."""
-    return draw_comparison(lines, CONTRAST, headline(claims(lines), HEADLINE), dearer(lines))
+    return draw_comparison(table, CONTRAST, headline(claims(table), HEADLINE), dearer(table))
 
 
 STUDY = trained_study(

@@ -26,12 +26,12 @@ from matplotlib.figure import Figure
 
 from experiments.drawing.fig7_activations import draw_network, draw_training, seeds, spread
 from manifold_lab.core import statistics
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import ClaimResult, Lines, estimated_claim
+from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick
 from manifold_lab.sweeps import ablation, probe_run, store
 from manifold_lab.sweeps.comparison import FEWEST
 from manifold_lab.sweeps.probe_run import INITIAL, STAGES, TRAINED, TRAINING, ProbedTraining, ProbeRun, ProbeSource
@@ -76,15 +76,14 @@ def on_images(source: ProbeSource) -> tuple[tuple[probe_run.Spec, ...], Measure]
     return (*networks(source.digest), *trainings(source.images is None)), probe_run.measure_on(source)
 
 
-def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+def rows(cells: Sequence[Cell]) -> list[Record]:
     """One line per network, moment of its training, and site; sites in the order of execution."""
     found = []
     for cell in cells:
         kind, on = (cell.spec.kind, "") if isinstance(cell.spec, ProbeRun) else (TRAINING, cell.spec.data)
         for row in probe_run.at_evaluations(cell.spec, store.history(cell)):
-            known = {"network": kind, "data": on, "seed": str(cell.spec.seed), "images": ""}
-            known["drawn"] = str(int(drawn(row["layer"])))
-            found.append({name: {**known, **row}.get(name, "") for name in COLUMNS})
+            known = {"network": kind, "data": on, "seed": cell.spec.seed, "drawn": int(drawn(row["layer"]))}
+            found.append({name: {**known, **row}.get(name) for name in COLUMNS})
     return found
 
 
@@ -93,14 +92,14 @@ def drawn(layer: str) -> bool:
     return layer.endswith("expand.act") or layer == "blocks.0.depthwise.act"
 
 
-def claims(lines: Lines) -> list[ClaimResult]:
+def claims(table: DataFrame) -> list[ClaimResult]:
     """Figure 7's claims, at the 17 marked sites, and what was found beside them."""
-    marked = pick(lines, drawn="1")
-    initial = [pick(marked, network=INITIAL, seed=seed) for seed in seeds(pick(marked, network=INITIAL))]
-    trained, every = pick(marked, network=TRAINED), pick(lines, network=TRAINED)
+    marked = pick(table, drawn=1)
+    initial = [mine for _, mine in pick(marked, network=INITIAL).groupby("seed")]
+    trained, every = pick(marked, network=TRAINED), pick(table, network=TRAINED)
     found = at_step_0(initial) if initial else []
-    found += after_training(initial, trained) if initial and trained else []
-    found += [*above(trained, "marked"), *above(every, "every"), dead(every)] if trained else []
+    found += after_training(initial, trained) if initial and len(trained) else []
+    found += [*above(trained, "marked"), *above(every, "every"), dead(every)] if len(trained) else []
     return found + along(pick(marked, network=TRAINING))
 
 
@@ -113,9 +112,9 @@ def over(values: Sequence[float]) -> Estimate:
     return statistics.mean(np.array(values))
 
 
-def at_step_0(initial: Sequence[Lines]) -> list[ClaimResult]:
+def at_step_0(initial: Sequence[DataFrame]) -> list[ClaimResult]:
     """Mean and band, over seeds."""
-    mean = over([column(one, "fraction_mean").mean() for one in initial])
+    mean = over([one["fraction_mean"].mean() for one in initial])
     band = over([spread(one).mean() for one in initial])
     tight = "at step 0 tightly around the mean (90 % of positions within a quarter of the channels)"
     return [
@@ -126,9 +125,9 @@ def at_step_0(initial: Sequence[Lines]) -> list[ClaimResult]:
     ]  # fmt: skip
 
 
-def after_training(initial: Sequence[Lines], trained: Lines) -> list[ClaimResult]:
+def after_training(initial: Sequence[DataFrame], trained: DataFrame) -> list[ClaimResult]:
     """What differs between one trained network and those at step 0, over the latter."""
-    mean = over([(column(trained, "fraction_mean") - column(one, "fraction_mean")).mean() for one in initial])
+    mean = over([(trained["fraction_mean"].to_numpy() - one["fraction_mean"].to_numpy()).mean() for one in initial])
     before = [np.where(spread(one) > 0, spread(one), np.nan) for one in initial]
     growth = over([float(np.nanmedian(spread(trained) / one)) for one in before])
     place, on = "Figure 7b", "for this checkpoint"
@@ -142,18 +141,18 @@ def after_training(initial: Sequence[Lines], trained: Lines) -> list[ClaimResult
     ]  # fmt: skip
 
 
-def above(lines: Lines, which: str) -> list[ClaimResult]:
+def above(table: DataFrame, which: str) -> list[ClaimResult]:
     """Layers whose minimum is below the threshold, where marked after more and more images; and at what share."""
-    having, total = [line for line in lines if line["threshold"]], int(lines[0]["pictures"])
+    having, total = table.dropna(subset="threshold"), int(table["pictures"].iloc[0])
     layers = "marked layers" if which == "marked" else "layers"
     found = []
     for images in stages(total) if which == "marked" else (total,):
-        below = statistics.counted(layers_below(lines, images))
+        below = statistics.counted(layers_below(table, images))
         shown = f"{images:,} image{'s' * (images > 1)}"
         measure = f"of {len(having)} {layers} with a threshold, those with a position below, {shown}"
         name, says = f"all_but_two/{which}/{images}", "all but two layers stay above the threshold, for this checkpoint"
         found.append(claim(name, "Figure 7b", says, measure, below, below.value == 2))
-    often = max((float(line["below_threshold"]) for line in having), default=0.0)
+    often = float(having["below_threshold"].max()) if len(having) else 0.0
     says = "where a layer falls below the threshold it is a rare position (below 1 %), for this checkpoint"
     measure = f"largest share of a layer's positions below, {layers}, {total:,} images"
     return [*found, claim(f"rarely_below/{which}", "Figure 7b", says, measure, statistics.counted(often), often < 0.01)]
@@ -164,16 +163,16 @@ def stages(total: int) -> tuple[int, ...]:
     return (*(stage for stage in STAGES if stage < total), total)
 
 
-def layers_below(lines: Lines, images: int) -> int:
+def layers_below(table: DataFrame, images: int) -> int:
     """The layers of which a position fell below the threshold within the first so many images."""
-    return sum(int(line["first_below"]) <= images for line in lines if line["first_below"])
+    return int((table["first_below"] <= images).sum())
 
 
-def along(lines: Lines) -> list[ClaimResult]:
+def along(table: DataFrame) -> list[ClaimResult]:
     """What a training changes from step 0 to its end, over seeds: the mean, which should stay, and the band."""
-    if not lines:
+    if not len(table):
         return []
-    mean, band = (change(lines, of) for of in (lambda one: column(one, "fraction_mean"), spread))
+    mean, band = (change(table, of) for of in (level, spread))
     where, on = "end − step 0, mean over the 17 sites, over seeds", "as a network is trained (CIFAR-10, width 0.35"
     decided = (
         ("training_mean_unchanged", f"the mean is unchanged {on}; within {SAME:g})", f"fraction active, {where}", mean,
@@ -191,20 +190,24 @@ def over_trainings(name: str, says: str, measure: str, found: statistics.Paired,
     return dataclasses.replace(one, needed=FEWEST if n < FEWEST and holds is not None else None)
 
 
-def change(lines: Lines, of: Callable[[Lines], np.ndarray]) -> statistics.Paired:
+def level(table: DataFrame) -> np.ndarray:
+    """The mean share of active channels, site by site."""
+    return table["fraction_mean"].to_numpy()
+
+
+def change(table: DataFrame, of: Callable[[DataFrame], np.ndarray]) -> statistics.Paired:
     """A number of every site at the end of a training less that at step 0, mean over sites, over seeds."""
     ends: list[dict[int, float]] = [{}, {}]
-    for seed in seeds(lines):
-        mine = pick(lines, seed=seed)
-        moments = sorted({int(line["images"]) for line in mine})
-        for values, moment in zip(ends, (moments[-1], moments[0]), strict=True):
-            values[int(seed)] = float(of(pick(mine, images=str(moment))).mean())
+    for seed in seeds(table):
+        mine = pick(table, seed=seed)
+        for values, moment in zip(ends, (mine["images"].max(), mine["images"].min()), strict=True):
+            values[seed] = float(of(pick(mine, images=moment)).mean())
     return statistics.paired(*ends)
 
 
-def dead(every: Lines) -> ClaimResult:
+def dead(every: DataFrame) -> ClaimResult:
     """Channels whose norm never varied against those whose input is constant, channel by channel."""
-    norms, constant, both = (int(column(every, name).sum()) for name in ("silent_norm", "constant_input", "both"))
+    norms, constant, both = (int(every[name].sum()) for name in ("silent_norm", "constant_input", "both"))
     return claim("dead_channels", "Dead channels (ours)",
                  "channels with a constant input here are exactly those with running_var < 1e-10",
                  f"in both, of {norms} by the norms and {constant} by their inputs", statistics.counted(both),
@@ -226,7 +229,7 @@ def message(found: Sequence[ClaimResult]) -> str:
     return headline(found, said) + beside
 
 
-def draw(lines: Lines) -> Figure:
+def draw(table: DataFrame) -> Figure:
     """Above counts, below fractions; step 0, trained; to the right the training on CIFAR-10."""
     with plots.style():
         figure = plots.shaped(4.6)
@@ -234,26 +237,26 @@ def draw(lines: Lines) -> Figure:
         kinds = {INITIAL: "step 0, first of {n} seeds", TRAINED: "trained on ImageNet"}
         names = []
         for place, (kind, title) in enumerate(kinds.items()):
-            mine = pick(lines, network=kind)
-            if mine:
+            mine = pick(table, network=kind)
+            if len(mine):
                 draw_network(axes[:, place], pick(mine, seed=seeds(mine)[0]))
             names.append(title.format(n=len(seeds(mine))))
-        names.append(draw_training(axes[:, 2], pick(lines, network=TRAINING, drawn="1")))
+        names.append(draw_training(axes[:, 2], pick(table, network=TRAINING, drawn=1)))
         plots.letter(axes.flat, [*names, *["the same, as fractions"] * 2, "its spread"])
         known = {label: handle for ax in axes[0, :2]
                  for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}  # fmt: skip
-        return plots.told(figure, message(claims(lines)), caption(lines), list(known.values()))
+        return plots.told(figure, message(claims(table)), caption(table), list(known.values()))
 
 
-def caption(lines: Lines) -> str:
+def caption(table: DataFrame) -> str:
     """What bands and dots are, and how the count below the threshold depends on the number of images."""
-    trained = pick(lines, network=TRAINED)
-    total = int(trained[0]["pictures"]) if trained else 0
+    trained = pick(table, network=TRAINED)
+    total = int(trained["pictures"].iloc[0]) if len(trained) else 0
     after = ", ".join(f"{images:,}" for images in stages(total))
-    drawn = pick(trained, drawn="1")
+    drawn = pick(trained, drawn=1)
     below = ", ".join(str(layers_below(drawn, images)) for images in stages(total))
-    having = sum(bool(line["threshold"]) for line in trained)
-    ours = change(pick(lines, network=TRAINING, drawn="1"), lambda one: column(one, "fraction_mean"))
+    having = trained["threshold"].count()
+    ours = change(pick(table, network=TRAINING, drawn=1), level)
     moved = ours.difference
     change_told = f"{moved.value:.3f} ({moved.low:.3f} to {moved.high:.3f}; n = {moved.n})".replace("-0", "−0")
     return (

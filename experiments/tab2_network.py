@@ -18,14 +18,15 @@ import torch
 from matplotlib.figure import Figure
 
 from manifold_lab.core.random_streams import stream
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import matching, profiler
 from manifold_lab.models.mobilenet import Block, build
 from manifold_lab.models.profiler import LayerProfile
 from manifold_lab.models.specs import TABLE_2, V2, NetworkSpec, stages
-from manifold_lab.report import plots, tables
+from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.printed import Printed, counted_claims
-from manifold_lab.report.tables import ClaimResult, Document
+from manifold_lab.report.tables import ClaimResult, Document, Record, pick
 from manifold_lab.sweeps.store import Result
 from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
 from manifold_lab.sweeps.study_commands import main
@@ -66,7 +67,7 @@ class Spec:
 def measure(spec: Spec, _folder: Path) -> Result:
     """Table 2's rows as met, and the counts that it does not show."""
     counts = other_counts(spec.network).items()
-    found = [{"count": name, "value": tables.number(float(value))} for name, value in counts]
+    found = [{"count": name, "value": float(value)} for name, value in counts]
     return tables_result({MAIN: rows(spec.network), COUNTS: found})
 
 
@@ -99,7 +100,7 @@ def size(shape: Sequence[int]) -> str:
     return "x".join(map(str, (*(rest or (1, 1)), channels)))
 
 
-def line(operator: str, words: tuple[str, ...], seen: list[LayerProfile]) -> dict[str, str]:
+def line(operator: str, words: tuple[str, ...], seen: list[LayerProfile]) -> Record:
     """One row as met."""
     cost = profiler.cost([one for one in seen if not isinstance(one.module, Block)])
     operators = [one for one in seen if isinstance(one.module, profiler.OPERATOR_LAYERS)]
@@ -109,19 +110,19 @@ def line(operator: str, words: tuple[str, ...], seen: list[LayerProfile]) -> dic
         "operator": operator,
         "input": size(ends[0].inputs),
         **dict(zip("tcns", words, strict=True)),
-        "blocks": str(len(blocks)) if blocks else "",
+        "blocks": len(blocks) or None,
         "output": size(ends[-1].outputs),
-        "parameters": f"{cost.parameters}",
-        "madds": f"{cost.madds}",
-        "elements": f"{max(one.elements for one in operators)}",
+        "parameters": cost.parameters,
+        "madds": cost.madds,
+        "elements": max(one.elements for one in operators),
     }
 
 
-def rows(spec: NetworkSpec) -> list[dict[str, str]]:
+def rows(spec: NetworkSpec) -> list[Record]:
     """The table, the average pool between its last two convolutions included."""
     lines = [line(*group) for group in groups(spec)]
     before, after = lines[-2]["output"], lines[-1]["input"]
-    pool = dict.fromkeys(lines[0], "") | {"operator": "avgpool 7x7", "input": before, "output": after}
+    pool = dict.fromkeys(lines[0]) | {"operator": "avgpool 7x7", "input": before, "output": after}
     lines.insert(-1, pool)
     return [{"printed": printed, **one} for printed, one in zip(PRINTED, lines, strict=True)]
 
@@ -132,26 +133,25 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def draw(published: dict[str, tables.Lines]) -> Figure:
+def draw(published: dict[str, DataFrame]) -> Figure:
     """Multiply-adds and parameters of every row that has any, from the image down."""
-    met = [line for line in published[MAIN] if line["madds"]]
-    names = [f"{line['operator']}, {line['input'].replace('x', '·')}" for line in met]
+    met = published[MAIN].dropna(subset="madds")
+    names = met["operator"] + ", " + met["input"].str.replace("x", "·")
     with plots.style():
         figure = plots.shaped(2.9)
         axes = figure.subplots(1, 2, sharey=True)
         for ax, key, label in zip(axes, ("madds", "parameters"), ("multiply-adds", "parameters"), strict=True):
-            bars = ax.barh(range(len(met)), plots.column(met, key) / 1e6, 0.7, color=plots.MEASURED)
-            values = [f"{number / 1e6:.3g}" for number in plots.column(met, key)]
+            bars = ax.barh(range(len(met)), met[key] / 1e6, 0.7, color=plots.MEASURED)
+            values = [f"{number / 1e6:.3g}" for number in met[key]]
             ax.bar_label(bars, values, padding=2, fontsize=mpl.rcParams["legend.fontsize"])
             ax.margins(x=0.1)
             ax.set(xlabel=f"{label}, millions", yticks=range(len(met)), yticklabels=names)
         axes[0].invert_yaxis()
-        totals = [sum(int(line[key]) for line in met) for key in ("madds", "parameters")]
-        plots.letter(axes, (f"{totals[0]:,} multiply-adds", f"{totals[1]:,} parameters"))
-        bare = next(int(line["value"]) for line in published[COUNTS] if line["count"] == "parameters without norms")
+        plots.letter(axes, (f"{met['madds'].sum():,.0f} multiply-adds", f"{met['parameters'].sum():,.0f} parameters"))
+        bare = pick(published[COUNTS], count="parameters without norms")["value"].item()
         note = (
             "MobileNetV2 1.0 at 224, counted on a forward pass: rows of Table 2 by operator and input size. The paper "
-            f"prints {PAPER_PARAMETERS} million parameters; without those of the norms there are {bare:,}."
+            f"prints {PAPER_PARAMETERS} million parameters; without those of the norms there are {bare:,.0f}."
         )
         return plots.told(figure, headline(claims(published), HEADLINE), note)
 
@@ -223,19 +223,18 @@ def without_inner_channels(spec: NetworkSpec) -> float:
     return found
 
 
-def claims(published: dict[str, tables.Lines]) -> list[ClaimResult]:
+def claims(published: dict[str, DataFrame]) -> list[ClaimResult]:
     """What the paper says of the network, each beside its count."""
-    lines, counts = published[MAIN], {line["count"]: float(line["value"]) for line in published[COUNTS]}
-    agree = sum(one["printed"] == one["input"] for one in lines)
-    blocks = sum(int(one["blocks"]) for one in lines if one["blocks"])
-    madds = sum(int(one["madds"]) for one in lines if one["madds"])
+    table, counts = published[MAIN], published[COUNTS].set_index("count")["value"].to_dict()
+    agree = int((table["printed"] == table["input"]).sum())
+    blocks, madds = table["blocks"].sum(), table["madds"].sum()
     plain, factor = counts["parameters without norms"], counts["multiply-adds of standard layers / separable"]
     even, formula = counts["blocks of stride 1 with an expansion"], counts["of these, as Table 1 says"]
     identity = counts["largest |y - x| without inner channels"]
     million = 10**6
     return counted_claims(NAME, [
-        ("sizes", "Table 2", "the printed input sizes", f"of {len(lines)} rows, met as printed", agree,
-         agree == len(lines)),
+        ("sizes", "Table 2", "the printed input sizes", f"of {len(table)} rows, met as printed", agree,
+         agree == len(table)),
         ("residual_layers", "Section 4", "19 residual bottleneck layers (erratum 1)", "blocks of Table 2", blocks,
          Printed("19")),
         ("madds", "Section 4", "300 million multiply-adds", "MAdds of a pass", madds, Printed("300", million)),

@@ -24,15 +24,15 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from manifold_lab.core.random_streams import stream
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import memory, profiler
 from manifold_lab.models.mobilenet import Block, ConvNormAct, Network, build
 from manifold_lab.models.specs import SHORTCUTS, V1, V2
-from manifold_lab.report import plots, tables
+from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import column, pick
 from manifold_lab.report.printed import CountedClaim, Printed, counted_claims
-from manifold_lab.report.tables import ClaimResult, Document
+from manifold_lab.report.tables import ClaimResult, Document, Record, pick
 from manifold_lab.sweeps.store import Result
 from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
 from manifold_lab.sweeps.study_commands import main
@@ -84,9 +84,9 @@ def measure(spec: Spec, _folder: Path) -> Result:
     return tables_result({MAIN: lines, PEAKS: peaks(spec.shortcuts), SHORTCUT: shortcuts(spec.shortcuts)})
 
 
-def kib(numbers: float) -> str:
-    """Two bytes each."""
-    return f"{numbers * 2 / 1024:.5g}"
+def kib(numbers: int) -> float:
+    """Two bytes each, to five digits."""
+    return float(f"{numbers * 2 / 1024:.5g}")
 
 
 def largest(shapes: list[profiler.Shape]) -> dict[int, int]:
@@ -98,7 +98,7 @@ def largest(shapes: list[profiler.Shape]) -> dict[int, int]:
     return found
 
 
-def tensors(name: str) -> list[dict[str, str]]:
+def tensors(name: str) -> list[Record]:
     """Table 3's rows of one network."""
     narrow, wide = {}, {}
     if name in SPECS:
@@ -112,11 +112,11 @@ def tensors(name: str) -> list[dict[str, str]]:
         wide = largest([(channels, size, size) for size, channels in narrow.items()] + outside)
     lines = []
     for size, (channels, printed) in zip(SIZES, PRINTED[name], strict=True):
-        ours, all_of_them = narrow.get(size, 0), wide.get(size, 0)
+        ours, all_of_them = narrow.get(size), wide.get(size)
         lines.append(
-            {"network": name, "size": str(size), "paper_channels": str(channels), "paper_kib": str(printed)}
-            | {"channels": str(ours or ""), "kib": kib(ours * size**2) if ours else ""}
-            | {"wide_channels": str(all_of_them or ""), "wide_kib": kib(all_of_them * size**2) if ours else ""}
+            {"network": name, "size": size, "paper_channels": channels, "paper_kib": printed}
+            | {"channels": ours, "kib": ours and kib(ours * size**2)}
+            | {"wide_channels": all_of_them, "wide_kib": all_of_them and kib(all_of_them * size**2)}
         )
     return lines
 
@@ -152,7 +152,7 @@ def eager(network: Network) -> Found:
     return [("alive in an eager pass", live[place], place), ("allocated", rise // 4 + image.numel(), "")]
 
 
-def peaks(wirings: Sequence[str]) -> list[dict[str, str]]:
+def peaks(wirings: Sequence[str]) -> list[Record]:
     """Every network and wiring by every rule that says something about it."""
     v1, v2 = (build(spec, stream(0, "weights")).eval() for spec in (V1, V2))
     found = [("MobileNetV1", "none", equation_2(v1) + eager(v1)), ("MobileNetV2", "bottleneck", equation_2(v2))]
@@ -160,13 +160,13 @@ def peaks(wirings: Sequence[str]) -> list[dict[str, str]]:
         network = build(dataclasses.replace(V2, shortcut=shortcut), stream(0, "weights")).eval()
         found.append(("MobileNetV2", shortcut, kept(network) + eager(network)))
     return [
-        {"network": name, "shortcut": shortcut, "rule": rule, "numbers": str(count), "kib": kib(count), "place": place}
+        {"network": name, "shortcut": shortcut, "rule": rule, "numbers": count, "kib": kib(count), "place": place}
         for name, shortcut, rules in found
         for rule, count, place in rules
     ]
 
 
-def shortcuts(wirings: Sequence[str]) -> list[dict[str, str]]:
+def shortcuts(wirings: Sequence[str]) -> list[Record]:
     """Every block's peaks under every wiring, what the shortcut keeps included."""
     lines = []
     for shortcut in wirings:
@@ -174,10 +174,7 @@ def shortcuts(wirings: Sequence[str]) -> list[dict[str, str]]:
         live = memory.live_peaks(network)
         for block, held in enumerate(memory.with_shortcuts(network)):
             counts = {"by_operator": held.by_operator, "as_one": held.as_one, "alive": live[held.name]}
-            lines.append(
-                {"shortcut": shortcut, "block": str(block), "joined": str(held.joined).lower()}
-                | {key: str(count) for key, count in counts.items()}
-            )
+            lines.append({"shortcut": shortcut, "block": block, "joined": str(held.joined).lower()} | counts)
     return lines
 
 
@@ -190,13 +187,12 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def draw_blocks(ax: Axes, lines: tables.Lines, rule: str) -> None:
+def draw_blocks(ax: Axes, table: DataFrame, rule: str) -> None:
     """Peak of every block, the wirings side by side; filled where a shortcut begins or ends."""
     for place, shortcut in enumerate(SHORTCUTS):
-        (colour, mark), mine = ARM_STYLES[shortcut], pick(lines, shortcut=shortcut)
+        (colour, mark), mine = ARM_STYLES[shortcut], pick(table, shortcut=shortcut)
         x = np.arange(len(mine)) + 0.2 * (place - (len(SHORTCUTS) - 1) / 2)
-        memory_kib = column(mine, rule) * 2 / 1024
-        joined = np.array([line["joined"] == "true" for line in mine])
+        memory_kib, joined = mine[rule].to_numpy() * 2 / 1024, (mine["joined"] == "true").to_numpy()
         look: dict[str, Any] = {"color": colour, "ms": 3.4, "mew": 0.7, "lw": 0}
         ax.plot(x[~joined], memory_kib[~joined], mark, mfc="white", **look)
         ax.plot(x[joined], memory_kib[joined], mark, label=f"shortcut: {shortcut}", **look)
@@ -208,14 +204,14 @@ def draw_blocks(ax: Axes, lines: tables.Lines, rule: str) -> None:
     ax.yaxis.set_minor_formatter("")
 
 
-def draw(published: dict[str, tables.Lines]) -> Figure:
+def draw(published: dict[str, DataFrame]) -> Figure:
     """One panel per rule."""
-    lines = published[SHORTCUT]
+    table = published[SHORTCUT]
     with plots.style():
         figure = plots.shaped(4.3)
         axes = figure.subplots(len(RULES), 1, sharex=True, sharey=True)
         for ax, rule in zip(axes, RULES, strict=True):
-            draw_blocks(ax, lines, rule)
+            draw_blocks(ax, table, rule)
         plots.letter(axes, RULES.values())
         axes[-1].set_xlabel("block")
         note = (
@@ -225,14 +221,14 @@ def draw(published: dict[str, tables.Lines]) -> Figure:
         return plots.told(figure, headline(claims(published), HEADLINE), note, axes[0].get_legend_handles_labels()[0])
 
 
-def claims(published: dict[str, tables.Lines]) -> list[ClaimResult]:
+def claims(published: dict[str, DataFrame]) -> list[ClaimResult]:
     """Table 3 against the count, and the narrow shortcut against the wide one."""
-    lines, found, blocks = published[MAIN], published[PEAKS], published[SHORTCUT]
-    v1, v2 = pick(lines, network="MobileNetV1"), pick(lines, network="MobileNetV2")
-    channels = sum(line["channels"] == line["paper_channels"] for line in v2)
-    block = float(pick(found, network="MobileNetV2", shortcut="bottleneck", rule="a block as one")[0]["kib"])
-    single, without_first = max(plots.column(v2, "kib")), max(plots.column(v2[1:], "kib"))
-    apart = [line["size"] for line in v1 if not _printed(line).matches(float(line["kib"]))]
+    v1, v2 = (pick(published[MAIN], network=name) for name in ("MobileNetV1", "MobileNetV2"))
+    channels = int((v2["channels"] == v2["paper_channels"]).sum())
+    wired = pick(published[PEAKS], network="MobileNetV2", shortcut="bottleneck", rule="a block as one")
+    block, single, without_first = wired["kib"].item(), v2["kib"].max(), v2["kib"].iloc[1:].max()
+    rows = zip(v1["size"], v1["paper_kib"], v1["kib"], strict=True)
+    apart = [str(size) for size, printed, ours in rows if not _printed(printed).matches(ours)]
     close = f"of {len(v1)} resolutions, those whose KiB match as printed"
     judged: list[CountedClaim] = [
         ("channels", "Table 3", "MobileNetV2's channels at each resolution (erratum 5)",
@@ -240,7 +236,7 @@ def claims(published: dict[str, tables.Lines]) -> list[ClaimResult]:
         ("v1_memory", "Table 3", "MobileNetV1's memory at each resolution (erratum 5)",
          f"{close}{'; not at ' * bool(apart)}{', '.join(apart)}", len(v1) - len(apart), not apart),
         ("v1_largest", "Table 3", "MobileNetV1's largest tensor takes 1600 Kb", "KiB of the largest single tensor",
-         max(plots.column(v1, "kib")), Printed("1600", place="100")),
+         v1["kib"].max(), Printed("1600", place="100")),
         ("largest", "Table 3", "MobileNetV2's largest tensor takes 400 Kb (arXiv v4)",
          "KiB of the largest single tensor between operators", single, Printed("400", place="100")),
         ("largest_without_first", "Table 3", "... 200 Kb without the resolution 112 (the other printed version)",
@@ -249,30 +245,27 @@ def claims(published: dict[str, tables.Lines]) -> list[ClaimResult]:
         ("equation_2", "Equation 2 (ours)", "Equation 2 gives no more than Table 3's 400 Kb (erratum 5)",
          "KiB by Equation 2, a block as one: inputs and outputs together", block, block <= 400),
     ]  # fmt: skip
-    return counted_claims(NAME, judged + shortcut_claims(blocks))
+    return counted_claims(NAME, judged + shortcut_claims(published[SHORTCUT]))
 
 
-def _printed(line: dict[str, str]) -> Printed:
+def _printed(paper_kib: int) -> Printed:
     """A memory of Table 3; zeros at its end are not meant: 1568 is printed as 1600."""
-    digits = line["paper_kib"]
+    digits = str(paper_kib)
     return Printed(digits, place=str(10 ** (len(digits) - len(digits.rstrip("0")))))
 
 
-def shortcut_claims(blocks: tables.Lines) -> list[CountedClaim]:
+def shortcut_claims(blocks: DataFrame) -> list[CountedClaim]:
     """The paper's reading, a block as one operator, and two of ours."""
-    touched = {line["block"] for line in blocks if line["joined"] == "true" and line["shortcut"] != "projected"}
+    touched = blocks["block"][(blocks["joined"] == "true") & (blocks["shortcut"] != "projected")]
+    peaks = blocks[blocks["block"].isin(touched)].groupby("shortcut")[list(RULES)].max()
     judged: list[CountedClaim] = []
     for rule, words in RULES.items():
-        ratio = _peak(blocks, "expansion", rule, touched) / _peak(blocks, "bottleneck", rule, touched)
+        ratio = float(peaks[rule]["expansion"] / peaks[rule]["bottleneck"])
         place = "Section 3.3" if rule == "as_one" else "Section 3.3 (another reading, ours)"
         says = "a shortcut between bottlenecks needs less memory than one between expansions"
         measure = f"peak of the wide wiring / the narrow one, blocks that either joins, {words}"
         judged.append((f"narrow_shortcut/{rule}", place, says, measure, ratio, ratio > 1))
     return judged
-
-
-def _peak(blocks: tables.Lines, shortcut: str, rule: str, touched: set[str]) -> int:
-    return max(int(line[rule]) for line in pick(blocks, shortcut=shortcut) if line["block"] in touched)
 
 
 STUDY = Study(

@@ -20,15 +20,15 @@ from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
 from manifold_lab.core.random_streams import stream
+from manifold_lab.core.shown import DataFrame, Series
 from manifold_lab.models import matching, profiler
 from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import V1, V2, NetworkSpec
-from manifold_lab.report import plots, tables
+from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import column, pick
 from manifold_lab.report.printed import Printed, counted_claims
-from manifold_lab.report.tables import ClaimResult, Document, number
+from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, pick
 from manifold_lab.sweeps.store import Result
 from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
 from manifold_lab.sweeps.study_commands import main
@@ -91,11 +91,11 @@ def measure(spec: Spec, _folder: Path) -> Result:
     return tables_result({MAIN: table_4(spec.rounds), GRID_PART: grid_costs()})
 
 
-def counts(spec: NetworkSpec) -> dict[str, str]:
+def counts(spec: NetworkSpec) -> Record:
     """Parameters and multiply-adds of one network, counted."""
     cost = matching.spec_cost(spec)
     plain = cost.parameters - cost.norm_parameters
-    return {"parameters": str(cost.parameters), "plain_parameters": str(plain), "madds": str(cost.madds)}
+    return {"parameters": cost.parameters, "plain_parameters": plain, "madds": cost.madds}
 
 
 def times(rounds: int) -> dict[str, statistics.Estimate]:
@@ -122,10 +122,10 @@ def _seconds(network: torch.nn.Module, image: torch.Tensor) -> float:
     return time.perf_counter() - start
 
 
-def table_4(rounds: int) -> list[dict[str, str]]:
+def table_4(rounds: int) -> list[Record]:
     """The paper's columns and ours."""
     measured, lines = times(rounds), []
-    empty = dict.fromkeys(("parameters", "plain_parameters", "madds"), "")
+    empty = dict.fromkeys(("parameters", "plain_parameters", "madds"))
     first = float(TABLE_4["MobileNetV1"][3])
     for name, (top1, parameters, madds, milliseconds, spec) in TABLE_4.items():
         ratio = measured.get(name)
@@ -134,21 +134,20 @@ def table_4(rounds: int) -> list[dict[str, str]]:
             | {"paper_ms": milliseconds, "paper_ratio": f"{float(milliseconds) / first:.2f}" if milliseconds else ""}
             | (counts(spec) if spec else empty)
             | {"ratio": f"{ratio.value:.2f}" if ratio else ""}
-            | {key: number(getattr(ratio, key)) if ratio else "" for key in ("low", "high")}
-            | {"n": str(ratio.n) if ratio else ""}
+            | {key: getattr(ratio, key, None) for key in ("low", "high", "n")}
         )
     return lines
 
 
-def grid_costs() -> list[dict[str, str]]:
+def grid_costs() -> list[Record]:
     """One line per width and resolution."""
     lines = []
     for width, (place, resolution) in itertools.product(GRID, enumerate(RESOLUTIONS)):
         parameters, madds = GRID[width]
         known = madds[place]
-        published = {"published_madds": str(known or ""), "published_parameters": str(parameters) if known else ""}
+        published = {"published_madds": known, "published_parameters": parameters if known else None}
         spec = dataclasses.replace(V2, width=width, resolution=resolution)
-        lines.append({"width": str(width), "resolution": str(resolution)} | published | counts(spec))
+        lines.append({"width": str(width), "resolution": resolution} | published | counts(spec))
     return lines
 
 
@@ -158,25 +157,24 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def draw(published: dict[str, tables.Lines]) -> Figure:
+def draw(published: dict[str, DataFrame]) -> Figure:
     """Multiply-adds over resolution, one line per width; what was published as crosses."""
-    lines = published[GRID_PART]
+    table = published[GRID_PART]
     with plots.style():
         figure = plots.shaped(2.8, 0.65)
         ax = figure.subplots()
         shades = plots.ALONG(np.linspace(0, 1, len(GRID)))
         for width, shade, mark in zip(GRID, shades, "osD^vP", strict=True):
-            mine = pick(lines, width=str(width))
+            mine = pick(table, width=str(width))
             ax.plot(
-                column(mine, "resolution"),
-                column(mine, "madds") / 1e6,
+                mine["resolution"],
+                mine["madds"] / 1e6,
                 f"{mark}-",
                 color=shade,
                 ms=3,
                 label=f"{width:g}",
             )
-        known = [line for line in lines if line["published_madds"]]
-        ax.plot(column(known, "resolution"), column(known, "published_madds"), "x", color="black", ms=4, mew=0.7,
+        ax.plot(table["resolution"], table["published_madds"], "x", color="black", ms=4, mew=0.7,
                 label="published")  # fmt: skip
         ax.set(yscale="log", xlabel="resolution, pixels", ylabel="multiply-adds, millions", xticks=RESOLUTIONS)
         ax.yaxis.set_major_formatter(lambda value, _position: f"{value:g}")
@@ -190,14 +188,13 @@ def draw(published: dict[str, tables.Lines]) -> Figure:
         return plots.told(figure, headline(claims(published), HEADLINE), note)
 
 
-def claims(published: dict[str, tables.Lines]) -> list[ClaimResult]:
+def claims(published: dict[str, DataFrame]) -> list[ClaimResult]:
     """The paper's totals and ranges, and the published grid, against the counts."""
-    lines, cells = published[MAIN], published[GRID_PART]
-    first, wide = ({key: int(pick(lines, network=name)[0][key]) for key in ("parameters", "madds")}
-                   for name in ("MobileNetV1", "MobileNetV2 (1.4)"))  # fmt: skip
-    known = [line for line in cells if line["published_madds"]]
-    agree = sum(map(_as_printed, known))
-    least, smallest = (min(int(line[key]) for line in cells) for key in ("madds", "plain_parameters"))
+    table, cells = published[MAIN].set_index("network"), published[GRID_PART]
+    first, wide = (table.loc[name] for name in ("MobileNetV1", "MobileNetV2 (1.4)"))
+    known = cells.dropna(subset="published_madds")
+    agree = int(_as_printed(known).sum())
+    least, smallest = (int(cells[key].min()) for key in ("madds", "plain_parameters"))
     million = 10**6
     return counted_claims(NAME, [
         ("v1_madds", "Table 4", "MobileNetV1: 575M multiply-adds", "MAdds", first["madds"], Printed("575", million)),
@@ -214,22 +211,20 @@ def claims(published: dict[str, tables.Lines]) -> list[ClaimResult]:
         ("authors_list", "The authors' list", "multiply-adds and parameters of their trained networks",
          f"of {len(known)} networks, those whose counts are as printed (MAdds cut off to whole millions, parameters "
          "rounded)", agree, agree == len(known)),
-    ]) + [_time_claim(lines, name) for name in ("MobileNetV2", "MobileNetV2 (1.4)")]  # fmt: skip
+    ]) + [_time_claim(name, table.loc[name]) for name in ("MobileNetV2", "MobileNetV2 (1.4)")]  # fmt: skip
 
 
-def _as_printed(line: dict[str, str]) -> bool:
-    """Whether the counts, multiply-adds cut off to whole millions and parameters rounded, are the published numbers."""
-    madds, parameters = int(line["madds"]) // 10**6, round(int(line["plain_parameters"]) / 1e6, 2)
-    return (madds, parameters) == (int(line["published_madds"]), float(line["published_parameters"]))
+def _as_printed(cells: DataFrame) -> Series:
+    """Where the counts, multiply-adds cut off to whole millions and parameters rounded, are the published numbers."""
+    madds, parameters = cells["madds"] // 10**6, (cells["plain_parameters"] / 1e6).round(2)
+    return (madds == cells["published_madds"]) & (parameters == cells["published_parameters"])
 
 
-def _time_claim(lines: tables.Lines, name: str) -> ClaimResult:
-    line = pick(lines, network=name)[0]
-    low, high = (float(line[key] or "nan") for key in ("low", "high"))
-    measured = statistics.Estimate(float(line["ratio"]), low, high, int(line["n"]))
-    faster = float(line["paper_ratio"]) < 1
+def _time_claim(name: str, row: Series) -> ClaimResult:
+    measured = estimate_in(row, "ratio", "low", "high")
+    faster = float(row["paper_ratio"]) < 1
     compared = "faster" if faster else "slower"
-    says = f"{name} is {compared} than MobileNetV1 ({line['paper_ratio']} of its time on a phone)"
+    says = f"{name} is {compared} than MobileNetV1 ({row['paper_ratio']} of its time on a phone)"
     verdict = statistics.verdict(measured.below(1) if faster else measured.exceeds(1))
     command = f"python -m experiments.{NAME}"
     return ClaimResult(f"{NAME}.{compared}", "Table 4", says, "time / MobileNetV1's, here", measured, verdict, command)
@@ -248,6 +243,7 @@ STUDY = Study(
         GRID_PART: Document(GRID_CAPTION, GRID_HEAD, published[GRID_PART]),
     },
     parts=(MAIN, GRID_PART),
+    text_columns=("paper_ratio", "paper_top1", "ratio", "width"),
     stored=False,
 )
 

@@ -16,13 +16,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import profiler
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import V1, V2, NetworkSpec
-from manifold_lab.report import tables
-from manifold_lab.report.plots import pick
 from manifold_lab.report.printed import Printed, counted_claims
-from manifold_lab.report.tables import ClaimResult, Document
+from manifold_lab.report.tables import ClaimResult, Document, pick
 from manifold_lab.sweeps.store import Result
 from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
 from manifold_lab.sweeps.study_commands import main
@@ -138,7 +137,7 @@ def measure(spec: Spec, _folder: Path) -> Result:
         parameters, madds = PRINTED[name]
         table = "5" if name.startswith("SSD") else "6" if "SSD" in name else "7"
         known = {"paper_parameters": parameters, "paper_madds": madds}
-        counts = {"parameters": str(found[name].parameters), "madds": str(found[name].madds)}
+        counts = {"parameters": found[name].parameters, "madds": found[name].madds}
         lines.append({"table": table, "network": name, **known, **counts})
     return tables_result({MAIN: lines})
 
@@ -150,16 +149,16 @@ PARTS_JUDGED = (
 """The networks whose printed costs are claims, with their claims' names and places."""
 
 
-def claims(lines: tables.Lines) -> list[ClaimResult]:
+def claims(table: DataFrame) -> list[ClaimResult]:
     """Printed costs and the ratios that the text makes of them."""
     judged = []
     for network, name, place in PARTS_JUDGED:
-        (line,) = pick(lines, network=network)
+        row = pick(table, network=network).iloc[0]
         for key, unit, what in (("parameters", 10**6, "M parameters"), ("madds", 10**9, "B multiply-adds")):
-            printed, measured = Printed(line[f"paper_{key}"]), f"{what} by the count and the head's formula"
+            printed, measured = Printed(row[f"paper_{key}"]), f"{what} by the count and the head's formula"
             says = f"{network}: {printed.digits}{what}"
-            judged.append((f"{name}_{key}", place, says, measured, int(line[key]) / unit, printed))
-    (detector,) = pick(lines, network="MobileNetV2 + SSDLite")
+            judged.append((f"{name}_{key}", place, says, measured, int(row[key]) / unit, printed))
+    detector = pick(table, network="MobileNetV2 + SSDLite").iloc[0]
     smaller, cheaper = YOLO[0] * 1e6 / int(detector["parameters"]), YOLO[1] * 1e9 / int(detector["madds"])
     v1, v2 = (float(PRINTED[name][1]) for name in ("MobileNetV1, ASPP", "MobileNetV2, ASPP"))
     most, least = (resnet / ours for resnet, ours in RESNET.values())
@@ -186,7 +185,8 @@ STUDY = Study(
     measure=measure,
     rows=tables_of,
     claims=claims,
-    table=lambda lines: Document(CAPTION, HEAD, lines),
+    table=lambda published: Document(CAPTION, HEAD, published),
+    text_columns=("paper_madds", "paper_parameters"),
     stored=False,
 )
 

@@ -8,6 +8,7 @@ Differs  proofs are checked on random points and matrices, preimages by linear p
          lies above 98 %. Figure 6a's numbers are the paper's own, read off the figure to about 0.05 points
 """
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,13 +24,13 @@ from experiments.rules.tab_appendix import LAW, POINT, ROUNDING, STATEMENTS
 from manifold_lab import activations, metrics
 from manifold_lab.core import statistics
 from manifold_lab.core.random_streams import stream
+from manifold_lab.core.shown import DataFrame, Series
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.random_layer import decoders, embeddings
-from manifold_lab.report import plots, tables
+from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import ClaimResult, Document, number
+from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, pick
 from manifold_lab.sweeps.store import Result
 from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
 from manifold_lab.sweeps.study_commands import main
@@ -133,17 +134,17 @@ def lemma_2(draws: int) -> dict[str, Estimate]:
     }
 
 
-def points(draws: int) -> list[dict[str, str]]:
+def points(draws: int) -> list[Record]:
     """What the figure shows: images of one B in the plane, and the preimages' length beside the active rows."""
     matrix, x = sample(min(draws, 400), 2, 2)
     before = x @ matrix[:1].mT
     images = torch.relu(before)[:, 0].tolist()
     inside = (before > 0).all(-1)[:, 0].tolist()
-    found = [{"kind": "image", "a": number(a), "b": number(b), "identity": str(int(same))}
+    found = [{"kind": "image", "a": a, "b": b, "identity": int(same)}
              for (a, b), same in zip(images, inside, strict=True)]  # fmt: skip
     matrix, x = sample(min(draws, 400), 5, INPUTS)
     active, length = (x @ matrix.mT > 0).sum(-1)[:, 0].tolist(), extents(matrix, x).tolist()
-    return found + [{"kind": "preimage", "a": str(count), "b": number(round(size, 9)), "identity": ""}
+    return found + [{"kind": "preimage", "a": count, "b": round(size, 9), "identity": None}
                     for count, size in zip(active, length, strict=True)]  # fmt: skip
 
 
@@ -154,48 +155,48 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def draw(published: dict[str, tables.Lines]) -> Figure:
+def draw(published: dict[str, DataFrame]) -> Figure:
     """Lemma 1 as a picture, Lemma 2 as counts against lengths, and Theorem 1 where its assumptions fail."""
-    lines, shown = published[MAIN], published[POINTS]
+    table, shown = published[MAIN], published[POINTS]
     with plots.style():
         figure = plots.shaped(2.8)
         left, middle, right = figure.subplots(1, 3)
         images = pick(shown, kind="image")
-        for same, colour, label in (("1", plots.MEASURED, "identity"), ("0", plots.LOST_COLOUR, "clipped")):
+        for same, colour, label in ((1, plots.MEASURED, "identity"), (0, plots.LOST_COLOUR, "clipped")):
             mine = pick(images, identity=same)
-            left.plot(column(mine, "a"), column(mine, "b"), ".", ms=3, mew=0, color=colour, label=label)
+            left.plot(mine["a"], mine["b"], ".", ms=3, mew=0, color=colour, label=label)
         left.set(xlabel="$y_1$", ylabel="$y_2$")
         left.legend(frameon=False)
         preimages = pick(shown, kind="preimage")
         draw_preimages(middle, preimages)
-        draw_conditions(right, lines)
+        draw_conditions(right, table)
         names = ("Lemma 1: a disc in the plane", f"Lemma 2: preimages, n = {INPUTS}, m = 5", "Theorem 1: n = 2, m = 5")
         plots.letter((left, middle, right), names)
-        draws = next(int(line["n"]) for line in lines if line["claim"] == "theorem_1_relu6")
+        draws = pick(table, claim="theorem_1_relu6")["n"].item()
         note = (
             f"Random Gaussian T. (a): {len(images)} points behind ReLU; (b): {len(preimages)} draws, lengths cut by "
-            f"the box at {BOX:g} in {int((column(preimages, 'b') >= BOX).sum())} of them; "
-            f"(c): {draws:,} draws, bars {statistics.PERCENT} intervals (smaller than the marks)."
+            f"the box at {BOX:g} in {(preimages['b'] >= BOX).sum()} of them; "
+            f"(c): {draws:,.0f} draws, bars {statistics.PERCENT} intervals (smaller than the marks)."
         )
         return plots.told(figure, headline(claims(published), HEADLINE), note)
 
 
-def draw_preimages(ax: Axes, lines: tables.Lines) -> None:
+def draw_preimages(ax: Axes, table: DataFrame) -> None:
     """The length of every draw's preimage, by how many rows are active."""
-    active = column(lines, "a")
+    active = table["a"].to_numpy()
     spread = active + np.linspace(-0.3, 0.3, len(active))  # the same on every drawing, which a random jitter is not
-    ax.plot(spread, column(lines, "b"), ".", ms=3, mew=0, color=plots.MEASURED)
+    ax.plot(spread, table["b"], ".", ms=3, mew=0, color=plots.MEASURED)
     ax.axvline(INPUTS - 0.5, color="0.6", lw=0.8, ls=":", label=f"n = {INPUTS} or more →")
     ax.set(xlabel="active rows", ylabel="longest side within $[-1, 1]^n$")
     ax.legend(frameon=False, loc="upper right")
 
 
-def draw_conditions(ax: Axes, lines: tables.Lines) -> None:
+def draw_conditions(ax: Axes, table: DataFrame) -> None:
     """Preserved share under the theorem's assumptions, and without them."""
     wanted = {"ReLU": "collapsed_fraction", f"ReLU6,\nradius {RADIUS}": "theorem_1_relu6",
               "ReLU,\nbias 1": "theorem_1_bias"}  # fmt: skip
     for place, (name, wanted_claim) in enumerate(wanted.items()):
-        found = estimate(pick(lines, claim=wanted_claim)[0])
+        found = estimate(pick(table, claim=wanted_claim).iloc[0])
         if name == "ReLU":  # where the row has the collapsed share
             found = Estimate(1 - found.value, 1 - found.high, 1 - found.low, found.n)
         plots.draw_point(ax, (place, found), (plots.MEASURED, "o"))
@@ -243,30 +244,27 @@ def texts(draws: int) -> dict[str, Estimate]:
     }
 
 
-def line(name: str, found: Estimate) -> dict[str, str]:
+def line(name: str, found: Estimate) -> Record:
     """A claim as a row of the table."""
     place, says, measured, holds = STATEMENTS[name]
     sampled = found.low < found.high
-    ends = {"low": number(found.low), "high": number(found.high)} if sampled else {"low": "", "high": ""}
-    told = {"claim": name, "place": place, "says": says, "measure": measured}
-    return told | {"estimate": number(found.value), **ends, "n": str(found.n) if sampled else ""} | {
+    known = {"claim": name, "place": place, "says": says, "measure": measured, "estimate": found.value}
+    sample = (found.low, found.high, found.n) if sampled else (None, None, None)
+    return known | dict(zip(("low", "high", "n"), sample, strict=True)) | {
         "interval": f"{found.low:.4g} to {found.high:.4g}" if sampled else "counted",
         "verdict": statistics.verdict(holds(found)),
     }  # fmt: skip
 
 
-def estimate(line: dict[str, str]) -> Estimate:
+def estimate(row: Series) -> Estimate:
     """A published row's number."""
-    value = float(line["estimate"])
-    if not line["n"]:
-        return statistics.counted(value)
-    return Estimate(value, float(line["low"]), float(line["high"]), int(line["n"]))
+    return statistics.counted(row["estimate"]) if math.isnan(row["n"]) else estimate_in(row)
 
 
-def claims(published: dict[str, tables.Lines]) -> Sequence[ClaimResult]:
+def claims(published: dict[str, DataFrame]) -> Sequence[ClaimResult]:
     """Every row of the table, judged by its rule."""
     made = []
-    for row in published[MAIN]:
+    for _, row in published[MAIN].iterrows():
         found, (place, says, measured, holds) = estimate(row), STATEMENTS[row["claim"]]
         verdict, command = statistics.verdict(holds(found)), f"python -m experiments.{NAME}"
         made.append(ClaimResult(f"{NAME}.{row['claim']}", place, says, measured, found, verdict, command))

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -26,16 +27,17 @@ from experiments.drawing.inputs import LOOKS
 from manifold_lab import activations, metrics, theory
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.random_streams import stream
-from manifold_lab.core.statistics import FAILS, LEVEL, Estimate
+from manifold_lab.core.shown import DataFrame
+from manifold_lab.core.statistics import FAILS, HOLDS, LEVEL, Estimate
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.models import specs
 from manifold_lab.random_layer import manifolds
 from manifold_lab.random_layer.manifolds import ManifoldSpec
-from manifold_lab.report import plots, tables
+from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import LOST_COLOUR, column, pick
+from manifold_lab.report.plots import LOST_COLOUR
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, markdown, number
+from manifold_lab.report.tables import ClaimResult, Record, markdown, number, pick
 from manifold_lab.sweeps.store import Cell, Result
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
@@ -105,63 +107,60 @@ def measure(spec: Spec, _folder: Path) -> Result:
     return Result(asdict(statistics.proportion(kept, spec.draws)))
 
 
-def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+def rows(cells: Sequence[Cell]) -> list[Record]:
     """One line per cell: the measured fraction where it is measured, the closed form and the paper's bound."""
     return [_row(cell.spec, cell.numbers) for cell in cells]
 
 
-def _row(spec: Spec, numbers: Mapping[str, float]) -> dict[str, str]:
+def _row(spec: Spec, numbers: Mapping[str, Any]) -> Record:
     chain = theory.paper_bounds(spec.ambient, spec.inputs)
     return {
-        "inputs": str(spec.inputs),
-        "dim": str(spec.ambient),
-        "expansion": number(spec.expansion),
-        "estimate": number(numbers.get("value")),
-        "low": number(numbers.get("low")),
-        "high": number(numbers.get("high")),
-        "n": str(numbers.get("n", "")),
-        "theory": number(float(theory.preserved_fraction(spec.ambient, spec.inputs))),
-        "log2_lost": number(chain.exact),
-        "log2_bound": number(chain.last),
+        "inputs": spec.inputs,
+        "dim": spec.ambient,
+        "expansion": spec.expansion,
+        "estimate": numbers.get("value"),
+        "low": numbers.get("low"),
+        "high": numbers.get("high"),
+        "n": numbers.get("n"),
+        "theory": float(theory.preserved_fraction(spec.ambient, spec.inputs)),
+        "log2_lost": chain.exact,
+        "log2_bound": chain.last,
         "bound": statistics.verdict(chain.last_step_holds),
     }
 
 
-def draw_curves(ax: Axes, lines: tables.Lines) -> None:
+def draw_curves(ax: Axes, table: DataFrame) -> None:
     """Preserved fraction against expansion, one curve per n."""
-    shown = [n for n in ("2", "8", "32", "160") if pick(lines, inputs=n)]
-    for n in shown:
+    for n in [n for n in (2, 8, 32, 160) if n in set(table["inputs"])]:
         shade, mark = LOOKS[n]
-        done = [line for line in pick(lines, inputs=n) if line["estimate"]]
-        value = column(done, "estimate")
-        ends = np.stack([value - column(done, "low"), column(done, "high") - value]).clip(0)
-        ax.errorbar(column(done, "expansion"), value, ends, fmt=mark, color=shade, ms=3, elinewidth=0.8, label=n)
-        every = np.arange(int(n), round(1.1 * MOBILENET * int(n)) + 1)
-        ax.plot(every / int(n), [float(theory.preserved_fraction(int(m), int(n))) for m in every], color=shade, lw=0.8)
+        done = pick(table, inputs=n).dropna(subset="estimate")
+        value, low, high = (done[name].to_numpy() for name in ("estimate", "low", "high"))
+        ends = np.stack([value - low, high - value]).clip(0)
+        ax.errorbar(done["expansion"], value, ends, fmt=mark, color=shade, ms=3, elinewidth=0.8, label=str(n))
+        every = np.arange(n, round(1.1 * MOBILENET * n) + 1)
+        ax.plot(every / n, [float(theory.preserved_fraction(int(m), n)) for m in every], color=shade, lw=0.8)
     ax.axvline(MOBILENET, color="0.6", lw=0.6, ls=":")
     ax.text(MOBILENET + 0.1, 0.03, "MobileNetV2", rotation=90, color="0.4", fontsize=mpl.rcParams["legend.fontsize"])
     ax.set(xlabel="expansion m / n", ylabel="preserved fraction", xlim=(0.8, 6.6), ylim=(-0.03, 1.03))
     ax.legend(title="n", frameon=False, loc="center right", bbox_to_anchor=(0.87, 0.35))
 
 
-def draw_bound(ax: Axes, lines: tables.Lines) -> None:
+def draw_bound(ax: Axes, table: DataFrame) -> None:
     """log10 of the lost fraction over n and expansion; crosses where the paper's last bound is broken."""
     import seaborn  # noqa: PLC0415  (two seconds that only this figure needs)
 
-    rows = list(dict.fromkeys(line["inputs"] for line in lines))
-    across = list(dict.fromkeys(line["expansion"] for line in lines))
-    lost = np.array([column(pick(lines, inputs=n), "log2_lost") for n in rows]) * math.log10(2)
-    broken = np.array([[line["bound"] == "fails" for line in pick(lines, inputs=n)] for n in rows])
+    wide = table.pivot(index="inputs", columns="expansion", values=["log2_lost", "bound"])
+    lost, broken = wide["log2_lost"].astype(float) * math.log10(2), wide["bound"] == FAILS
     bar = {"label": "lost fraction, log10", "shrink": 0.9, "extend": "min"}
-    seaborn.heatmap(lost, ax=ax, cmap="viridis", vmin=-30, vmax=0, cbar_kws=bar, linewidths=0.4)
+    seaborn.heatmap(lost.to_numpy(), ax=ax, cmap="viridis", vmin=-30, vmax=0, cbar_kws=bar, linewidths=0.4)
     y, x = np.nonzero(broken)
     ax.plot(x + 0.5, y + 0.5, "x", color="white", ms=4, mew=1.6)
     ax.plot(x + 0.5, y + 0.5, "x", color="black", ms=4, mew=0.7)
-    if number(MOBILENET) in across:
-        own = (across.index(number(MOBILENET)), 0)
-        ax.add_patch(Rectangle(own, 1, len(rows), fill=False, ec=LOST_COLOUR, lw=1.5, clip_on=False, zorder=5))
-    ax.set_xticks(np.arange(len(across)) + 0.5, across, rotation=0)
-    ax.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)
+    if MOBILENET in lost:
+        own = (lost.columns.get_loc(MOBILENET), 0)
+        ax.add_patch(Rectangle(own, 1, len(lost), fill=False, ec=LOST_COLOUR, lw=1.5, clip_on=False, zorder=5))
+    ax.set_xticks(np.arange(lost.shape[1]) + 0.5, map(number, lost.columns), rotation=0)
+    ax.set_yticks(np.arange(len(lost)) + 0.5, map(str, lost.index), rotation=0)
     ax.set(xlabel="expansion m / n", ylabel="input dimension n")
 
 
@@ -171,23 +170,23 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def draw(lines: tables.Lines) -> Figure:
+def draw(table: DataFrame) -> Figure:
     """The two panels."""
     with plots.style():
         figure = plots.shaped(3.0)
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
-        draw_curves(left, lines)
-        draw_bound(right, lines)
+        draw_curves(left, table)
+        draw_bound(right, table)
         plots.letter(
             (left, right), ("measured, and the law at every m as lines", r"×: more is lost than the bound $2^{-m/2}$")
         )
-        drawn = column([line for line in lines if line["n"]], "n")
+        drawn = table["n"]
         note = (
             f"Volumes in n dimensions, ReLU: marks are fractions of {drawn.min():,.0f} to {drawn.max():,.0f} draws of "
             f"T and a point, bars exact {statistics.PERCENT} intervals; (b) is the closed form; framed: "
             "MobileNetV2's expansion."
         )
-        return plots.told(figure, headline(claims(lines), HEADLINE), note)
+        return plots.told(figure, headline(claims(table), HEADLINE), note)
 
 
 def margin_tests(kept: int, draws: int, law: float) -> tuple[float, float]:
@@ -199,7 +198,7 @@ def margin_tests(kept: int, draws: int, law: float) -> tuple[float, float]:
     return inside, min(under if low > 0 else 1.0, over if high < 1 else 1.0)
 
 
-def agreement(lines: tables.Lines) -> tuple[Estimate, str, float]:
+def agreement(table: DataFrame) -> tuple[Estimate, str, float]:
     """Whether every cell is within the margin of the law.
 
     It holds where every cell is shown to be, by the largest p-value of all, which needs no correction. It fails where a
@@ -208,9 +207,9 @@ def agreement(lines: tables.Lines) -> tuple[Estimate, str, float]:
     Returns:
         The largest difference between a fraction and the law, the verdict, and the p-value that decides it.
     """
-    if not lines:
+    if not len(table):
         return statistics.NO_RUNS, statistics.verdict(None, statistics.NO_RUNS), math.nan
-    cells = [(round(float(line["estimate"]) * int(line["n"])), int(line["n"]), float(line["theory"])) for line in lines]
+    cells = [(round(row.estimate * row.n), int(row.n), row.theory) for row in table.itertuples()]
     inside, outside = zip(*(margin_tests(*cell) for cell in cells), strict=True)
     apart = min(contrasts.holm({str(at): p_value for at, p_value in enumerate(outside)}).values())
     kept, n, law = max(cells, key=lambda cell: abs(cell[0] / cell[1] - cell[2]))
@@ -221,24 +220,25 @@ def agreement(lines: tables.Lines) -> tuple[Estimate, str, float]:
     return difference, statistics.verdict(max(inside) < 1 - LEVEL or None), max(inside)
 
 
-def claims(lines: tables.Lines) -> list[ClaimResult]:
+def claims(table: DataFrame) -> list[ClaimResult]:
     """Theorem 1 by equivalence of every measured cell; the bound by the cells of MobileNetV2's expansions."""
-    measured = [line for line in lines if line["estimate"]]
+    measured = table.dropna(subset="estimate")
+    apart = measured["theory"].map(saturated)
     groups = {
         "preserved_fraction": "the law is between 5 and 95 %",
         "preserved_fraction_saturated": "the law is below 5 % or above 95 %, which says little",
     }
     judged = []
     for name, which in groups.items():
-        cells = [line for line in measured if saturated(float(line["theory"])) == name.endswith("saturated")]
+        cells = measured[apart == name.endswith("saturated")]
         difference, verdict, p_value = agreement(cells)
         says = "the preserved fraction is P(Binomial(m, 1/2) >= n)"
         what = f"largest difference over {len(cells)} cells where {which}; all within {MARGIN} by two one-sided tests"
         place = "Theorem 1" if name == "preserved_fraction" else "Theorem 1 (saturated cells)"
         command = f"python -m experiments.{NAME}"
         judged.append(ClaimResult(f"{NAME}.{name}", place, says, what, difference, verdict, command, p_value))
-    own = [line for line in pick(lines, expansion=number(MOBILENET)) if int(line["inputs"]) in EXPANDED]
-    within = sum(line["bound"] == "holds" for line in own)
+    own = pick(table[table["inputs"].isin(EXPANDED)], expansion=MOBILENET)
+    within = len(pick(own, bound=HOLDS))
     bound = counted_claims(NAME, [
         ("bound", "After Theorem 1", "the lost fraction is at most 2^(-m/2), at the paper's own m = 6n",
          f"of {len(own)} input dimensions n of MobileNetV2's expansions, those where it is", within,
@@ -247,12 +247,11 @@ def claims(lines: tables.Lines) -> list[ClaimResult]:
     return judged + bound
 
 
-def bound_table(lines: tables.Lines) -> str:
+def bound_table(table: DataFrame) -> str:
     """The paper's last bound beside the exact value, at the network's own expansion."""
     head = ("n", "m = 6n", "log2 of the lost fraction, exact", "the bound, -m/2", "the bound")
-    keys = ("inputs", "dim", "log2_lost", "log2_bound")
-    own = pick(lines, expansion=number(MOBILENET))
-    return markdown(head, [[f"{float(line[key]):.6g}" for key in keys] + [line["bound"]] for line in own])
+    own = pick(table, expansion=MOBILENET)[["inputs", "dim", "log2_lost", "log2_bound", "bound"]]
+    return markdown(head, [[*(f"{value:.6g}" for value in row[:-1]), row[-1]] for row in own.itertuples(index=False)])
 
 
 STUDY = Study(

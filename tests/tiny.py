@@ -63,13 +63,11 @@ def main() -> int:
     from manifold_lab.sweeps import study, study_commands  # noqa: PLC0415
 
     def rows(cells):
-        for cell in cells:
-            if cell.numbers:
-                yield {"arm": cell.spec.arm, "seed": str(cell.spec.seed), "value": str(cell.numbers["value"])}
+        return [{"arm": cell.spec.arm, "seed": cell.spec.seed, "value": cell.numbers["value"]}
+                for cell in cells if cell.numbers]  # fmt: skip
 
     def claims(lines):
-        arms = {arm: {int(line["seed"]): float(line["value"]) for line in lines if line["arm"] == arm}
-                for arm in ("plain", "better")}  # fmt: skip
+        arms = {arm: mine.set_index("seed")["value"].to_dict() for arm, mine in lines.groupby("arm")}
         both = statistics.paired(arms["better"], arms["plain"])
         verdict = statistics.verdict(both.exceeds(0))
         command = "python tests/tiny.py"

@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab.core import contrasts, statistics
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES, words_of
-from manifold_lab.report.plots import pick
-from manifold_lab.report.tables import Lines
-from manifold_lab.sweeps import comparison, comparison_figure
+from manifold_lab.report.tables import pick, unique
+from manifold_lab.sweeps import comparison_figure
 
 CAPTION = (
     "CIFAR-10, width 0.35. Marks are means over runs (in brackets how many), bars "
@@ -32,25 +32,25 @@ class Dose:
 
 @dataclass(frozen=True)
 class Panels:
-    """What is drawn: arms by dose, families as lines, lines of the curves, accuracies by learning rate."""
+    """What is drawn: arms by dose, families as lines, rows of the curves, accuracies by learning rate."""
 
     dose: Mapping[str, Dose]
     families: Mapping[str, Sequence[str]]
-    curves: Lines
+    curves: DataFrame
     rates: Mapping[str, Mapping[str, Sequence[float]]]
 
 
-def draw(panels: Panels, title: str, tuning: str, length: str) -> Figure:
+def draw(panels: Panels, title: str, tuning: str, length: int) -> Figure:
     """Dose and curves, and learning rates where there are several; the reading of the rule is the title."""
     several = len({rate for found in panels.rates.values() for rate, values in found.items() if values}) > 1
     with plots.style():
         found = plots.shaped(3.1)
         axes = found.subplots(1, 2 + several)
         draw_dose(axes[0], panels)
-        names = [f"{int(length):,} images", draw_training(axes[1], panels)]
+        names = [f"{length:,} images", draw_training(axes[1], panels)]
         if several:
             draw_rates(axes[2], panels)
-            names.append(f"learning rates, {int(length):,} images")
+            names.append(f"learning rates, {length:,} images")
         plots.letter(axes, names)
         return plots.told(found, title, CAPTION + tuning)
 
@@ -86,10 +86,8 @@ def draw_unmeasured(ax: Axes, lost: statistics.Estimate, colour: str, label: str
 
 def draw_training(ax: Axes, panels: Panels) -> str:
     """Validation accuracy over the longest training that several arms have; what the panel shows."""
-    there = {length: comparison.unique(pick(panels.curves, length=length), "arm")
-             for length in comparison.unique(panels.curves, "length")}  # fmt: skip
-    compared = [length for length, arms in there.items() if len(arms) > 1] or list(there)
-    longest = max(compared, key=int, default="0")
+    there = {length: unique(mine, "arm") for length, mine in panels.curves.groupby("length")}
+    longest = max([length for length, arms in there.items() if len(arms) > 1] or there, default=0)
     runs: set[int] = set()
     for place, arm in enumerate(arm for arm in panels.rates if arm in there.get(longest, ())):
         look = comparison_figure.curve_look(ARM_STYLES[arm], place) | {"label": words_of(arm)}
@@ -97,7 +95,7 @@ def draw_training(ax: Axes, panels: Panels) -> str:
     ax.set(xlabel="images seen, thousands", ylabel="validation accuracy, %", xlim=(0, None))
     if runs:
         ax.legend(frameon=False, loc="lower right")
-    return f"{int(longest):,} images, n = {min(runs, default=0)}" + f" to {max(runs)}" * (len(runs) > 1)
+    return f"{longest:,} images, n = {min(runs, default=0)}" + f" to {max(runs)}" * (len(runs) > 1)
 
 
 def draw_rates(ax: Axes, panels: Panels) -> None:

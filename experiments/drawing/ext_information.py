@@ -5,29 +5,29 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.report import plots
-from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import Lines
+from manifold_lab.report.tables import pick
 
 SHORTCUTS = {"identity": (plots.MEASURED, "o", "with a shortcut"), "none": (plots.LOST_COLOUR, "^", "without")}
 
 
-def draw_sizes(ax: Axes, lines: Lines) -> None:
+def draw_sizes(ax: Axes, table: DataFrame) -> None:
     """Channels, dimension and active channels over depth."""
-    over_depth(ax, lines, "channels", Look("0.25", "channels n", ":", "s"))
-    over_depth(ax, lines, "active", Look(plots.LOST_COLOUR, "active channels", "--", "o", "white"))
-    over_depth(ax, lines, "dimension", Look(plots.MEASURED, "dimension k", "-", "o"))
+    over_depth(ax, table, "channels", Look("0.25", "channels n", ":", "s"))
+    over_depth(ax, table, "active", Look(plots.LOST_COLOUR, "active channels", "--", "o", "white"))
+    over_depth(ax, table, "dimension", Look(plots.MEASURED, "dimension k", "-", "o"))
     ax.set_yscale("log", base=2)
     ax.yaxis.set_major_formatter("{x:g}")
     ax.set(xlabel="block", ylabel="channels or dimensions", xticks=range(0, 17, 4))
     ax.legend(frameon=False, loc="upper left")
 
 
-def draw_costs(ax: Axes, lines: Lines, against: str, words: str) -> None:
+def draw_costs(ax: Axes, table: DataFrame, against: str, words: str) -> None:
     """What ReLU6 costs at every block of every network, against the predicted loss or another column."""
     for shortcut, (colour, mark, label) in SHORTCUTS.items():
-        some = pick(lines, shortcut=shortcut)
-        ax.plot(column(some, against), column(some, "cost"), mark, color=colour, ms=2.8, mfc="none", mew=0.6,
+        some = pick(table, shortcut=shortcut)
+        ax.plot(some[against], some["cost"], mark, color=colour, ms=2.8, mfc="none", mew=0.6,
                 label=label)  # fmt: skip
     ax.set(xlabel=words, ylabel="top-1 lost, points")
 
@@ -43,13 +43,10 @@ class Look:
     face: str | None = None
 
 
-def over_depth(ax: Axes, lines: Lines, name: str, look: Look) -> None:
+def over_depth(ax: Axes, table: DataFrame, name: str, look: Look) -> None:
     """Mean over networks, and every one of them."""
-    blocks = sorted({int(line["block"]) for line in lines})
-    each = [column(pick(lines, block=str(block)), name) for block in blocks]
     size: dict[str, Any] = {"ms": 2.5, "mfc": look.face or look.colour, "mew": 0.6}
-    for block, values in zip(blocks, each, strict=True):
-        ax.plot([block] * len(values), values, look.mark, color=look.colour, **size)
-    means = [values.mean() for values in each]
-    ax.plot(blocks, means, look.dashes, marker=look.mark, color=look.colour, label=look.label, **size)
-    ax.set_xticks(range(0, len(blocks), 4))
+    ax.plot(table["block"], table[name], look.mark, color=look.colour, **size)
+    means = table.groupby("block")[name].mean()
+    ax.plot(means.index, means, look.dashes, marker=look.mark, color=look.colour, label=look.label, **size)
+    ax.set_xticks(range(0, len(means), 4))

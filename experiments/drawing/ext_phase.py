@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 
 from manifold_lab import theory
 from manifold_lab.core import statistics
-from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import Lines
+from manifold_lab.core.shown import DataFrame
+from manifold_lab.report.tables import pick
 from manifold_lab.sweeps.comparison import POINTS
 
 LOST, KEPT = 0.5, 0.99
@@ -70,27 +70,26 @@ def told_value(value: float, digits: str) -> tuple[float, str]:
     return value, f"{value:z{digits}}".replace("-", "−")
 
 
-def told_loss(lines: Lines, k: int, n: int) -> tuple[float, str]:
+def told_loss(table: DataFrame, k: int, n: int) -> tuple[float, str]:
     """The share of points that trained networks lose, and theory's in brackets, in percent."""
-    mine = [line for line in pick(lines, k=str(k), n=str(n)) if line["trained"]]
-    lost = POINTS * (1 - float(column(mine, "trained").mean()))
+    lost = POINTS * (1 - float(pick(table, k=k, n=n)["trained"].mean()))
     return lost, f"{lost:.0f} ({POINTS * (1 - preserved(k, n)):.0f})"
 
 
 def heat_panels(
-    lines: Lines, pairs: Mapping[tuple[int, int], Mapping[str, Mapping[int, float]]]
+    table: DataFrame, pairs: Mapping[tuple[int, int], Mapping[str, Mapping[int, float]]]
 ) -> Sequence[tuple[str, Cells, dict[str, object], Sequence[tuple[int, int]]]]:
     """Accuracy of the linear bottleneck, what ReLU6 costs and the points lost: name, values, colours, bold cells.
 
     Args:
-        lines: of the study.
+        table: of the study.
         pairs: test accuracies by k and n, arm and seed.
     """
     level = {place: told_value(float(np.mean(list(pair["linear"].values()))), ".0f") for place, pair in pairs.items()}
     costs = {place: statistics.paired(pair["linear"], pair["relu6"]) for place, pair in pairs.items()}
     told = {place: told_value(one.difference.value, ".1f") for place, one in costs.items()}
     clear = [place for place, one in costs.items() if one.exceeds(0) is not None]
-    lost = {place: told_loss(lines, *place) for place in pairs}
+    lost = {place: told_loss(table, *place) for place in pairs}
     return (
         ("linear: test accuracy, %", level, {"cmap": "Greens", "vmin": 0, "vmax": 140}, ()),
         ("linear − ReLU6, points", told, {"cmap": "RdBu_r", "vmin": -WORST, "vmax": WORST}, clear),

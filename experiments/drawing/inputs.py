@@ -5,7 +5,7 @@ import numpy as np
 
 from manifold_lab.report import plots
 
-SHOWN = ("2", "3", "4", "8", "16", "24", "32", "160")
+SHOWN = (2, 3, 4, 8, 16, 24, 32, 160)
 """The input dimensions that figures tell apart."""
 LOOKS = {
     n: (mpl.colors.to_hex(plots.ALONG(shade)), mark)

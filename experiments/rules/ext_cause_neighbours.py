@@ -4,12 +4,12 @@ import numpy as np
 
 from experiments.rules.ext_cause import FEWEST, LINEAR, RELU6, Runs
 from manifold_lab.core import contrasts, statistics
-from manifold_lab.report.plots import pick
-from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.core.shown import DataFrame
+from manifold_lab.report.tables import ClaimResult, pick
 
 STUDY = "ext_cause"
 AFTER_SUM = "after_sum"
-FIRST_BLOCK = "0"
+FIRST_BLOCK = 0
 
 
 def claims(accuracies: Runs, gradients: Runs, where: str) -> list[ClaimResult]:
@@ -47,14 +47,8 @@ def difference(words: tuple[str, str, str], measure: str, between: tuple[Runs, s
                        f"python -m experiments.{STUDY}", None if holds is None else p_value)  # fmt: skip
 
 
-def first_gradients(lines: Lines) -> dict[str, list[float]]:
+def first_gradients(table: DataFrame) -> dict[str, list[float]]:
     """Log10 of the first block's gradient norm in the middle of every run, by arm."""
-    looks: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    for line in pick(lines, block=FIRST_BLOCK):
-        looks.setdefault((line["arm"], line["seed"]), []).append((int(line["images"]), float(line["gradient_norm"])))
-    found: dict[str, list[float]] = {}
-    for (arm, _), mine in looks.items():
-        norm = sorted(mine)[len(mine) // 2][1]
-        if norm > 0:
-            found.setdefault(arm, []).append(float(np.log10(norm)))
-    return found
+    runs = pick(table, block=FIRST_BLOCK).sort_values("images").groupby(["arm", "seed"], sort=False)["gradient_norm"]
+    middle = runs.agg(lambda norms: norms.iloc[len(norms) // 2])
+    return np.log10(middle[middle > 0]).groupby("arm").agg(list).to_dict()

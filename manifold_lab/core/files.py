@@ -224,7 +224,8 @@ def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 def csv_rows(text: str) -> list[dict[str, str]]:
     """The rows of a csv text: one mapping from column to text per line, as they were before `csv_text`."""
-    return [{name: _plain(value) for name, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
+    rows = csv.DictReader(io.StringIO(text))
+    return [{name: without_apostrophe(cell) for name, cell in row.items()} for row in rows]
 
 
 def _harmless(value: Any) -> Any:
@@ -235,7 +236,8 @@ def _harmless(value: Any) -> Any:
     )
 
 
-def _plain(value: Any) -> Any:
+def without_apostrophe(value: Any) -> Any:
+    """A cell as it was before `csv_text` made it harmless."""
     return value[1:] if isinstance(value, str) and value[:1] == "'" and value.lstrip("'").startswith(FORMULA) else value
 
 

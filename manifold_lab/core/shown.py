@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 else:
-    DataFrame = Any
-    """pandas is loaded by the first table; until then this is a name for readers and type checkers."""
+    DataFrame = Series = Any
+    """pandas is loaded by the first table; until then these are names for readers and type checkers."""
 
 Axes = Any
 """Axes of matplotlib, which is loaded by the first figure."""
@@ -71,16 +71,6 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
     return pd.DataFrame(list(rows))
 
 
-def csv_frame(lines: Iterable[Mapping[str, str]]) -> DataFrame:
-    """The lines of a csv file as a pandas DataFrame: a column of which every cell is a number or empty has numbers."""
-    made = frame(lines)
-    for name in made.columns:
-        cells = [typed(cell) for cell in made[name]]
-        if not any(isinstance(cell, str) for cell in cells):
-            made[name] = cells
-    return made
-
-
 def typed(cell: str) -> str | int | float | None:
     """A cell of a csv file as a value: a number where it is one, None where it is empty.
 
@@ -94,6 +84,12 @@ def typed(cell: str) -> str | int | float | None:
             continue
         return value if math.isfinite(value) else cell
     return cell or None
+
+
+def records(table: DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as mappings from column to value; whole numbers are whole, and None is missing."""
+    made = table.convert_dtypes().astype(object)
+    return made.where(made.notna(), None).to_dict("records")
 
 
 def print_json(**parts: Any) -> None:

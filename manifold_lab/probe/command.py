@@ -7,6 +7,7 @@ Which layer loses information, and how do we know: a table and a figure, layer b
 import dataclasses
 import functools
 import json
+import operator
 from pathlib import Path
 
 import torch
@@ -16,9 +17,9 @@ from manifold_lab import data
 from manifold_lab.core import provenance
 from manifold_lab.core.devices import find_device
 from manifold_lab.core.errors import one_of
-from manifold_lab.core.files import csv_text, publish, text
+from manifold_lab.core.files import publish, text
 from manifold_lab.core.progress import progress
-from manifold_lab.core.shown import print_json
+from manifold_lab.core.shown import frame, print_json
 from manifold_lab.probe import LAYER_KINDS, MEASURES, LayerRecord, LayerRow, Probe, Sampling, zoo
 from manifold_lab.probe.curve import Curve, information_along
 from manifold_lab.probe.options import ProbeOptions, check_options, main
@@ -94,10 +95,10 @@ def probe_images(options: ProbeOptions, subject: LoadedModel, device: torch.devi
     return rows, probe
 
 
-def histogram(probe: Probe) -> tables.Lines:
+def histogram(probe: Probe) -> list[tables.Record]:
     """Every count of active channels that any position had."""
     return [
-        {"layer": layer.name, "active": str(active), "positions": str(positions)}
+        {"layer": layer.name, "active": active, "positions": positions}
         for layer in probe.layers.values()
         if layer.counts is not None
         for active, positions in enumerate(layer.counts.histogram.tolist())
@@ -105,32 +106,33 @@ def histogram(probe: Probe) -> tables.Lines:
     ]
 
 
-def told(found: tables.Lines) -> str:
+def told(found: list[tables.Record]) -> str:
     """The sentence that a reader wants first: which layer falls below its threshold most, or loses most."""
-    below = [line for line in found if line.get("below_threshold") and float(line["below_threshold"]) > 0]
+    shares = [row.get("below_threshold") for row in found]
+    below = [row for row, share in zip(found, shares, strict=True) if share]
     words = []
     if below:
-        worst = max(below, key=lambda line: float(line["below_threshold"]))
+        worst = max(below, key=operator.itemgetter("below_threshold"))
         words.append(
-            f"{len(below)} of {sum(bool(line['threshold']) for line in found)} layers with a threshold of Lemma 2 have "
-            f"positions below it; most: {worst['layer']}, {tables.percent(float(worst['below_threshold']))} of them."
+            f"{len(below)} of {sum(row['threshold'] is not None for row in found)} layers with a threshold of Lemma 2 "
+            f"have positions below it; most: {worst['layer']}, {tables.percent(worst['below_threshold'])} of them."
         )
-    elif any(line.get("below_threshold") for line in found):
+    elif any(share is not None for share in shares):
         words.append("No position of any layer with a threshold of Lemma 2 is below it.")
-    elif not any(line["threshold"] for line in found):
+    elif all(row["threshold"] is None for row in found):
         words.append(NO_THRESHOLD)
-    ranked = [line for line in found if line.get("kept")]
+    ranked = [row for row in found if row.get("kept") is not None]
     if ranked:
-        worst = min(ranked, key=lambda line: float(line["kept"]))
+        worst = min(ranked, key=operator.itemgetter("kept"))
         words.append(
             f"Fewest active rows for the dimension k of its input: {worst['layer']}, enough at "
-            f"{tables.percent(float(worst['kept']))} of positions at most, k being {worst['input_dimension']} at least "
-            "(neighbours read high dimensions low)."
+            f"{tables.percent(worst['kept'])} of positions at most, k being "
+            f"{tables.written(worst['input_dimension'])} at least (neighbours read high dimensions low)."
         )
     return " ".join(words)
 
 
-def caption(options: ProbeOptions, found: tables.Lines) -> str:
+def caption(options: ProbeOptions, found: list[LayerRow]) -> str:
     """On what the figure rests."""
     source = Path(options.data).name if Path(options.data).exists() else options.data
     return (
@@ -156,20 +158,19 @@ def run(options: ProbeOptions) -> None:
     rows, probe = probe_images(options, subject, device)
     from manifold_lab.report import layer_figure, plots  # noqa: PLC0415  (who uses the library from here draws nothing)
 
-    found = layer_figure.layer_lines(rows)
-    words = layer_figure.Words(subject.words, caption(options, found), options.style)
-    figure = layer_figure.draw_layers(found, words)
+    words = layer_figure.Words(subject.words, caption(options, rows), options.style)
+    figure = layer_figure.draw_layers(frame(rows), words)
     written = publish(options.out, {
-        f"{STEM}.csv": text(csv_text(found, list(found[0]))),
-        f"{STEM}_histogram.csv": text(csv_text(histogram(probe), ("layer", "active", "positions"))),
+        f"{STEM}.csv": text(tables.to_csv(rows)),
+        f"{STEM}_histogram.csv": text(tables.to_csv(histogram(probe), ("layer", "active", "positions"))),
         f"{STEM}.json": text(origin(options)),
         **plots.figure_files(figure, STEM, options.style),
     })  # fmt: skip
     if options.json:
-        print_json(layers=found, sentences=told(found), written=written)
+        print_json(layers=rows, sentences=told(rows), written=written)
         return
     if not options.quiet:
-        conclusion(subject, found, console)
+        conclusion(subject, rows, console)
     console.print("written: " + ", ".join(map(str, written)), highlight=False, soft_wrap=True)
 
 
@@ -182,22 +183,19 @@ def origin(options: ProbeOptions) -> str:
     return json.dumps(known, indent=2) + "\n"
 
 
-def conclusion(subject: LoadedModel, found: tables.Lines, console: Console) -> None:
+def conclusion(subject: LoadedModel, found: list[LayerRow], console: Console) -> None:
     """The table and the sentences."""
     head = [name for name in TERMINAL_COLUMNS if name in found[0] and (name in ("layer", "channels") or any(
-        line[name] for line in found))]  # fmt: skip
-    body = [[cell(line[name]) for name in head] for line in found]
+        tables.written(row[name]) != "" for row in found))]  # fmt: skip
+    body = [[cell(row[name]) for name in head] for row in found]
     tables.show(console, subject.words, [name.replace("_", " ") for name in head], [body])
     console.print(told(found), highlight=False)
 
 
-def cell(word: str) -> str:
+def cell(value: float | int | str | None) -> str:
     """A number as a reader wants it; words as they are."""
-    try:
-        value = float(word)
-    except ValueError:
-        return word or tables.MISSING
-    return word if word.lstrip("-").isdigit() else tables.plain(value)
+    word = str(tables.written(value))
+    return tables.plain(value) if isinstance(value, float) and "." in word else word or tables.MISSING
 
 
 def listed(subject: LoadedModel, console: Console, as_json: bool = False) -> None:

@@ -1,6 +1,7 @@
 """The values of Figure 1's panels: the typical draw of each dim, decoded the paper's way and exactly."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,8 +10,8 @@ from manifold_lab.random_layer.embeddings import Embedding
 from manifold_lab.random_layer.layer import RandomLayer
 from manifold_lab.random_layer.monte_carlo import MonteCarloLayer, draw_random_layer
 
-POINT_COLUMNS = ("dim", "decoder", "point", "position", "x1", "x2", "preserved")
-"""Of the csv of points; `dim` is empty and `decoder` is "input" for the manifold itself."""
+INPUT = "input"
+"""In place of a decoder, for the manifold itself."""
 
 
 def lower_decoder(layer: MonteCarloLayer) -> str | None:
@@ -35,20 +36,25 @@ def _decoded(channel: RandomLayer, layer: MonteCarloLayer, decoder: str) -> Tens
     return channel.linear(layer.scales[decoder] or 0.0)[0]
 
 
-def _lines(
-    dim: str, decoder: str, layer: MonteCarloLayer, seen: Tensor, preserved: list[str]
-) -> Iterator[dict[str, str]]:
+def _rows(
+    dim: int | None, decoder: str, layer: MonteCarloLayer, seen: Tensor, preserved: Sequence[int | None]
+) -> Iterator[dict[str, Any]]:
     position = layer.points.position.tolist()
     for point, ((x1, x2), kept) in enumerate(zip(seen.tolist(), preserved, strict=True)):
         yield {
             "dim": dim,
             "decoder": decoder,
-            "point": str(point),
-            "position": f"{position[point]:.6g}",
-            "x1": f"{round(x1, 9):.6g}",
-            "x2": f"{round(x2, 9):.6g}",
+            "point": point,
+            "position": _six(position[point]),
+            "x1": _six(round(x1, 9)),
+            "x2": _six(round(x2, 9)),
             "preserved": kept,
         }
+
+
+def _six(value: float) -> float:
+    """To six digits, which is more than a figure shows."""
+    return float(f"{value:.6g}")
 
 
 def _draw(layer: MonteCarloLayer, number: int) -> Embedding:
@@ -58,18 +64,19 @@ def _draw(layer: MonteCarloLayer, number: int) -> Embedding:
     return Embedding(last.matrix[-1:], last.inverse[-1:])
 
 
-def figure1_points(shown: dict[MonteCarloLayer, int], decoder: str) -> list[dict[str, str]]:
-    """Lines of the csv of points: the input, and for each layer the draw of that number, by `decoder` and exactly.
+def figure1_points(shown: dict[MonteCarloLayer, int], decoder: str) -> list[dict[str, Any]]:
+    """Rows of the table of points: the input, and for each layer the draw of that number, by `decoder` and exactly.
 
-    `preserved` is 1 or 0 by Lemma 2, empty where the activation does not say.
+    `dim` is missing and `decoder` is INPUT for the manifold itself; `preserved` is 1 or 0 by Lemma 2, and missing where
+    the activation does not say.
     """
     first = next(iter(shown))
     points, plane = first.points.x, _plane(first.points.x)
-    lines = list(_lines("", "input", first, points @ plane, [""] * len(points)))
+    rows = list(_rows(None, INPUT, first, points @ plane, [None] * len(points)))
     for layer, number in shown.items():
         channel = RandomLayer(points, _draw(layer, number), layer.activation, layer.spec.bias)
         known = layer.activation.window is not None
-        kept = [str(int(k)) for k in channel.preserved[0].tolist()] if known else [""] * len(points)
+        kept = channel.preserved[0].int().tolist() if known else [None] * len(points)
         for way in dict.fromkeys([decoder, lower_decoder(layer) or decoder]):
-            lines += _lines(str(layer.dim), way, layer, _decoded(channel, layer, way) @ plane, kept)
-    return lines
+            rows += _rows(layer.dim, way, layer, _decoded(channel, layer, way) @ plane, kept)
+    return rows

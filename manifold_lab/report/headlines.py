@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from manifold_lab.core.statistics import FAILS, HOLDS, NOT_RUN, UNDECIDED
 from manifold_lab.report.claims import words
 from manifold_lab.report.plots import data_name
-from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.report.tables import ClaimResult
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ def headline(found: Sequence[ClaimResult], said: Headline) -> str:
     >>> headline([], Headline("fig1.kept", "kept", "lost", "open"))
     'Not run yet'
     """
-    rows = [one.record() for one in found if one.id.startswith(said.claim)]
+    rows = [one for one in found if one.id.startswith(said.claim)]
     claims = list(_by_part(rows, 0).values())
     verdict = _agreed(claims)
     if verdict not in (HOLDS, FAILS):
         return said.not_run if verdict == NOT_RUN else said.undecided
     sentence = said.holds if verdict == HOLDS else said.fails
-    decided = [{_part(line, 1) for line in words.decided(claim)} for claim in claims]
+    decided = [{_part(row, 1) for row in words.decided(claim)} for claim in claims]
     on = set[str].intersection(*decided)
     others = {data: mine for data, mine in _by_part(rows, 1).items() if data not in on}
     if not others:
@@ -53,25 +53,25 @@ def headline(found: Sequence[ClaimResult], said: Headline) -> str:
     return f"{sentence}, on {' and '.join(map(_name, sorted(on)))} ({stand})"
 
 
-def _agreed(claims: Sequence[Lines]) -> str:
+def _agreed(claims: Sequence[Sequence[ClaimResult]]) -> str:
     """What several claims say together: what all of them do, and undecided where they differ."""
     verdicts = {words.combined(claim) for claim in claims} or {NOT_RUN}
     return verdicts.pop() if len(verdicts) == 1 else UNDECIDED
 
 
-def _standing(rows: Lines) -> str:
-    return NOT_RUN if all(line["verdict"] == NOT_RUN for line in rows) else UNDECIDED
+def _standing(rows: Sequence[ClaimResult]) -> str:
+    return NOT_RUN if all(row.verdict == NOT_RUN for row in rows) else UNDECIDED
 
 
-def _part(line: dict[str, str], place: int) -> str:
+def _part(row: ClaimResult, place: int) -> str:
     """A part of an id: the claim, then the data set where it has one."""
-    return [*line["id"].split("/"), ""][place]
+    return [*row.id.split("/"), ""][place]
 
 
-def _by_part(rows: Lines, place: int) -> dict[str, list[dict[str, str]]]:
-    found: dict[str, list[dict[str, str]]] = {}
-    for line in rows:
-        found.setdefault(_part(line, place), []).append(line)
+def _by_part(rows: Sequence[ClaimResult], place: int) -> dict[str, list[ClaimResult]]:
+    found: dict[str, list[ClaimResult]] = {}
+    for row in rows:
+        found.setdefault(_part(row, place), []).append(row)
     return found
 
 

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from manifold_lab.core.shown import frame
 from manifold_lab.models import profiler
 from manifold_lab.models.mobilenet import Network
 from manifold_lab.probe.layer import LayerRow
@@ -28,7 +29,7 @@ def plot_layers(rows: list[LayerRow], title: str, caption: str) -> list[Axes]:
         title: what was looked at.
         caption: on what the numbers rest.
     """
-    return adopted(layer_figure.draw_layers(layer_figure.layer_lines(rows), layer_figure.Words(title, caption)))
+    return adopted(layer_figure.draw_layers(frame(rows), layer_figure.Words(title, caption)))
 
 
 def plot_costs(network: Network) -> list[Axes]:
@@ -36,7 +37,6 @@ def plot_costs(network: Network) -> list[Axes]:
     seen = profiler.profile(network, network_table.image_shape(network), profiler.OPERATOR_LAYERS)
     shown = {"multiply-adds": [one.madds for one in seen], "parameters": [one.parameters for one in seen],
              "in + out": [one.elements for one in seen]}  # fmt: skip
-    lines = [{"layer": one.name} for one in seen]
     with plots.style():
         figure = plots.shaped(3.6)
         axes = figure.subplots(len(shown), 1, sharex=True)
@@ -44,7 +44,7 @@ def plot_costs(network: Network) -> list[Axes]:
             ax.bar(range(len(values)), values, color=plots.MEASURED)
             ax.set(ylabel=label)
             ax.yaxis.set_major_formatter(EngFormatter(sep=""))
-        layer_figure.name_layers(axes[-1], lines, room=2 * layer_figure.LABEL_ROOM)
+        layer_figure.name_layers(axes[-1], [one.name for one in seen], room=2 * layer_figure.LABEL_ROOM)
         axes[-1].set_xlabel(
             f"operators in the order of execution, one image of {network.spec.resolution} pixels a side"
         )

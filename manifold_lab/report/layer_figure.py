@@ -1,4 +1,4 @@
-"""Drawing Figure 7 for any network, from csv lines: active channels over depth, as a count and as a fraction."""
+"""Drawing Figure 7 for any network, from its table: active channels over depth, as a count and as a fraction."""
 
 import itertools
 import textwrap
@@ -10,10 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from manifold_lab.probe.layer import LayerRow
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.report import plots
-from manifold_lab.report.plots import LOST_COLOUR, MEASURED, THEORY, column
-from manifold_lab.report.tables import Lines, number
+from manifold_lab.report.plots import LOST_COLOUR, MEASURED, THEORY
 
 LABEL_ROOM = 56
 """Characters of a stage's name that have room under an axis of half the page's width."""
@@ -47,29 +46,21 @@ class Words:
     style: str = "cvpr2024"
 
 
-def layer_lines(rows: list[LayerRow]) -> list[dict[str, str]]:
-    """A probe's table as a csv file has it."""
-    return [
-        {name: number(value) if isinstance(value, float) else "" if value is None else str(value)
-         for name, value in row.items()}
-        for row in rows
-    ]  # fmt: skip
-
-
-def draw_active(ax: Axes, lines: Lines, fraction: bool) -> None:
+def draw_active(ax: Axes, layers: DataFrame, fraction: bool) -> None:
     """Minimum to maximum and the 5 to 95 % band over positions, the mean, and Lemma 2's threshold if there is one."""
-    x, width = np.arange(len(lines)), column(lines, "channels") if fraction else np.ones(len(lines))
-    value = {name: column(lines, f"active_{name}") / width for name in ("min", "mean", "max", "q05", "q95")}
+    x, channels = np.arange(len(layers)), layers["channels"].to_numpy(float)
+    width = channels if fraction else np.ones(len(layers))
+    value = {name: layers[f"active_{name}"].to_numpy(float) / width for name in ("min", "mean", "max", "q05", "q95")}
     ax.fill_between(x, value["min"], value["max"], color=MEASURED, alpha=0.15, lw=0, label="minimum to maximum")
     ax.fill_between(x, value["q05"], value["q95"], color=MEASURED, alpha=0.35, lw=0, label="5 % to 95 %")
     ax.plot(x, value["mean"], color=MEASURED, lw=1, label="mean")
     if not fraction:
-        ax.plot(x, column(lines, "channels"), color="0.6", lw=0.6, ls=":", label="channels")
-    threshold = column(lines, "threshold") / width
+        ax.plot(x, channels, color="0.6", lw=0.6, ls=":", label="channels")
+    threshold = layers["threshold"].to_numpy(float) / width
     below = value["min"] < threshold
     shown = threshold <= (1 if fraction else np.inf)  # one above all channels is off the scale of fractions
     if shown.any():
-        size = marker(lines, 5)
+        size = marker(layers, 5)
         ax.plot(x[shown], threshold[shown], "_", color=LOST_COLOUR, ms=size, mew=1.2, label="Lemma 2's threshold")
     if below.any():
         ax.plot(x[below], value["min"][below], "v", color=LOST_COLOUR, ms=3, mew=0, label="minimum below")
@@ -80,15 +71,15 @@ def draw_active(ax: Axes, lines: Lines, fraction: bool) -> None:
         ax.set_ylim(bottom=0)
 
 
-def draw_columns(ax: Axes, lines: Lines, axis: str, shown: Sequence[tuple[str, str, str]]) -> None:
+def draw_columns(ax: Axes, layers: DataFrame, axis: str, shown: Sequence[tuple[str, str, str]]) -> None:
     """Columns over depth, where they are not empty."""
     looks = (MEASURED, LOST_COLOUR, THEORY)
     for (name, label, mark), colour in zip(shown, looks, strict=False):
-        if lines and name in lines[0]:
-            value = column(lines, name)
+        if name in layers:
+            value = layers[name].to_numpy(float)
             there = np.isfinite(value)
             if there.any():
-                ax.plot(np.arange(len(lines))[there], value[there], f"{mark}-", color=colour, ms=marker(lines, 2.5),
+                ax.plot(np.arange(len(layers))[there], value[there], f"{mark}-", color=colour, ms=marker(layers, 2.5),
                         lw=0.5, label=label)  # fmt: skip
     ax.set_ylabel(axis)
     low, high = ax.get_ylim()
@@ -98,22 +89,22 @@ def draw_columns(ax: Axes, lines: Lines, axis: str, shown: Sequence[tuple[str, s
         ax.set_ylim(min(low, 0) if low < -0.02 else 0, max(high, 1.02))
 
 
-def marker(lines: Lines, size: int | float) -> float:
+def marker(layers: DataFrame, size: int | float) -> float:
     """A marker's size, smaller where layers are many."""
-    return size * min(1.0, 40 / max(len(lines), 1)) ** 0.5
+    return size * min(1.0, 40 / max(len(layers), 1)) ** 0.5
 
 
-def layer_panels(lines: Lines) -> list[str]:
+def layer_panels(layers: DataFrame) -> list[str]:
     """Which panels there are numbers for: active as count and as fraction, then the columns of OTHERS."""
-    there = {name for name in lines[0] if any(line[name] for line in lines)} if lines else set()
+    there = list(layers.dropna(axis="columns", how="all"))
     found = ["count", "fraction"] if "active_mean" in there else []
     found += [name for name in OTHERS if name in there]
     return [name for name in found if not (name == "kept" and "full_rank" in found)]
 
 
-def draw_layers(lines: Lines, words: Words) -> Figure:
+def draw_layers(layers: DataFrame, words: Words) -> Figure:
     """All panels that the table has numbers for, two beside each other, layers in the order of execution."""
-    shown = layer_panels(lines) or ["empty"]
+    shown = layer_panels(layers) or ["empty"]
     with plots.style(words.style), mpl.rc_context({"axes.formatter.useoffset": False}):
         across = 2 if len(shown) > 1 else 1
         down = -(-len(shown) // across)
@@ -123,40 +114,40 @@ def draw_layers(lines: Lines, words: Words) -> Figure:
         for place, name in enumerate(shown):
             alone = place == len(shown) - 1 and place % across == 0
             ax = figure.add_subplot(grid[place // across, slice(None) if alone else place % across])
-            draw_panel(ax, lines, name)
-            name_layers(ax, lines, room=LABEL_ROOM * (2 if alone else 1))
+            draw_panel(ax, layers, name)
+            name_layers(ax, list(layers["layer"]), room=LABEL_ROOM * (2 if alone else 1))
         figure.suptitle(textwrap.fill(plain(words.title), 110), size="medium")
         figure.supxlabel(textwrap.fill(plain(words.caption), 150), size="small")
         return plots.fixed_layout(figure)
 
 
-def draw_panel(ax: Axes, lines: Lines, name: str) -> None:
+def draw_panel(ax: Axes, layers: DataFrame, name: str) -> None:
     """One panel with the legend of what is drawn in it."""
     if name in ("count", "fraction"):
-        draw_active(ax, lines, name == "fraction")
+        draw_active(ax, layers, name == "fraction")
     elif name in OTHERS:
-        draw_columns(ax, lines, *OTHERS[name])
+        draw_columns(ax, layers, *OTHERS[name])
     if ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderpad=0,
                   handlelength=1.1, columnspacing=0.6)  # fmt: skip
 
 
-def name_layers(ax: Axes, lines: Lines, room: int = LABEL_ROOM) -> None:
+def name_layers(ax: Axes, layers: Sequence[str], room: int = LABEL_ROOM) -> None:
     """Stages of the network under the axis, every other one shaded; those without room for their name have none."""
-    found = stages([line["layer"] for line in lines], room)
+    found = stages(layers, room)
     for place, (_, start, stop) in enumerate(found):
         if place % 2:
             ax.axvspan(start - 0.5, stop - 0.5, color="0.95", lw=0, zorder=0)
     named = [
         (plain(label), (start + stop - 1) / 2)
         for name, start, stop in found
-        for label in [one for one in (name, numbered(name)) if fits(one, start, stop, len(lines), room)][:1]
+        for label in [one for one in (name, numbered(name)) if fits(one, start, stop, len(layers), room)][:1]
     ]
     ax.set_xticks(
         [centre for _, centre in named], [name for name, _ in named], fontsize=mpl.rcParams["legend.fontsize"]
     )
     ax.tick_params(axis="x", length=0, labelbottom=True)
-    ax.set_xlim(-0.5, max(len(lines), 1) - 0.5)
+    ax.set_xlim(-0.5, max(len(layers), 1) - 0.5)
     ax.set_xlabel("layers in the order of execution, by stage")
 
 

@@ -1,4 +1,4 @@
-"""Figures as pure functions of csv lines; style as values, one colour and one name per meaning."""
+"""Figures as pure functions of published tables; style as values, one colour and one name per meaning."""
 
 import math
 import string
@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 
 from manifold_lab.core.errors import one_of
 from manifold_lab.core.files import Writer
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.report.arm_styles import BLUE, VERMILION
 from manifold_lab.report.styles import FORMATS, STYLES
-from manifold_lab.report.tables import Lines
 
 OURS: dict[str, Any] = {
     "text.usetex": False,  # no TeX needed
@@ -142,16 +142,6 @@ def figure_files(figure: Figure, stem: str, style_name: str = "cvpr2024") -> dic
     return {f"{stem}.{kind}": writer(figure, style_name) for kind in FORMATS}
 
 
-def pick(lines: Lines, **wanted: str) -> list[dict[str, str]]:
-    """The lines whose columns have these texts."""
-    return [line for line in lines if all(line[column] == text for column, text in wanted.items())]
-
-
-def column(lines: Lines, name: str) -> np.ndarray:
-    """A column of numbers; nan where it is empty."""
-    return np.array([float(line[name]) if line[name] else math.nan for line in lines])
-
-
 def draw_point(
     ax: Axes, at: tuple[int | float, Estimate], look: tuple[str, str], *, label: str | None = None, filled: bool = True
 ) -> None:
@@ -162,11 +152,10 @@ def draw_point(
     ax.errorbar(x, found.value, ends, fmt=mark, color=colour, mfc=face, ms=4, elinewidth=0.8, label=label)
 
 
-def draw_estimates(ax: Axes, lines: Lines, look: tuple[str, str], label: str, floor: float = 0.0) -> None:
+def draw_estimates(ax: Axes, rows: DataFrame, look: tuple[str, str], label: str, floor: float = 0.0) -> None:
     """Points with intervals against dim, the spread over draws behind; a caret where only a bound is above `floor`."""
     colour, mark = look
-    dim, value = column(lines, "dim"), column(lines, "estimate")
-    low, high = column(lines, "low"), column(lines, "high")
+    dim, value, low, high = (rows[name].to_numpy(float) for name in ("dim", "estimate", "low", "high"))
     seen = value > floor if floor else np.ones_like(value, dtype=bool)
     error = np.stack([value - np.maximum(low, floor), high - value])[:, seen].clip(0)
     ax.errorbar(
@@ -174,14 +163,14 @@ def draw_estimates(ax: Axes, lines: Lines, look: tuple[str, str], label: str, fl
     )
     if (~seen).any():
         ax.scatter(dim[~seen], high[~seen], marker=UPPER_BOUND, s=9, color=colour, linewidths=0.6, zorder=3)
-    q05, q95 = (np.maximum(column(lines, name), floor) for name in ("q05", "q95"))
+    q05, q95 = (np.maximum(rows[name].to_numpy(float), floor) for name in ("q05", "q95"))
     ax.fill_between(dim, q05, q95, color=colour, alpha=0.13, linewidth=0, zorder=1)
 
 
-def draw_theory(ax: Axes, lines: Lines, label: str | None = None, dashes: str = "-") -> None:
-    """The closed form of each line, where there is one."""
-    known = [line for line in lines if line["theory"]]
-    ax.plot(column(known, "dim"), column(known, "theory"), dashes, color=THEORY, label=label, zorder=2)
+def draw_theory(ax: Axes, rows: DataFrame, label: str | None = None, dashes: str = "-") -> None:
+    """The closed form of each row, where there is one."""
+    known = rows.dropna(subset="theory")
+    ax.plot(known["dim"], known["theory"], dashes, color=THEORY, label=label, zorder=2)
 
 
 def log_axis(ax: Axes) -> None:

@@ -1,18 +1,20 @@
 """Values over draws become rows: estimate, interval, spread, and what theory says beside them; rows become words."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from manifold_lab import theory
 from manifold_lab.core import statistics
 from manifold_lab.core.random_streams import stream_seed
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate, ResultRow
 from manifold_lab.random_layer.monte_carlo import MonteCarloLayer
 from manifold_lab.random_layer.specs import LAWS
-from manifold_lab.report.tables import MISSING, Lines, percent, plain
+from manifold_lab.report.tables import MISSING, percent, pick, plain
 
 BOUNDED = (
     "preserved_fraction",
@@ -240,69 +242,64 @@ OVERVIEW = (
 RESULT_HEAD = ("dim", "over draws", "measured", f"{100 * statistics.LEVEL:.0f} % interval", "theory")
 
 
-def _find(numbers: Lines, dim: int, quantity: str, statistic: str, decoder: str = "") -> dict[str, str]:
-    wanted = (str(dim), quantity, statistic, decoder)
-    keys = ("dim", "quantity", "statistic", "decoder")
-    return next((line for line in numbers if tuple(line[key] for key in keys) == wanted), {})
+def _find(numbers: DataFrame, dim: int, quantity: str, statistic: str, decoder: str = "") -> dict[str, Any]:
+    """The numbers that there are of one row of the table; empty without it."""
+    found = pick(numbers, dim=dim, quantity=quantity, statistic=statistic, decoder=decoder)
+    return found.iloc[0].dropna().to_dict() if len(found) else {}
 
 
-def summary_table(numbers: Lines, dims: Iterable[int]) -> list[list[str]]:
+def summary_table(numbers: DataFrame, dims: Iterable[int]) -> list[list[str]]:
     """The table's lines for every dim."""
     return [row for dim in dims for row in summary_rows(numbers, dim)]
 
 
-def summary_rows(numbers: Lines, dim: int) -> list[list[str]]:
+def summary_rows(numbers: DataFrame, dim: int) -> list[list[str]]:
     """The table's lines for one dim; a dash where a number does not exist."""
     body = []
     for label, *where in OVERVIEW:
-        line = _find(numbers, dim, *where)
-        show = percent if line.get("unit", "").startswith(SHARES) else plain
-        cell = {
-            name: show(float(line[name])) if line.get(name) else MISSING
-            for name in ("estimate", "low", "high", "theory")
-        }
-        if line.get("note") == FOLDS:
+        row = _find(numbers, dim, *where)
+        show = percent if row.get("unit", "").startswith(SHARES) else plain
+        cell = {name: show(row[name]) if name in row else MISSING for name in ("estimate", "low", "high", "theory")}
+        if row.get("note") == FOLDS:
             cell["estimate"], cell["theory"] = (f"at least {one}" if one != MISSING else one for one in (
                 cell["estimate"], cell["theory"]))  # fmt: skip
-        ends = f"{cell['low']} to {cell['high']}" if line.get("low") else MISSING
+        ends = f"{cell['low']} to {cell['high']}" if "low" in row else MISSING
         body.append([str(dim), label, cell["estimate"], ends, cell["theory"]])
     return body
 
 
-def dim_sentence(numbers: Lines, dim: int) -> str:
+def dim_sentence(numbers: DataFrame, dim: int) -> str:
     """One dim in plain words: what the activation lost, what the decoder spoiled; means and medians over draws."""
     pinv, exact = (_find(numbers, dim, "reconstruction_error", "median", way) for way in ("pinv", "exact"))
-    told = f"median over draws: pinv gets {_median_error(pinv)}"
-    if exact.get("estimate"):
-        gone = float(exact["estimate"]) < NOTHING
-        told += ", solving on the active rows " + ("gives x back" if gone else f"gets {_median_error(exact)}")
+    said = f"median over draws: pinv gets {_median_error(pinv)}"
+    if "estimate" in exact:
+        gone = exact["estimate"] < NOTHING
+        said += ", solving on the active rows " + ("gives x back" if gone else f"gets {_median_error(exact)}")
     share = _find(numbers, dim, "decoder_share", "mean")
-    if share.get("estimate"):
-        told += f"; of pinv's error {percent(float(share['estimate']))} (mean) is on points that can be recovered"
-    return f"dim {dim}: {_lost(_find(numbers, dim, 'preserved_fraction', 'mean'))}{told}."
+    if "estimate" in share:
+        said += f"; of pinv's error {percent(share['estimate'])} (mean) is on points that can be recovered"
+    return f"dim {dim}: {_lost(_find(numbers, dim, 'preserved_fraction', 'mean'))}{said}."
 
 
-def _lost(line: dict[str, str]) -> str:
+def _lost(row: Mapping[str, Any]) -> str:
     """The share of points that an activation lost, over draws; empty where it is not known which can be recovered.
 
     Of an activation that folds the recoverable share is a lower bound, so that this is an upper one.
     """
-    if not line.get("estimate"):
+    if "estimate" not in row:
         return ""
-    most = "at most " if line["note"] == FOLDS else ""
-    value, *ends = (percent(1 - float(line[name])) for name in ("estimate", "high", "low") if line[name])
+    most = "at most " if row["note"] == FOLDS else ""
+    value, *ends = (percent(1 - row[name]) for name in ("estimate", "high", "low") if name in row)
     interval = f"{ends[0]} to {ends[1]}, " if ends else ""
-    theory = f"; {most}{percent(1 - float(line['theory']))} by theory" if line["theory"] else ""
-    return (
-        f"{line['activation']} lost {most}{value} of the points ({interval}mean of {int(line['n']):,} draws{theory}); "
-    )
+    theory = f"; {most}{percent(1 - row['theory'])} by theory" if "theory" in row else ""
+    return f"{row['activation']} lost {most}{value} of the points ({interval}mean of {row['n']:,} draws{theory}); "
 
 
-def _median_error(line: dict[str, str]) -> str:
+def _median_error(row: Mapping[str, Any]) -> str:
     """An error of |x|², with its interval where there is one."""
-    shown = [float(line[name]) for name in ("estimate", "low", "high") if line.get(name)]
+    shown = [row[name] for name in ("estimate", "low", "high") if name in row]
     if not shown:
         return "an unknown part of |x|² wrong"
-    told = [f"{plain(one)} times" for one in shown] if max(shown) >= 1 else [percent(one) for one in shown]
-    ends = f" ({told[1]} to {told[2]})" if len(told) > 1 else ""
-    return f"{told[0]}{ends} {'' if max(shown) >= 1 else 'of '}|x|² wrong"
+    each = [f"{plain(one)} times" for one in shown] if max(shown) >= 1 else [percent(one) for one in shown]
+    ends = f" ({each[1]} to {each[2]})" if len(each) > 1 else ""
+    return f"{each[0]}{ends} {'' if max(shown) >= 1 else 'of '}|x|² wrong"

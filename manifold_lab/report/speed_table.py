@@ -1,14 +1,16 @@
 """The table that docs/speed.md opens with: what should be how fast, and what the benchmarks' csv files say of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from manifold_lab.core.errors import InputError
-from manifold_lab.core.files import read_file
+from manifold_lab.core.files import csv_rows, read_file
 from manifold_lab.report.results_table import RESULT_HEAD
-from manifold_lab.report.tables import MISSING, Lines, markdown, read_csv
+from manifold_lab.report.tables import MISSING, markdown
 
+Timings = Sequence[dict[str, str]]
+"""A benchmark's csv file as it wrote it: numbers by column, each with the digits that it has there."""
 FOLDER, BEFORE = "benchmarks", "before"
 """Where the csv files are, and the one of them that has the values before, with the commit that they are of."""
 BEFORE_COLUMNS = ("aim", "value", "low", "high", "commit")
@@ -57,7 +59,7 @@ class Aim:
     at_least: bool = False
     named: tuple[str, ...] = ()
 
-    def line(self, lines: Lines) -> dict[str, str] | None:
+    def line(self, lines: Timings) -> dict[str, str] | None:
         """The line of a csv file that decides it; None where there is none."""
         found = [one for one in lines if one.get(self.value[0]) and self._has(one)]
         worst = min if self.at_least else max
@@ -169,14 +171,14 @@ class Measured:
         return f"{before} → {after}{self.aim.unit}"
 
 
-def lines(path: Path) -> Lines:
+def lines(path: Path) -> Timings:
     """The lines of a benchmark's csv file; none where it has not been run.
 
     Raises:
         InputError: for a file that cannot be read.
     """
     try:
-        return read_csv(read_file(path).decode())
+        return csv_rows(read_file(path).decode())
     except FileNotFoundError:
         return []
     except (OSError, ValueError):

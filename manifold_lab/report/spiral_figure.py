@@ -1,4 +1,4 @@
-"""Drawing Figure 1 and the statistics behind it, from csv lines."""
+"""Drawing Figure 1 and the statistics behind it, from published tables."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from manifold_lab.core.shown import DataFrame, Series
+from manifold_lab.random_layer.figure1 import INPUT
 from manifold_lab.random_layer.specs import DECODERS
 from manifold_lab.report.arm_styles import BLACK, DECODER_STYLES
 from manifold_lab.report.plots import (
@@ -19,18 +21,16 @@ from manifold_lab.report.plots import (
     MEASURED,
     THEORY,
     UPPER_BOUND,
-    column,
     draw_estimates,
     draw_theory,
     letter,
     log_axis,
     panel_mark,
-    pick,
     style,
     told,
 )
 from manifold_lab.report.results_table import TYPICAL
-from manifold_lab.report.tables import Lines, percent, plain
+from manifold_lab.report.tables import percent, pick, plain, unique
 
 ERROR = r"$\Sigma\,|\hat x - x|^2\, /\, \Sigma\,|x|^2$"
 LOST_EVERY = 6
@@ -41,12 +41,12 @@ QUANTITIES_DRAWN = ("preserved_fraction", "injective", "information_dimension_lo
 """What the panels of statistics show, besides errors."""
 
 
-def draw_points(ax: Axes, lines: Lines, ghost: Lines, curve: bool) -> None:
+def draw_points(ax: Axes, rows: DataFrame, ghost: DataFrame, curve: bool) -> None:
     """One panel: the input in grey behind, what was kept coloured along the manifold, what was lost as crosses."""
-    x, lost = np.stack([column(lines, "x1"), column(lines, "x2")], axis=1), column(lines, "preserved") == 0
-    position = column(lines, "position")
+    x, lost = rows[["x1", "x2"]].to_numpy(), rows["preserved"].to_numpy() == 0
+    behind, position = ghost[["x1", "x2"]].to_numpy(), rows["position"].to_numpy()
     joined: dict[str, Any] = {"lw": 0.6} if curve else {"marker": ".", "ms": 0.9, "mew": 0, "lw": 0}
-    ax.plot(column(ghost, "x1"), column(ghost, "x2"), color=GHOST, zorder=1, **joined)
+    ax.plot(*behind.T, color=GHOST, zorder=1, **joined)
     if curve:
         pieces = list(_pieces(~lost))
         along = [position[piece].mean() for piece in pieces]
@@ -57,7 +57,7 @@ def draw_points(ax: Axes, lines: Lines, ghost: Lines, curve: bool) -> None:
         ax.scatter(
             x[~lost, 0], x[~lost, 1], s=2.2, c=position[~lost], cmap=ALONG, vmin=0, vmax=1, linewidths=0, zorder=3
         )
-    ax.plot(column(ghost, "x1")[lost], column(ghost, "x2")[lost], ".", ms=1.4, mew=0, color=GAP, zorder=2)
+    ax.plot(*behind[lost].T, ".", ms=1.4, mew=0, color=GAP, zorder=2)
     ax.plot(x[lost, 0], x[lost, 1], "x", ms=1.8, mew=0.35, color=LOST_COLOUR, zorder=2, markevery=LOST_EVERY)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set_xticks([])
@@ -75,23 +75,22 @@ def _pieces(kept: np.ndarray, length: int = 8) -> Iterator[slice]:
             yield slice(first, min(first + length + 1, stop))
 
 
-def _figures_text(numbers: Lines, dim: str, decoder: str) -> str:
+def _figures_text(numbers: DataFrame, dim: int, decoder: str) -> str:
     """What a panel says of its own draw."""
     first = pick(numbers, statistic=TYPICAL, dim=dim)
     error = pick(first, quantity="reconstruction_error", decoder=decoder)
-    said = f"error {plain(float(error[0]['estimate']))}" if error else ""
+    said = f"error {plain(error['estimate'].item())}" if len(error) else ""
     kept = pick(first, quantity="preserved_fraction")
-    if decoder == "exact" and kept:
-        said += f"\nrecoverable {percent(float(kept[0]['estimate']))}"
+    if decoder == "exact" and len(kept):
+        said += f"\nrecoverable {percent(kept['estimate'].item())}"
     return said
 
 
-def draw_picture(points: Lines, numbers: Lines, style_name: str) -> Figure:
+def draw_picture(points: DataFrame, numbers: DataFrame, style_name: str) -> Figure:
     """Figure 1: input and one panel per dim, decoded the paper's way above and exactly below."""
-    ghost = pick(points, decoder="input")
-    dims = list(dict.fromkeys(line["dim"] for line in points if line["dim"]))
-    ways = list(dict.fromkeys(line["decoder"] for line in points if line["dim"]))
-    curve = numbers[0]["intrinsic"] == "1"
+    ghost, decoded = points[points["decoder"] == INPUT], points[points["decoder"] != INPUT]
+    dims, ways = list(map(int, unique(decoded, "dim"))), unique(decoded, "decoder")
+    curve = bool(numbers["intrinsic"].iloc[0] == 1)
     blocks = [dims[i : i + PER_BLOCK] for i in range(0, len(dims), PER_BLOCK)]
     with style(style_name):
         width = mpl.rcParams["figure.figsize"][0]
@@ -106,7 +105,7 @@ def draw_picture(points: Lines, numbers: Lines, style_name: str) -> Figure:
                 panels = axes[block * len(ways) + row]
                 for place, (ax, dim) in enumerate(zip(panels[1:], shown, strict=False), start=1 + block * PER_BLOCK):
                     ax.set_axis_on()
-                    draw_points(ax, pick(points, dim=dim, decoder=way), ghost, curve)
+                    draw_points(ax, pick(decoded, dim=dim, decoder=way), ghost, curve)
                     ax.set_title(f"{panel_mark(place)}dim {dim}" if row == 0 else "", pad=3)
                     ax.set_xlabel(
                         _figures_text(numbers, dim, way), labelpad=2, fontsize=mpl.rcParams["legend.fontsize"]
@@ -119,34 +118,30 @@ def draw_picture(points: Lines, numbers: Lines, style_name: str) -> Figure:
         return told(figure, picture_title(numbers, dims), picture_caption(numbers))
 
 
-def picture_title(numbers: Lines, dims: Sequence[str]) -> str:
+def picture_title(numbers: DataFrame, dims: Sequence[int]) -> str:
     """What the activation loses at the least and the largest dim, on average over draws."""
-    mean = {line["dim"]: line for line in pick(numbers, quantity="preserved_fraction", statistic="mean")}
-    ends = [dim for dim in dict.fromkeys((min(dims, key=int), max(dims, key=int))) if dim in mean]
-    if not ends:
-        return f"{activation_name(numbers)} on a {numbers[0]['manifold']}"
-    lost = " and ".join(
-        f"{_at_most(mean[dim])}{percent(1 - float(mean[dim]['estimate']))} at dim {dim}" for dim in ends
-    )
-    return f"{activation_name(numbers)} loses {lost} of a {numbers[0]['manifold']}'s points"
+    mean = pick(numbers, quantity="preserved_fraction", statistic="mean")
+    mean = mean[mean["dim"].isin((min(dims), max(dims)))].sort_values("dim")
+    on = f"a {numbers['manifold'].iloc[0]}"
+    if not len(mean):
+        return f"{activation_name(numbers)} on {on}"
+    lost = [
+        f"{'at most ' * bool(row.note)}{percent(1 - row.estimate)} at dim {row.dim:.0f}" for row in mean.itertuples()
+    ]
+    return f"{activation_name(numbers)} loses {' and '.join(lost)} of {on}'s points"
 
 
-def activation_name(numbers: Lines) -> str:
+def activation_name(numbers: DataFrame) -> str:
     """The activation as papers write it, where they have a spelling."""
-    name = numbers[0]["activation"]
+    name = numbers["activation"].iloc[0]
     return {"relu": "ReLU", "relu6": "ReLU6", "gelu": "GELU", "silu": "SiLU", "elu": "ELU"}.get(name, name)
 
 
-def _at_most(line: dict[str, str]) -> str:
-    """An activation that folds may keep more than is counted."""
-    return "at most " if line["note"] else ""
-
-
-def picture_caption(numbers: Lines) -> str:
+def picture_caption(numbers: DataFrame) -> str:
     """Which draw is shown, of how many, and what the numbers in the title are."""
-    draws = next((line["n"] for line in pick(numbers, quantity="reconstruction_error") if line["n"]), "")
+    draws = pick(numbers, quantity="reconstruction_error")["n"].iloc[0]
     return (
-        f"Each dim shows its typical draw: of {int(draws):,} draws of T the one nearest to the middle by share of "
+        f"Each dim shows its typical draw: of {draws:,} draws of T the one nearest to the middle by share of "
         "points kept and pinv's error, both. Numbers below a panel are that draw's; those of the title are means over "
         "all draws."
     )
@@ -176,36 +171,35 @@ def _direction(figure: Figure, ax: Axes) -> None:
     bar.outline.set_visible(False)
 
 
-def _of(numbers: Lines, quantity: str, statistic: str = "mean", decoder: str = "") -> list[dict[str, str]]:
-    found = pick(numbers, quantity=quantity, statistic=statistic, decoder=decoder)
-    return sorted(found, key=lambda line: int(line["dim"]))
+def _of(numbers: DataFrame, quantity: str, statistic: str = "mean", decoder: str = "") -> DataFrame:
+    return pick(numbers, quantity=quantity, statistic=statistic, decoder=decoder).sort_values("dim", kind="stable")
 
 
-def draw_preserved(ax: Axes, numbers: Lines) -> None:
+def draw_preserved(ax: Axes, numbers: DataFrame) -> None:
     """(a) Share of points with one preimage, and of draws that have one everywhere."""
     for quantity, statistic, colour, mark, label in (
         ("preserved_fraction", "mean", MEASURED, "o", "points with one preimage"),
         ("injective", "probability", BLACK, "s", "draws injective everywhere"),
     ):
-        lines = _of(numbers, quantity, statistic)
-        if lines:
-            draw_estimates(ax, lines, (colour, mark), label)
-            draw_theory(ax, lines, "theory" if quantity == "preserved_fraction" else None)
+        rows = _of(numbers, quantity, statistic)
+        if len(rows):
+            draw_estimates(ax, rows, (colour, mark), label)
+            draw_theory(ax, rows, "theory" if quantity == "preserved_fraction" else None)
     ax.set_ylim(-0.04, 1.04)
     ax.set_ylabel("fraction")
     ax.legend(frameon=False, loc="lower right")
 
 
-def draw_loss(ax: Axes, numbers: Lines) -> None:
+def draw_loss(ax: Axes, numbers: DataFrame) -> None:
     """(b) Share of the information dimension that is lost."""
-    lines = _of(numbers, "information_dimension_loss")
-    if not lines:
+    rows = _of(numbers, "information_dimension_loss")
+    if not len(rows):
         ax.text(0.5, 0.5, "not defined here", transform=ax.transAxes, ha="center", color="0.5")
         return
-    smallest = min((float(line["theory"]) for line in lines if line["theory"]), default=1e-9)
-    draw_estimates(ax, lines, (MEASURED, "o"), "measured", floor=1e-12)
-    draw_theory(ax, lines, "theory")
-    if (column(lines, "estimate") <= 1e-12).any():
+    smallest = rows["theory"].min() if rows["theory"].notna().any() else 1e-9
+    draw_estimates(ax, rows, (MEASURED, "o"), "measured", floor=1e-12)
+    draw_theory(ax, rows, "theory")
+    if (rows["estimate"] <= 1e-12).any():
         ax.plot([], [], linestyle="", marker=UPPER_BOUND, ms=4, color=MEASURED, label="none lost: upper bound")
     log_axis(ax)
     ax.set_ylim(max(smallest / 3, 1e-12), 2)
@@ -213,12 +207,12 @@ def draw_loss(ax: Axes, numbers: Lines) -> None:
     ax.legend(frameon=False, loc="lower left")
 
 
-def draw_errors(ax: Axes, numbers: Lines) -> None:
+def draw_errors(ax: Axes, numbers: DataFrame) -> None:
     """(c) What each decoder gets wrong on average, with theory; a decoder without a mean at a dim has no mark there."""
     floor = 1e-6
     for decoder in DECODERS_DRAWN:
         (colour, mark), means = DECODER_STYLES[decoder], _of(numbers, "reconstruction_error", "mean", decoder)
-        if means:
+        if len(means):
             draw_estimates(ax, means, (colour, mark), DECODERS[decoder], floor)
             draw_theory(ax, means)
     log_axis(ax)
@@ -227,21 +221,22 @@ def draw_errors(ax: Axes, numbers: Lines) -> None:
     ax.legend(frameon=False, loc="lower left")
 
 
-def draw_information(ax: Axes, numbers: Lines) -> None:
+def draw_information(ax: Axes, numbers: DataFrame) -> None:
     """(d) Mutual information at the stated noise, below that of the points themselves."""
-    lines = _of(numbers, "mutual_information")
-    draw_estimates(ax, lines, (MEASURED, "o"), f"after the activation ({lines[0]['n']} draws)")
-    for line in pick(numbers, quantity="input_information"):
-        ax.axhline(float(line["estimate"]), color=THEORY, linestyle="--", label="the points themselves")
+    rows = _of(numbers, "mutual_information")
+    draw_estimates(ax, rows, (MEASURED, "o"), f"after the activation ({rows['n'].iloc[0]} draws)")
+    for value in pick(numbers, quantity="input_information")["estimate"]:
+        ax.axhline(value, color=THEORY, linestyle="--", label="the points themselves")
     ax.set_ylim(bottom=0)
-    ax.set_ylabel("mutual information, " + lines[0]["unit"].replace("sigma", r"$\sigma$ ="))
+    ax.set_ylabel("mutual information, " + rows["unit"].iloc[0].replace("sigma", r"$\sigma$ ="))
     ax.legend(frameon=False, loc="lower right")
 
 
-def draw_statistics(numbers: Lines, style_name: str) -> Figure:
+def draw_statistics(numbers: DataFrame, style_name: str) -> Figure:
     """The four panels of statistics over draws, against dim on a log axis."""
-    dims = sorted({int(line["dim"]) for line in numbers if line["dim"]})
-    shown = sorted({int(line["dim"]) for line in pick(numbers, statistic=TYPICAL)})
+    dims, shown = (
+        sorted(map(int, found["dim"].dropna().unique())) for found in (numbers, pick(numbers, statistic=TYPICAL))
+    )
     with style(style_name):
         width = mpl.rcParams["figure.figsize"][0]
         figure = Figure(figsize=(width, 0.66 * width), layout="constrained")
@@ -259,35 +254,31 @@ def draw_statistics(numbers: Lines, style_name: str) -> Figure:
         return told(figure, statistics_title(numbers), statistics_caption(numbers))
 
 
-def statistics_title(numbers: Lines) -> str:
+def statistics_title(numbers: DataFrame) -> str:
     """How often theory is within a mean's interval, of the drawn means that it says."""
-    known = [
-        line
-        for line in numbers
-        if line["theory"] and line["low"] and line["statistic"] in ("mean", "probability") and is_drawn(line)
-    ]
-    within = sum(float(line["low"]) <= float(line["theory"]) <= float(line["high"]) for line in known)
-    if not known:
+    known = numbers[numbers["statistic"].isin(("mean", "probability")) & is_drawn(numbers)].dropna(
+        subset=["theory", "low"]
+    )
+    if not len(known):
         return "No closed form is known for these draws"
-    level = float(known[0]["level"])
+    within, level = known["theory"].between(known["low"], known["high"]).sum(), known["level"].iloc[0]
     return f"Theory's values lie in {within} of {len(known)} intervals of {100 * level:.0f} % measured over draws"
 
 
-def is_drawn(line: dict[str, str]) -> bool:
-    """Whether a panel of the statistics shows this number."""
-    if line["quantity"] == "reconstruction_error":
-        return line["decoder"] in DECODERS_DRAWN
-    return line["quantity"] in QUANTITIES_DRAWN
+def is_drawn(numbers: DataFrame) -> Series:
+    """Which rows a panel of the statistics shows."""
+    errors = numbers["quantity"] == "reconstruction_error"
+    return (errors & numbers["decoder"].isin(DECODERS_DRAWN)) | numbers["quantity"].isin(QUANTITIES_DRAWN)
 
 
-def statistics_caption(numbers: Lines) -> str:
+def statistics_caption(numbers: DataFrame) -> str:
     """What marks, bands and lines are, and over how many draws."""
-    line = next(line for line in numbers if line["quantity"] == "reconstruction_error" and line["level"])
-    heavy = {one["dim"] for one in pick(numbers, statistic="median", decoder="pinv")} - {
-        one["dim"] for one in pick(numbers, statistic="mean", decoder="pinv")
-    }
-    without = f" At dim {', '.join(sorted(heavy, key=int))} pinv's error has no mean." if heavy else ""
+    errors = pick(numbers, quantity="reconstruction_error").dropna(subset="level")
+    medians, means = (set(pick(numbers, statistic=one, decoder="pinv")["dim"]) for one in ("median", "mean"))
+    heavy = ", ".join(f"{dim:.0f}" for dim in sorted(medians - means))
+    without = f" At dim {heavy} pinv's error has no mean." if heavy else ""
+    first = errors.iloc[0]
     return (
-        f"{activation_name([line])} on a {line['manifold']}. Marks: means over {int(line['n']):,} draws of T with "
-        f"{100 * float(line['level']):.0f} % intervals; bands: 5 to 95 % of the draws; lines: theory.{without}"
+        f"{activation_name(errors)} on a {first['manifold']}. Marks: means over {first['n']:,} draws of T with "
+        f"{100 * first['level']:.0f} % intervals; bands: 5 to 95 % of the draws; lines: theory.{without}"
     )

@@ -1,23 +1,30 @@
 """Rows to csv, to the terminal and to markdown."""
 
+import contextlib
+import io
 import math
 import os
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from manifold_lab.core import provenance, statistics
-from manifold_lab.core.files import Writer, csv_rows, csv_text, text
+from manifold_lab.core.files import Writer, csv_rows, csv_text, text, without_apostrophe
+from manifold_lab.core.shown import DataFrame, frame
 from manifold_lab.core.statistics import LEVEL, QUANTILES, UNDECIDED, Estimate, ResultRow
 from manifold_lab.report import latex
 
-Lines = Sequence[dict[str, str]]
-"""A csv file as read: one mapping from column to text per line."""
+Record = dict[str, Any]
+"""A line of a csv file that is to be written: its values by column, None where one is missing."""
+TEXT_COLUMNS = ("arm", "data", "decoder", "group", "note")
+"""Columns of names and notes, which are text whatever it looks like: a group may be called 0.35."""
 MISSING = "–"
 """What a reader sees where there is no number."""
 WIDEST = 1000
@@ -39,27 +46,32 @@ def number(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f"{value:.9g}"
 
 
-def _measured(value: float) -> str:
-    return number(round(value, RESOLUTION) + 0.0) if math.isfinite(value) else ""
+def rounded(value: float) -> float:
+    """A number as it is read back from a csv file, where it has nine digits."""
+    return float(number(value))
 
 
-def record(row: ResultRow) -> dict[str, str]:
-    """One line of the csv."""
-    spread = row.spread or {}
-    estimate = row.estimate
-    line = {
-        **{name: str(getattr(row, name)) for name in RESULT_COLUMNS[:4] + RESULT_COLUMNS[5:10]},
-        "dim": "" if row.dim is None else str(row.dim),
-        "estimate": _measured(estimate.value),
-        "low": _measured(estimate.low),
-        "high": _measured(estimate.high),
-        "level": number(LEVEL) if math.isfinite(estimate.low) else "",
-        "n": str(estimate.n),
-        **{name: _measured(spread[name]) if name in spread else "" for name in QUANTILES},
-        "theory": number(row.theory),
+def measured(value: float) -> float | None:
+    """A measured number as it is written: to RESOLUTION decimals and nine digits; None where there is none."""
+    return rounded(round(value, RESOLUTION) + 0.0) if math.isfinite(value) else None
+
+
+def record(row: ResultRow) -> Record:
+    """One row of the table of estimates."""
+    spread, found = row.spread or {}, row.estimate
+    known = {
+        **{name: getattr(row, name) for name in RESULT_COLUMNS[:10]},
+        **{
+            name: measured(value)
+            for name, value in (("estimate", found.value), ("low", found.low), ("high", found.high))
+        },
+        "level": LEVEL if math.isfinite(found.low) else None,
+        "n": found.n,
+        **{name: measured(spread[name]) if name in spread else None for name in QUANTILES},
+        "theory": row.theory,
         "note": row.note,
     }
-    return {name: line[name] for name in RESULT_COLUMNS}
+    return {name: known[name] for name in RESULT_COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -89,18 +101,30 @@ class ClaimResult:
     p_value: float | None = None
     needed: int | None = None
 
-    def record(self) -> dict[str, str]:
-        """One line of a csv of claims."""
+    @property
+    def tested(self) -> bool:
+        """Whether its verdict rests on a test, and not on a count."""
+        return self.p_value is not None and not math.isnan(self.p_value)
+
+    @property
+    def within(self) -> float:
+        """Half of an undecided claim's interval, to three digits; NaN where it is decided or has none."""
         found = self.estimate
         half = (found.high - found.low) / 2 if self.verdict == UNDECIDED else math.nan
+        return float(f"{half:.3g}")
+
+    def record(self) -> Record:
+        """One line of a csv of claims."""
+        found = self.estimate
         return {
-            **{name: getattr(self, name) for name in ("id", "place", "says", "measure", "verdict", "command")},
-            **{name: _measured(value) for name, value in (("low", found.low), ("high", found.high))},
-            "estimate": _measured(found.value),
-            "n": str(found.n),
-            "p": "" if self.p_value is None or math.isnan(self.p_value) else f"{self.p_value:.3g}",
-            "within": number(float(f"{half:.3g}")) if math.isfinite(half) else "",
-            "needed": "" if self.needed is None else str(self.needed),
+            **{
+                name: getattr(self, name) for name in ("id", "place", "says", "measure", "verdict", "command", "needed")
+            },
+            **{name: measured(value) for name, value in (("low", found.low), ("high", found.high))},
+            "estimate": measured(found.value),
+            "n": found.n,
+            "p": None if self.p_value is None else float(f"{self.p_value:.3g}"),
+            "within": self.within,
         }
 
 
@@ -112,28 +136,28 @@ def estimated_claim(  # noqa: PLR0913, PLR0917  (the fields of a claim that rest
     return ClaimResult(f"{study}.{name}", place, says, measure, found, verdict, command)
 
 
-def claim_sentence(claim: Mapping[str, str]) -> str:
-    """A line of a csv of claims as a sentence, with its number."""
-    return f"{verdict_words(claim)}: {claim['says']} ({claim['place']}); {claim['measure']}: {claim_value(claim)}"
+def claim_sentence(claim: ClaimResult) -> str:
+    """A claim as a sentence, with its number."""
+    return f"{verdict_words(claim)}: {claim.says} ({claim.place}); {claim.measure}: {claim_value(claim)}"
 
 
-def verdict_words(claim: Mapping[str, str]) -> str:
-    """The verdict of a line; where it is undecided, within how much, and how many runs would decide."""
-    if claim["verdict"] != UNDECIDED or not claim["within"]:
-        return claim["verdict"]
-    needed = f"; {claim['needed']} runs an arm would decide an effect of this size" if claim["needed"] else ""
-    return f"{UNDECIDED} (within ±{claim['within']}{needed})"
+def verdict_words(claim: ClaimResult) -> str:
+    """The verdict; where it is undecided, within how much, and how many runs would decide."""
+    if claim.verdict != UNDECIDED or math.isnan(claim.within):
+        return claim.verdict
+    needed = f"; {claim.needed} runs an arm would decide an effect of this size" if claim.needed is not None else ""
+    return f"{UNDECIDED} (within ±{number(claim.within)}{needed})"
 
 
-def claim_value(claim: Mapping[str, str]) -> str:
-    """A line's value; with interval and n where it was sampled, not counted."""
-    value, low, high = (float(claim[name]) if claim[name] else math.nan for name in ("estimate", "low", "high"))
+def claim_value(claim: ClaimResult) -> str:
+    """A claim's value; with interval and n where it was sampled, not counted."""
+    value, low, high = claim.estimate.value, claim.estimate.low, claim.estimate.high
     if math.isnan(value):
         return MISSING
     if low == high:
         return f"{value:,.0f}" if value.is_integer() else f"{value:.4g}"
     ends = "no interval" if math.isnan(low) else f"{low:.4g} to {high:.4g}"
-    return f"{value:.4g} ({ends}; n = {int(claim['n']):,})"
+    return f"{value:.4g} ({ends}; n = {claim.estimate.n:,})"
 
 
 CLAIM_COLUMNS = ("id", "place", "says", "measure", "estimate", "low", "high", "n", "verdict", "p", "within", "needed",
@@ -142,18 +166,86 @@ CLAIM_COLUMNS = ("id", "place", "says", "measure", "estimate", "low", "high", "n
 
 def claims_file(stem: str, claims: Iterable[ClaimResult], made: provenance.Made | None = None) -> dict[str, Writer]:
     """The csv of an experiment's claims; and where numbers were made for it, how they came to be, as json."""
-    files = {f"{stem}_claims.csv": text(csv_text([claim.record() for claim in claims], CLAIM_COLUMNS))}
+    files = {f"{stem}_claims.csv": text(to_csv([claim.record() for claim in claims], CLAIM_COLUMNS))}
     return files if made is None else files | {f"{stem}.json": text(made.text())}
 
 
-def to_csv(records: Iterable[dict[str, str]], columns: Sequence[str] = RESULT_COLUMNS) -> str:
-    """The text of a csv file, with the same bytes on every system."""
-    return csv_text(records, columns)
+def read_claims(text: str) -> list[ClaimResult]:
+    """The claims of a csv text, as they were before `claims_file`, to the digits that are written."""
+    return [_claim(row) for row in csv_rows(text)]
 
 
-def read_csv(text: str) -> Lines:
-    """The lines of a csv text, as they were before `to_csv`."""
-    return csv_rows(text)
+def _claim(row: Mapping[str, str]) -> ClaimResult:
+    said = {name: row[name] for name in ("id", "place", "says", "measure", "verdict", "command")}
+    value, low, high = (float(row[name]) if row[name] else math.nan for name in ("estimate", "low", "high"))
+    p_value, needed = float(row["p"]) if row["p"] else None, int(row["needed"]) if row["needed"] else None
+    return ClaimResult(**said, estimate=Estimate(value, low, high, int(row["n"] or 0)), p_value=p_value, needed=needed)
+
+
+def to_csv(rows: DataFrame | Iterable[Record], columns: Sequence[str] = ()) -> str:
+    """The text of a csv file, with the same bytes on every system; `read_csv` reads it back.
+
+    Args:
+        rows: a table, or what is to be one; numbers that are not whole are written to nine digits.
+        columns: in their order; by default every one that any row has.
+    """
+    found = rows.to_dict("records") if hasattr(rows, "to_dict") else list(rows)
+    names = columns or list(dict.fromkeys(name for row in found for name in row))
+    return csv_text([{name: written(value) for name, value in row.items()} for row in found], names)
+
+
+def written(value: Any) -> Any:
+    """A value as a csv file has it: a number to nine digits, nothing where there is none, all else as it is."""
+    return number(value) if value is None or isinstance(value, float) else value
+
+
+def read_csv(text: str, text_columns: Iterable[str] = ()) -> DataFrame:
+    """A csv text as a table: columns of whole numbers, of numbers (NaN where one is missing), and of texts.
+
+    Args:
+        text: of the file.
+        text_columns: columns that are text whatever it looks like, besides TEXT_COLUMNS.
+    """
+    import pandas as pd  # noqa: PLC0415  (a second that commands without tables do not need)
+
+    if not text.strip():
+        return frame(())
+    made = pd.read_csv(io.StringIO(text), dtype=object, keep_default_na=False)
+    for name in made:
+        numbers = None if name in (*TEXT_COLUMNS, *text_columns) else _numbers(made[name].to_numpy())
+        made[name] = made[name].map(without_apostrophe) if numbers is None else numbers
+    return made
+
+
+def _numbers(cells: np.ndarray) -> np.ndarray | None:
+    """The numbers that a column's texts are, each to the bit as Python reads it; None where they are no numbers."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError, OverflowError):
+            return np.where(cells == "", "nan", cells).astype(kind)
+    return None
+
+
+def pick(table: DataFrame, **wanted: Any) -> DataFrame:
+    """The rows whose columns have these values."""
+    for name, value in wanted.items():
+        table = table[table[name] == value]
+    return table
+
+
+def unique(table: DataFrame, name: str) -> list[Any]:
+    """The values of a column, each once, in their order."""
+    return table[name].unique().tolist()
+
+
+def estimate_in(row: Mapping[str, Any], *names: str) -> Estimate:
+    """The estimate that a row of a table holds.
+
+    Args:
+        row: with the count in its column n.
+        names: of the columns of the value and of both ends of its interval.
+    """
+    value, low, high = (float(row[name]) for name in names or ("estimate", "low", "high"))
+    return Estimate(value, low, high, int(row["n"]))
 
 
 def percent(value: float) -> str:
@@ -235,23 +327,24 @@ def _numeric(cell: str) -> bool:
     return cell in ("", MISSING) or cell.lstrip("+-−")[:1].isdigit()
 
 
-def _grouped(cell: str) -> str:
-    """Digits of long whole numbers in threes; a dash for nothing."""
+def shown(value: Any) -> str:
+    """A value as a reader wants it: digits of long whole numbers in threes; a dash for nothing."""
+    cell = str(written(value))
     return f"{int(cell):,}" if cell.isascii() and cell.isdigit() else cell or MISSING
 
 
 @dataclass(frozen=True)
 class Document:
-    """A table for readers: what it shows, and of its lines those columns that `head` names, renamed."""
+    """A table for readers: what it shows, and of its rows those columns that `head` names, renamed."""
 
     caption: str
     head: dict[str, str]
-    lines: Lines
+    rows: DataFrame
 
 
 def typeset(stem: str, document: Document) -> dict[str, Writer]:
     """A table as markdown and LaTeX; what is missing is a dash."""
-    body = [[_grouped(line[column]) for column in document.head] for line in document.lines]
+    body = [[shown(row[name]) for name in document.head] for row in document.rows.to_dict("records")]
     names = list(document.head.values())
     return {
         f"{stem}.md": text(f"{document.caption}\n\n{markdown(names, body)}\n"),

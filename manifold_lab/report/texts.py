@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from manifold_lab.core.errors import InputError, one_of
-from manifold_lab.core.files import check_folder, publish, read_file, text
+from manifold_lab.core.files import check_folder, csv_rows, publish, read_file, text
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import mobilenet, specs
 from manifold_lab.report import claims as paper
 from manifold_lab.report import html as page
@@ -20,38 +21,40 @@ from manifold_lab.report.options import ReportOptions
 from manifold_lab.report.speed_table import probe_speed, rounds, speed_aims, start_speed, training_step_speed
 from manifold_lab.report.tables import (
     MISSING,
-    Lines,
     claim_sentence,
     markdown,
     percent,
+    pick,
+    read_claims,
     read_csv,
+    unique,
 )
 
 TEXTS = page.TEXTS
 
 
-def _read(path: Path) -> Lines:
+def _content(path: Path) -> str:
     try:
-        return read_csv(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError:
         raise InputError(f"{path} is missing: run the command that publishes it first") from None
 
 
-def _asked(numbers: Lines) -> list[int]:
+def _asked(numbers: DataFrame) -> list[int]:
     """The dims that were asked for: those with a typical draw."""
-    return sorted({int(line["dim"]) for line in numbers if line["statistic"] == results_table.TYPICAL})
+    return sorted(map(int, unique(pick(numbers, statistic=results_table.TYPICAL), "dim")))
 
 
 def spiral_table(root: Path) -> str:
     """The terminal's table as markdown."""
-    numbers = _read(root / "figures" / "spiral.csv")
+    numbers = read_csv(_content(root / "figures" / "spiral.csv"))
     body = [line for dim in _asked(numbers) for line in results_table.summary_rows(numbers, dim)]
     return markdown(results_table.RESULT_HEAD, body)
 
 
 def spiral_words(root: Path) -> str:
     """One sentence per dim."""
-    numbers = _read(root / "figures" / "spiral.csv")
+    numbers = read_csv(_content(root / "figures" / "spiral.csv"))
     return "\n".join(f"- {results_table.dim_sentence(numbers, dim)}" for dim in _asked(numbers))
 
 
@@ -130,13 +133,18 @@ def _published(root: Path, name: str) -> str:
 
 def study_claims(root: Path, name: str) -> str:
     """A study's claims, each with its verdict and number."""
-    lines = _read(root / "figures" / f"{name}_claims.csv")
-    return "\n".join(f"- {claim_sentence(line)}" for line in lines)
+    found = read_claims(_content(root / "figures" / f"{name}_claims.csv"))
+    return "\n".join(f"- {claim_sentence(one)}" for one in found)
+
+
+def _timed(path: Path) -> list[dict[str, str]]:
+    """A benchmark's lines as it wrote them, each number with the digits that it has there."""
+    return csv_rows(_content(path))
 
 
 def speed(root: Path) -> str:
     """Ratios of the benchmark."""
-    lines = _read(root / "benchmarks" / "spiral.csv")
+    lines = _timed(root / "benchmarks" / "spiral.csv")
     head = ("dim", "precision", "computed", "numpy loop, s", "ours, s", "ratio", "of bandwidth", "of arithmetic")
     keys = ("dim", "dtype", "work", "peer_seconds", "ours_seconds", "ratio")
     shares = ("share_of_bandwidth", "share_of_arithmetic")
@@ -149,7 +157,7 @@ def general_speed(root: Path) -> str:
     """CPU time of the spiral's command on every manifold and activation, against its default."""
     if not (root / "benchmarks" / "general.csv").is_file():
         return "Not run."
-    lines = _read(root / "benchmarks" / "general.csv")
+    lines = _timed(root / "benchmarks" / "general.csv")
     head = ("options", "CPU s", "default's CPU s", "ratio", "least to most", "limit")
     keys = ("case_seconds", "default_seconds", "ratio")
     body = [
@@ -161,7 +169,7 @@ def general_speed(root: Path) -> str:
 
 def network_speed(root: Path) -> str:
     """Ratios of the network's benchmark."""
-    lines = _read(root / "benchmarks" / "network.csv")
+    lines = _timed(root / "benchmarks" / "network.csv")
     head = ("work", "resolution", "batch", "width", "ours", "pictures/s", "peer", "ratio", results_table.RESULT_HEAD[3])
     keys = ("work", "resolution", "batch", "width", "contestant", "images_per_second", "peer", "ratio")
     body = [[line[key] for key in keys] + [f"{line['low']} to {line['high']}"] for line in lines]
@@ -172,7 +180,7 @@ def network_speed(root: Path) -> str:
 
 def training_speed(root: Path) -> str:
     """Ratio of whole epochs, and what a cell spends around its steps."""
-    first, *around = _read(root / "benchmarks" / "training.csv")
+    first, *around = _timed(root / "benchmarks" / "training.csv")
     head = ("ours", "pictures/s", "peer", "ratio", results_table.RESULT_HEAD[3])
     keys = ("contestant", "images_per_second", "peer", "ratio")
     ends = MISSING if first["low"] == "nan" else f"{first['low']} to {first['high']}"

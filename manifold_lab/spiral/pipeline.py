@@ -14,7 +14,7 @@ from manifold_lab.core.errors import InputError
 from manifold_lab.core.files import Writer, publish, text
 from manifold_lab.core.progress import progress
 from manifold_lab.core.provenance import commit, versions
-from manifold_lab.core.shown import print_json
+from manifold_lab.core.shown import DataFrame, frame, print_json, records
 from manifold_lab.core.statistics import ResultRow
 from manifold_lab.random_layer import figure1
 from manifold_lab.random_layer.monte_carlo import (
@@ -105,7 +105,7 @@ def _arguments(options: SpiralOptions) -> list[str]:
     return words
 
 
-def figures(options: SpiralOptions, points: tables.Lines, numbers: tables.Lines) -> dict[str, Writer]:
+def figures(options: SpiralOptions, points: DataFrame, numbers: DataFrame) -> dict[str, Writer]:
     """The two figures in every format asked for."""
     drawn = {
         "spiral": spiral_figure.draw_picture(points, numbers, options.style),
@@ -123,7 +123,7 @@ def dims_shown(options: SpiralOptions) -> tuple[int, ...]:
     return tuple(dict.fromkeys(options.dims))
 
 
-def print_results(options: SpiralOptions, numbers: tables.Lines, console: Console) -> None:
+def print_results(options: SpiralOptions, numbers: DataFrame, console: Console) -> None:
     """The table and the sentences."""
     dims = dims_shown(options)
     title = f"{options.activation} on a {options.manifold}, {options.draws} draws"
@@ -133,8 +133,8 @@ def print_results(options: SpiralOptions, numbers: tables.Lines, console: Consol
         console.print(results_table.dim_sentence(numbers, dim), highlight=False)
 
 
-def measured(options: SpiralOptions) -> tuple[tables.Lines, tables.Lines]:
-    """The lines of spiral.csv and of spiral_points.csv.
+def measured(options: SpiralOptions) -> tuple[DataFrame, DataFrame]:
+    """The rows of spiral.csv and of spiral_points.csv, to the digits that are written.
 
     Raises:
         InputError: for anything that the options ask for and cannot be had.
@@ -143,14 +143,15 @@ def measured(options: SpiralOptions) -> tuple[tables.Lines, tables.Lines]:
     for layer in layers(options.survey, device):
         check_decoder(options, layer)
     rows, shown = survey(options.survey, device, quiet=options.quiet)
-    return [tables.record(row) for row in rows], figure1.figure1_points(shown, options.decoder)
+    numbers = tables.read_csv(tables.to_csv([tables.record(row) for row in rows]))
+    return numbers, frame(figure1.figure1_points(shown, options.decoder))
 
 
-def files(options: SpiralOptions, numbers: tables.Lines, points: tables.Lines) -> dict[str, Writer]:
+def files(options: SpiralOptions, numbers: DataFrame, points: DataFrame) -> dict[str, Writer]:
     """Everything that the command writes."""
     return {
         "spiral.csv": text(tables.to_csv(numbers)),
-        "spiral_points.csv": text(tables.to_csv(points, figure1.POINT_COLUMNS)),
+        "spiral_points.csv": text(tables.to_csv(points)),
         "spiral.json": text(provenance(options)),
         **figures(options, points, numbers),
     }
@@ -167,7 +168,7 @@ def run(options: SpiralOptions) -> None:
     said = "written: " + ", ".join(map(str, written))
     if options.json:
         words = [results_table.dim_sentence(numbers, dim) for dim in dims_shown(options)]
-        print_json(estimates=numbers, sentences=words, written=written)
+        print_json(estimates=records(numbers), sentences=words, written=written)
         return
     console = Console()
     if not options.quiet:

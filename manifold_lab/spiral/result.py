@@ -7,7 +7,7 @@ from typing import Any
 
 from manifold_lab.core.errors import one_of
 from manifold_lab.core.files import publish
-from manifold_lab.core.shown import Axes, DataFrame, csv_frame
+from manifold_lab.core.shown import Axes, DataFrame
 from manifold_lab.report import interactive, results_table, spiral_figure, tables
 from manifold_lab.spiral import pipeline
 from manifold_lab.spiral.command import SpiralOptions, check_options
@@ -19,26 +19,26 @@ class SpiralResult:
 
     Args:
         options: of the command.
-        numbers: the lines of spiral.csv.
-        points: the lines of spiral_points.csv.
+        numbers: the rows of spiral.csv.
+        points: the rows of spiral_points.csv.
     """
 
     options: SpiralOptions
-    numbers: tables.Lines
-    points: tables.Lines
+    numbers: DataFrame
+    points: DataFrame
 
     def frame(self) -> DataFrame:
         """Every estimate with interval, n, quantiles over draws and theory, as spiral.csv has it."""
-        return csv_frame(self.numbers)
+        return self.numbers.copy()
 
     def summary(self) -> DataFrame:
         """The table that the command prints."""
         rows = results_table.summary_table(self.numbers, pipeline.dims_shown(self.options))
-        return csv_frame(dict(zip(results_table.RESULT_HEAD, row, strict=True)) for row in rows)
+        return tables.read_csv(tables.to_csv(dict(zip(results_table.RESULT_HEAD, row, strict=True)) for row in rows))
 
     def points_frame(self) -> DataFrame:
         """The points of the picture: input, and decoded by each decoder in the typical draw of each dim."""
-        return csv_frame(self.points)
+        return self.points.copy()
 
     def plot(self) -> list[Axes]:
         """Draw Figure 1: the typical draw of each dim, decoded the paper's way above and exactly below; its axes."""

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.models.specs import DIGITS, NetworkSpec
 from manifold_lab.report.arm_styles import OTHER_STYLES
-from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.report.tables import ClaimResult
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder, comparison_claims
 from manifold_lab.sweeps.study import Arms, Study, trained_study
 from manifold_lab.sweeps.training_run import TrainingRun
@@ -80,10 +81,10 @@ def compare(
 
 
 def _claims(
-    comparison: Comparison, expected: list[ExpectedOrder], name: str, command: str, lines: Lines
+    comparison: Comparison, expected: list[ExpectedOrder], name: str, command: str, runs: DataFrame
 ) -> list[ClaimResult]:
     """The claims of a study that is no module of experiments, with the command that measures them, if there is one."""
-    judged = comparison_claims(lines, contrast=comparison, expected=expected, study=name)
+    judged = comparison_claims(runs, contrast=comparison, expected=expected, study=name)
     return [dataclasses.replace(one, command=command) for one in judged]
 
 

@@ -1,4 +1,4 @@
-"""The figure of arms side by side, from csv lines alone: curves, and differences to the reference."""
+"""The figure of arms side by side, from published tables alone: curves, and differences to the reference."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,21 +12,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from manifold_lab.core import statistics
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import Style, words_of
-from manifold_lab.report.plots import column, pick
-from manifold_lab.report.tables import Lines
+from manifold_lab.report.tables import pick, unique
 from manifold_lab.sweeps.comparison import (
     POINTS,
     Comparison,
     fewest,
     gap,
-    groups,
     label,
     lengths,
+    places,
     scores,
-    unique,
 )  # fmt: skip
 from manifold_lab.sweeps.training_run import CURVE
 
@@ -43,13 +42,13 @@ class Row:
 
     arm: str
     group: str
-    length: str
+    length: int
 
 
-def curves_shown(lines: Lines) -> tuple[str, str, list[str]] | None:
+def curves_shown(runs: DataFrame) -> tuple[str, int, list[str]] | None:
     """Group, length and arms of the longest trainings of the first group in which arms can be compared."""
-    curves = pick(lines, kind=CURVE)
-    group = curves[0]["group"] if curves else ""
+    curves = pick(runs, kind=CURVE)
+    group = curves["group"].iloc[0] if len(curves) else ""
     for length in reversed(lengths(curves, group)):
         arms = unique(pick(curves, group=group, length=length), "arm")
         if len(arms) > 1:
@@ -57,19 +56,19 @@ def curves_shown(lines: Lines) -> tuple[str, str, list[str]] | None:
     return None
 
 
-def draw_curves(ax: Axes, lines: Lines, contrast: Comparison) -> str:
+def draw_curves(ax: Axes, runs: DataFrame, contrast: Comparison) -> str:
     """Validation accuracy against images seen; what the panel shows."""
-    group, length, arms = curves_shown(lines) or ("", "", [])
-    curves, runs = pick(lines, kind=CURVE, group=group, length=length), set[int]()
+    group, length, arms = curves_shown(runs) or ("", 0, [])
+    curves, seeds = pick(runs, kind=CURVE, group=group, length=length), set[int]()
     for place, arm in enumerate(arm for arm in contrast.styles if arm in arms):
         look = curve_look(contrast.styles[arm], place) | {"label": words_of(arm)}
-        runs |= draw_curve(ax, pick(curves, arm=arm), look)
+        seeds |= draw_curve(ax, pick(curves, arm=arm), look)
     ax.set(xlabel="images seen, thousands", ylabel="validation accuracy, %", xlim=(0, None))
     bottom, top = map(float, ax.get_ylim())
     ax.set_ylim(max(bottom, 0), min(top, 100))
     ax.legend(frameon=False, loc="lower right")
-    named, data = label(lines, group), unique(curves, "data")[0]
-    return ", ".join(filter(None, (plots.data_name(data), named and f"{contrast.group} {named}", _many(runs))))
+    named, data = label(runs, group), unique(curves, "data")[0]
+    return ", ".join(filter(None, (plots.data_name(data), named and f"{contrast.group} {named}", _many(seeds))))
 
 
 def curve_look(style: Style, place: int) -> dict[str, Any]:
@@ -84,32 +83,31 @@ def curve_look(style: Style, place: int) -> dict[str, Any]:
     }
 
 
-def _many(runs: set[int]) -> str:
-    return f"n = {min(runs)}" + f" to {max(runs)}" * (len(runs) > 1)
+def _many(seeds: set[int]) -> str:
+    return f"n = {min(seeds)}" + f" to {max(seeds)}" * (len(seeds) > 1)
 
 
-def draw_curve(ax: Axes, mine: Lines, look: Mapping[str, Any]) -> set[int]:
+def draw_curve(ax: Axes, mine: DataFrame, look: Mapping[str, Any]) -> set[int]:
     """Mean over seeds, Student's interval behind; over how many seeds."""
-    seen = sorted({int(line["images"]) for line in mine})
-    found = [statistics.mean(POINTS * column(pick(mine, images=str(images)), "validation_accuracy")) for images in seen]
-    x = np.array(seen) / 1000
+    seen = mine.groupby("images")["validation_accuracy"]
+    found = [statistics.mean(POINTS * values.to_numpy()) for _, values in seen]
+    x = np.array(list(seen.groups)) / 1000
     ax.plot(x, [one.value for one in found], **look)
     low, high = ([getattr(one, end) for one in found] for end in ("low", "high"))
     ax.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
     return {one.n for one in found}
 
 
-def differences(lines: Lines, contrast: Comparison) -> list[Row]:
+def differences(runs: DataFrame, contrast: Comparison) -> list[Row]:
     """Every difference that there is: arms in their order, within each the groups, the short trainings first.
 
     An arm without any has one row in its place, and so has a group in which nothing is run beside the reference.
     """
     found: list[Row] = []
-    places = [(group, length) for group in groups(lines) for length in lengths(lines, group)]
-    known = [place for place in places if scores(lines, contrast.reference, *place)]
-    beside = {group for group, length in known if any(scores(lines, arm, group, length) for arm in contrast.others)}
+    known = [place for place in places(runs) if scores(runs, contrast.reference, *place)]
+    beside = {group for group, length in known if any(scores(runs, arm, group, length) for arm in contrast.others)}
     for arm in contrast.others:
-        run = [place for place in known if scores(lines, arm, *place)]
+        run = [place for place in known if scores(runs, arm, *place)]
         alone = [group for group, _ in known if group not in beside] if arm == contrast.others[0] else []
         firsts = [next(place for place in known if place[0] == group) for group in alone]
         missing = firsts if run else known[:1]
@@ -117,25 +115,25 @@ def differences(lines: Lines, contrast: Comparison) -> list[Row]:
     return found
 
 
-def draw_differences(ax: Axes, lines: Lines, contrast: Comparison) -> None:
+def draw_differences(ax: Axes, runs: DataFrame, contrast: Comparison) -> None:
     """Final test accuracy against the reference's, a row each: the runs, their difference and its interval."""
-    rows = differences(lines, contrast)
+    rows = differences(runs, contrast)
     ax.axvline(0, color="0.5", lw=0.6)
     for place, row in enumerate(rows):
         where, look = (row.group, row.length), contrast.styles[row.arm]
-        level = np.mean(list(scores(lines, contrast.reference, *where).values()))
-        each = np.array(list(scores(lines, row.arm, *where).values())) - level
+        level = np.mean(list(scores(runs, contrast.reference, *where).values()))
+        each = np.array(list(scores(runs, row.arm, *where).values())) - level
         if not len(each):
             draw_not_run(ax, place)
             continue
-        draw_difference(ax, place, gap(lines, (row.arm, contrast.reference), where).estimate, look)
+        draw_difference(ax, place, gap(runs, (row.arm, contrast.reference), where).estimate, look)
         draw_runs(ax, place, each)
-    ax.set_yticks(range(len(rows)), _row_labels(lines, contrast, rows))
+    ax.set_yticks(range(len(rows)), _row_labels(runs, contrast, rows))
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlabel(f"test accuracy − {contrast.reference}, points")
     ax.tick_params(axis="y", length=0)
     ax.xaxis.set_major_locator(MaxNLocator(5))
-    if not any(_runs(lines, contrast, row) for row in rows):
+    if not any(_runs(runs, contrast, row) for row in rows):
         ax.set(xlim=(-1, 1), xticks=[0])
 
 
@@ -161,21 +159,21 @@ def draw_runs(ax: Axes, place: int, values: np.ndarray) -> None:
         seen[value] += 1
 
 
-def _runs(lines: Lines, contrast: Comparison, row: Row) -> int:
-    return fewest(lines, (row.arm, contrast.reference), (row.group, row.length))
+def _runs(runs: DataFrame, contrast: Comparison, row: Row) -> int:
+    return fewest(runs, (row.arm, contrast.reference), (row.group, row.length))
 
 
-def _row_labels(lines: Lines, contrast: Comparison, rows: Sequence[Row]) -> list[str]:
+def _row_labels(runs: DataFrame, contrast: Comparison, rows: Sequence[Row]) -> list[str]:
     """What sets the rows apart, and over how many runs each is; an arm that is run nowhere has no place."""
     several = {name: len({getattr(row, name) for row in rows}) > 1 for name in ("arm", "group", "length")}
-    run = {row.arm for row in rows if _runs(lines, contrast, row)}
+    run = {row.arm for row in rows if _runs(runs, contrast, row)}
     found = []
     for row in rows:
-        runs, named = _runs(lines, contrast, row), label(lines, row.group)
+        count, named = _runs(runs, contrast, row), label(runs, row.group)
         parts = [words_of(row.arm)] * (several["arm"] or not several["group"])
         parts += [f"{contrast.group} {named}"] * (several["group"] and bool(named) and row.arm in run)
-        parts += [f"{int(row.length) / 1000:g}k images"] * (several["length"] and runs > 0)
-        found.append(f"{', '.join(parts) or words_of(row.arm)} ({runs})")
+        parts += [f"{row.length / 1000:g}k images"] * (several["length"] and count > 0)
+        found.append(f"{', '.join(parts) or words_of(row.arm)} ({count})")
     return found
 
 
@@ -189,29 +187,29 @@ def caption(with_curves: bool) -> str:
     )
 
 
-def compared(lines: Lines, contrast: Comparison) -> list[Lines]:
-    """The lines of each data set that has rows to draw; none where no arm has runs beside the reference's on any."""
-    run = any(scores(lines, row.arm, row.group, row.length) for row in differences(lines, contrast))
-    sets = [pick(lines, data=data) for data in unique(lines, "data")]
+def compared(runs: DataFrame, contrast: Comparison) -> list[DataFrame]:
+    """The rows of each data set that has rows to draw; none where no arm has runs beside the reference's on any."""
+    run = any(scores(runs, row.arm, row.group, row.length) for row in differences(runs, contrast))
+    sets = [pick(runs, data=data) for data in unique(runs, "data")]
     return [one for one in sets if run and differences(one, contrast)]
 
 
-def set_name(lines: Lines, contrast: Comparison) -> str:
+def set_name(runs: DataFrame, contrast: Comparison) -> str:
     """The data set of a panel of differences, and its length where that is one."""
-    seen = {row.length for row in differences(lines, contrast)}
-    return plots.data_name(lines[0]["data"]) + (f", {int(max(seen)):,} images" if len(seen) == 1 else "")
+    seen = {row.length for row in differences(runs, contrast)}
+    return plots.data_name(runs["data"].iloc[0]) + (f", {max(seen):,} images" if len(seen) == 1 else "")
 
 
-def draw_comparison(lines: Lines, contrast: Comparison, title: str = "", note: str = "") -> Figure:
+def draw_comparison(runs: DataFrame, contrast: Comparison, title: str = "", note: str = "") -> Figure:
     """Curves of the grid's first group, and the differences, a panel per data."""
-    sets = compared(lines, contrast)
-    curves = curves_shown(lines) is not None
+    sets = compared(runs, contrast)
+    curves = curves_shown(runs) is not None
     with plots.style():
         tallest = max((len(differences(one, contrast)) for one in sets), default=1)
         height = max(1.35 if curves else 0.5, ROW * tallest + 0.35)
         figure = plots.shaped(FRAME + height, 1.0 if curves + len(sets) > 1 else 0.6)
         axes = figure.subplots(1, max(1, curves + len(sets)), squeeze=False)[0]
-        names = [draw_curves(axes[0], lines, contrast)] if curves else []
+        names = [draw_curves(axes[0], runs, contrast)] if curves else []
         for ax, one in zip(axes[curves:], sets, strict=False):
             draw_differences(ax, one, contrast)
             names.append(set_name(one, contrast))

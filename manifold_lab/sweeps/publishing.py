@@ -8,28 +8,23 @@ from pathlib import Path
 from manifold_lab.core import provenance
 from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
-from manifold_lab.core.files import Writer, csv_text, text
+from manifold_lab.core.files import Writer, text
 from manifold_lab.report import plots
-from manifold_lab.report.tables import ClaimResult, Document, Lines, claims_file, read_csv, typeset
+from manifold_lab.report.tables import ClaimResult, Document, claims_file, to_csv, typeset
 from manifold_lab.sweeps import runner, store
 from manifold_lab.sweeps.options import GridOptions
 from manifold_lab.sweeps.status_table import state_counts
 from manifold_lab.sweeps.store import DONE, Cell
-from manifold_lab.sweeps.study import MAIN, Published, Study, as_published, by_part, file_stem
+from manifold_lab.sweeps.study import MAIN, Published, Study, by_part, file_stem
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """What is to be published: the content of each csv file, its lines, how they came to be, and that in words."""
+    """What is to be published: the content of each csv file, how its rows came to be, and that in words."""
 
-    tables: Mapping[str, str]
+    contents: Mapping[str, str]
     made: provenance.Made | None
     says: str
-
-    @property
-    def published(self) -> Published:
-        """What a reader of the csv files sees, which is what figure, tables and claims are made of."""
-        return as_published({part: read_csv(content) for part, content in self.tables.items()})
 
 
 def gathered(study: Study, options: GridOptions) -> Gathered:
@@ -78,15 +73,10 @@ def rows_of(study: Study, cells: Sequence[Cell]) -> dict[str, str]:
     tables = by_part(study.rows(cells))
     if not any(tables.values()):
         raise InputError(f"{study.name}: no run is done yet; run {study.command} run")
-    return {part: csv_of(lines) for part, lines in tables.items()}
+    return {part: to_csv(rows) for part, rows in tables.items()}
 
 
-def csv_of(lines: Lines) -> str:
-    """Lines with every column that any of them has, as a csv file."""
-    return csv_text(lines, list(dict.fromkeys(name for line in lines for name in line)))
-
-
-def read_tables(study: Study, folder: Path) -> dict[str, str]:
+def read_contents(study: Study, folder: Path) -> dict[str, str]:
     """The content of each csv file that is there, by the part of its name.
 
     Raises:

@@ -7,6 +7,7 @@ of trained networks shares.
 
 import functools
 import html
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from matplotlib.figure import Figure
 
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.core.lazy import lazy_function
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.tables import ClaimResult, Document, Lines
+from manifold_lab.report.tables import ClaimResult, Document, Record, read_csv
 from manifold_lab.sweeps import comparison, comparison_figure, runner, store, submissions, training_run
 from manifold_lab.sweeps.comparison import Comparison
 from manifold_lab.sweeps.options import GridOptions
@@ -34,8 +36,10 @@ _command_line = lazy_function("manifold_lab.sweeps.study_commands.main")
 _run_study = lazy_function("manifold_lab.sweeps.study_result.run_study")
 _stored_result = lazy_function("manifold_lab.sweeps.study_result.stored_result")
 
+Rows = Sequence[Record] | Mapping[str, Sequence[Record]]
+"""What a study writes: the rows of its csv file, or those of several by the parts of their names."""
 Published = Any
-"""The lines of a study's csv file; of a study with several files, a mapping from the parts of their names to lines."""
+"""What is read of it: the table of its csv file (pandas), or a mapping from the parts of several names to tables."""
 NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 MAIN = ""
 """The part of the file that has the study's own name."""
@@ -55,11 +59,12 @@ class Study:
         grid: every spec; a small grid where its argument, smoke, is true.
         measure: runs one spec in a folder of its own; a function of a module.
         rows: gets every run of the grid in its order, whatever its state (`numbers` is empty unless it is done), and
-            gives the lines of the csv file, or of several files by the part of their names (`MAIN` for the first).
-        figure: of the published lines alone.
-        claims: of the published lines alone; their ids begin with the study's name.
-        table: of the published lines: one, or several by part, each as csv, Markdown and LaTeX.
-        text: of the published lines: Markdown for the texts, where a table does not say it.
+            gives the rows of the csv file, or of several files by the part of their names (`MAIN` for the first).
+        figure: of the published table alone.
+        claims: of the published table alone; their ids begin with the study's name.
+        table: of the published table: one, or several by part, each as Markdown and LaTeX.
+        text: of the published table: Markdown for the texts, where a table does not say it.
+        text_columns: of its csv files, those that are text whatever it looks like, besides `tables.TEXT_COLUMNS`.
         run_folder: of its runs, where that is not its name: studies that share one share equal runs.
         parts: of the names of its csv files: `MAIN` for the one that has the study's own name.
         at_scale: the grid on a folder of images, at the paper's scale.
@@ -74,11 +79,12 @@ class Study:
     card: str
     grid: Callable[[bool], tuple[Any, ...]] = lambda _: ()
     measure: runner.Measure | None = None
-    rows: Callable[[Sequence[Cell]], Published]
+    rows: Callable[[Sequence[Cell]], Rows]
     figure: Callable[[Published], Figure] | None = None
     claims: Callable[[Published], Sequence[ClaimResult]]
     table: Callable[[Published], Document | Mapping[str, Document]] | None = None
     text: Callable[[Published], str] | None = None
+    text_columns: tuple[str, ...] = ()
     run_folder: str = ""
     parts: tuple[str, ...] = (MAIN,)
     at_scale: Callable[[str], tuple[Any, ...]] | None = None
@@ -198,6 +204,15 @@ class Study:
         start = self.program or ("-m", f"experiments.{self.name}")
         return runner.Program(self.name, start, (*words, "--runs", str(options.runs)))
 
+    def published(self, contents: Mapping[str, str]) -> Published:
+        """What figure, claims and tables are made of: what a reader of the csv files sees.
+
+        Args:
+            contents: of each csv file, by the part of its name.
+        """
+        tables = {part: read_csv(content, self.text_columns) for part, content in contents.items()}
+        return tables[MAIN] if set(tables) == {MAIN} else tables
+
     def folder(self, options: GridOptions) -> Path:
         """Where its runs are."""
         return options.runs / (self.run_folder or self.name)
@@ -207,14 +222,9 @@ CARD = ("Paper", "Claims", "Run", "Differs")
 """The entries of a lab card."""
 
 
-def by_part(published: Published) -> Mapping[str, Lines]:
-    """The lines of each csv file, by the part of its name."""
-    return published if isinstance(published, Mapping) else {MAIN: list(published)}
-
-
-def as_published(tables: Mapping[str, Lines]) -> Published:
-    """What figure, claims and tables get: the lines of the one file, or the mapping of several."""
-    return tables[MAIN] if set(tables) == {MAIN} else tables
+def by_part(found: Any) -> Mapping[str, Any]:
+    """What there is of each csv file, by the part of its name."""
+    return found if isinstance(found, Mapping) else {MAIN: found}
 
 
 def file_stem(name: str, part: str) -> str:
@@ -222,18 +232,23 @@ def file_stem(name: str, part: str) -> str:
     return f"{name}_{part}" if part else name
 
 
-def tables_result(tables: Mapping[str, Lines]) -> Result:
+def tables_result(tables: Mapping[str, Sequence[Record]]) -> Result:
     """The result of a run whose numbers are whole tables."""
-    return Result({TABLES: {part: [dict(line) for line in lines] for part, lines in tables.items()}})
+    return Result({TABLES: {part: [_finite(row) for row in rows] for part, rows in tables.items()}})
 
 
-def tables_of(cells: Sequence[Cell]) -> Published:
+def _finite(row: Record) -> Record:
+    """A row with None in place of NaN, as records of runs have it."""
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+
+
+def tables_of(cells: Sequence[Cell]) -> dict[str, list[Record]]:
     """The tables of all runs, one below the other: `rows` of a study whose measure gives `tables_result`."""
-    found: dict[str, list[dict[str, str]]] = {}
+    found: dict[str, list[Record]] = {}
     for cell in cells:
-        for part, lines in cell.numbers.get(TABLES, {}).items():
-            found.setdefault(part, []).extend(lines)
-    return as_published(found) if found else []
+        for part, rows in cell.numbers.get(TABLES, {}).items():
+            found.setdefault(part, []).extend(rows)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,8 +300,8 @@ def trained_study(
     }
     made |= changed
 
-    def figure(lines: Lines) -> Figure:
-        title = headline(made["claims"](lines), arms.headline) if arms.headline else ""
-        return comparison_figure.draw_comparison(lines, arms.comparison, title)
+    def figure(runs: DataFrame) -> Figure:
+        title = headline(made["claims"](runs), arms.headline) if arms.headline else ""
+        return comparison_figure.draw_comparison(runs, arms.comparison, title)
 
     return Study(name=name, card=card, grid=grid, **({"figure": figure} | made))

@@ -27,7 +27,7 @@ from manifold_lab.sweeps.options import (
     RunOptions,
     StatusOptions,
 )  # fmt: skip
-from manifold_lab.sweeps.publishing import Gathered, gathered, published_files, read_tables
+from manifold_lab.sweeps.publishing import Gathered, gathered, published_files, read_contents
 from manifold_lab.sweeps.status_table import LISTED, how, labels, listing, state_counts, status_table
 from manifold_lab.sweeps.store import ABSENT, DONE, QUEUED, RUNNING, Cell
 from manifold_lab.sweeps.study import Study, file_stem
@@ -206,13 +206,14 @@ def publish_study(study: Study, options: PublishOptions) -> None:
     """
     out = destination(options.out, options.smoke)
     if options.redraw:
-        found = Gathered(read_tables(study, out), None, "drawn anew from the csv files")
+        found = Gathered(read_contents(study, out), None, "drawn anew from the csv files")
     else:
         found = gathered(study, options)
-    judged = study.claims(found.published)
-    content = {} if options.redraw else found.tables
-    files = {f"{file_stem(study.name, part)}.csv": text(told) for part, told in content.items()}
-    written = publish(out, files | published_files(study, found.published, judged, options.style, found.made))
+    published = study.published(found.contents)
+    judged = study.claims(published)
+    contents = {} if options.redraw else found.contents
+    files = {f"{file_stem(study.name, part)}.csv": text(content) for part, content in contents.items()}
+    written = publish(out, files | published_files(study, published, judged, options.style, found.made))
     say_published(options, judged, found.says, written)
     if out.name == FIGURES.name and not (options.smoke or options.json):
         print("now run manifold-lab report, which fills the texts")
@@ -225,7 +226,7 @@ def say_published(options: PublishOptions, judged: Sequence[ClaimResult], says: 
         return
     console = Console()
     for claim in () if options.quiet else judged:
-        console.print(claim_sentence(claim.record()), highlight=False, markup=False, soft_wrap=True)
+        console.print(claim_sentence(claim), highlight=False, markup=False, soft_wrap=True)
     console.print(f"{says}; written: {', '.join(map(str, written))}", soft_wrap=True)
 
 

@@ -1,19 +1,19 @@
 """A study from Python: run it, and have its tables, figure and claims as values."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from manifold_lab.core.files import publish, text
 from manifold_lab.core.provenance import Made
-from manifold_lab.core.shown import Axes, DataFrame, csv_frame
+from manifold_lab.core.shown import Axes, DataFrame, frame
 from manifold_lab.report.interactive import adopted
-from manifold_lab.report.tables import ClaimResult, Document, claim_sentence
+from manifold_lab.report.tables import ClaimResult, Document, claim_sentence, read_csv, to_csv
 from manifold_lab.sweeps import study_commands
 from manifold_lab.sweeps.options import GridOptions, RunOptions
-from manifold_lab.sweeps.publishing import csv_of, gathered, published_files
+from manifold_lab.sweeps.publishing import gathered, published_files
 from manifold_lab.sweeps.study import MAIN, Published, Study, by_part, file_stem
 
 
@@ -23,7 +23,8 @@ class StudyResult:
 
     Args:
         study: the study.
-        published: the lines of its csv file, or of each of them by the part of their names.
+        published: the table of its csv file, or of each of them by the part of their names.
+        contents: of each csv file, by the part of its name.
         claims: each with the number that decides it.
         counts: how many runs of the grid stand how.
         made: what made the runs: commits, versions, devices.
@@ -31,6 +32,7 @@ class StudyResult:
 
     study: Study
     published: Published
+    contents: Mapping[str, str]
     claims: Sequence[ClaimResult]
     counts: str
     made: Made | None = None
@@ -41,11 +43,11 @@ class StudyResult:
         Args:
             part: of its name, where the study has several.
         """
-        return csv_frame(by_part(self.published)[part])
+        return by_part(self.published)[part].copy()
 
     def verdicts(self) -> DataFrame:
         """A row per claim: what it says, the measured number with interval and n, and the verdict."""
-        return csv_frame(claim.record() for claim in self.claims)
+        return frame(claim.record() for claim in self.claims)
 
     def table(self) -> DataFrame:
         """The table for readers; the verdicts of a study without one."""
@@ -54,7 +56,7 @@ class StudyResult:
         if not documents:
             return self.verdicts()
         shown = documents[0]
-        return csv_frame({name: line[column] for column, name in shown.head.items()} for line in shown.lines)
+        return read_csv(to_csv(shown.rows[list(shown.head)].rename(columns=shown.head)))
 
     def plot(self) -> list[Axes]:
         """Draw the study's figure; its axes, none where it has no figure."""
@@ -62,7 +64,7 @@ class StudyResult:
 
     def sentences(self) -> list[str]:
         """One for each claim, with its number."""
-        return [claim_sentence(claim.record()) for claim in self.claims]
+        return [claim_sentence(claim) for claim in self.claims]
 
     def save(self, out: Path | str, style: str = "cvpr2024") -> list[Path]:
         """Write csv files, figure, tables and claims into a folder, as `publish` does; their paths.
@@ -74,9 +76,8 @@ class StudyResult:
         Raises:
             InputError: for an unknown style, or where the folder cannot be written.
         """
-        parts = by_part(self.published)
-        tables = {f"{file_stem(self.study.name, part)}.csv": text(csv_of(lines)) for part, lines in parts.items()}
-        return publish(Path(out), tables | published_files(self.study, self.published, self.claims, style, self.made))
+        files = {f"{file_stem(self.study.name, part)}.csv": text(one) for part, one in self.contents.items()}
+        return publish(Path(out), files | published_files(self.study, self.published, self.claims, style, self.made))
 
     def __repr__(self) -> str:
         told = "; ".join(f"{claim.verdict}: {claim.says}" for claim in self.claims)
@@ -105,7 +106,8 @@ def study_result(study: Study, options: GridOptions) -> StudyResult:
         InputError: where no run is done.
     """
     found = gathered(study, options)
-    return StudyResult(study, found.published, study.claims(found.published), found.says, found.made)
+    published = study.published(found.contents)
+    return StudyResult(study, published, found.contents, study.claims(published), found.says, found.made)
 
 
 def stored_result(study: Study, smoke: bool, runs: Path | str) -> StudyResult:

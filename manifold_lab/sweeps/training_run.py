@@ -169,21 +169,22 @@ TRAINING_COLUMNS = (
 FINAL, CURVE = "final", "curve"
 
 
-def training_rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
-    """One line per look at a finished run, and a final one per run that ended, whichever way."""
+def training_rows(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """One row per look at a finished run, and a final one per run that ended, whichever way."""
     found = []
     prices = {one: _price(*one) for one in dict.fromkeys((cell.spec.network, cell.spec.model) for cell in cells)}
     for cell in cells:
         trial, price = cell.spec, prices[cell.spec.network, cell.spec.model]
-        facts = {"arm": trial.arm, "group": trial.group, "length": str(trial.recipe.images), "data": trial.data}
-        facts |= {"seed": str(trial.seed), "state": cell.state}
-        facts |= {"madds": str(price.madds), "parameters": str(price.parameters)}
+        facts = {"arm": trial.arm, "group": trial.group, "length": trial.recipe.images, "data": trial.data}
+        facts |= {"seed": trial.seed, "state": cell.state, "madds": price.madds, "parameters": price.parameters}
         looks = history(cell)
         if trial.recipe.evaluate_every:  # then an epoch's end is no second point a step beside one of these
             looks = [row for row in looks if row["kind"] == EVALUATION]
         found += [_line(facts | {"kind": CURVE}, row) for row in looks]
         if cell.numbers or cell.state in (DIVERGED, FAILED):
-            last = {name: f"{value:.6g}" for name, value in cell.numbers.items() if isinstance(value, int | float)}
+            last = {
+                name: float(f"{value:.6g}") for name, value in cell.numbers.items() if isinstance(value, int | float)
+            }
             found.append(_line(facts | {"kind": FINAL, "images": facts["length"]}, last))
     return found
 
@@ -196,6 +197,6 @@ def _price(network: NetworkSpec, model: str) -> profiler.Cost:
     return profiler.cost(profiler.profile(zoo.untrained(model, classes=network.num_classes, seed=0), shape))
 
 
-def _line(facts: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
+def _line(facts: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     known = {**values, **facts} if facts["kind"] == FINAL else {**values, **facts, "images": values["images"]}
-    return {name: known.get(name, "") for name in TRAINING_COLUMNS}
+    return {name: known.get(name) for name in TRAINING_COLUMNS}

@@ -11,7 +11,7 @@ import torch
 
 from manifold_lab.core import progress as progress_module
 from manifold_lab.core.progress import progress
-from manifold_lab.core.shown import Shown, csv_frame, print_json
+from manifold_lab.core.shown import Shown, print_json
 from manifold_lab.models.specs import DIGITS, V2, NetworkSpec
 from manifold_lab.random_layer.specs import ManifoldSpec, MonteCarlo
 
@@ -53,11 +53,6 @@ def test_a_tensor_is_told_by_its_shape() -> None:
 def test_a_notebook_shows_every_field_and_no_tag_of_a_value() -> None:
     shown = Cells(Pair(torch.zeros(2))._repr_html_()).texts
     assert shown == ["Pair", "x", "float32[2]", "name", "'<b>'"]
-
-
-def test_a_frame_has_numbers_where_a_csv_has_texts_and_nan_where_it_is_empty() -> None:
-    made = csv_frame([{"name": "a", "n": "1", "x": ""}, {"name": "", "n": "2", "x": "0.5"}])
-    assert made["n"].sum() == 3 and np.isnan(made["x"][0]) and list(made["name"]) == ["a", ""]
 
 
 def test_one_json_object_has_numbers_null_and_the_names_of_paths(capsys: pytest.CaptureFixture[str]) -> None:

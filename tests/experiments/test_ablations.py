@@ -3,21 +3,24 @@
 import pytest
 
 from experiments import ext_expansion, ext_shortcut_x_nonlinearity, ext_width_resolution, tab_block
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import matching
-from manifold_lab.report.tables import Lines
 from manifold_lab.sweeps import ablation
 from tests.sweeps.test_comparison import final
+from tests.tabled import tabled
 
 JITTER = (0.0, 0.01, -0.01, 0.005, -0.005)
 
 
-def lines(levels: dict[tuple[str, str], float]) -> Lines:
+def lines(levels: dict[tuple[str, str], float]) -> DataFrame:
     """Five seeds of every (arm, group) around its level, not equally far from it."""
-    return [
-        {**final(arm, seed, level + JITTER[(seed + place) % 5] / 10), "group": group, "madds": "1000000"}
-        for place, ((arm, group), level) in enumerate(levels.items())
-        for seed in range(5)
-    ]
+    return tabled(
+        [
+            {**final(arm, seed, level + JITTER[(seed + place) % 5] / 10), "group": group, "madds": "1000000"}
+            for place, ((arm, group), level) in enumerate(levels.items())
+            for seed in range(5)
+        ]
+    )
 
 
 @pytest.mark.parametrize(("with_shortcut", "verdict"), [(0.79, "holds"), (0.60, "fails"), (0.701, "undecided")])
@@ -31,7 +34,7 @@ def test_a_shortcut_softens_only_what_is_lost_less_with_it(with_shortcut: float,
 @pytest.mark.parametrize(("level", "verdict"), [(0.801, "holds"), (0.85, "fails"), (0.83, "undecided")])
 def test_nearly_the_same_is_within_three_points(level: float, verdict: str) -> None:
     found = lines({("6", "0.35"): 0.8, ("8", "0.35"): level})
-    claim = ext_expansion.near(found, ("0.35", "1000"), "8")
+    claim = ext_expansion.near(found, ("0.35", 1000), "8")
     assert claim.verdict == verdict and claim.estimate.value == pytest.approx(100 * (level - 0.8), abs=0.11)
 
 

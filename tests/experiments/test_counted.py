@@ -21,13 +21,15 @@ from experiments import (
     thm1_preserved,
 )
 from experiments.rules.tab_appendix import STATEMENTS
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate, counted
 from manifold_lab.models import profiler
 from manifold_lab.models.mobilenet import ConvNormAct, build
 from manifold_lab.models.specs import V2
 from manifold_lab.report.printed import Printed
-from manifold_lab.report.tables import ClaimResult, Lines, read_csv
+from manifold_lab.report.tables import ClaimResult, pick, read_claims, read_csv
 from manifold_lab.sweeps.store import Cell
+from tests.tabled import tabled
 
 ROOT = Path(__file__).parent.parent.parent
 STUDIES = (
@@ -43,8 +45,8 @@ STUDIES = (
 )
 
 
-def published(name: str) -> Lines:
-    return read_csv((ROOT / "figures" / f"{name}.csv").read_text(encoding="utf-8"))
+def published(name: str, *text_columns: str) -> DataFrame:
+    return read_csv((ROOT / "figures" / f"{name}.csv").read_text(encoding="utf-8"), text_columns)
 
 
 def verdicts(claims: list[ClaimResult]) -> dict[str, str]:
@@ -56,7 +58,7 @@ def test_the_registry_names_rows_that_are_published(study) -> None:
     registry = tomllib.loads((ROOT / "manifold_lab/report/claims/claims.toml").read_text(encoding="utf-8"))
     asked = [entry["decided_by"] for entry in registry["claim"] if "decided_by" in entry]
     asked += [one for entry in registry["erratum"] for one in entry["shown"] if isinstance(one, str)]
-    there = [line["id"] for line in published(f"{study.NAME}_claims")]
+    there = [one.id for one in read_claims((ROOT / "figures" / f"{study.NAME}_claims.csv").read_text(encoding="utf-8"))]
     mine = [one for one in asked if one.startswith(f"{study.NAME}.")]
     assert mine and all(any(row == one or row.startswith(f"{one}/") for row in there) for one in mine)
 
@@ -77,7 +79,7 @@ def test_a_count_is_compared_to_the_digits_that_are_printed(printed, count, matc
 
 def test_table_2_fails_on_a_row_that_is_not_met_as_printed() -> None:
     tables = {part: published(f"tab2_network{part and '_' + part}") for part in ("", "counts")}
-    wrong = {**tables, "": [{**tables[""][0], "input": "112x112x31"}, *tables[""][1:]]}
+    wrong = {**tables, "": tables[""].replace("112x112x32", "112x112x31").assign(printed=tables[""]["printed"])}
     assert [verdicts(tab2_network.claims(one))["sizes"] for one in (tables, wrong)] == ["holds", "fails"]
 
 
@@ -88,28 +90,33 @@ def test_separable_layers_save_what_the_formula_of_their_channels_says() -> None
 
 
 def test_the_published_grid_fails_where_a_count_is_off_by_one_digit() -> None:
-    tables = {"": published("tab4_cost"), "grid": published("tab4_cost_grid")}
-    wrong = {**tables, "grid": [{**tables["grid"][0], "madds": "12000000"}, *tables["grid"][1:]]}  # 11.93 million
+    tables = {"": published("tab4_cost", *tab4_cost.STUDY.text_columns), "grid": published("tab4_cost_grid")}
+    wrong = {
+        **tables,
+        "grid": tables["grid"].replace({"madds": {tables["grid"]["madds"][0]: 12_000_000}}),
+    }  # 11.93 million
     assert [verdicts(tab4_cost.claims(one))["authors_list"] for one in (tables, wrong)] == ["holds", "fails"]
 
 
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
-    [("0.8", "0.9", "holds"), ("1.1", "1.2", "fails"), ("0.9", "1.1", "undecided"), ("", "", "undecided")],
+    [(0.8, 0.9, "holds"), (1.1, 1.2, "fails"), (0.9, 1.1, "undecided"), (math.nan, math.nan, "undecided")],
 )
-def test_a_ratio_of_times_is_decided_only_away_from_one(low: str, high: str, verdict: str) -> None:
-    value = str((float(low) + float(high)) / 2) if low else "0.8"
-    line = {"network": "V2", "ratio": value, "low": low, "high": high, "n": "5", "paper_ratio": "0.66"}
-    assert tab4_cost._time_claim([line], "V2").verdict == verdict
+def test_a_ratio_of_times_is_decided_only_away_from_one(low: float, high: float, verdict: str) -> None:
+    row = {
+        "ratio": 0.8 if math.isnan(low) else (low + high) / 2,
+        "low": low,
+        "high": high,
+        "n": 5,
+        "paper_ratio": "0.66",
+    }
+    assert tab4_cost._time_claim("V2", row).verdict == verdict
 
 
 def test_the_narrow_shortcut_saves_where_wide_tensors_must_outlive_their_block() -> None:
-    blocks = tab3_memory.shortcuts(("bottleneck", "expansion"))
-    peak = {
-        rule: [tab3_memory._peak(blocks, wiring, rule, {"8"}) for wiring in ("expansion", "bottleneck")]
-        for rule in tab3_memory.RULES
-    }
-    ratio = {rule: wide / narrow for rule, (wide, narrow) in peak.items()}
+    blocks = tabled(tab3_memory.shortcuts(("bottleneck", "expansion")))
+    eighth = pick(blocks, block=8).set_index("shortcut")
+    ratio = {rule: eighth[rule]["expansion"] / eighth[rule]["bottleneck"] for rule in tab3_memory.RULES}
     assert ratio["by_operator"] == 1 and ratio["as_one"] == (2 * 64 + 2 * 384) / (2 * 64)
 
 
@@ -118,42 +125,37 @@ def test_a_split_that_costs_more_work_or_memory_is_seen() -> None:
     lines = [{"parts": str(parts), "madds": "5", **common} for parts in ext_split.PARTS]
     lines[0]["allocated"] = "20"
     block = {"alive": "130", "ends": "100", "largest_channel": "10"}
-    found = ext_split.claims({"": lines, "blocks": [block]})
+    found = ext_split.claims({"": tabled(lines), "blocks": tabled([block])})
     assert {claim.verdict for claim in found} == {"holds"}
     lines[2]["madds"] = "6"
-    worse = verdicts(ext_split.claims({"": lines, "blocks": [block, {**block, "alive": "131"}]}))
+    worse = verdicts(ext_split.claims({"": tabled(lines), "blocks": tabled([block, {**block, "alive": "131"}])}))
     assert (worse["same_madds"], worse["least_memory"]) == ("fails", "fails")
     open_ends = [{**line, "low": "0.9", "high": "2.1"} for line in lines]
-    assert {claim.verdict for claim in ext_split.time_claims(open_ends)} == {"undecided"}
+    assert {claim.verdict for claim in ext_split.time_claims(tabled(open_ends))} == {"undecided"}
 
 
 def test_as_many_shortcuts_between_expansions_as_between_bottlenecks() -> None:
-    claim = fig6_wirings.claims(fig6_wirings.wirings(fig6_wirings.WIRINGS))[0]
+    claim = fig6_wirings.claims(tabled(fig6_wirings.wirings(fig6_wirings.WIRINGS)))[0]
     assert (claim.verdict, claim.estimate.value) == ("holds", 10)
 
 
 def test_distribution_of_a_constant_is_a_step() -> None:
     levels = fig1_spiral.distribution(3, np.full(10, 0.5))
-    assert {line["estimate"] for line in levels} == {"0.5"}
+    assert {line["estimate"] for line in levels} == {0.5}
     assert [levels[0]["level"], levels[-1]["level"]] == ["0.0", "1.0"]
 
 
-def widened(line: dict[str, str]) -> dict[str, str]:
-    """The same estimate with an interval that tells nothing."""
-    return {**line, "low": "-9", "high": "9"} if line["low"] else line
-
-
 def test_the_caption_of_figure_1_is_open_where_no_interval_tells() -> None:
-    lines = published("fig1_spiral")
-    assert {claim.verdict for claim in fig1_spiral.claims([widened(line) for line in lines])} == {"undecided"}
+    wide = published("fig1_spiral").assign(low=-9.0, high=9.0)
+    assert {claim.verdict for claim in fig1_spiral.claims(wide)} == {"undecided"}
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_every_estimated_statement_of_the_appendix_can_be_open(name: str) -> None:
-    (line,) = [line for line in published("tab_appendix") if line["claim"] == name]
-    found = tab_appendix.estimate(line)
+    row = pick(published("tab_appendix"), claim=name).iloc[0]
+    found = tab_appendix.estimate(row)
     holds = STATEMENTS[name][3]
-    if line["n"]:
+    if row["n"] > 0:
         assert holds(found) is not None and holds(Estimate(found.value, -9.0, 9.0, 2)) is None
     else:
         assert holds(counted(found.value)) in (True, False)

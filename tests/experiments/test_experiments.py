@@ -8,7 +8,7 @@ import pytest
 
 from manifold_lab.core import resampling
 from manifold_lab.core.statistics import VERDICTS
-from manifold_lab.report.tables import read_csv
+from manifold_lab.report.tables import read_claims
 from manifold_lab.sweeps.study_commands import main
 
 pytestmark = pytest.mark.slow
@@ -30,8 +30,8 @@ def test_every_experiment_has_a_card_and_a_smoke_run_that_publishes(
     kinds = {"csv", "md", "tex"} if path.stem.startswith("tab") else {"csv", "png", "pdf", "svg"}
     assert {f"{path.stem}.{kind}" for kind in kinds} <= {made.name for made in tmp_path.iterdir()}
     assert json.loads((tmp_path / f"{path.stem}.json").read_text(encoding="utf-8"))["seconds"] >= 0
-    claims = read_csv((tmp_path / f"{path.stem}_claims.csv").read_text(encoding="utf-8"))
-    assert claims and {line["verdict"] for line in claims} <= set(VERDICTS)
+    claims = read_claims((tmp_path / f"{path.stem}_claims.csv").read_text(encoding="utf-8"))
+    assert claims and {claim.verdict for claim in claims} <= set(VERDICTS)
 
 
 @pytest.mark.parametrize("name", ["tab3_memory", "tab4_cost"])

@@ -11,16 +11,19 @@ from manifold_lab.core.config import key
 from manifold_lab.core.random_streams import stream
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import DIGITS
-from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.report.tables import ClaimResult, Record
 from manifold_lab.sweeps import probe_run
 from manifold_lab.sweeps.probe_run import SETTLED, TRAINED, TRAINING, ProbedTraining
+from tests.tabled import tabled
 
 
 def verdicts(claims: list[ClaimResult]) -> dict[str, str]:
     return {claim.id.partition(".")[2]: claim.verdict for claim in claims}
 
 
-def layers(network: str, shares: tuple[float, ...], seed: int = 0, images: str = "", points: int = 1000) -> Lines:
+def layers(
+    network: str, shares: tuple[float, ...], seed: int = 0, images: str = "", points: int = 1000
+) -> list[Record]:
     blank = dict.fromkeys(ext_certificates.COLUMNS, "")
     return [
         blank | {"network": network, "seed": str(seed), "images": images, "layer": f"blocks.{place}.expand.act",
@@ -34,7 +37,7 @@ def layers(network: str, shares: tuple[float, ...], seed: int = 0, images: str =
     [((1.0, 0.95), 1000, "holds"), ((1.0, 0.8), 1000, "fails"), ((1.0, 0.92), 100, "undecided")],
 )
 def test_every_expansion_must_surely_keep_its_share(shares: tuple[float, ...], points: int, verdict: str) -> None:
-    found = ext_certificates.claims(layers(TRAINED, shares, points=points))
+    found = ext_certificates.claims(tabled(layers(TRAINED, shares, points=points)))
     assert verdicts(found) == {"expansions_certified/trained": verdict}
 
 
@@ -56,7 +59,7 @@ def test_training_is_judged_over_seeds(
     for seed, share in enumerate(ends):
         lines = [*lines, *layers(TRAINING, (0.7,), seed, "0"), *layers(TRAINING, (0.1,), seed, "500"),
                  *layers(TRAINING, (share,), seed, "1000")]  # fmt: skip
-    told = verdicts(ext_certificates.claims(lines))
+    told = verdicts(ext_certificates.claims(tabled(lines)))
     assert (told["trained_above_untrained"], told["training_moves_towards"]) == (above, towards)
 
 

@@ -14,14 +14,15 @@ from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import Network, build
 from manifold_lab.models.specs import DIGITS, Intervention
 from manifold_lab.probe.inversion import EXACT, FOUND, LOST, NOT_DECIDED
-from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.report.tables import ClaimResult, Record, pick
 from manifold_lab.sweeps import inversion_run
 from manifold_lab.sweeps.inversion_run import IMAGES, NEAR, STEM
 from manifold_lab.sweeps.store import Cell
 from manifold_lab.sweeps.study import MAIN, tables_result
+from tests.tabled import tabled
 
 
-def lines(arm: str, errors: tuple[float, ...], statuses: tuple[str, ...], data: str = "digits") -> Lines:
+def lines(arm: str, errors: tuple[float, ...], statuses: tuple[str, ...], data: str = "digits") -> list[Record]:
     """One network per error, one image per status, at the stem and behind it."""
     return [
         {"data": data, "arm": arm, "seed": str(seed), "block": block, "image": str(image), "status": status,
@@ -30,8 +31,8 @@ def lines(arm: str, errors: tuple[float, ...], statuses: tuple[str, ...], data: 
     ]  # fmt: skip
 
 
-def verdicts(found: Lines) -> dict[str, ClaimResult]:
-    return {claim.id.partition(".")[2]: claim for claim in ext_inversion.claims({MAIN: found, IMAGES: []})}
+def verdicts(found: list[Record]) -> dict[str, ClaimResult]:
+    return {claim.id.partition(".")[2]: claim for claim in ext_inversion.claims({MAIN: tabled(found)})}
 
 
 LOW, HIGH = (0.1, 0.12, 0.11, 0.1, 0.13), (0.5, 0.52, 0.51, 0.5, 0.53)
@@ -56,7 +57,7 @@ def test_arms_are_compared_over_networks_five_of_each(
 
 def test_controls_that_went_astray_count_as_all_of_their_noise() -> None:
     found = [*lines("linear", LOW, (FOUND,)), *lines("relu6", (7.0, 8.0, 9.0, 1.0, 2.0), (LOST,))]
-    assert ext_inversion.levels(ext_inversion.pick(found, arm="relu6")) == [1.0] * 5
+    assert ext_inversion.levels(pick(tabled(found), arm="relu6")) == [1.0] * 5
 
 
 @pytest.mark.parametrize(

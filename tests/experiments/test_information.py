@@ -18,12 +18,13 @@ from manifold_lab.core.random_streams import stream
 from manifold_lab.core.resampling import rank_correlation
 from manifold_lab.models.mobilenet import Activate, build
 from manifold_lab.models.specs import DIGITS
-from manifold_lab.report.tables import Lines
+from manifold_lab.report.tables import Record
 from manifold_lab.sweeps import information_run, runner, store
 from manifold_lab.sweeps.information_run import InformationRun, RepairRun
 from manifold_lab.sweeps.store import Cell
 from manifold_lab.sweeps.training_run import TrainingRun
 from manifold_lab.training import RECIPES
+from tests.tabled import tabled
 
 RUN = InformationRun(TrainingRun(DIGITS, RECIPES["smoke"], "digits"), images=100, positions=300)
 FEW = 100
@@ -107,7 +108,7 @@ def test_repaired_costs_are_those_of_a_network_that_was_mended_by_hand() -> None
     assert rows[2][ext_information.REPAIRED] == pytest.approx(100 * (before - right) / len(y))
 
 
-def bottleneck_lines(cost: Callable[[int, np.random.Generator], float], networks: int = 5) -> Lines:
+def bottleneck_lines(cost: Callable[[int, np.random.Generator], float], networks: int = 5) -> list[Record]:
     """Bottlenecks whose losses fall along depth, with noise that all networks share, in five networks."""
     rng = np.random.default_rng(0)
     shared = 2 * rng.normal(size=17)
@@ -119,9 +120,9 @@ def bottleneck_lines(cost: Callable[[int, np.random.Generator], float], networks
     ]  # fmt: skip
 
 
-def verdicts(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def verdicts(lines: list[Record], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setattr(resampling, "RESAMPLES", FEW)
-    return {claim.id.removeprefix("ext_information."): claim.verdict for claim in ext_information.claims(lines)}
+    return {claim.id.removeprefix("ext_information."): claim.verdict for claim in ext_information.claims(tabled(lines))}
 
 
 @pytest.mark.parametrize(("sign", "verdict"), [(1, "holds"), (-1, "fails")])

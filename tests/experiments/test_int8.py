@@ -4,17 +4,19 @@ import numpy as np
 import pytest
 
 from experiments import ext_int8
-from manifold_lab.report.tables import Lines
+from manifold_lab.core.shown import DataFrame
+from manifold_lab.report.tables import pick
+from tests.tabled import tabled
 
 
-def lines(relu6: float, relu: float, spread: float = 0.002, runs: int = 5) -> Lines:
+def lines(relu6: float, relu: float, spread: float = 0.002, runs: int = 5) -> DataFrame:
     """Runs that lose these shares in int8."""
     rng = np.random.default_rng(0)
-    return [
+    return tabled([
         {"arm": arm, "seed": str(seed), "test_accuracy": "0.6", "data": "cifar10", "length": "1000",
          "int8_accuracy": str(0.6 - lost + spread * rng.normal())}
         for arm, lost in (("relu6", relu6), ("relu", relu)) for seed in range(runs)
-    ]  # fmt: skip
+    ])  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -24,15 +26,14 @@ def lines(relu6: float, relu: float, spread: float = 0.002, runs: int = 5) -> Li
         (lines(0.05, 0.001), ["fails", "holds", "fails"]),
         (lines(0.01, 0.01, spread=0.02), ["undecided"] * 3),
         (lines(0.001, 0.05, runs=4), ["undecided"] * 3),
-        ([], ["not run"] * 3),
     ],
 )
-def test_each_claim_has_its_three_values(found: Lines, verdicts: list[str]) -> None:
+def test_each_claim_has_its_three_values(found: DataFrame, verdicts: list[str]) -> None:
     assert [claim.verdict for claim in ext_int8.claims(found)] == verdicts
 
 
 def test_a_table_shows_an_arm_without_runs_as_missing() -> None:
-    alone = [line for line in lines(0.001, 0.05) if line["arm"] == "relu6"]
-    relu6, relu = ext_int8.table(alone).lines
-    assert relu6["n"] == "5" and relu == {"arm": "relu", "n": "0", "float": "", "int8": "", "lost": ""}
+    alone = pick(lines(0.001, 0.05), arm="relu6")
+    relu6, relu = ext_int8.table(alone).rows.to_dict("records")
+    assert relu6["n"] == 5 and relu == {"arm": "relu", "n": 0, "float": "", "int8": "", "lost": ""}
     assert ext_int8.claims(alone)[1].verdict == "not run"

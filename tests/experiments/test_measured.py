@@ -1,6 +1,5 @@
 """Experiments that measure inside networks: their verdicts on made-up lines, and their stored runs found again."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +7,10 @@ import pytest
 
 from experiments import ext_dimension, fig7_activations
 from manifold_lab.core.config import key
-from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.report.tables import ClaimResult, Record
 from manifold_lab.sweeps import probe_run, store
 from manifold_lab.sweeps.probe_run import ProbeSource
+from tests.tabled import tabled
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -42,7 +42,7 @@ def test_a_training_is_measured_at_step_0_and_at_evaluations(tmp_path: Path) -> 
     assert [row["images"] for row in kept] == ["0", "512", "1024"]
 
 
-def sites(network: str, seed: int, mean: float, band: float, first_below: str = "", images: str = "") -> Lines:
+def sites(network: str, seed: int, mean: float, band: float, first_below: str = "", images: str = "") -> list[Record]:
     """Three marked sites of 100 channels, of which the first falls below its threshold or none does."""
     return [
         {"network": network, "seed": str(seed), "data": "", "images": images, "layer": f"blocks.{place}.expand.act",
@@ -57,7 +57,7 @@ def sites(network: str, seed: int, mean: float, band: float, first_below: str = 
 def figure_7(mean: float, band: float, step_0: tuple[float, ...] = (0.49, 0.5, 0.51)) -> dict[str, str]:
     initial = [line for seed, value in enumerate(step_0) for line in sites("initial", seed, value, value / 5)]
     trained = sites("trained", 0, mean, band)
-    return verdicts(fig7_activations.claims([*initial, *trained]))
+    return verdicts(fig7_activations.claims(tabled([*initial, *trained])))
 
 
 def test_figure_7_is_judged_by_the_networks_at_step_0_and_not_by_sites() -> None:
@@ -70,7 +70,7 @@ def test_figure_7_is_judged_by_the_networks_at_step_0_and_not_by_sites() -> None
 
 
 def test_all_but_two_is_told_for_every_number_of_images() -> None:
-    two = [*sites("trained", 0, 0.5, 0.1, "1")[:1], *sites("trained", 0, 0.5, 0.1, "100")]
+    two = tabled([*sites("trained", 0, 0.5, 0.1, "1")[:1], *sites("trained", 0, 0.5, 0.1, "100")])
     found = {claim.id.partition(".")[2]: claim.estimate.value for claim in fig7_activations.above(two, "marked")}
     assert [found[f"all_but_two/marked/{images}"] for images in (1, 10, 100, 1000)] == [1, 1, 2, 2]
     assert verdicts(fig7_activations.above(two, "marked"))["all_but_two/marked/1000"] == "holds"
@@ -82,16 +82,15 @@ def test_fewer_than_five_trainings_decide_nothing(seeds: int, verdict: str) -> N
     noise = np.random.default_rng(0).normal(0, 0.001, seeds)
     lines = [line for seed in range(seeds) for images, band in (("0", 0.1), ("100", 0.2 + noise[seed]))
              for line in sites("training", seed, 0.5 + noise[seed] * (images == "0"), band, images=images)]  # fmt: skip
-    mean, spread = fig7_activations.along(lines)
+    mean, spread = fig7_activations.along(tabled(lines))
     assert (mean.verdict, spread.verdict) == (verdict, verdict)
     assert (spread.needed == 5) == (seeds == 3)
-    none = fig7_activations.along([dataclasses.replace, *lines][1:0])
-    assert none == []
+    assert fig7_activations.along(tabled(lines).head(0)) == []
 
 
 def bottlenecks(
     network: str, seed: int, dimensions: tuple[float, ...], error: float, whole: tuple[float, ...]
-) -> Lines:
+) -> list[Record]:
     """Layers of 21 channels, the last of them the pooled features, with dimensions of positions and of whole maps."""
     names = [f"blocks.{place}.project.norm" for place in range(len(dimensions) - 1)] + [ext_dimension.LAST]
     return [
@@ -107,7 +106,7 @@ def dimension(
 ) -> dict[str, str]:
     untrained = [line for seed, k in enumerate((14.9, 15.0, 15.1))
                  for line in bottlenecks("initial", seed, (k,) * 4, error, whole)]  # fmt: skip
-    return verdicts(ext_dimension.claims([*bottlenecks("trained", 0, dimensions, error, whole), *untrained]))
+    return verdicts(ext_dimension.claims(tabled([*bottlenecks("trained", 0, dimensions, error, whole), *untrained])))
 
 
 def test_a_dimension_is_below_the_channels_where_its_whole_interval_is() -> None:

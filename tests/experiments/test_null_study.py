@@ -10,10 +10,10 @@ import pytest
 from scipy.stats import binom
 
 from manifold_lab.core import contrasts
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import FAILS, HOLDS
 from manifold_lab.report import claims as paper
-from manifold_lab.report.plots import pick
-from manifold_lab.report.tables import Lines, read_csv
+from manifold_lab.report.tables import pick, read_csv
 from manifold_lab.sweeps.training_run import FINAL
 
 pytestmark = pytest.mark.slow
@@ -24,16 +24,13 @@ DRAWS, FEWEST = 250, 5
 WHERE = ("data", "group", "length", "arm")
 
 
-def finals(study: str) -> Lines:
+def finals(study: str) -> DataFrame:
     return pick(read_csv((ROOT / "figures" / f"{study}.csv").read_text(encoding="utf-8")), kind=FINAL, state="done")
 
 
-def cells(lines: Lines) -> dict[tuple[str, ...], np.ndarray]:
+def cells(lines: DataFrame) -> dict[tuple[str | int, ...], np.ndarray]:
     """Accuracies by data, group, length and arm."""
-    found = defaultdict(list)
-    for line in lines:
-        found[tuple(line[name] for name in WHERE)].append(float(line["test_accuracy"]))
-    return {place: np.array(values) for place, values in found.items()}
+    return {place: values.to_numpy() for place, values in lines.groupby(list(WHERE), sort=False)["test_accuracy"]}
 
 
 def residuals() -> np.ndarray:
@@ -51,12 +48,12 @@ def test_where_no_arm_differs_a_claim_is_decided_in_at_most_five_per_cent(name: 
     study, lines, pool = importlib.import_module(f"experiments.{name}").STUDY, finals(name), residuals()
     rng, decided = np.random.default_rng(0), Counter[str]()
     spreads = {place: values.std(ddof=1) if len(values) > 2 else 0.02 for place, values in cells(lines).items()}
+    scale = np.array([spreads[place] for place in lines[list(WHERE)].itertuples(index=False, name=None)])
     for _ in range(DRAWS):
-        drawn = [line | {"test_accuracy": str(0.5 + spreads[tuple(line[one] for one in WHERE)] * rng.choice(pool))}
-                 for line in lines]  # fmt: skip
+        drawn = lines.assign(test_accuracy=0.5 + scale * rng.choice(pool, len(lines)))
         families = defaultdict(list)
         for claim in study.claims(drawn):
-            families["/".join(claim.id.split("/")[:2])].append(claim.record())
+            families["/".join(claim.id.split("/")[:2])].append(claim)
         decided.update(family for family, rows in families.items() if paper.combined(rows) in (HOLDS, FAILS))
     allowed = binom.ppf(1 - 1e-4, DRAWS, 0.05)
     assert {family: count for family, count in decided.items() if count > allowed} == {}

@@ -19,9 +19,10 @@ from manifold_lab.models.mobilenet import build
 from manifold_lab.models.weights import save_weights
 from manifold_lab.random_layer import manifolds
 from manifold_lab.random_layer.manifolds import ManifoldSpec, Points
-from manifold_lab.report.tables import Lines
+from manifold_lab.report.tables import Record, pick
 from manifold_lab.sweeps.store import Cell
 from manifold_lab.sweeps.training_run import WEIGHTS
+from tests.tabled import tabled
 
 CENTRED = ManifoldTask(ManifoldSpec("sphere", inputs=5), ambient=9, points=4000, centres=4)
 STRETCHES = dataclasses.replace(CENTRED, centres=0)
@@ -113,7 +114,7 @@ def test_regions_end_where_the_binomial_crosses() -> None:
         assert not_all(k, first - 1) and not not_all(k, first)
 
 
-def lines(cost: dict[tuple[int, int], float], seeds: int = 5, spread: float = 0.1, kept: float = 0.9) -> Lines:
+def lines(cost: dict[tuple[int, int], float], seeds: int = 5, spread: float = 0.1, kept: float = 0.9) -> list[Record]:
     """Accuracy 80 % of the linear bottleneck; of ReLU6 less by so many points, up to a spread over seeds."""
     return [
         {"k": str(k), "n": str(n), "arm": arm, "seed": str(seed), "state": "done",
@@ -123,8 +124,8 @@ def lines(cost: dict[tuple[int, int], float], seeds: int = 5, spread: float = 0.
     ]  # fmt: skip
 
 
-def verdicts(found: Lines) -> list[str]:
-    return [claim.verdict for claim in ext_phase.claims(found)]
+def verdicts(found: list[Record]) -> list[str]:
+    return [claim.verdict for claim in ext_phase.claims(tabled(found))]
 
 
 def test_claims_hold_where_the_cost_follows_theory_and_fail_where_it_runs_against() -> None:
@@ -157,7 +158,7 @@ def test_claims_lack_runs_where_seeds_disagree_or_cells_are_missing() -> None:
 def test_what_training_keeps_is_held_against_random_rows() -> None:
     cost = dict.fromkeys(PLACES, 1.0)
     assert [verdicts(lines(cost, kept=kept))[4] for kept in (0.9, 0.1)] == ["holds", "fails"]
-    claim = ext_phase.claims(lines(cost, kept=0.9))[4]
+    claim = ext_phase.claims(tabled(lines(cost, kept=0.9)))[4]
     theory = [binom.sf(k, n, 0.5) for k, n in ((1, 2), (2, 4), (4, 8), (8, 16))]
     assert claim.estimate.value == pytest.approx(0.9 - sum(theory) / 4)
 
@@ -179,12 +180,12 @@ def test_a_seed_that_lacks_an_arm_or_diverged_is_left_out() -> None:
     whole = lines({(1, 2): 5.0})
     broken = [{**line, "state": "diverged", "test_accuracy": ""} if line["seed"] == "0" and line["arm"] == "relu6"
               else line for line in whole]  # fmt: skip
-    pair = ext_phase.paired(broken)[1, 2]
+    pair = ext_phase.paired(tabled(broken))[1, 2]
     assert list(pair["linear"]) == list(pair["relu6"]) == [1, 2, 3, 4]
     assert pair["linear"][3] - pair["relu6"][3] == pytest.approx(5.1)
 
 
 def test_one_arm_alone_is_drawn_as_nothing() -> None:
-    alone = [line for line in lines({(1, 2): 1.0}) if line["arm"] == "linear"]
+    alone = pick(tabled(lines({(1, 2): 1.0})), arm="linear")
     ext_phase.figure(alone)
     assert {claim.verdict for claim in ext_phase.claims(alone)} == {"not run"}

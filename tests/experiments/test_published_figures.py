@@ -15,8 +15,7 @@ from matplotlib.text import Text
 from experiments.drawing import inputs
 from manifold_lab.core import resampling
 from manifold_lab.report import arm_styles, plots
-from manifold_lab.report.tables import read_csv
-from manifold_lab.sweeps.study import Study, as_published, file_stem
+from manifold_lab.sweeps.study import Study, file_stem
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +32,7 @@ PICTURES = {"fig6_wirings"}
 def drawn(request: pytest.FixtureRequest) -> tuple[str, Figure]:
     study: Study = importlib.import_module(f"experiments.{request.param}").STUDY
     texts = {part: FIGURES / f"{file_stem(study.name, part)}.csv" for part in study.parts}
-    published = as_published({part: read_csv(path.read_text(encoding="utf-8")) for part, path in texts.items()})
+    published = study.published({part: path.read_text(encoding="utf-8") for part, path in texts.items()})
     assert study.figure
     with pytest.MonkeyPatch.context() as few:
         few.setattr(resampling, "RESAMPLES", 50)  # titles may differ for it, and keep the same laws

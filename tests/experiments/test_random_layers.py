@@ -10,8 +10,9 @@ import torch
 from experiments import ext_rexnet_rank, ext_threshold
 from manifold_lab import theory
 from manifold_lab.core.random_streams import stream
-from manifold_lab.report.tables import ClaimResult, Lines, number
+from manifold_lab.report.tables import ClaimResult, Record, number
 from manifold_lab.sweeps.store import Cell
+from tests.tabled import tabled
 
 
 def verdicts(claims: list[ClaimResult]) -> dict[str, str]:
@@ -26,7 +27,7 @@ def test_shares_in_the_plane_are_the_closed_form_and_no_test_refutes_what_is_inj
     assert found["exact"] <= found["search"] and found["exact"] <= found["random"]
 
 
-def line(n: int, t: float, test: str, injective: int, draws: int = 100) -> dict[str, str]:
+def line(n: int, t: float, test: str, injective: int, draws: int = 100) -> Record:
     return ext_threshold.line(ext_threshold.Spec(n, t, draws), test, injective)
 
 
@@ -36,7 +37,7 @@ def threshold(kept: int, above: tuple[int, int] = (50, 90)) -> dict[str, str]:
              line(2, 3.0, "exact", 30), line(4, 3.0, "exact", 0), line(4, 3.0, "search", 0),
              line(4, 3.0, "random", 50), line(3, 5.0, "exact", 300, 1000), line(3, 5.0, "search", 300, 1000),
              line(16, 6.0, "search", kept)]  # fmt: skip
-    return verdicts(ext_threshold.claims(lines))
+    return verdicts(ext_threshold.claims(tabled(lines)))
 
 
 def test_layers_that_no_search_refutes_are_left_open() -> None:
@@ -52,7 +53,7 @@ def test_what_growing_n_does_is_decided_by_both_shares() -> None:
 
 
 def test_the_measure_of_what_is_lost_is_the_theorems() -> None:
-    (claim,) = [one for one in ext_threshold.claims([line(2, 8.0, "exact", 9)]) if "typical" in one.id]
+    (claim,) = [one for one in ext_threshold.claims(tabled([line(2, 8.0, "exact", 9)])) if "typical" in one.id]
     lost = [1 - float(theory.preserved_fraction(6 * n, n)) for n in ext_threshold.EXPANDED]
     assert claim.verdict == "holds" and claim.estimate.value == len(lost) and max(lost) < 1e-9
 
@@ -75,9 +76,9 @@ def test_relu_keeps_the_share_of_points_that_the_theorem_says() -> None:
     assert abs(sum(shares) / len(shares) - float(theory.preserved_fraction(12, 6))) < 4 * error
 
 
-def ranked(**ranks: float) -> Lines:
-    """Lines of three layers a cell: effective ranks as named at every ratio, rising with it; numerical ones full."""
-    found: Lines = []
+def ranked(**ranks: float) -> list[Record]:
+    """Rows of three layers a cell: effective ranks as named at every ratio, rising with it; numerical ones full."""
+    found: list[Record] = []
     levels = dict.fromkeys((ext_rexnet_rank.LINEAR, *ext_rexnet_rank.NONLINEAR), 0.5) | ranks
     for ratio in ext_rexnet_rank.RATIOS:
         common = {"ratio": number(ratio), "inputs": "", "outputs": ""}
@@ -100,7 +101,7 @@ def ranked(**ranks: float) -> Lines:
     ],
 )
 def test_ranks_are_compared_layer_by_layer(ranks: dict[str, float], lifts: str, silu: str, information: str) -> None:
-    told = verdicts(ext_rexnet_rank.claims(ranked(**ranks)))
+    told = verdicts(ext_rexnet_rank.claims(tabled(ranked(**ranks))))
     assert told["nonlinearity_lifts_rank"] == lifts and told["rank_is_information"] == information
     assert told["silu_above_relu6"] == silu and told["rank_rises_with_ratio"] == "holds"
     assert told["numerical_rank_tells"] == "fails"
@@ -112,4 +113,4 @@ def test_a_line_a_layer_so_that_they_stay_paired() -> None:
     lines = ext_rexnet_rank.rows([cell])
     assert len(lines) == 2 * (2 * (1 + len(ext_rexnet_rank.NONLINEAR)) + 1)
     linear = [one["value"] for one in lines if one["activation"] == "identity" and one["rank"] == "numerical"]
-    assert linear == ["0.5", "0.5"]
+    assert linear == [0.5, 0.5]

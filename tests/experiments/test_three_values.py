@@ -8,8 +8,8 @@ import pytest
 from experiments import thm1_preserved
 from manifold_lab.core import contrasts, resampling, statistics
 from manifold_lab.core.statistics import NOT_RUN, UNDECIDED, Estimate
-from manifold_lab.report.tables import ClaimResult, read_csv
-from manifold_lab.sweeps.study import Study, as_published, file_stem
+from manifold_lab.report.tables import ClaimResult
+from manifold_lab.sweeps.study import Study, file_stem
 
 pytestmark = pytest.mark.slow
 
@@ -23,8 +23,8 @@ def published_claims(study: Study) -> list[ClaimResult]:
     paths = {part: ROOT / "figures" / f"{file_stem(study.name, part)}.csv" for part in study.parts}
     if not all(path.is_file() for path in paths.values()):
         return []
-    lines = {part: read_csv(path.read_text(encoding="utf-8")) for part, path in paths.items()}
-    return list(study.claims(as_published(lines)))
+    contents = {part: path.read_text(encoding="utf-8") for part, path in paths.items()}
+    return list(study.claims(study.published(contents)))
 
 
 @pytest.mark.parametrize("name", STUDIES)

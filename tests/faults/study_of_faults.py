@@ -8,7 +8,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from manifold_lab.core.config import key
-from manifold_lab.report.tables import ClaimResult, Lines
+from manifold_lab.core.shown import DataFrame
+from manifold_lab.report.tables import ClaimResult
 from manifold_lab.sweeps import run_lock, runner, store, study
 from manifold_lab.sweeps.records import as_json
 from manifold_lab.sweeps.store import Cell, Result
@@ -43,11 +44,11 @@ def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
     return found
 
 
-def figure(_: Lines) -> Figure:
+def figure(_: DataFrame) -> Figure:
     return Figure(figsize=(1, 1))
 
 
-def claims(_: Lines) -> list[ClaimResult]:
+def claims(_: DataFrame) -> list[ClaimResult]:
     return []
 
 

@@ -22,12 +22,15 @@ from manifold_lab.sweeps import lesion_run
 from manifold_lab.sweeps.probe_run import ProbeSource
 from manifold_lab.sweeps.study_commands import main
 from tests.networks import SMALL, pictures, small
+from tests.tabled import tabled
 
 SAME = {
     "relu6_bottleneck": {"bottleneck_activation": "relu6"},
     "no_shortcut": {"shortcut": "none"},
     "linear_expansion": {"expansion_activation": "linear"},
 }
+
+TEXT = ext_lesions.STUDY.text_columns
 
 
 def after(network: Network, *cuts: Lesion) -> list[torch.Tensor]:
@@ -148,18 +151,16 @@ def test_a_lesion_that_loses_all_is_called_a_loss() -> None:
     right = np.ones((2, 50), bool)
     lines = [lesion_run.line(Lesion("no_shortcut", (place,)), cut, right, q) for place, (cut, q) in
              enumerate([(~right, 1e-9), (right, 1.0)])]  # fmt: skip
+    lines = tabled(lines, *TEXT).to_dict("records")
     assert [ext_lesions.called(one) for one in lines] == ["loss", "undecided"]
-    assert ext_lesions.shown_line(lines[0])["difference"] == "-100.0"
+    assert ext_lesions.shown_row(lines[0])["difference"] == "-100.0"
 
 
 def test_published_lesions_fit_the_intact_network() -> None:
     folder = Path(ext_lesions.__file__).parent.parent / "figures"
-    lines = ext_lesions.unrepaired(read_csv((folder / "ext_lesions.csv").read_text(encoding="utf-8")))
-    intact, cuts = lines[0], lines[1:]
-    n = int(intact["n"])
-    for cut in cuts:
-        change = (int(cut["gained"]) - int(cut["lost"])) / n
-        assert float(cut["top1"]) == pytest.approx(float(intact["top1"]) + change, abs=1e-9)
+    lines = ext_lesions.unrepaired(read_csv((folder / "ext_lesions.csv").read_text(encoding="utf-8"), TEXT))
+    change = (lines["gained"] - lines["lost"]) / lines["n"]
+    assert len(lines) > 30 and lines["top1"].to_numpy() == pytest.approx(lines["top1"][0] + change.to_numpy(), abs=1e-9)
 
 
 def lesion_line(kind: str, block: str, change: float, q_value: float, half: float = 0.02) -> dict[str, str]:
@@ -173,7 +174,7 @@ def verdicts(relu6: list[tuple[float, float]], half: float = 0.02) -> dict[str, 
     lines = [lesion_line("relu6_bottleneck", str(place), *one, half) for place, one in enumerate(relu6)]
     lines += [lesion_line("relu6_bottleneck", "", -0.5, 1e-9, half)]
     lines += [lesion_line("no_shortcut", place, -0.5, 1e-9) for place in ("2", "3", "")]
-    return {claim.id.removeprefix("ext_lesions."): claim.verdict for claim in ext_lesions.claims(lines)}
+    return {claim.id.removeprefix("ext_lesions."): claim.verdict for claim in ext_lesions.claims(tabled(lines, *TEXT))}
 
 
 def test_what_the_images_do_not_tell_is_undecided() -> None:
@@ -193,7 +194,7 @@ def test_a_shortcut_softens_by_the_images_and_not_by_the_number_of_blocks() -> N
 
 
 def verdict_of(line: dict[str, str]) -> str:
-    return ext_lesions.comes_back([line], line["kind"], line["block"]).verdict
+    return ext_lesions.comes_back(tabled([line], *TEXT), line["kind"], line["block"]).verdict
 
 
 def test_what_comes_back_is_counted_and_judged_by_the_images() -> None:

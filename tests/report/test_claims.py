@@ -1,5 +1,6 @@
 """The paper's claims beside what decides them, and the experiment of its appendix."""
 
+import dataclasses
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from manifold_lab.core.errors import InputError
 from manifold_lab.models.specs import V2
 from manifold_lab.report import claims as paper
 from manifold_lab.report.claims import Claim, ClaimSource, ClaimVerdict
-from manifold_lab.report.tables import claim_value
+from manifold_lab.report.tables import ClaimResult, claim_value, read_claims, to_csv
 from manifold_lab.report.texts import verdict_table
 
 ROOT = Path(__file__).parent.parent.parent
@@ -31,8 +32,9 @@ LINE = {"id": "some.claim", "place": "here", "says": "it is so", "measure": "tha
         "command": "python -m experiments.some", "p": "", "within": "", "needed": ""}  # fmt: skip
 
 
-def line(verdict: str, estimate: str = "2", low: str = "1", high: str = "3", **more: str) -> dict[str, str]:
-    return LINE | {"verdict": verdict, "estimate": estimate, "low": low, "high": high, "n": "1000"} | more
+def line(verdict: str, estimate: str = "2", low: str = "1", high: str = "3", **more: str) -> ClaimResult:
+    row = LINE | {"verdict": verdict, "estimate": estimate, "low": low, "high": high, "n": "1000"} | more
+    return read_claims(to_csv([row]))[0]
 
 
 def finding(*verdicts: str, p: str = "") -> ClaimVerdict:
@@ -66,7 +68,8 @@ def test_every_published_row_stands_somewhere() -> None:
         for one in finding.lines
     ]
     shown += [one for erratum in paper.paper_errata() for source in erratum.shown for one in source.lines(ROOT)]
-    assert all(one in shown for lines in paper.published(ROOT).values() for one in lines)
+    ids = {one.id for one in shown}
+    assert all(one.id in ids for lines in paper.published(ROOT).values() for one in lines)
 
 
 @pytest.mark.parametrize(
@@ -119,18 +122,17 @@ def test_a_claim_of_many_rows_without_an_effect_is_decided_in_at_most_five_per_c
 
 
 def test_a_few_rows_are_told_one_by_one_by_what_sets_them_apart() -> None:
-    found = finding("holds", "fails")
-    for line, width in zip(found.lines, ("0.25", "0.5"), strict=True):
-        line["measure"] = f"points, cifar10, {width}, paired"
+    wide = [line(verdict, id=f"some.claim/{width}", measure=f"points, cifar10, {width}, paired")
+            for verdict, width in (("holds", "0.25"), ("fails", "0.5"))]  # fmt: skip
+    found = dataclasses.replace(finding(), lines=wide)
     number = "2 (1 to 3; n = 1,000)"
     assert re.sub(r"\s", " ", found.value) == f"0.25: {number} holds; 0.5: {number} fails"
     assert found.measured == "points, cifar10, paired"
 
 
 def test_one_row_without_runs_is_missing_and_not_counted() -> None:
-    found = finding("not run")
-    found.lines[0]["estimate"] = ""
-    assert (found.value, found.measured) == ("–", found.lines[0]["measure"])
+    found = dataclasses.replace(finding(), lines=[line("not run", estimate="")])
+    assert (found.value, found.measured) == ("–", found.lines[0].measure)
 
 
 def test_what_cannot_be_tested_says_why_and_names_no_command() -> None:
@@ -210,7 +212,7 @@ def test_at_most_seven_answers_each_with_numbers_and_a_place_that_exists() -> No
         assert answer.link.removeprefix("#") in heads or (ROOT / answer.link).is_file(), answer.link
         for words, source in answer.parts:
             (row,) = source.lines(ROOT)
-            assert f"{words}: {row['verdict']}" in answer.sentence(ROOT) and claim_value(row) in answer.sentence(ROOT)
+            assert f"{words}: {row.verdict}" in answer.sentence(ROOT) and claim_value(row) in answer.sentence(ROOT)
 
 
 def test_an_answer_without_its_row_says_that_it_was_not_run(tmp_path: Path) -> None:

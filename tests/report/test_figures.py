@@ -7,21 +7,22 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
+from manifold_lab.core.shown import DataFrame
 from manifold_lab.random_layer.specs import DECODERS
 from manifold_lab.report import plots, spiral_figure
 from manifold_lab.report.arm_styles import DECODER_STYLES
-from manifold_lab.report.tables import Lines, read_csv
+from manifold_lab.report.tables import pick, read_csv
 
 FIGURES = Path(__file__).parent.parent.parent / "figures"
 
 
 @pytest.fixture(scope="module")
-def numbers() -> Lines:
+def numbers() -> DataFrame:
     return read_csv((FIGURES / "spiral.csv").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def points() -> Lines:
+def points() -> DataFrame:
     return read_csv((FIGURES / "spiral_points.csv").read_text(encoding="utf-8"))
 
 
@@ -38,14 +39,14 @@ def test_the_curves_colours_differ_in_grey() -> None:
 
 
 @pytest.mark.parametrize("name", plots.STYLES)
-def test_styles_set_nothing_for_good(name: str, numbers: Lines) -> None:
+def test_styles_set_nothing_for_good(name: str, numbers: DataFrame) -> None:
     before = dict(mpl.rcParams)
     figure = spiral_figure.draw_statistics(numbers, name)
     assert dict(mpl.rcParams) == before
     assert 4.5 < figure.get_figwidth() < 7.5
 
 
-def test_nothing_that_is_written_is_clipped(numbers: Lines, points: Lines) -> None:
+def test_nothing_that_is_written_is_clipped(numbers: DataFrame, points: DataFrame) -> None:
     for figure in (
         spiral_figure.draw_statistics(numbers, "cvpr2024"),
         spiral_figure.draw_picture(points, numbers, "cvpr2024"),
@@ -56,17 +57,17 @@ def test_nothing_that_is_written_is_clipped(numbers: Lines, points: Lines) -> No
         assert needed.x1 <= box.x1 + 1 and needed.y1 <= box.y1 + 1
 
 
-def test_panel_b_draws_the_numbers_of_the_csv(numbers: Lines) -> None:
-    lines = plots.pick(numbers, quantity="information_dimension_loss", statistic="mean")
+def test_panel_b_draws_the_numbers_of_the_csv(numbers: DataFrame) -> None:
+    rows = pick(numbers, quantity="information_dimension_loss", statistic="mean")
     axes = spiral_figure.draw_statistics(numbers, "cvpr2024").axes[1]
     drawn = {(x, y) for line in axes.lines for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)}
-    for line in lines:
-        assert (float(line["dim"]), float(line["theory"])) in drawn
-        if float(line["estimate"]) > 0:
-            assert (float(line["dim"]), float(line["estimate"])) in drawn
+    for row in rows.itertuples():
+        assert (row.dim, row.theory) in drawn
+        if row.estimate > 0:
+            assert (row.dim, row.estimate) in drawn
 
 
-def test_lost_points_are_crossed_and_kept_ones_are_not(points: Lines, numbers: Lines) -> None:
+def test_lost_points_are_crossed_and_kept_ones_are_not(points: DataFrame, numbers: DataFrame) -> None:
     figure = spiral_figure.draw_picture(points, numbers, "cvpr2024")
     for ax in figure.axes:
         if ax.get_title() not in ("dim 2", "dim 15"):
@@ -75,7 +76,7 @@ def test_lost_points_are_crossed_and_kept_ones_are_not(points: Lines, numbers: L
         assert (len(crosses.get_xdata()) > 0) == (ax.get_title() == "dim 2")
 
 
-def test_equal_figures_are_equal_bytes(numbers: Lines, tmp_path: Path) -> None:
+def test_equal_figures_are_equal_bytes(numbers: DataFrame, tmp_path: Path) -> None:
     for kind in plots.FORMATS:
         for name in ("a", "b"):
             plots.writer(spiral_figure.draw_statistics(numbers, "cvpr2024"), "cvpr2024")(tmp_path / f"{name}.{kind}")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
+from manifold_lab.core.shown import DataFrame, frame
 from manifold_lab.report.layer_figure import OTHERS, Words, draw_layers, plain, stages
 
 
@@ -22,19 +23,19 @@ def densenet() -> list[str]:
 NETWORKS = {36: mobilenet(), 150: densenet()}
 
 
-def table(names: list[str], empty: tuple[str, ...] = ()) -> list[dict[str, str]]:
+def table(names: list[str], empty: tuple[str, ...] = ()) -> DataFrame:
     rng = np.random.default_rng(0)
     columns = [f"active_{name}" for name in ("min", "q05", "mean", "q95", "max")]
     lines = []
     for name in names:
-        line = dict(zip(columns, map(str, np.sort(rng.uniform(0, 64, 5))), strict=True))
-        line |= {"layer": name, "channels": "64", "threshold": "16"}
-        line |= {one: str(1 - 1e-9 * rng.uniform()) for _, shown in OTHERS.values() for one, _, _ in shown}
-        lines.append(line | dict.fromkeys(empty, ""))
-    return lines
+        line = dict(zip(columns, np.sort(rng.uniform(0, 64, 5)), strict=True))
+        line |= {"layer": name, "channels": 64, "threshold": 16}
+        line |= {one: 1 - 1e-9 * rng.uniform() for _, shown in OTHERS.values() for one, _, _ in shown}
+        lines.append(line | dict.fromkeys(empty))
+    return frame(lines)
 
 
-def panels(lines: list[dict[str, str]], title: str = "a network") -> list[Axes]:
+def panels(lines: DataFrame, title: str = "a network") -> list[Axes]:
     figure = draw_layers(lines, Words(title, "ten images"))
     figure.canvas.draw()
     return figure.axes

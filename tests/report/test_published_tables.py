@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pylatexenc.latexwalker import LatexEnvironmentNode, LatexMacroNode, LatexWalker
 
+from manifold_lab.core.shown import frame
 from manifold_lab.report import tables
 from manifold_lab.report.tables import Document
 
@@ -62,19 +63,19 @@ def test_a_caption_says_what_n_and_the_interval_are(stem: str) -> None:
 
 @pytest.mark.skipif(bool(LATEX), reason="a real LaTeX reads it")
 def test_the_parser_sees_a_table_that_latex_would_refuse(tmp_path: Path) -> None:
-    source = texts(Document("Caption.", {"x": "x"}, [{"x": "1"}]), tmp_path)
+    source = texts(Document("Caption.", {"x": "x"}, frame([{"x": "1"}])), tmp_path)
     with pytest.raises(Exception, match=r"tabular|environment|nexpected"):
         read(source.replace("\\end{tabular}", "", 1))
 
 
 def test_hostile_cells_stay_cells(tmp_path: Path) -> None:
-    document = Document(HOSTILE, {"x": HOSTILE, "y": "y"}, [{"x": HOSTILE, "y": "1"}])
+    document = Document(HOSTILE, {"x": HOSTILE, "y": "y"}, frame([{"x": HOSTILE, "y": "1"}]))
     assert read(texts(document, tmp_path))[2] == [2, 2]
 
 
 @pytest.mark.skipif(not LATEX, reason="no LaTeX is installed; the parser reads the tables")
 def test_a_real_latex_compiles_every_table(tmp_path: Path) -> None:
-    hostile = texts(Document(HOSTILE, {"x": HOSTILE}, [{"x": HOSTILE}]), tmp_path)
+    hostile = texts(Document(HOSTILE, {"x": HOSTILE}, frame([{"x": HOSTILE}])), tmp_path)
     sources = [hostile, *((ROOT / "figures" / f"{stem}.tex").read_text(encoding="utf-8") for stem in STEMS)]
     body = "\n\\clearpage\n".join(sources)
     page = f"\\documentclass[twocolumn]{{article}}\\usepackage{{booktabs}}\\begin{{document}}{body}\\end{{document}}"

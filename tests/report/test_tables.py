@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from pathlib import Path
 
@@ -5,15 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manifold_lab.core.shown import frame
 from manifold_lab.core.statistics import Estimate, ResultRow
 from manifold_lab.report import latex, tables
 from manifold_lab.report.tables import (
     RESULT_COLUMNS,
+    ClaimResult,
     Document,
     markdown,
     number,
     percent,
     plain,
+    read_claims,
     read_csv,
     record,
     to_csv,
@@ -30,27 +34,42 @@ def row(**changes: object) -> ResultRow:
 
 
 def test_a_row_comes_back_from_csv_as_it_was() -> None:
-    (line,) = read_csv(to_csv([record(row(note='a, "quoted" note'))]))
+    (line,) = read_csv(to_csv([record(row(note='a, "quoted" note'))])).to_dict("records")
     assert tuple(line) == RESULT_COLUMNS
-    assert (line["estimate"], line["low"], line["high"], line["n"], line["theory"]) == (
-        "0.5",
-        "0.4",
-        "0.6",
-        "100",
-        "0.5",
+    assert [line[name] for name in ("estimate", "low", "high", "n", "theory")] == [0.5, 0.4, 0.6, 100, 0.5]
+    assert line["note"] == 'a, "quoted" note' and math.isnan(line["q05"]) and line["decoder"] == ""
+
+
+def test_a_table_has_whole_numbers_numbers_and_texts_and_nan_where_a_number_is_missing() -> None:
+    found = read_csv("arm,group,n,x,name,none,hash\n6,0.35,1,,relu,,12\n8,1,2,0.1,,,7e1\n", ["hash"])
+    assert found["arm"].tolist() == ["6", "8"] and found["group"].tolist() == ["0.35", "1"], (
+        "names, whatever they look like"
     )
-    assert line["note"] == 'a, "quoted" note'
+    assert found["n"].dtype == int and found["x"].sum() == 0.1 and math.isnan(found["x"][0])
+    assert found["name"].tolist() == ["relu", ""] and found["hash"].tolist() == ["12", "7e1"]
+    assert found["none"].isna().all() and to_csv(found).splitlines()[1] == "6,0.35,1,,relu,,12"
+
+
+def test_a_claim_comes_back_to_the_digits_that_are_written() -> None:
+    claim = ClaimResult(
+        "s.one/a", "here", "it is so", "that", Estimate(0.5, 0.25, 1 / 3, 9), "undecided", "run", 0.0625, 7
+    )
+    (again,) = read_claims(to_csv([claim.record()]))
+    assert (
+        again == dataclasses.replace(claim, estimate=Estimate(0.5, 0.25, 0.333333333, 9))
+        and again.within == claim.within
+    )
 
 
 def test_what_is_missing_is_empty_and_never_zero() -> None:
     line = record(row(estimate=Estimate(0.5, math.nan, math.nan, 1), theory=None, dim=None))
-    assert [line[name] for name in ("low", "high", "level", "theory", "dim", "q05")] == [""] * 6
+    assert [line[name] for name in ("low", "high", "level", "theory", "dim", "q05")] == [None] * 6
     assert number(None) == number(math.nan) == number(math.inf) == ""
 
 
 def test_rounding_noise_of_a_measured_zero_is_written_as_zero_but_a_small_theory_is_kept() -> None:
     line = record(row(estimate=Estimate(3e-31, -2e-33, 1e-17, 10), theory=9.3e-10))
-    assert [line[name] for name in ("estimate", "low", "high", "theory")] == ["0", "0", "0", "9.3e-10"]
+    assert [line[name] for name in ("estimate", "low", "high", "theory")] == [0, 0, 0, 9.3e-10]
 
 
 @given(st.floats(1e-9, 1 - 1e-9))
@@ -78,8 +97,8 @@ def test_latex_escapes_and_ends_no_paragraph() -> None:
 
 
 def test_a_digit_that_is_no_number_is_shown_as_it_is() -> None:
-    made = tables.typeset("t", tables.Document("caption", {"a": "a"}, [{"a": "²"}, {"a": "1234"}]))
-    assert set(made) == {"t.md", "t.tex"} and tables._grouped("²") == "²" and tables._grouped("1234") == "1,234"
+    made = tables.typeset("t", tables.Document("caption", {"a": "a"}, frame([{"a": "²"}, {"a": "1234"}])))
+    assert set(made) == {"t.md", "t.tex"} and tables.shown("²") == "²" and tables.shown(1234) == "1,234"
 
 
 def test_a_latex_table_escapes_what_latex_would_read() -> None:
@@ -90,7 +109,9 @@ def test_a_latex_table_escapes_what_latex_would_read() -> None:
 
 def test_a_typeset_table_shows_what_is_missing(tmp_path: Path) -> None:
     lines = [{"name": "one", "count": "1234567"}, {"name": "two", "count": ""}]
-    for name, write in tables.typeset("t", Document("Caption.", {"name": "name", "count": "count"}, lines)).items():
+    for name, write in tables.typeset(
+        "t", Document("Caption.", {"name": "name", "count": "count"}, frame(lines))
+    ).items():
         write(tmp_path / name)
     shown = (tmp_path / "t.md").read_text()
     assert shown.startswith("Caption.\n") and "| one | 1,234,567 |" in shown and f"| two | {tables.MISSING} |" in shown
@@ -119,4 +140,4 @@ def test_no_cell_of_a_csv_is_a_formula_and_every_one_comes_back(cell: str) -> No
     written = content.splitlines()[1].strip('"')
     numeric = cell in ("-1", "+0.5", "-1e-3")
     assert numeric or written[:1] not in ("=", "+", "-", "@", "\t")
-    assert tables.read_csv(content) == [{"x": cell}]
+    assert tables.read_csv(content, ["x"])["x"].tolist() == [cell]

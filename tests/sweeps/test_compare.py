@@ -8,7 +8,7 @@ from torch import nn
 from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
 from manifold_lab.models.specs import DIGITS
-from manifold_lab.report.tables import read_csv
+from manifold_lab.report.tables import pick, read_claims, read_csv
 from manifold_lab.sweeps import comparison, study
 from manifold_lab.sweeps.compare import compare
 from manifold_lab.sweeps.study_commands import main
@@ -22,20 +22,23 @@ ARMS = {name: replace(DIGITS, depthwise_activation=name) for name in ("relu6", "
 def test_one_call_trains_compares_and_publishes(tmp_path: Path) -> None:
     made = compare(ARMS, better="relu6", worse="linear", name="mine")
     assert main(made, ["--smoke", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
-    (claim,) = read_csv((tmp_path / "mine_claims.csv").read_text(encoding="utf-8"))
-    assert claim["id"] == "mine.relu6_beats_linear/digits/2500" and claim["verdict"] == "undecided"
+    (claim,) = read_claims((tmp_path / "mine_claims.csv").read_text(encoding="utf-8"))
+    assert claim.id == "mine.relu6_beats_linear/digits/2500" and claim.verdict == "undecided"
     assert {f"mine.{kind}" for kind in ("csv", "png", "md", "tex")} <= {path.name for path in tmp_path.iterdir()}
-    assert "experiments" not in claim["command"]
+    assert "experiments" not in claim.command
     saved = made.result(smoke=True, runs=tmp_path / "runs").save(tmp_path / "saved")
     assert {path.name for path in saved} >= {"mine.json", "mine.csv", "mine_claims.csv"}
     (row,) = [line for line in made.result(smoke=True, runs=tmp_path / "runs").table().to_dict("records")
               if line["arm"] == "relu6"]  # fmt: skip
-    assert float(row["difference, points"]) == pytest.approx(float(claim["estimate"]), abs=0.005)  # of one sign
+    assert float(row["difference, points"]) == pytest.approx(claim.estimate.value, abs=0.005)  # of one sign
     low, high = map(float, row["95 % interval"].split(" to "))
     assert 0 <= low <= high <= 100
-    accuracy = {line["arm"]: float(line["test_accuracy"]) for line in read_csv((tmp_path / "mine.csv").read_text())
-                if line["kind"] == "final" and line["seed"] == "0"}  # fmt: skip
-    assert set(accuracy) == set(ARMS) and len(list((tmp_path / "runs" / "mine").glob("*/result.json"))) == 4
+    first = pick(read_csv((tmp_path / "mine.csv").read_text()), kind="final", seed=0)
+    assert (
+        set(first["arm"]) == set(ARMS)
+        and first["test_accuracy"].notna().all()
+        and len(list((tmp_path / "runs" / "mine").glob("*/result.json"))) == 4
+    )
 
 
 @pytest.mark.parametrize(("better", "worse"), [("relu", "linear"), ("relu6", "lineer")])
@@ -75,7 +78,7 @@ def test_a_network_from_elsewhere_can_be_an_arm(tmp_path: Path) -> None:
     made = compare(arms, better="ours", worse="mine", name="elsewhere")
     assert main(made, ["--smoke", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
     lines = read_csv((tmp_path / "elsewhere.csv").read_text(encoding="utf-8"))
-    parameters = {line["arm"]: int(line["parameters"]) for line in lines}
+    parameters = lines.groupby("arm")["parameters"].first()
     assert parameters["mine"] == sum(weight.numel() for weight in wide().parameters())
     runs = [run for run in made.grid(True) if run.model]
     assert len({key(run) for run in runs}) == 2 and runs[0].model == arms["mine"]

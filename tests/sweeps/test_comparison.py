@@ -13,11 +13,12 @@ from experiments import fig6b_shortcut as fig6b
 from manifold_lab.core import config
 from manifold_lab.models.specs import DIGITS
 from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.tables import Lines
+from manifold_lab.report.tables import Record
 from manifold_lab.sweeps import comparison, comparison_figure
 from manifold_lab.sweeps.comparison import ExpectedOrder
 from manifold_lab.sweeps.training_run import CURVE, FINAL, TRAINING_COLUMNS, TrainingRun
 from manifold_lab.training import RECIPES
+from tests.tabled import tabled
 
 EXPECTED = [ExpectedOrder("linear_better", "Figure 6a", "linear is better", "linear", "relu6")]
 PAIR = comparison.Comparison(styles_of(dict.fromkeys(("linear", "relu6"))), "width")
@@ -33,14 +34,14 @@ JITTER = (0.0, 0.02, -0.01, 0.01, -0.02)
 """What sets five seeds apart."""
 
 
-def runs(arm: str, accuracy: float, group: str = "0.35", length: str = "1000", seeds: int = 5) -> Lines:
+def runs(arm: str, accuracy: float, group: str = "0.35", length: str = "1000", seeds: int = 5) -> list[Record]:
     made = [final(arm, seed, accuracy + JITTER[seed]) for seed in range(seeds)]
     return [{**line, "group": group, "length": length} for line in made]
 
 
 def test_a_gap_is_welchs_over_all_runs_in_points() -> None:
     lines = runs("linear", 0.6) + runs("relu6", 0.5, seeds=3)
-    found = comparison.gap(lines[::-1], ("linear", "relu6"), ("0.35", "1000"))
+    found = comparison.gap(tabled(lines[::-1]), ("linear", "relu6"), ("0.35", 1000))
     first, second = (100 * np.array([0.6, 0.5][place] + np.array(JITTER[: [5, 3][place]])) for place in range(2))
     theirs = scipy_stats.ttest_ind(first, second, equal_var=False)
     assert found.p_value == pytest.approx(theirs.pvalue) and found.estimate.n == 8
@@ -57,15 +58,15 @@ def test_a_gap_is_welchs_over_all_runs_in_points() -> None:
         (runs("linear", 0.6), "not run"),
     ],
 )
-def test_a_claim_holds_fails_is_undecided_or_not_run(lines: Lines, verdict: str) -> None:
-    (claim,) = comparison.comparison_claims(lines, PAIR, EXPECTED, "study")
+def test_a_claim_holds_fails_is_undecided_or_not_run(lines: list[Record], verdict: str) -> None:
+    (claim,) = comparison.comparison_claims(tabled(lines), PAIR, EXPECTED, "study")
     assert claim.verdict == verdict and claim.id == "study.linear_better/digits/0.35/1000"
     assert (claim.needed is not None) == (verdict == "undecided")
     assert (claim.p_value is not None) == (verdict in ("holds", "fails") or claim.estimate.n == 10)
 
 
 def test_so_many_runs_as_it_says_decide_the_effect_that_was_seen() -> None:
-    (claim,) = comparison.comparison_claims(runs("linear", 0.52) + runs("relu6", 0.5), PAIR, EXPECTED, "study")
+    (claim,) = comparison.comparison_claims(tabled(runs("linear", 0.52) + runs("relu6", 0.5)), PAIR, EXPECTED, "study")
     assert claim.needed is not None and claim.verdict == "undecided"
     draws, spread = np.random.default_rng(0), 100 * float(np.std(JITTER, ddof=1))
     many, decided = 400, 0
@@ -77,11 +78,11 @@ def test_so_many_runs_as_it_says_decide_the_effect_that_was_seen() -> None:
 
 def test_a_run_that_diverged_is_not_averaged_in_and_is_said() -> None:
     lines = [*runs("linear", 0.6), *runs("relu6", 0.5), final("linear", 5, 0.0, "diverged")]
-    (claim,) = comparison.comparison_claims(lines, PAIR, EXPECTED, "study")
+    (claim,) = comparison.comparison_claims(tabled(lines), PAIR, EXPECTED, "study")
     assert claim.estimate.value == pytest.approx(10) and claim.measure.endswith("1 diverged")
 
 
-def placed(gap: float, group: str, length: str) -> Lines:
+def placed(gap: float, group: str, length: str) -> list[Record]:
     return runs("linear", 0.5 + gap / 100, group, length) + runs("relu6", 0.5, group, length)
 
 
@@ -89,7 +90,7 @@ def placed(gap: float, group: str, length: str) -> Lines:
 def test_a_gap_shrinks_where_the_longest_training_has_less_of_it(later: float, verdict: str) -> None:
     lines = [*placed(later, "0.35", "9000"), *placed(1.0, "0.35", "3000"), *placed(15.0, "0.35", "1000")]
     lines += placed(3.0, "digits", "1000")
-    (claim,) = comparison.gap_shrinks_with_training(lines, PAIR, EXPECTED[:1], "study")
+    (claim,) = comparison.gap_shrinks_with_training(tabled(lines), PAIR, EXPECTED[:1], "study")
     assert claim.verdict == verdict and claim.estimate.value == pytest.approx(15.0 - later)
 
 
@@ -99,10 +100,10 @@ def test_narrower_costs_more_where_the_gap_falls_with_the_logarithm_of_the_width
     lines = [line for group, gap in gaps.items() for line in placed(gap, group, "1000")] + placed(
         99.0, "digits", "1000"
     )
-    (claim,) = comparison.gap_grows_when_narrower(lines, PAIR, EXPECTED[0], "study")
+    (claim,) = comparison.gap_grows_when_narrower(tabled(lines), PAIR, EXPECTED[0], "study")
     slope = -np.polyfit([-2, -1, 0], list(gaps.values()), 1)[0]
     assert claim.verdict == verdict and claim.estimate.value == pytest.approx(slope)
-    assert not comparison.gap_grows_when_narrower(placed(3.0, "0.35", "1000"), PAIR, EXPECTED[0], "study")
+    assert not comparison.gap_grows_when_narrower(tabled(placed(3.0, "0.35", "1000")), PAIR, EXPECTED[0], "study")
 
 
 def test_true_nulls_are_decided_in_at_most_five_per_cent_whatever_the_spreads() -> None:
@@ -111,14 +112,14 @@ def test_true_nulls_are_decided_in_at_most_five_per_cent_whatever_the_spreads() 
     for _ in range(many):
         spreads = {"linear": 0.025, "relu6": 0.009}
         lines = [final(arm, seed, 0.5 + spreads[arm] * draws.normal()) for arm in spreads for seed in range(5)]
-        decided += comparison.comparison_claims(lines, PAIR, EXPECTED, "study")[0].verdict in ("holds", "fails")
+        decided += comparison.comparison_claims(tabled(lines), PAIR, EXPECTED, "study")[0].verdict in ("holds", "fails")
     assert decided / many < 0.05 + 3 * (0.05 * 0.95 / many) ** 0.5
 
 
 def test_figure_6b_asks_of_both_leads_whether_they_close() -> None:
     wired = {"linear": "bottleneck", "relu6": "none"}
     lines = [*placed(2.0, "0.35", "9000"), *placed(15.0, "0.35", "1000")]
-    expansion, none = fig6b.claims([{**line, "arm": wired[line["arm"]]} for line in lines])[-2:]
+    expansion, none = fig6b.claims(tabled([{**line, "arm": wired[line["arm"]]} for line in lines]))[-2:]
     assert none.says.startswith("the lead over no shortcut") and none.estimate.value == pytest.approx(13.0)
     assert expansion.verdict == "not run" and expansion.estimate.n == 0
 
@@ -157,7 +158,7 @@ def test_figures_6a_and_6b_share_the_runs_of_the_papers_network(smoke: bool) -> 
     assert second <= first and second
 
 
-def curve(arm: str, seed: int, length: str) -> Lines:
+def curve(arm: str, seed: int, length: str) -> list[Record]:
     known = {"kind": CURVE, "length": length, "test_accuracy": ""}
     points = [(str(part * int(length) // 4), str(0.1 * part + 0.01 * seed)) for part in (1, 2, 4)]
     return [final(arm, seed, 0) | known | {"images": images, "validation_accuracy": value} for images, value in points]
@@ -166,7 +167,7 @@ def curve(arm: str, seed: int, length: str) -> Lines:
 def test_a_first_long_run_hides_no_short_one() -> None:
     short = [line for arm in ("linear", "relu6") for seed in range(3) for line in curve(arm, seed, "1000")]
     ax = Figure().subplots()
-    said = comparison_figure.draw_curves(ax, short + curve("linear", 0, "4000"), PAIR)
+    said = comparison_figure.draw_curves(ax, tabled(short + curve("linear", 0, "4000")), PAIR)
     drawn = [(line.get_label(), float(line.get_xdata()[-1])) for line in ax.lines]
     assert drawn == [("linear", 1.0), ("relu6", 1.0)], "of the longest trainings there is nothing to compare"
     assert said == "digits, width 0.35, n = 3"
@@ -176,18 +177,18 @@ def test_a_first_long_run_hides_no_short_one() -> None:
 def test_arms_without_runs_are_said_to_be_not_run() -> None:
     lines = [final(arm, seed, 0.5 + 0.01 * seed) for arm in ("linear", "relu6") for seed in range(5)]
     three = comparison.Comparison(styles_of(dict.fromkeys(("linear", "relu6", "gelu"))), "width")
-    assert [row.arm for row in comparison_figure.differences(lines, three)] == ["relu6", "gelu"]
-    (ax,) = comparison_figure.draw_comparison(lines, three, "a title").axes
+    assert [row.arm for row in comparison_figure.differences(tabled(lines), three)] == ["relu6", "gelu"]
+    (ax,) = comparison_figure.draw_comparison(tabled(lines), three, "a title").axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["relu6 (5)", "gelu (0)"]
     assert [text.get_text() for text in ax.texts] == ["not run"]
-    alone = comparison_figure.draw_comparison([line for line in lines if line["arm"] == "linear"], three)
+    alone = comparison_figure.draw_comparison(tabled([line for line in lines if line["arm"] == "linear"]), three)
     assert [text.get_text() for text in alone.axes[0].texts] == ["no two arms have runs yet"]
 
 
 def test_a_group_beside_whose_reference_nothing_is_run_has_a_row() -> None:
     lines = [final(arm, seed, 0.5 + 0.01 * seed) for arm in ("linear", "relu6") for seed in range(5)]
     lines += [final("linear", seed, 0.5) | {"group": "0.9"} for seed in range(5)]
-    rows = [(row.arm, row.group) for row in comparison_figure.differences(lines, PAIR)]
+    rows = [(row.arm, row.group) for row in comparison_figure.differences(tabled(lines), PAIR)]
     assert rows == [("relu6", lines[0]["group"]), ("relu6", "0.9")]
 
 

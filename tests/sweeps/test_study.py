@@ -11,7 +11,8 @@ from rich.console import Console
 from manifold_lab.core import statistics
 from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
-from manifold_lab.report.tables import ClaimResult, Lines, read_csv
+from manifold_lab.core.shown import DataFrame
+from manifold_lab.report.tables import ClaimResult, read_csv
 from manifold_lab.sweeps import run_lock, status_table, store, study_commands
 from manifold_lab.sweeps.store import Cell
 from manifold_lab.sweeps.study import Study
@@ -27,15 +28,15 @@ def rows(cells: Any) -> list[dict[str, str]]:
             for cell in cells if cell.state != store.ABSENT]  # fmt: skip
 
 
-def judged(lines: Lines) -> list[ClaimResult]:
-    values = {int(line["seed"]): float(line["value"]) for line in lines if line["value"]}
+def judged(lines: DataFrame) -> list[ClaimResult]:
+    values = lines.dropna(subset="value").set_index("seed")["value"].to_dict()
     both = statistics.paired(values, dict.fromkeys(values, -1.0))
     verdict = statistics.verdict(both.exceeds(0))
     return [ClaimResult("tiny.high", "here", "values are high", "mean", both.difference, verdict, "command")]
 
 
-def figure(lines: Lines) -> Figure:
-    assert all(isinstance(text, str) for line in lines for text in line.values())
+def figure(lines: DataFrame) -> Figure:
+    assert lines["seed"].dtype == int and lines["value"].dtype == float
     return Figure(figsize=(1, 1))
 
 
@@ -146,7 +147,7 @@ def test_publish_writes_what_the_runs_say_and_leaves_the_texts_alone(typed, tmp_
         f"tiny{end}" for end in (".csv", ".png", ".pdf", ".svg", ".json", "_claims.csv")
     }
     lines = read_csv(Path("figures/tiny.csv").read_text())
-    assert [float(line["value"]) for line in lines] == [s.seed + 0.5 * (s.arm == "better") for s in GRIDS["good"]]
+    assert lines["value"].tolist() == [s.seed + 0.5 * (s.arm == "better") for s in GRIDS["good"]]
     before = {path.name: path.read_bytes() for path in Path("figures").iterdir()}
     for path in Path("figures").glob("*.png"):
         path.unlink()
@@ -184,7 +185,7 @@ def test_unfinished_and_failed_cells_reach_the_rows_as_what_they_are(typed, monk
     monkeypatch.setitem(GRIDS, "good", (Tiny(), Tiny(1, ends="error"), Tiny(2)))
     typed("run")
     typed("publish")
-    assert [line["state"] for line in read_csv(Path("figures/tiny.csv").read_text())] == ["done", "failed", "done"]
+    assert read_csv(Path("figures/tiny.csv").read_text())["state"].tolist() == ["done", "failed", "done"]
 
 
 def test_a_smoke_run_shows_what_comes_out_and_replaces_nothing_that_is_published(typed) -> None:

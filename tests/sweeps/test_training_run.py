@@ -116,12 +116,12 @@ def test_a_finished_trial_has_a_line_per_evaluation_and_a_final_one(done: Cell) 
     assert len(curves) == len(rows) == 3 and len(history(done)) == 4
     for line, row in zip(curves, rows, strict=True):
         shared = ("images", "train_loss", "validation_accuracy")
-        assert (line["kind"], line["test_accuracy"]) == (CURVE, "")
+        assert (line["kind"], line["test_accuracy"]) == (CURVE, None)
         assert [line[name] for name in shared] == [row[name] for name in shared]
-    assert (final["kind"], final["state"], final["train_loss"]) == (FINAL, DONE, "")
+    assert (final["kind"], final["state"], final["train_loss"]) == (FINAL, DONE, None)
     for name in ("validation_accuracy", "test_accuracy"):
         assert float(final[name]) == pytest.approx(done.numbers[name], rel=1e-5)
-    facts = {"arm": "plain", "group": "small", "length": str(BATCH * STEPS), "data": "digits", "seed": "3"}
+    facts = {"arm": "plain", "group": "small", "length": BATCH * STEPS, "data": "digits", "seed": 3}
     assert all(facts.items() <= line.items() for line in (*curves, final))
     assert final["images"] == facts["length"] and tuple(final) == training_run.TRAINING_COLUMNS
 
@@ -131,7 +131,7 @@ def test_a_trial_that_diverged_or_failed_has_one_line_with_no_numbers(tmp_path: 
     lines = training_run.training_rows([lost, failed])
     assert [(line["kind"], line["state"]) for line in lines] == [(FINAL, DIVERGED), (FINAL, FAILED)]
     for line in lines:
-        assert [line[name] for name in ("train_loss", "validation_accuracy", "test_accuracy")] == ["", "", ""]
+        assert [line[name] for name in ("train_loss", "validation_accuracy", "test_accuracy")] == [None] * 3
 
 
 @pytest.mark.parametrize("state", [ABSENT, RUNNING])

@@ -5,8 +5,9 @@ file of the same form for every other paper. Nothing there is a number of ours.
 """
 
 import json
+import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
@@ -19,7 +20,7 @@ from manifold_lab.core.errors import InputError
 from manifold_lab.core.statistics import NOT_RUN
 from manifold_lab.report.claims.words import NOT_TESTABLE, combined, verdict_counts
 from manifold_lab.report.claims.words import VERDICTS as VERDICTS
-from manifold_lab.report.tables import MISSING, Lines, claim_value, read_csv, verdict_words
+from manifold_lab.report.tables import MISSING, ClaimResult, claim_value, read_claims, verdict_words
 
 FEW = 6
 """So many rows are told one by one."""
@@ -40,12 +41,12 @@ class ClaimSource:
         """The study that publishes them."""
         return self.id.partition(".")[0]
 
-    def lines(self, root: Path) -> Lines:
+    def lines(self, root: Path) -> list[ClaimResult]:
         """The rows as published; none where the study has not been."""
         path = root / "figures" / f"{self.study}{SUFFIX}"
-        found = read_csv(path.read_text(encoding="utf-8")) if path.is_file() else []
+        found = read_claims(path.read_text(encoding="utf-8")) if path.is_file() else []
         below = (f"{self.id}/", f"{self.id}.")
-        return [line for line in found if line["id"] == self.id or line["id"].startswith(below)]
+        return [row for row in found if row.id == self.id or row.id.startswith(below)]
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,10 @@ class Answer:
         return f"{self.about}{' ' if self.about.endswith('?') else ': '}{'; '.join(told)}."
 
 
-def _decided(rows: Lines) -> str:
+def _decided(rows: Sequence[ClaimResult]) -> str:
     if not rows:
         return NOT_RUN
-    return "; ".join(f"{verdict_words(row)} [{row['measure']}: {claim_value(row)}]" for row in rows)
+    return "; ".join(f"{verdict_words(row)} [{row.measure}: {claim_value(row)}]" for row in rows)
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class ClaimVerdict:
     """A claim beside the rows that decide it, and how these came to be."""
 
     claim: Claim
-    lines: Lines
+    lines: Sequence[ClaimResult]
     made: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -137,18 +138,18 @@ class ClaimVerdict:
         """The number with interval and n; of a few rows each, by what sets it apart; of many how many hold."""
         if len(self.lines) <= 1:
             return claim_value(self.lines[0]) if self.lines else MISSING
-        if len(self.lines) > FEW or not any(line["estimate"] for line in self.lines):
-            return f"of {len(self.lines)}, {verdict_counts(line['verdict'] for line in self.lines)}"
+        if len(self.lines) > FEW or all(math.isnan(row.estimate.value) for row in self.lines):
+            return f"of {len(self.lines)}, {verdict_counts(row.verdict for row in self.lines)}"
         shared = _shared(self.lines)
-        apart = [", ".join(part for part in _parts(line) if part not in shared) for line in self.lines]
-        told = [f"{what or line['says']}: {claim_value(line)} {verdict_words(line)}"
-                for what, line in zip(apart, self.lines, strict=True)]  # fmt: skip
+        apart = [", ".join(part for part in _parts(row) if part not in shared) for row in self.lines]
+        told = [f"{what or row.says}: {claim_value(row)} {verdict_words(row)}"
+                for what, row in zip(apart, self.lines, strict=True)]  # fmt: skip
         return "; ".join(told)
 
     @property
     def command(self) -> str:
         """What runs it again."""
-        return self.lines[0]["command"] if self.lines else _command(self.stem) if self.stem else ""
+        return self.lines[0].command if self.lines else _command(self.stem) if self.stem else ""
 
     @property
     def commit(self) -> str:
@@ -162,13 +163,13 @@ class ClaimVerdict:
         return least + duration(self.made["seconds"]) if "seconds" in self.made else MISSING
 
 
-def _parts(line: dict[str, str]) -> list[str]:
-    return line["measure"].split(", ")
+def _parts(row: ClaimResult) -> list[str]:
+    return row.measure.split(", ")
 
 
-def _shared(lines: Lines) -> list[str]:
+def _shared(rows: Sequence[ClaimResult]) -> list[str]:
     """The parts of their measures that all rows have."""
-    return [part for part in _parts(lines[0]) if all(part in _parts(line) for line in lines)]
+    return [part for part in _parts(rows[0]) if all(part in _parts(row) for row in rows)]
 
 
 def _command(stem: str) -> str:
@@ -246,13 +247,13 @@ def evidence(erratum: Erratum, root: Path) -> list[tuple[str, str, str]]:
     """What shows an erratum: what was measured, the value, the command that measures it again."""
     found = []
     for source in erratum.shown:
-        lines = source.lines(root)
-        found += [(f"{line['says']}: {line['measure']}", claim_value(line), line["command"]) for line in lines]
-        found += [] if lines else [(f"experiment {source.study}", NOT_RUN, _command(source.study))]
+        rows = source.lines(root)
+        found += [(f"{row.says}: {row.measure}", claim_value(row), row.command) for row in rows]
+        found += [] if rows else [(f"experiment {source.study}", NOT_RUN, _command(source.study))]
     return found
 
 
-def published(root: Path) -> dict[str, Lines]:
+def published(root: Path) -> dict[str, list[ClaimResult]]:
     """Every experiment's claims as published, by stem.
 
     Raises:
@@ -261,28 +262,28 @@ def published(root: Path) -> dict[str, Lines]:
     paths = sorted((root / "figures").glob(f"*{SUFFIX}"))
     if not paths:
         raise InputError(f"root: {root / 'figures'} holds no claims; name a checkout whose experiments are published")
-    return {path.name.removesuffix(SUFFIX): read_csv(path.read_text(encoding="utf-8")) for path in paths}
+    return {path.name.removesuffix(SUFFIX): read_claims(path.read_text(encoding="utf-8")) for path in paths}
 
 
 def verdicts(root: Path, asked: Iterable[Claim] | None = None) -> list[ClaimVerdict]:
     """Every claim, by default the paper's, beside the rows that decide it."""
     found = []
     for claim in paper_claims() if asked is None else asked:
-        lines = claim.source.lines(root) if claim.source else []
-        found.append(ClaimVerdict(claim, lines, _made(root, claim.source.study) if lines and claim.source else {}))
+        rows = claim.source.lines(root) if claim.source else []
+        found.append(ClaimVerdict(claim, rows, _made(root, claim.source.study) if rows and claim.source else {}))
     return found
 
 
 def beyond_the_paper(root: Path) -> list[ClaimVerdict]:
     """What was decided besides: the published rows that no claim and no erratum asks for, each a claim of its own."""
-    asked = [line for finding in [*verdicts(root), *neighbours_verdicts(root)] for line in finding.lines]
-    asked += [line for erratum in paper_errata() for source in erratum.shown for line in source.lines(root)]
+    asked = {row.id for finding in [*verdicts(root), *neighbours_verdicts(root)] for row in finding.lines}
+    asked |= {row.id for erratum in paper_errata() for source in erratum.shown for row in source.lines(root)}
     return [
-        ClaimVerdict(Claim(line["place"], line["says"], source=ClaimSource(line["id"])), [line], _made(root, stem))
-        for stem, lines in published(root).items()
-        for line in lines
-        if line not in asked
-    ]  # fmt: skip
+        ClaimVerdict(Claim(row.place, row.says, source=ClaimSource(row.id)), [row], _made(root, stem))
+        for stem, rows in published(root).items()
+        for row in rows
+        if row.id not in asked
+    ]
 
 
 def _made(root: Path, stem: str) -> dict[str, Any]:

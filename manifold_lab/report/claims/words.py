@@ -1,11 +1,11 @@
 """What several rows say together, and how verdicts are told."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.statistics import FAILS, HOLDS, NOT_RUN, UNDECIDED
-from manifold_lab.report.tables import Lines
+from manifold_lab.report.tables import ClaimResult
 
 NOT_TESTABLE = "not testable here"
 VERDICTS = (*statistics.VERDICTS, NOT_TESTABLE)
@@ -14,29 +14,25 @@ PLURALS = dict(zip(VERDICTS, ("hold", "fail", "are undecided", "are not run", "a
 SINGULARS = dict(zip(VERDICTS, ("holds", "fails", "is undecided", "is not run", "is not testable here"), strict=True))
 
 
-def combined(lines: Lines) -> str:
+def combined(rows: Sequence[ClaimResult]) -> str:
     """The verdict of a claim that several rows decide.
 
     Rows with a p-value count as decided after Holm's correction over them alone. The claim holds where at least one row
     does and none fails, fails where at least one does and none holds, and is undecided otherwise: where it is false,
     or true, everywhere, it is decided wrongly in at most 5 %. A counted row is exact: one that fails fails the claim.
     """
-    if all(line["verdict"] == NOT_RUN for line in lines):
+    if all(row.verdict == NOT_RUN for row in rows):
         return NOT_RUN
-    if any(line["verdict"] == FAILS and not line["p"] for line in lines):
+    if any(row.verdict == FAILS and not row.tested for row in rows):
         return FAILS
-    verdicts = {line["verdict"] for line in decided(lines)}
+    verdicts = {row.verdict for row in decided(rows)}
     return verdicts.pop() if len(verdicts) == 1 else UNDECIDED
 
 
-def decided(lines: Lines) -> Lines:
+def decided(rows: Sequence[ClaimResult]) -> list[ClaimResult]:
     """The rows of a claim that hold or fail, those with a p-value after Holm's correction over them alone."""
-    p_values = contrasts.holm({line["id"]: float(line["p"]) for line in lines if line["p"]})
-    return [
-        line
-        for line in lines
-        if line["verdict"] in (HOLDS, FAILS) and p_values.get(line["id"], 0.0) < 1 - statistics.LEVEL
-    ]
+    p_values = contrasts.holm({row.id: row.p_value for row in rows if row.p_value is not None and row.tested})
+    return [row for row in rows if row.verdict in (HOLDS, FAILS) and p_values.get(row.id, 0.0) < 1 - statistics.LEVEL]
 
 
 def verdict_counts(verdicts: Iterable[str]) -> str:

@@ -89,7 +89,7 @@ def run(options: Run) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         # Chromium refuses its sandbox to root, and to containers without user namespaces.
         page = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"]).new_page()
-        page.goto(f"http://{server.server_address[0]}:{server.server_port}/#explorer&dim=3")
+        page.goto(f"http://localhost:{server.server_port}/#explorer&dim=3")
         lines = [line(page, activation, decoder, options.frames) for activation, decoder in CASES]
         server.shutdown()
     for one in lines:

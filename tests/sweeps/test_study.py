@@ -18,6 +18,7 @@ from manifold_lab.sweeps.store import Cell
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
 from tests import tiny
+from tests.tabled import tabled
 from tests.tiny import GRIDS, Tiny, ran
 
 SMOKE = 2
@@ -164,7 +165,7 @@ def test_a_study_that_keeps_no_runs_makes_them_when_it_publishes(tmp_path: Path,
 
 def test_ids_that_are_not_the_studys_or_not_unique_are_refused(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    (claim,) = judged([{"seed": "1", "value": "1"}])
+    (claim,) = judged(tabled([{"seed": "1", "value": "1"}]))
     for claims in ([claim, claim], [dataclasses.replace(claim, id="other.high")]):
         wrong = dataclasses.replace(STUDY, stored=False, claims=lambda _, found=claims: found)
         assert main(wrong, ["publish"]) == 2 and "claims: the id" in capsys.readouterr().err

@@ -1,5 +1,8 @@
 """What int8 costs, judged over runs."""
 
+import itertools
+import re
+
 import numpy as np
 import pytest
 
@@ -37,3 +40,12 @@ def test_a_table_shows_an_arm_without_runs_as_missing() -> None:
     relu6, relu = ext_int8.table(alone).rows.to_dict("records")
     assert relu6["n"] == 5 and relu == {"arm": "relu", "n": 0, "float": "", "int8": "", "lost": ""}
     assert ext_int8.claims(alone)[1].verdict == "not run"
+
+
+def test_permuted_runs_stand_beside_students_test() -> None:
+    one, other = np.array([0.3, 0.3, 0.4, 0.6, 2.1]), np.array([0.1, 0.1, 0.2, 0.2, 0.2])
+    every, apart = np.concatenate([one, other]), one.mean() - other.mean()
+    parts = [every[list(chosen)].mean() * 2 - every.sum() / 5 for chosen in itertools.combinations(range(10), 5)]
+    expected = np.mean(np.abs(parts) >= apart - 1e-12)
+    told = re.search(r"p = ([0-9.]+)", ext_int8.beside_student(one, other))
+    assert told is not None and float(told[1]) == pytest.approx(expected, rel=0.05)

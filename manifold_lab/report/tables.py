@@ -17,7 +17,7 @@ from rich.table import Table
 
 from manifold_lab.core import provenance, statistics
 from manifold_lab.core.files import Writer, csv_rows, csv_text, text, without_apostrophe
-from manifold_lab.core.shown import DataFrame, frame
+from manifold_lab.core.shown import DataFrame, Series, frame
 from manifold_lab.core.statistics import LEVEL, QUANTILES, UNDECIDED, Estimate, ResultRow
 from manifold_lab.report import latex
 
@@ -237,7 +237,7 @@ def unique(table: DataFrame, name: str) -> list[Any]:
     return table[name].unique().tolist()
 
 
-def estimate_in(row: Mapping[str, Any], *names: str) -> Estimate:
+def estimate_in(row: Mapping[str, Any] | Series, *names: str) -> Estimate:
     """The estimate that a row of a table holds.
 
     Args:

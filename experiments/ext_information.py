@@ -112,7 +112,7 @@ def rows(cells: Sequence[Cell]) -> list[Record]:
 
 def single(table: DataFrame) -> DataFrame:
     """The rows of single bottlenecks."""
-    return table[table["block"] != ALL_BLOCKS].astype({"block": int})
+    return table[table["block"] != ALL_BLOCKS].astype({"block": int, "channels": int})
 
 
 def networks(table: DataFrame, where: Where = ALL) -> list[DataFrame]:

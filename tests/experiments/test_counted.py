@@ -178,15 +178,14 @@ def line_of(spec: thm1_preserved.Spec) -> dict[str, str]:
     return thm1_preserved.rows([Cell(spec, Path(), numbers=numbers)])[0]
 
 
-def cell(kept: int, n: int, law: float) -> dict[str, str]:
-    return {"estimate": str(kept / n), "n": str(n), "theory": str(law)}
+def cell(kept: int, n: int, law: float) -> dict[str, float]:
+    return {"estimate": kept / n, "n": n, "theory": law}
 
 
 def test_the_theorem_holds_fails_or_is_open_by_what_its_cells_show() -> None:
     near, far, few = cell(1250, 2500, 0.51), cell(1250, 2500, 0.6), cell(50, 100, 0.5)
-    told = [thm1_preserved.agreement(cells)[1] for cells in ([near] * 20, [near] * 20 + [far], [near] * 20 + [few])]
-    assert told == ["holds", "fails", "undecided"]
-    assert thm1_preserved.agreement([])[1] == "not run"
+    tables = (tabled(cells) for cells in ([near] * 20, [near] * 20 + [far], [near] * 20 + [few], []))
+    assert [thm1_preserved.agreement(table)[1] for table in tables] == ["holds", "fails", "undecided", "not run"]
 
 
 def test_equivalence_is_wrong_in_at_most_5_percent_at_the_margin() -> None:
@@ -207,7 +206,7 @@ def test_the_papers_bound_is_judged_at_the_networks_own_expansions() -> None:
 
     def bound(verdict: str) -> ClaimResult:
         lines = [{**at_six, "inputs": str(n), "bound": verdict} for n in sorted(widths)]
-        return thm1_preserved.claims([{**at_six, "bound": "fails"}, *lines])[-1]
+        return thm1_preserved.claims(tabled([{**at_six, "bound": "fails"}, *lines]))[-1]
 
     assert [bound(verdict).verdict for verdict in ("holds", "fails")] == ["holds", "fails"]
     assert bound("holds").estimate.value == len(widths)

@@ -113,6 +113,7 @@ def bottleneck_lines(cost: Callable[[int, np.random.Generator], float], networks
     rng = np.random.default_rng(0)
     shared = 2 * rng.normal(size=17)
     return [
+        dict.fromkeys(ext_information.COLUMNS) |
         {"arm": "linear", "seed": str(seed), "shortcut": "identity" if block % 3 else "none", "block": str(block),
          "channels": "16", "dimension_5": "", "two_nn": str(17 - block), "cost": str(cost(block, rng)),
          **dict.fromkeys(("predicted_lost", "measured_lost"), str(-block + shared[block] + 0.1 * rng.normal()))}
@@ -187,7 +188,7 @@ def test_prediction_and_count_agree_where_they_are_near() -> None:
     def found(apart: float) -> str:
         lines = [{**line, "predicted_lost": "0.5", "measured_lost": str(0.5 + apart * (1 + 0.5 * (block % 3)))}
                  for block, line in enumerate(bottleneck_lines(lambda block, _rng: block, networks=1))]  # fmt: skip
-        return ext_information.agreeing(lines).verdict
+        return ext_information.agreeing(tabled(lines)).verdict
 
     assert [found(apart) for apart in (0.01, -0.01, 0.033, -0.2)] == ["holds", "holds", "undecided", "fails"]
 
@@ -195,7 +196,7 @@ def test_prediction_and_count_agree_where_they_are_near() -> None:
 def test_no_linear_network_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [{**line, "arm": "relu6"} for line in bottleneck_lines(lambda block, _rng: block)]
     assert set(verdicts(lines, monkeypatch).values()) == {"not run"}
-    ext_information.figure(lines)
+    ext_information.figure(tabled(lines))
 
 
 def test_a_run_waits_for_a_training_that_runs_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,9 @@ def figure(lines: DataFrame) -> Figure:
                         color=colour, ms=4, capsize=2)  # fmt: skip
         ax.axhline(0, color="0.6", lw=0.6, ls=":")
         ax.set_xticks(range(len(ARMS)), [f"{arm}, n = {len(lost(lines, arm))}" for arm in ARMS])
-        ax.set(xlim=(-0.5, len(ARMS) - 0.3), ylabel="points of accuracy lost in int8")
+        ax.set(
+            xlim=(-0.5, len(ARMS) - 0.3), xlabel="activation in every place", ylabel="points of accuracy lost in int8"
+        )
         note = "Open marks: trained networks, CIFAR-10 at width 0.35; filled: their mean, Student's 95 % interval."
         return plots.told(made, headline(claims(lines), HEADLINE), note)
 

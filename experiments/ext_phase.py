@@ -192,7 +192,7 @@ def training(table: DataFrame) -> statistics.Paired | None:
     Averaged over these cells, for the seeds that all of them have.
     """
     mine = table.dropna(subset="trained")
-    mine = mine[[lossy_by_relu(k, n) for k, n in zip(mine["k"], mine["n"], strict=True)]]
+    mine = mine[np.array([lossy_by_relu(k, n) for k, n in zip(mine["k"], mine["n"], strict=True)], bool)]
     cells = len(mine[["k", "n"]].drop_duplicates())
     by_seed = mine.groupby("seed")[["trained", "preserved"]]
     whole = by_seed.mean()[by_seed.size() == cells].to_dict()

@@ -170,7 +170,7 @@ def refuted(table: DataFrame, inputs: int) -> ClaimResult:
 def complete(table: DataFrame) -> ClaimResult:
     """Of the layers that the exact test refutes, how many the search refutes: how much its upper bound is worth."""
     hard = table[table["inputs"].isin(EXACT[1:]) & (table["expansion"] >= HARD)]
-    refuted = (hard["n"] - hard["injective"]).groupby(hard["test"]).sum()
+    refuted = (hard["n"] - hard["injective"]).groupby(hard["test"]).sum().reindex(KINDS, fill_value=0)
     found, random = (statistics.proportion(int(refuted[kind]), int(refuted["exact"])) for kind in ("search", "random"))
     says = f"the search refutes nine in ten of the layers that are not injective, n = 3 and 4, m ≥ {HARD:g}n"
     measure = f"share of those that the exact test refutes ({RANDOM:,} random directions: {random.value:.3g})"

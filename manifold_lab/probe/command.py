@@ -24,7 +24,7 @@ from manifold_lab.probe import LAYER_KINDS, MEASURES, LayerRecord, LayerRow, Pro
 from manifold_lab.probe.curve import Curve, information_along
 from manifold_lab.probe.options import ProbeOptions, check_options, main
 from manifold_lab.probe.zoo import LoadedModel
-from manifold_lab.report import tables
+from manifold_lab.report import tables, terminal
 from manifold_lab.sweeps import training_run
 
 __all__ = [
@@ -188,7 +188,7 @@ def conclusion(subject: LoadedModel, found: list[LayerRow], console: Console) ->
     head = [name for name in TERMINAL_COLUMNS if name in found[0] and (name in ("layer", "channels") or any(
         tables.written(row[name]) != "" for row in found))]  # fmt: skip
     body = [[cell(row[name]) for name in head] for row in found]
-    tables.show(console, subject.words, [name.replace("_", " ") for name in head], [body])
+    terminal.show(console, subject.words, [name.replace("_", " ") for name in head], [body])
     console.print(told(found), highlight=False)
 
 
@@ -210,7 +210,7 @@ def listed(subject: LoadedModel, console: Console, as_json: bool = False) -> Non
     if as_json:
         print_json(layers=[dict(zip(head, row, strict=True)) for row in body], measures=list(MEASURES))
         return
-    tables.show(console, subject.words, head, [body])
+    terminal.show(console, subject.words, head, [body])
     for name, measure in MEASURES.items():
         first = (measure.tell.__doc__ or "").partition("\n")[0]
         console.print(f"{name}: {first}", highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from manifold_lab.models.mobilenet import Network, build
 from manifold_lab.models.profiler import LayerProfile
 from manifold_lab.models.specs import NetworkSpec, Stage, stages
 from manifold_lab.probe import zoo
-from manifold_lab.report import tables
+from manifold_lab.report import terminal
 
 NETWORK_HEAD = ("layer", "operator", "t", "c", "n", "s", "output", "parameters", "MAdds", "in + out", "shortcut")
 WHOLE = ("parameters", "MAdds", "in_out")
@@ -55,7 +55,7 @@ def _say(table: tuple[Sequence[str], list[list[str]]], sums: str, quiet: bool, a
         return
     console = Console()
     if not quiet:
-        tables.show(console, "", head, [rows])
+        terminal.show(console, "", head, [rows])
     console.print(sums, highlight=False, soft_wrap=quiet)
     if not quiet:
         console.print(TABLE_CONVENTION, highlight=False)

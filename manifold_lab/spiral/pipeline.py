@@ -25,7 +25,7 @@ from manifold_lab.random_layer.monte_carlo import (
     measure_layer,
 )
 from manifold_lab.random_layer.specs import MonteCarlo
-from manifold_lab.report import plots, results_table, spiral_figure, tables
+from manifold_lab.report import plots, results_table, spiral_figure, tables, terminal
 from manifold_lab.spiral.command import SpiralOptions
 
 UNTOLD = ("out", "quiet", "json")
@@ -128,7 +128,7 @@ def print_results(options: SpiralOptions, numbers: DataFrame, console: Console) 
     dims = dims_shown(options)
     title = f"{options.activation} on a {options.manifold}, {options.draws} draws"
     sections = [results_table.summary_rows(numbers, dim) for dim in dims]
-    tables.show(console, title, results_table.RESULT_HEAD, sections)
+    terminal.show(console, title, results_table.RESULT_HEAD, sections)
     for dim in dims:
         console.print(results_table.dim_sentence(numbers, dim), highlight=False)
 

@@ -213,5 +213,5 @@ def test_what_comes_back_is_counted_and_judged_by_the_images() -> None:
         line = each | {"restored_low": str(low), "restored_high": str(high), "restored": str((low + high) / 2)}
         assert verdict_of(line) == verdict
     nothing = lesion_run.restored(intact[0, 0], intact[:, 0], intact[:, 0])
-    assert ext_lesions.comes_back([each], "no_shortcut", "").verdict == "not run"
+    assert ext_lesions.comes_back(tabled([each]), "no_shortcut", "").verdict == "not run"
     assert set(nothing.values()) == {""} and verdict_of(each | nothing) == "undecided"

@@ -64,8 +64,7 @@ def test_the_legend_names_what_is_drawn_and_nothing_else():
 
 
 def test_a_threshold_above_all_channels_is_no_fraction_and_not_in_its_legend():
-    lines = [line | {"threshold": "65"} for line in table(mobilenet())]
-    count, fraction = panels(lines)[:2]
+    count, fraction = panels(table(mobilenet()).assign(threshold=65))[:2]
     assert "Lemma 2's threshold" in legend(count) and "Lemma 2's threshold" not in legend(fraction)
 
 

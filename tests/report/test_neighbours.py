@@ -7,6 +7,7 @@ import pytest
 from experiments.rules import ext_cause_neighbours as neighbours_rule
 from manifold_lab.report import claims as paper
 from manifold_lab.report.texts import neighbours_block
+from tests.tabled import tabled
 
 ROOT = Path(__file__).parent.parent.parent
 HIGH, LOW = [64.0, 65.0, 66.0, 64.0, 66.0], [60.0, 61.0, 60.0, 61.0, 62.0]
@@ -59,8 +60,8 @@ def test_the_order_of_addition_and_relu_is_decided_from_five_runs_on(
 def test_gradients_are_those_of_the_first_block_in_the_middle_of_a_run() -> None:
     lines = [
         {"arm": "linear", "seed": seed, "block": block, "images": images, "gradient_norm": norm}
-        for seed in ("0", "1")
-        for block, scale in (("0", 1), ("1", 50))
-        for images, norm in (("0", str(9 * scale)), ("60032", str(scale * 10 ** int(seed))), ("120000", str(7 * scale)))
+        for seed in (0, 1)
+        for block, scale in ((0, 1), (1, 50))
+        for images, norm in ((0, 9 * scale), (60032, scale * 10**seed), (120000, 7 * scale))
     ]
-    assert neighbours_rule.first_gradients(lines) == {"linear": [0.0, 1.0]}
+    assert neighbours_rule.first_gradients(tabled(lines)) == {"linear": [0.0, 1.0]}

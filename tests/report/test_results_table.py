@@ -10,6 +10,7 @@ from manifold_lab.core.statistics import ResultRow
 from manifold_lab.random_layer.monte_carlo import input_information
 from manifold_lab.report import results_table, tables
 from manifold_lab.report.results_table import NO_MEAN, TYPICAL
+from tests.tabled import tabled
 
 CPU = torch.device("cpu")
 
@@ -188,20 +189,19 @@ def test_a_sentence_quotes_means_and_medians_with_their_intervals_and_says_a_bou
         told("reconstruction_error", "median", ("0.436", "0.4", "0.5"), "pinv"),
         told("reconstruction_error", results_table.TYPICAL, ("1.05", "", ""), "pinv"),
     ]
-    assert results_table.dim_sentence(numbers, 3) == (
+    assert results_table.dim_sentence(tabled(numbers), 3) == (
         "dim 3: gelu lost at most 75.0 % of the points (70.0 % to 80.0 %, mean of 1,000 draws; at most 87.5 % by "
         "theory); "
         "median over draws: pinv gets 43.6 % (40.0 % to 50.0 %) of |x|² wrong."
     )
-    numbers[0]["unit"] = "fraction of points"
-    (row,) = [row for row in results_table.summary_rows(numbers, 3) if row[1] == "points recoverable"]
+    (row,) = [row for row in results_table.summary_rows(tabled(numbers), 3) if row[1] == "points recoverable"]
     assert row[2:] == ["at least 25.0 %", "20.0 % to 30.0 %", "at least 12.5 %"]
 
 
 def test_an_error_above_the_whole_is_told_in_times() -> None:
     numbers = [told("reconstruction_error", "median", ("1.05", "0.9", "1.2"), "pinv"),
                told("reconstruction_error", "median", ("0", "0", "0"), "exact")]  # fmt: skip
-    assert results_table.dim_sentence(numbers, 3) == (
+    assert results_table.dim_sentence(tabled(numbers), 3) == (
         "dim 3: median over draws: pinv gets 1.05 times (0.900 times to 1.20 times) |x|² wrong, "
         "solving on the active rows gives x back."
     )

@@ -162,7 +162,7 @@ def test_bad_input_from_a_shell_has_no_traceback(tmp_path: Path) -> None:
 def test_whatever_is_varied_it_draws_and_writes(words: str, tmp_path: Path) -> None:
     arguments = ["--dims", "3", "6", *QUICK, "--out", str(tmp_path), "--formats", "png", *words.split()]
     assert spiral.main(arguments) == 0
-    assert csv(tmp_path)[0]["quantity"] == "input_information"
+    assert csv(tmp_path)["quantity"].iloc[0] == "input_information"
 
 
 def test_a_callable_goes_all_the_way() -> None:

@@ -168,7 +168,8 @@ def convolution(layer: nn.Conv2d, x: Tensor) -> Tensor:
     if layer.bias is not None or not layer.training or not _is_on():
         return nn.Conv2d.forward(layer, x)
     if _is_pointwise(layer) and is_fast(x) and x.numel() // x.shape[1] <= SMALL:
-        return functional.linear(x.permute(0, 2, 3, 1), layer.weight.flatten(1)).permute(0, 3, 1, 2)
+        weight = layer.weight.permute(0, 2, 3, 1).flatten(1)  # so that its gradient lies in memory as it does
+        return functional.linear(x.permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2)
     if not (_is_depthwise(layer) and _is_tiny(x, layer.stride[0]) and _is_plain_step()):
         return nn.Conv2d.forward(layer, x)
     y: Tensor = TinyDepthwise.apply(x, layer.weight, layer.stride[0])
@@ -210,7 +211,10 @@ class TinyDepthwise(torch.autograd.Function):
         dx = torch.ops.aten.convolution_backward(
             dy, x, weight, None, [stride] * 2, [1, 1], [1, 1], False, [0, 0], x.shape[1], [True, False, False]
         )[0]
-        return dx, _tap_gradients(x, dy, stride), None
+        dw = torch.empty_like(weight).copy_(
+            _tap_gradients(x, dy, stride)
+        )  # as the weight lies in memory: DDP asks for it
+        return dx, dw, None
 
 
 def _tap_gradients(x: Tensor, dy: Tensor, stride: int) -> Tensor:

@@ -108,20 +108,19 @@ def histogram(probe: Probe) -> list[tables.Record]:
 
 def told(found: list[tables.Record]) -> str:
     """The sentence that a reader wants first: which layer falls below its threshold most, or loses most."""
-    shares = [row.get("below_threshold") for row in found]
-    below = [row for row, share in zip(found, shares, strict=True) if share]
-    words = []
+    judged = [row for row in found if _known(row, "below_threshold")]
+    below, words = [row for row in judged if row["below_threshold"]], []
     if below:
         worst = max(below, key=operator.itemgetter("below_threshold"))
         words.append(
-            f"{len(below)} of {sum(row['threshold'] is not None for row in found)} layers with a threshold of Lemma 2 "
+            f"{len(below)} of {sum(_known(row, 'threshold') for row in found)} layers with a threshold of Lemma 2 "
             f"have positions below it; most: {worst['layer']}, {tables.percent(worst['below_threshold'])} of them."
         )
-    elif any(share is not None for share in shares):
+    elif judged:
         words.append("No position of any layer with a threshold of Lemma 2 is below it.")
-    elif all(row["threshold"] is None for row in found):
+    elif not any(_known(row, "threshold") for row in found):
         words.append(NO_THRESHOLD)
-    ranked = [row for row in found if row.get("kept") is not None]
+    ranked = [row for row in found if _known(row, "kept")]
     if ranked:
         worst = min(ranked, key=operator.itemgetter("kept"))
         words.append(
@@ -130,6 +129,10 @@ def told(found: list[tables.Record]) -> str:
             f"{tables.written(worst['input_dimension'])} at least (neighbours read high dimensions low)."
         )
     return " ".join(words)
+
+
+def _known(row: tables.Record, name: str) -> bool:
+    return tables.written(row.get(name)) != ""
 
 
 def caption(options: ProbeOptions, found: list[LayerRow]) -> str:

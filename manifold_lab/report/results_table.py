@@ -15,6 +15,7 @@ from manifold_lab.core.statistics import Estimate, ResultRow
 from manifold_lab.random_layer.monte_carlo import MonteCarloLayer
 from manifold_lab.random_layer.specs import LAWS
 from manifold_lab.report.tables import MISSING, percent, pick, plain
+from manifold_lab.theory import counting
 
 BOUNDED = (
     "preserved_fraction",
@@ -96,7 +97,7 @@ class TheoryValue:
         """Both points on the side where no row is active."""
         known = self._half_flat and self.layer.spec.embedding in _GAUSSIAN
         chance = self.layer.points.inactive_pairs if known else None
-        return None if chance is None else theory.collapsed_pairs_of(chance, self.layer.dim)
+        return None if chance is None else counting.collapsed_pairs_of(chance, self.layer.dim)
 
     def reconstruction_error(self, decoder: str) -> float | None:
         """Mean over draws, relative to |x|^2."""

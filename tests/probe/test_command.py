@@ -126,9 +126,9 @@ def test_the_list_names_functions_by_what_they_are(tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.parametrize(("threshold", "below", "words"), [
-    ("16", "0.25", "1 of 1 layers"), ("16", "0.0", "No position"), ("16", "", ""), ("", "", "No layer here"),
+    (16, 0.25, "1 of 1 layers"), (16, 0.0, "No position"), (16, None, ""), (None, None, "No layer here"),
 ])  # fmt: skip
-def test_no_threshold_is_said_only_where_there_is_none(threshold: str, below: str, words: str) -> None:
+def test_no_threshold_is_said_only_where_there_is_none(threshold: int | None, below: float | None, words: str) -> None:
     line = {"layer": "act", "threshold": threshold, "below_threshold": below}
     assert command.told([line]).startswith(words) and bool(words) == bool(command.told([line]))
     assert ("No layer" in command.told([{"layer": "act", "threshold": threshold}])) == (not threshold)

@@ -14,6 +14,7 @@ from torchvision import models
 
 from manifold_lab import metrics, stream
 from manifold_lab.core.errors import InputError
+from manifold_lab.models.fast import plain_layers
 from manifold_lab.probe import Probe, Sampling
 from manifold_lab.probe.curve import Curve, information_along
 from manifold_lab.probe.names import LAYER_KINDS
@@ -43,6 +44,11 @@ def hooks(model: nn.Module) -> int:
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "autocast"])
 def test_output_state_mode_and_chance_are_the_same_with_and_without(training: bool, half: bool) -> None:
+    with plain_layers():  # a step of a training takes its fast layers from torch where they are watched: test_fast.py
+        same_with_and_without(training, half)
+
+
+def same_with_and_without(training: bool, half: bool) -> None:
     plain = small().train(training)
     watched, x = copy.deepcopy(plain), pictures(3)
     outputs = []

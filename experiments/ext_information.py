@@ -170,7 +170,7 @@ def comes_back(table: DataFrame, together: bool) -> ClaimResult:
     """Whether an affine map behind ReLU6 brings back most of its cost, one block at a time or in all, over networks."""
     mine = table[(table["block"] == ALL_BLOCKS) == together]
     mine = mine.dropna(subset=REPAIRED) if REPAIRED in mine else mine.head(0)
-    shares = [1 - part[REPAIRED].sum() / part["cost"].sum() for _, part in mine.groupby("seed")]
+    shares = [1 - part[REPAIRED].sum() / part["cost"].sum() for _, part in mine.groupby("seed") if part["cost"].sum()]
     found = statistics.mean(np.array(shares)) if shares else NO_RUNS
     where, name = ("in all bottlenecks", "all") if together else ("one bottleneck at a time", "each")
     says = f"ReLU6 {where} of a network trained without it: an affine map behind brings back most of the cost"

@@ -58,6 +58,11 @@ class Run:
     """Folder for explorer.csv."""
 
 
+def chromium() -> str | None:
+    """The path of a Chromium; None where there is none."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
 def line(page: Page, activation: str, decoder: str, frames: int) -> dict[str, str]:
     """One line: a slider moved at every frame; the first frames, in which code is compiled, do not count."""
     warm = frames // 5
@@ -82,7 +87,7 @@ def run(options: Run) -> None:
         InputError: without a Chromium, or for less than 10 frames.
     """
     at_least("frames", options.frames, 10)
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    browser = chromium()
     if browser is None:
         raise InputError("browser: there is no Chromium on this machine; install one")
     with html.server(html.build_page(ROOT), 0) as server, sync_playwright() as driver:

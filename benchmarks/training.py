@@ -73,12 +73,16 @@ def cifar() -> InMemory:
     return data
 
 
+def for_training() -> InMemory:
+    """CIFAR-10, of whose validation and test one image is looked at."""
+    whole = cifar()
+    looked_at = {name: whole.splits[name].take(torch.arange(1)) for name in ("validation", "test")}
+    return InMemory(whole.facts, whole.splits | looked_at)
+
+
 def ours() -> Turn:
     """`train` over so many pictures."""
-    everything = cifar()
-    looked_at = {name: everything.splits[name].take(torch.arange(1)) for name in ("validation", "test")}
-    data = InMemory(everything.facts, everything.splits | looked_at)
-    network = build(NETWORK, stream(0, "weights"))
+    data, network = for_training(), build(NETWORK, stream(0, "weights"))
 
     def turn(pictures: int | float) -> float:
         began = time.perf_counter()

@@ -27,14 +27,13 @@ import torch
 from torch import nn
 
 from benchmarks import turns
-from benchmarks.training import NETWORK, RECIPE, cifar
+from benchmarks.training import NETWORK, RECIPE, for_training
 from benchmarks.turns import Turn
 from manifold_lab.core.cli import run_cli
 from manifold_lab.core.errors import at_least
 from manifold_lab.core.files import check_folder, publish, text
 from manifold_lab.core.hooks import attached
 from manifold_lab.core.random_streams import stream
-from manifold_lab.data import InMemory
 from manifold_lab.models.fast import plain_layers
 from manifold_lab.models.memory import QUIET
 from manifold_lab.models.mobilenet import Convolution, Network, build
@@ -79,22 +78,15 @@ class Run:
     """Folder for training_step.csv."""
 
 
-def data() -> InMemory:
-    """CIFAR-10, of whose validation and test one image is looked at."""
-    whole = cifar()
-    looked_at = {name: whole.splits[name].take(torch.arange(1)) for name in ("validation", "test")}
-    return InMemory(whole.facts, whole.splits | looked_at)
-
-
 def layers(name: str) -> AbstractContextManager[None]:
     """The context in which a contestant trains."""
     return nullcontext() if name == OURS else plain_layers()
 
 
 def contestant(name: str) -> Turn:
-    """Pictures per second of CPU time over so many steps."""
+    """Images per second of CPU time over so many steps."""
     torch.set_num_threads(1)
-    images, network = data(), build(NETWORK, stream(0, "weights"))
+    images, network = for_training(), build(NETWORK, stream(0, "weights"))
 
     def turn(steps: int | float) -> float:
         recipe = dataclasses.replace(RECIPE, images=int(steps) * RECIPE.batch_size, compile=name == COMPILED)
@@ -135,7 +127,7 @@ def outermost(events: Iterable[Any]) -> Iterator[Span]:
 def parts(name: str, steps: int) -> Parts:
     """Milliseconds of a step by part and resolution: medians over the steps but the first."""
     torch.set_num_threads(1)
-    images, network = data(), build(NETWORK, stream(0, "weights"))
+    images, network = for_training(), build(NETWORK, stream(0, "weights"))
     order = products(network)
     recipe = dataclasses.replace(RECIPE, images=steps * RECIPE.batch_size)
     os.environ.setdefault("KINETO_LOG_LEVEL", QUIET)  # read once, when the profiler first starts

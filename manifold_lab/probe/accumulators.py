@@ -163,7 +163,7 @@ class Covariance:
 
 @dataclass
 class Reservoir:
-    """A sample of at most `room` rows of all that came by, each equally likely, drawn from `chance` alone.
+    """A sample of at most `room` rows of all that came by, each equally likely, drawn from `rng` alone.
 
     Every row has a key, uniform in [0, 1); those with the smallest keys are kept. How many of a new batch are below the
     largest kept key is binomial, so that a batch costs in proportion to what is taken from it. `parts` are what is kept

@@ -204,8 +204,8 @@ class LayerRecord:
         last = y.movedim(axis, -1)
         inner, wanted = last.shape[1:-1], self.sampling.per_image
         if axis and 0 < wanted < inner.numel():
-            chance = stream(self.sampling.seed, "covariance", self.name, inner.numel())
-            places = distinct(inner.numel(), wanted, chance).sort().values.to(y.device)
+            rng = stream(self.sampling.seed, "covariance", self.name, inner.numel())
+            places = distinct(inner.numel(), wanted, rng).sort().values.to(y.device)
             last = last.flatten(1, -2).index_select(1, places)
         self.covariance.add(last, last.dim() - 1)
         self.covariance.met += y.numel() // y.shape[axis]

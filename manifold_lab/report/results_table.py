@@ -96,8 +96,8 @@ class TheoryValue:
     def collapsed_pairs(self) -> float | None:
         """Both points on the side where no row is active."""
         known = self._half_flat and self.layer.spec.embedding in _GAUSSIAN
-        chance = self.layer.points.inactive_pairs if known else None
-        return None if chance is None else counting.collapsed_pairs_of(chance, self.layer.dim)
+        inactive = self.layer.points.inactive_pairs if known else None
+        return None if inactive is None else counting.collapsed_pairs_of(inactive, self.layer.dim)
 
     def reconstruction_error(self, decoder: str) -> float | None:
         """Mean over draws, relative to |x|^2."""

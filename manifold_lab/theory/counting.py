@@ -163,7 +163,7 @@ PAIR_LIMIT = 4096
 
 
 def inactive_pairs(x: Float[Tensor, "points inputs"]) -> Float[Tensor, " pairs"] | None:
-    """Chance that a row of isotropic law is inactive at both points, for every pair of them.
+    """Probability that a row of isotropic law is inactive at both points, for every pair of them.
 
     (pi - t) / (2 pi) for points at angle t, 1/2 where one of them is the origin; 1 for equal points, which share every
     image whatever the row. None above PAIR_LIMIT points, where the pairs would be too many.
@@ -177,20 +177,20 @@ def inactive_pairs(x: Float[Tensor, "points inputs"]) -> Float[Tensor, " pairs"]
     origin = (x == 0).all(1)
     chord = torch.pdist(x / torch.where(origin, 1, x.norm(dim=1))[:, None])
     chord.masked_fill_(torch.pdist(origin[:, None].double()) > 0, 0)
-    chance = (math.pi - 2 * torch.arcsin((chord / 2).clamp_max_(1))) / (2 * math.pi)
+    inactive = (math.pi - 2 * torch.arcsin((chord / 2).clamp_max_(1))) / (2 * math.pi)
     distinct, index = torch.unique(x, dim=0, return_inverse=True)
     if len(distinct) < len(x):
-        chance.masked_fill_(torch.pdist(index[:, None].double()) == 0, 1)
-    return chance
+        inactive.masked_fill_(torch.pdist(index[:, None].double()) == 0, 1)
+    return inactive
 
 
-def collapsed_pairs_of(chance: Float[Tensor, " pairs"], ambient: int) -> float:
-    """Expected fraction of pairs at which all of so many independent rows are inactive, from the chance of one row.
+def collapsed_pairs_of(inactive: Float[Tensor, " pairs"], ambient: int) -> float:
+    """Expected fraction of pairs at which all of so many independent rows are inactive, from each row's probability.
 
     Raises:
         InputError: for no rows.
     """
-    return float(chance.pow(domain.whole("ambient", ambient, 1)).mean())
+    return float(inactive.pow(domain.whole("ambient", ambient, 1)).mean())
 
 
 def expected_collapsed_pairs(x: Float[Tensor, "points inputs"], ambient: int) -> float | None:
@@ -203,8 +203,8 @@ def expected_collapsed_pairs(x: Float[Tensor, "points inputs"], ambient: int) ->
         InputError: for numbers that are not finite, fewer than two points, or no rows.
     """
     domain.whole("ambient", ambient, 1)
-    chance = inactive_pairs(x)
-    return None if chance is None else collapsed_pairs_of(chance, ambient)
+    inactive = inactive_pairs(x)
+    return None if inactive is None else collapsed_pairs_of(inactive, ambient)
 
 
 @dataclass(frozen=True)

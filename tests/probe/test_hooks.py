@@ -43,12 +43,8 @@ def hooks(model: nn.Module) -> int:
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "autocast"])
+@plain_layers()  # a step of a training leaves its fast layers to torch where they are watched: test_fast.py
 def test_output_state_mode_and_chance_are_the_same_with_and_without(training: bool, half: bool) -> None:
-    with plain_layers():  # a step of a training takes its fast layers from torch where they are watched: test_fast.py
-        same_with_and_without(training, half)
-
-
-def same_with_and_without(training: bool, half: bool) -> None:
     plain = small().train(training)
     watched, x = copy.deepcopy(plain), pictures(3)
     outputs = []

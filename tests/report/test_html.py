@@ -4,7 +4,6 @@ import csv
 import io
 import os
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from html import unescape
@@ -14,6 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
+from benchmarks.explorer import chromium
 from manifold_lab import theory
 from manifold_lab.activations import ACTIVATIONS
 from manifold_lab.core.errors import InputError
@@ -25,7 +25,7 @@ from manifold_lab.report.texts import ReportOptions, run
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent.parent
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = chromium()
 MEGABYTES = 3
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 SLIDERS = ("dim", "seed", "turns", "bias", "point")

@@ -35,7 +35,7 @@ from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pic
 from manifold_lab.sweeps import probe_run, store
 from manifold_lab.sweeps.probe_run import SETTLED, TRAINED, TRAINING, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
-from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
 
@@ -65,13 +65,13 @@ def on_images(source: ProbeSource) -> tuple[tuple[probe_run.Spec, ...], Measure]
     return (*networks, *along), probe_run.measure_on(source)
 
 
-def rows(cells: Sequence[Cell]) -> list[Record]:
+def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per network, moment of its training, and layer that the certificate speaks of."""
     found = []
-    for cell in cells:
-        kind, on = (cell.spec.kind, "") if isinstance(cell.spec, ProbeRun) else (TRAINING, cell.spec.data)
-        known = {"network": kind, "data": on, "seed": cell.spec.seed}
-        history = probe_run.at_evaluations(cell.spec, store.history(cell))
+    for run in runs:
+        kind, on = (run.spec.kind, "") if isinstance(run.spec, ProbeRun) else (TRAINING, run.spec.data)
+        known = {"network": kind, "data": on, "seed": run.spec.seed}
+        history = probe_run.at_evaluations(run.spec, store.history(run))
         found += [{name: {**known, **row}.get(name) for name in COLUMNS} for row in history if row.get("verdict")]
     return found
 

@@ -40,7 +40,7 @@ from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pic
 from manifold_lab.sweeps import probe_run, store
 from manifold_lab.sweeps.probe_run import INITIAL, TRAINED, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
-from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
 
@@ -76,11 +76,11 @@ def on_images(source: ProbeSource) -> tuple[tuple[ProbeRun, ...], Measure]:
     return networks(source.digest), probe_run.measure_on(source)
 
 
-def rows(cells: Sequence[Cell]) -> list[Record]:
+def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per network and layer."""
-    known = [(cell.spec, row) for cell in cells for row in store.history(cell)]
-    return [{name: {**row, "network": run.kind, "seed": run.seed}.get(name) for name in COLUMNS}
-            for run, row in known]  # fmt: skip
+    known = [(run.spec, row) for run in runs for row in store.history(run)]
+    return [{name: {**row, "network": spec.kind, "seed": spec.seed}.get(name) for name in COLUMNS}
+            for spec, row in known]  # fmt: skip
 
 
 def blocks(table: DataFrame) -> DataFrame:

@@ -39,11 +39,11 @@ from manifold_lab.sweeps.information_run import (
     REPAIRED_COSTS,
     InformationRun,
     RepairRun,
-    Run,
+    Spec,
     measure,
     predicted_lost,
 )
-from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
 
@@ -87,7 +87,7 @@ PLACES = (
 )
 
 
-def grid(smoke: bool) -> tuple[Run, ...]:
+def grid(smoke: bool) -> tuple[Spec, ...]:
     """The short trainings of Figure 6a at width 0.35; those with linear bottlenecks are repaired as well."""
     every = ablation.grid(ARMS, {"0.35": ablation.cifar_setting(0.35)}, smoke)
     trainings = [one for one in every if smoke or one.recipe.images == ablation.SHORT_IMAGES]
@@ -95,12 +95,12 @@ def grid(smoke: bool) -> tuple[Run, ...]:
     return (*map(InformationRun, trainings), *map(RepairRun, linear))
 
 
-def rows(cells: Sequence[Cell]) -> list[Record]:
+def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per bottleneck of every network that was measured, and one for all of a network that was repaired."""
-    repaired = {(cell.spec.training, row["block"]): row for cell in cells if isinstance(cell.spec, RepairRun)
-                for row in store.history(cell)}  # fmt: skip
-    found = [(cell.spec.training, row) for cell in cells if isinstance(cell.spec, InformationRun)
-             for row in store.history(cell)]  # fmt: skip
+    repaired = {(run.spec.training, row["block"]): row for run in runs if isinstance(run.spec, RepairRun)
+                for row in store.history(run)}  # fmt: skip
+    found = [(run.spec.training, row) for run in runs if isinstance(run.spec, InformationRun)
+             for row in store.history(run)]  # fmt: skip
     found = [(of, row | {name: text for name, text in repaired.get((of, row["block"]), {}).items() if name != "cost"})
              for of, row in found]  # fmt: skip
     found += [(of, row) for (of, block), row in repaired.items() if block == ALL_BLOCKS]

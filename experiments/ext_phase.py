@@ -39,7 +39,7 @@ from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.tables import ClaimResult, Record, pick
 from manifold_lab.sweeps import ablation, training_run
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
-from manifold_lab.sweeps.store import DIVERGED, DONE, FAILED, Cell
+from manifold_lab.sweeps.store import DIVERGED, DONE, FAILED, Run
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
 from manifold_lab.sweeps.training_run import TrainingRun
@@ -84,28 +84,28 @@ def grid(smoke: bool) -> tuple[TrainingRun, ...]:
     )
 
 
-def rows(cells: Sequence[Cell]) -> list[Record]:
+def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per run that ended, whichever way."""
-    return [_row(cell) for cell in cells if cell.numbers or cell.state in (DIVERGED, FAILED)]
+    return [_row(run) for run in runs if run.numbers or run.state in (DIVERGED, FAILED)]
 
 
-def _row(cell: Cell) -> Record:
-    k, n = map(int, cell.spec.group.split())
-    known = {"k": k, "n": n, "arm": cell.spec.arm, "seed": cell.spec.seed, "state": cell.state}
-    accuracy = cell.numbers.get("test_accuracy")
-    return known | {"test_accuracy": accuracy, "preserved": preserved(k, n), **activity(cell, k)}
+def _row(run: Run) -> Record:
+    k, n = map(int, run.spec.group.split())
+    known = {"k": k, "n": n, "arm": run.spec.arm, "seed": run.spec.seed, "state": run.state}
+    accuracy = run.numbers.get("test_accuracy")
+    return known | {"test_accuracy": accuracy, "preserved": preserved(k, n), **activity(run, k)}
 
 
 @torch.no_grad()
-def activity(cell: Cell, k: int) -> dict[str, float | None]:
+def activity(run: Run, k: int) -> dict[str, float | None]:
     """Of a trained ReLU6 bottleneck on test points: the share of values inside 0 to 6, and of points that are kept.
 
     Kept, for channels in general position, are the points at which more than k channels are inside.
     """
-    if cell.state != DONE or cell.spec.arm != "relu6":
+    if run.state != DONE or run.spec.arm != "relu6":
         return {"active": None, "trained": None}
-    network = open_weights(cell.folder / training_run.WEIGHTS)
-    shown = data.load("manifold", seed=cell.spec.seed, options=DataOptions(resolution=1, task=cell.spec.task))
+    network = open_weights(run.folder / training_run.WEIGHTS)
+    shown = data.load("manifold", seed=run.spec.seed, options=DataOptions(resolution=1, task=run.spec.task))
     y = torch.cat([network.blocks[0](network.stem(x))[0] for x, _ in shown.evaluation("test", 500)]).flatten(1)
     active = activations.named("relu6").is_active(y)
     kept = metrics.active_count(active) > k

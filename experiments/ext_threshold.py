@@ -36,7 +36,7 @@ from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, estimate_in, estimated_claim, percent, pick, rounded, unique
-from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
 
@@ -85,9 +85,9 @@ def unmoved(matrix: Tensor, generator: torch.Generator) -> Tensor:
     return theory.fewest_active_found(matrix, generator, starts=RANDOM, steps=0)
 
 
-def rows(cells: Sequence[Cell]) -> list[Record]:
+def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per shape and test, with the closed form where there is one and the measure of what is lost."""
-    return [line(cell.spec, kind, cell.numbers[kind]) for cell in cells for kind in KINDS if kind in cell.numbers]
+    return [line(run.spec, kind, run.numbers[kind]) for run in runs for kind in KINDS if kind in run.numbers]
 
 
 def line(spec: Spec, kind: str, injective: int) -> Record:

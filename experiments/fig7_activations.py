@@ -36,7 +36,7 @@ from manifold_lab.sweeps import ablation, probe_run, store
 from manifold_lab.sweeps.comparison import FEWEST
 from manifold_lab.sweeps.probe_run import INITIAL, STAGES, TRAINED, TRAINING, ProbedTraining, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
-from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
 from manifold_lab.training import RECIPES
@@ -76,13 +76,13 @@ def on_images(source: ProbeSource) -> tuple[tuple[probe_run.Spec, ...], Measure]
     return (*networks(source.digest), *trainings(source.images is None)), probe_run.measure_on(source)
 
 
-def rows(cells: Sequence[Cell]) -> list[Record]:
+def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per network, moment of its training, and site; sites in the order of execution."""
     found = []
-    for cell in cells:
-        kind, on = (cell.spec.kind, "") if isinstance(cell.spec, ProbeRun) else (TRAINING, cell.spec.data)
-        for row in probe_run.at_evaluations(cell.spec, store.history(cell)):
-            known = {"network": kind, "data": on, "seed": cell.spec.seed, "drawn": int(drawn(row["layer"]))}
+    for run in runs:
+        kind, on = (run.spec.kind, "") if isinstance(run.spec, ProbeRun) else (TRAINING, run.spec.data)
+        for row in probe_run.at_evaluations(run.spec, store.history(run)):
+            known = {"network": kind, "data": on, "seed": run.spec.seed, "drawn": int(drawn(row["layer"]))}
             found.append({name: {**known, **row}.get(name) for name in COLUMNS})
     return found
 

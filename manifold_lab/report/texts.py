@@ -179,7 +179,7 @@ def network_speed(root: Path) -> str:
 
 
 def training_speed(root: Path) -> str:
-    """Ratio of whole epochs, and what a cell spends around its steps."""
+    """Ratio of whole epochs, and what a run spends around its steps."""
     first, *around = _timed(root / "benchmarks" / "training.csv")
     head = ("ours", "pictures/s", "peer", "ratio", results_table.RESULT_HEAD[3])
     keys = ("contestant", "images_per_second", "peer", "ratio")
@@ -189,7 +189,7 @@ def training_speed(root: Path) -> str:
     spent = ", ".join(f"{line['work']} {line['seconds']} s" for line in around)
     whole = percent(sum(float(line["share"]) for line in around))
     told = (
-        f"Around the steps of a cell of the ablations, as long as it is at this rate: {spent}; together {whole} of it."
+        f"Around the steps of a run of the ablations, as long as it is at this rate: {spent}; together {whole} of it."
     )
     return markdown(head, body) + f"\n\n{note} {told}"
 

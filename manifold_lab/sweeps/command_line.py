@@ -10,16 +10,16 @@ from manifold_lab.core.errors import InputError, at_least, one_of
 from manifold_lab.core.files import check_folder
 from manifold_lab.report.styles import STYLES
 from manifold_lab.sweeps.options import (
-    CellOptions,
     GridOptions,
     PlanOptions,
     PublishOptions,
     RunAndPublishOptions,
     RunOptions,
     StatusOptions,
+    WorkerOptions,
 )
 
-COUNTED = ("workers", "processes_per_cell", "cells_per_job")
+COUNTED = ("workers", "processes_per_run", "runs_per_job")
 
 
 def commands() -> Presets[GridOptions]:
@@ -27,8 +27,8 @@ def commands() -> Presets[GridOptions]:
     return {
         "plan": ("what would run, and for how long", PlanOptions()),
         "run": ("run what is missing", RunOptions()),
-        "cell": ("run some cells by key, for other schedulers", CellOptions()),
-        "status": ("how every cell stands", StatusOptions()),
+        "worker": ("run what is named by key, for other schedulers", WorkerOptions()),
+        "status": ("how every run stands", StatusOptions()),
         "publish": ("csv, figure, tables and claims of what is there", PublishOptions()),
     }
 

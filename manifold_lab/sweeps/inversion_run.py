@@ -21,7 +21,7 @@ from manifold_lab.probe import image_search, inversion
 from manifold_lab.probe.inversion import Layer, Step
 from manifold_lab.report.tables import number
 from manifold_lab.sweeps import information_run, training_run
-from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.sweeps.study import MAIN, tables_of, tables_result
 from manifold_lab.sweeps.training_run import TrainingRun
 
@@ -111,9 +111,9 @@ def line(stopped: str, numbers: tuple[float, ...]) -> dict[str, str]:
     return {"stopped": stopped} | known | ({"singular_value": ""} if stopped else {})
 
 
-def rows(cells: Sequence[Cell]) -> dict[str, list[dict[str, str]]]:
+def rows(runs: Sequence[Run]) -> dict[str, list[dict[str, str]]]:
     """The lines of all runs, each with the status that its numbers give; of an image itself none."""
-    found = tables_of(cells)
+    found = tables_of(runs)
     if not found:
         return {}
     judged = [one | {"status": status(one)} for one in found[MAIN]]

@@ -41,13 +41,13 @@ class Slurm:
     mem: str = ""
     """Of each node, such as 16G."""
     nodes: int = 1
-    """Over which the processes of a cell are spread."""
+    """Over which the processes of a run are spread."""
     parallel: int = 0
     """Jobs of an array at a time; 0 for as many as there is room for."""
     notice: int = 90
-    """Seconds before its limit at which a job is told, gives its cell back and is queued again."""
+    """Seconds before its limit at which a job is told, gives its run back and is queued again."""
     requeues: int = 100
-    """How often a job may start again before its cell counts as failed."""
+    """How often a job may start again before its run counts as failed."""
     setup: tuple[str, ...] = ()
     """Lines of shell before the work, such as: module load cuda."""
     extra: tuple[str, ...] = ()

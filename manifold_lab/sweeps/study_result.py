@@ -95,7 +95,7 @@ def run_study(study: Study, smoke: bool, runs: Path | str, workers: int) -> Stud
     """
     options = RunOptions(smoke=smoke, runs=Path(runs), workers=workers)
     if study.stored:
-        study_commands.run(study, options)
+        study_commands.run_missing(study, options)
     return study_result(study, options)
 
 

@@ -28,7 +28,7 @@ from manifold_lab.models.mobilenet import Network, build
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.models.weights import open_weights, save_weights
 from manifold_lab.probe import zoo
-from manifold_lab.sweeps.store import DIVERGED, FAILED, PROGRESS, Cell, Result, history
+from manifold_lab.sweeps.store import DIVERGED, FAILED, PROGRESS, Result, Run, history
 from manifold_lab.training import Bookkeeping, Outcome, Recipe, train
 from manifold_lab.training.distributed import current
 from manifold_lab.training.outcome import EVALUATION
@@ -169,21 +169,21 @@ TRAINING_COLUMNS = (
 FINAL, CURVE = "final", "curve"
 
 
-def training_rows(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def training_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """One row per look at a finished run, and a final one per run that ended, whichever way."""
     found = []
-    prices = {one: _price(*one) for one in dict.fromkeys((cell.spec.network, cell.spec.model) for cell in cells)}
-    for cell in cells:
-        trial, price = cell.spec, prices[cell.spec.network, cell.spec.model]
+    prices = {one: _price(*one) for one in dict.fromkeys((run.spec.network, run.spec.model) for run in runs)}
+    for run in runs:
+        trial, price = run.spec, prices[run.spec.network, run.spec.model]
         facts = {"arm": trial.arm, "group": trial.group, "length": trial.recipe.images, "data": trial.data}
-        facts |= {"seed": trial.seed, "state": cell.state, "madds": price.madds, "parameters": price.parameters}
-        looks = history(cell)
+        facts |= {"seed": trial.seed, "state": run.state, "madds": price.madds, "parameters": price.parameters}
+        looks = history(run)
         if trial.recipe.evaluate_every:  # then an epoch's end is no second point a step beside one of these
             looks = [row for row in looks if row["kind"] == EVALUATION]
         found += [_line(facts | {"kind": CURVE}, row) for row in looks]
-        if cell.numbers or cell.state in (DIVERGED, FAILED):
+        if run.numbers or run.state in (DIVERGED, FAILED):
             last = {
-                name: float(f"{value:.6g}") for name, value in cell.numbers.items() if isinstance(value, int | float)
+                name: float(f"{value:.6g}") for name, value in run.numbers.items() if isinstance(value, int | float)
             }
             found.append(_line(facts | {"kind": FINAL, "images": facts["length"]}, last))
     return found

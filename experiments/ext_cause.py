@@ -103,9 +103,9 @@ def rows(runs: Sequence[Run]) -> list[Record]:
         norms = run.numbers.get("gradient_norms", {})
         steps = sorted(norms, key=int)
         for step in dict.fromkeys(steps[place] for place in (0, len(steps) // 2, -1) if steps):
-            look = row | {"kind": GRADIENT, "images": int(step) * run.spec.recipe.batch_size}
+            record = row | {"kind": GRADIENT, "images": int(step) * run.spec.recipe.batch_size}
             blocks = {name.removeprefix("blocks."): norm for name, norm in norms[step].items() if "blocks." in name}
-            found += [look | {"block": block, "gradient_norm": five_digits(norm)} for block, norm in blocks.items()]
+            found += [record | {"block": block, "gradient_norm": five_digits(norm)} for block, norm in blocks.items()]
     return found
 
 

@@ -145,13 +145,13 @@ def towards(table: DataFrame) -> ClaimResult:
 
 def over_depth(ax: Axes, table: DataFrame, name: str) -> None:
     """A number of every expansion over depth; untrained networks as mean with interval over seeds."""
-    for kind, (colour, mark, words) in STYLES.items():
+    for kind, (colour, mark, label) in STYLES.items():
         mine = expansions(pick(table, network=kind)).groupby("layer", sort=False)
         found = [number_of(layer, name) for _, layer in mine]
         value, low, high = (np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
         ends = np.nan_to_num(np.stack([value - low, high - value])).clip(0)
         ax.errorbar(np.arange(len(found)), value, ends, fmt=f"{mark}-", color=colour, ms=2.5, lw=0.7, elinewidth=0.6,
-                    label=words)  # fmt: skip
+                    label=label)  # fmt: skip
     ax.set(xlabel="expansion, in order")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
@@ -199,7 +199,7 @@ def draw(table: DataFrame) -> Figure:
         along = "(c): mean over expansions, a line a seed" if right else f"along trainings: {statistics.NOT_RUN}"
         note = (f"{IMAGES} images; positions of expansions; bars: exact {statistics.PERCENT} intervals over positions, "
                 f"of untrained networks Student's over seeds; {along}.")  # fmt: skip
-        return plots.told(figure, headline(claims(table), HEADLINE), note)
+        return plots.captioned(figure, headline(claims(table), HEADLINE), note)
 
 
 STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, claims=claims, figure=draw)

@@ -187,13 +187,13 @@ def hunched(trained: DataFrame) -> list[ClaimResult]:
     value, error = trained["two_nn_pictures"].to_numpy(), error_of(trained, "two_nn_pictures")
     peak = 1 + int(value[1:-1].argmax())
     found = []
-    for name, words, end in (("rise", "rises", 0), ("fall", "falls again", -1)):
+    for name, phrase, end in (("rise", "rises", 0), ("fall", "falls again", -1)):
         gap, deviation = value[peak] - value[end], math.hypot(error[peak], error[end])
         tests = len(value) - 2  # the peak was chosen among so many
         half = norm.isf((1 - statistics.LEVEL) / 2 / tests) * deviation
         estimate = Estimate(float(gap), float(gap - half), float(gap + half), int(trained["pictures"].iloc[0]))
         measure = f"TwoNN, largest within (layer {peak} of {len(value)}) − {'first' if end == 0 else 'last'} layer"
-        says = f"along a trained network the dimension of whole maps {words}, for this checkpoint"
+        says = f"along a trained network the dimension of whole maps {phrase}, for this checkpoint"
         one = claim(f"whole_maps_{name}", "Ansuini et al. 2019", says, measure, estimate, estimate.exceeds(0))
         found.append(dataclasses.replace(one, p_value=float(min(1.0, tests * 2 * norm.sf(abs(gap) / deviation)))))
     return found
@@ -266,7 +266,7 @@ def draw(table: DataFrame) -> Figure:
         )
         known = {label: handle for ax in (left, right)
                  for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}  # fmt: skip
-        return plots.told(figure, headline(claims(table), HEADLINE), note, list(known.values()))
+        return plots.captioned(figure, headline(claims(table), HEADLINE), note, list(known.values()))
 
 
 def draw_positions(ax: Axes, table: DataFrame, kinds: Sequence[str], channels: np.ndarray) -> None:

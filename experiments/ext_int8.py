@@ -177,7 +177,7 @@ def figure(lines: DataFrame) -> Figure:
             xlim=(-0.5, len(ARMS) - 0.3), xlabel="activation in every place", ylabel="points of accuracy lost in int8"
         )
         note = "Open marks: trained networks, CIFAR-10 at width 0.35; filled: their mean, Student's 95 % interval."
-        return plots.told(made, headline(claims(lines), HEADLINE), note)
+        return plots.captioned(made, headline(claims(lines), HEADLINE), note)
 
 
 def _mean(values: np.ndarray) -> str:

@@ -203,8 +203,8 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     """Cost where theory sees loss, none where it sees none, more with more loss; and what training makes of it."""
     pairs = paired(table)
     points = "points of test accuracy, linear − ReLU6, mean over the cells, paired by seed"
-    found = [claim(name, f"ReLU6 in the bottleneck costs accuracy where {words}", points, cost(pairs, region))
-             for name, (words, region) in REGIONS.items()]  # fmt: skip
+    found = [claim(name, f"ReLU6 in the bottleneck costs accuracy where {where}", points, cost(pairs, region))
+             for name, (where, region) in REGIONS.items()]  # fmt: skip
     none = (
         f"ReLU6 makes no difference, to {MARGIN:g} point, where nearly none are lost (preserved fraction above {KEPT})"
     )
@@ -259,7 +259,7 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def correlation_told(pairs: Pairs) -> str:
+def correlation_text(pairs: Pairs) -> str:
     """The number behind the title."""
     one = ranked(pairs)
     found = one.estimate
@@ -278,18 +278,18 @@ def figure(table: DataFrame) -> Figure:
     with plots.style():
         figure = plots.shaped(2.75)
         axes = figure.subplots(1, 3, sharey=True)
-        for ax, (_, shown, looks, bold) in zip(axes, panels, strict=True):
+        for ax, (_, shown, style, bold) in zip(axes, panels, strict=True):
             if shown:
-                draw_heat(ax, shown, looks, bold)
+                draw_heat(ax, shown, style, bold)
             ax.label_outer(remove_inner_ticks=True)
         plots.letter(axes, [name for name, *_ in panels])
         seeds = sorted({len(pair["linear"]) for pair in pairs.values()})
         note = (
             f"k-spheres in {AMBIENT} dimensions, {CLASSES} classes; means over {' or '.join(map(str, seeds))} seeds. "
             f"Bold: the paired {statistics.PERCENT} interval leaves 0 out. Left of a line: what it names. "
-            f"{correlation_told(pairs)}"
+            f"{correlation_text(pairs)}"
         )
-        return plots.told(figure, headline([ranked(pairs)], HEADLINE), note, axes[0].get_lines(), 3)
+        return plots.captioned(figure, headline([ranked(pairs)], HEADLINE), note, axes[0].get_lines(), 3)
 
 
 STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=training_run.run_training, rows=rows, figure=figure,

@@ -237,7 +237,7 @@ def draw(table: DataFrame) -> Figure:
             f"Random layers of {OUTPUTS} output channels, {layers} a ratio; bars: Student's {statistics.PERCENT} "
             f"interval over layers. Activations whose curves are nowhere further apart than {VISIBLE:g} share one."
         )
-        return plots.told(figure, headline(claims(table), HEADLINE), note, handles)
+        return plots.captioned(figure, headline(claims(table), HEADLINE), note, handles)
 
 
 STUDY = Study(

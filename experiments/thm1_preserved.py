@@ -186,7 +186,7 @@ def draw(table: DataFrame) -> Figure:
             f"T and a point, bars exact {statistics.PERCENT} intervals; (b) is the closed form; framed: "
             "MobileNetV2's expansion."
         )
-        return plots.told(figure, headline(claims(table), HEADLINE), note)
+        return plots.captioned(figure, headline(claims(table), HEADLINE), note)
 
 
 def margin_tests(kept: int, draws: int, law: float) -> tuple[float, float]:

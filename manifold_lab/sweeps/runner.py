@@ -58,10 +58,10 @@ class Program:
     start: tuple[str, ...]
     grid: tuple[str, ...] = ()
 
-    def worker(self, *words: str, processes: int = 1, python: str = sys.executable) -> list[str]:
+    def worker(self, *arguments: str, processes: int = 1, python: str = sys.executable) -> list[str]:
         """A command line that makes some runs, by several processes of this machine where asked."""
         torchrun = ("-m", "torch.distributed.run", *ON_LOOPBACK, f"--nproc-per-node={processes}")
-        return [python, *(torchrun if processes > 1 else ()), *self.start, "worker", *words, *self.grid]
+        return [python, *(torchrun if processes > 1 else ()), *self.start, "worker", *arguments, *self.grid]
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,8 @@ def costs(specs: Sequence[Any], records: Iterable[store.Record], length: str = "
     """
     finished: dict[frozenset[tuple[str, str]], list[tuple[bool, float]]] = {}
     for record in records:
-        told, (size, known) = record["provenance"], _apart(record["spec"], length)
-        finished.setdefault(known, []).append((provenance.is_whole(told), told["seconds"] / size))
+        made, (size, known) = record["provenance"], _apart(record["spec"], length)
+        finished.setdefault(known, []).append((provenance.is_whole(made), made["seconds"] / size))
     if not finished:
         return [None] * len(specs)
     wanted = [_apart(dataclasses.asdict(spec), length) for spec in specs]
@@ -150,9 +150,9 @@ def _typical(seconds: list[tuple[bool, float]]) -> float:
 
 def _apart(spec: dict[str, Any], length: str) -> tuple[float, frozenset[tuple[str, str]]]:
     """A spec's length, 1 where it has none, and its other facts but for the seed."""
-    told = facts(spec)
-    size = float(told.pop(length, 1))
-    return size, frozenset((name, value) for name, value in told.items() if name != "seed")
+    fields = facts(spec)
+    size = float(fields.pop(length, 1))
+    return size, frozenset((name, value) for name, value in fields.items() if name != "seed")
 
 
 def facts(spec: dict[str, Any], within: str = "") -> dict[str, str]:
@@ -260,7 +260,7 @@ def _attempt(work: Work, run: Run, claim: run_lock.RunLock) -> None:
     if claim.number > 1 and earlier is not None:
         made["earlier"] = round(earlier, 3)
 
-    def told() -> dict[str, Any]:
+    def ended() -> dict[str, Any]:
         seconds = round(time.monotonic() - began + (earlier or 0.0), 3)
         return {**made, "device": provenance.device(), "seconds": seconds, "finished": _now()}
 
@@ -268,7 +268,7 @@ def _attempt(work: Work, run: Run, claim: run_lock.RunLock) -> None:
         store.begin(run.spec, run.folder, claim.number)
         result = work.measure(run.spec, run.folder)
         if run_lock.holds(claim):
-            store.finish(run.spec, run.folder, result, told())
+            store.finish(run.spec, run.folder, result, ended())
     except (Exception, SystemExit) as error:  # whatever it is, the other runs go on
         fault = disk_fault(error)
         if fault is not None:
@@ -276,7 +276,7 @@ def _attempt(work: Work, run: Run, claim: run_lock.RunLock) -> None:
         if isinstance(error, SourceError):
             raise
         if run_lock.holds(claim):
-            store.fail(run.folder, error, told())
+            store.fail(run.folder, error, ended())
 
 
 def _origin() -> dict[str, Any]:

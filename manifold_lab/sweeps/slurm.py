@@ -91,8 +91,10 @@ def defaults(folder: Path = Path()) -> Slurm:
         InputError: for an option that does not exist, or a value that is none.
     """
     fields = {field.name: type(field.default) for field in dataclasses.fields(Slurm)}
-    told = {name: os.environ[ENVIRONMENT + name.upper()] for name in fields if ENVIRONMENT + name.upper() in os.environ}
-    return Slurm(**{name: _value(name, fields, value) for name, value in (_table(folder) | told).items()})
+    settings = {
+        name: os.environ[ENVIRONMENT + name.upper()] for name in fields if ENVIRONMENT + name.upper() in os.environ
+    }
+    return Slurm(**{name: _value(name, fields, value) for name, value in (_table(folder) | settings).items()})
 
 
 def _table(folder: Path) -> dict[str, Any]:
@@ -163,8 +165,8 @@ def largest_array() -> int:
     Raises:
         InputError: as `queue`.
     """
-    told = [line.split("=") for line in ask(["scontrol", "show", "config"]).splitlines() if "=" in line]
-    return max(1, int({name.strip(): value.strip() for name, value, *_ in told}.get("MaxArraySize", "1001")))
+    settings = [line.split("=") for line in ask(["scontrol", "show", "config"]).splitlines() if "=" in line]
+    return max(1, int({name.strip(): value.strip() for name, value, *_ in settings}.get("MaxArraySize", "1001")))
 
 
 def ask(command: list[str]) -> str:

@@ -20,10 +20,10 @@ ORDER = (RUNNING, DAMAGED, FAILED, DIVERGED, QUEUED, ABSENT, DONE)
 
 def status_table(name: str, runs: Sequence[Run], every: bool = False) -> Group:
     """The table of the runs of which there is something to say, or of every one, and the counts of all."""
-    said = [run for state in ORDER for run in runs if run.state == state and (every or _is_news(run))]
-    told = said if every else said[:LISTED]
-    rows = [[run.key, label, run.state, how(run)] for run, label in zip(told, labels(told), strict=True)]
-    table = listing(name, ("key", "run", "state", "how"), rows, len(said))
+    shown = [run for state in ORDER for run in runs if run.state == state and (every or _is_news(run))]
+    listed = shown if every else shown[:LISTED]
+    rows = [[run.key, label, run.state, how(run)] for run, label in zip(listed, labels(listed), strict=True)]
+    table = listing(name, ("key", "run", "state", "how"), rows, len(shown))
     unverified = sum(run.state == DONE and not run.verified for run in runs)
     note = f"({unverified} of the done were stored before runs had checksums: damage to them would not be seen)"
     return Group(*([table] if rows else []), state_counts(runs), *([note] if unverified else []))
@@ -52,10 +52,10 @@ def how(run: Run) -> str:
 
 def labels(runs: Sequence[Run]) -> list[str]:
     """What tells these runs apart: the fields in which they differ."""
-    told = [runner.facts(dataclasses.asdict(run.spec)) for run in runs]
-    names = dict.fromkeys(name for facts in told for name in facts)
-    varied = [name for name in names if len({facts.get(name) for facts in told}) > 1]
-    return [" ".join(f"{name}={facts[name]}" for name in varied if name in facts) for facts in told]
+    listed = [runner.facts(dataclasses.asdict(run.spec)) for run in runs]
+    names = dict.fromkeys(name for facts in listed for name in facts)
+    varied = [name for name in names if len({facts.get(name) for facts in listed}) > 1]
+    return [" ".join(f"{name}={facts[name]}" for name in varied if name in facts) for facts in listed]
 
 
 def listing(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], total: int) -> Table:

@@ -198,11 +198,11 @@ class Study:
 
     def start(self, options: GridOptions) -> runner.Program:
         """How another process runs specs of the same grid."""
-        words = ["--smoke"] if options.smoke else []
-        words += ["--images", options.images] if options.images else []
-        words += ["--weights", str(options.weights)] if options.weights else []
+        arguments = ["--smoke"] if options.smoke else []
+        arguments += ["--images", options.images] if options.images else []
+        arguments += ["--weights", str(options.weights)] if options.weights else []
         start = self.program or ("-m", f"experiments.{self.name}")
-        return runner.Program(self.name, start, (*words, "--runs", str(options.runs)))
+        return runner.Program(self.name, start, (*arguments, "--runs", str(options.runs)))
 
     def published(self, contents: Mapping[str, str]) -> Published:
         """What figure, claims and tables are made of: what a reader of the csv files sees.

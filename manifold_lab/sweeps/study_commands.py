@@ -43,11 +43,11 @@ def plan(study: Study, options: PlanOptions) -> None:
     at_least("workers", options.workers, 1)
     runs = study.runs(options)
     wanted = runner.missing(runs)
-    told = runner.costs([run.spec for run in wanted], store.stored(study.folder(options)).values(), LENGTH)
+    estimates = runner.costs([run.spec for run in wanted], store.stored(study.folder(options)).values(), LENGTH)
     if options.json:
         print_json(study=study.name, counts=state_counts(runs), missing=[
             {"key": run.key, "run": label, "seconds": cost[0] if cost else None}
-            for run, label, cost in zip(wanted, labels(wanted), told, strict=True)])  # fmt: skip
+            for run, label, cost in zip(wanted, labels(wanted), estimates, strict=True)])  # fmt: skip
         return
     console = Console()
     if options.quiet:
@@ -55,10 +55,10 @@ def plan(study: Study, options: PlanOptions) -> None:
         return
     console.print(card(study, runs), highlight=False, markup=False, soft_wrap=True)
     rows = [[run.key, label, duration(cost[0]) if cost else "–"]
-            for run, label, cost in zip(wanted[:LISTED], labels(wanted[:LISTED]), told, strict=False)]  # fmt: skip
+            for run, label, cost in zip(wanted[:LISTED], labels(wanted[:LISTED]), estimates, strict=False)]  # fmt: skip
     console.print(listing(f"{study.name}: what would run", ("key", "run", "estimate"), rows, len(wanted)))
     console.print(state_counts(runs))
-    known = [cost for cost in told if cost]
+    known = [cost for cost in estimates if cost]
     if wanted and known:
         apart = max(fields for _, fields in known)
         total = sum(seconds for seconds, _ in known) / min(options.workers, len(wanted))
@@ -119,8 +119,8 @@ def run_missing(study: Study, options: RunOptions) -> Ran:
                 line = f"{len(ended)}/{len(wanted)} {run.key} {run.state} {how(run)}"
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
     except KeyboardInterrupt:
-        told = f"{len(ended)} of {len(wanted)} had ended; what is done is kept, run again to go on"
-        raise KeyboardInterrupt(told) from None
+        message = f"{len(ended)} of {len(wanted)} had ended; what is done is kept, run again to go on"
+        raise KeyboardInterrupt(message) from None
     if queued > len(ended):
         console.print(f"{queued} queued; ask status how they stand, and publish when they are done", highlight=False)
     ran = Ran(ended, queued, runner.left_over(runs, wanted))
@@ -191,10 +191,10 @@ def status(study: Study, options: StatusOptions) -> None:
 
 def _starting(study: Study, options: GridOptions) -> str:
     """The command that runs what a status is asked of."""
-    words = [f"--images {options.images}"] if options.images else []
-    words += ["--smoke"] if options.smoke else []
-    words += [f"--runs {options.runs}"] if options.runs != GridOptions.runs else []
-    return " ".join([study.command, "run", *words])
+    typed = [f"--images {options.images}"] if options.images else []
+    typed += ["--smoke"] if options.smoke else []
+    typed += [f"--runs {options.runs}"] if options.runs != GridOptions.runs else []
+    return " ".join([study.command, "run", *typed])
 
 
 def publish_study(study: Study, options: PublishOptions) -> None:
@@ -231,10 +231,10 @@ def say_published(options: PublishOptions, judged: Sequence[ClaimResult], says: 
 
 def main(study: Study, arguments: list[str] | None = None) -> int:
     """The command line of a study; its exit status."""
-    words = sys.argv[1:] if arguments is None else arguments
-    told = command_line.about(study.command, study.card)
+    typed = sys.argv[1:] if arguments is None else arguments
+    description = command_line.about(study.command, study.card)
     program = study.command.removeprefix("python ").removeprefix("-m ")
-    return run_cli(command_line.kind_of(words), lambda options: _act(study, options), program, words, told)
+    return run_cli(command_line.kind_of(typed), lambda options: _act(study, options), program, typed, description)
 
 
 def _act(study: Study, options: GridOptions) -> int:

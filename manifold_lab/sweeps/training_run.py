@@ -82,7 +82,7 @@ def run_training(trial: TrainingRun, folder: Path) -> Result:
     options = DataOptions(resolution=trial.network.resolution, task=trial.task)
     images = data.load(trial.data, seed=trial.seed, device=device, options=options)
     network = network_of(trial)
-    keeping = Bookkeeping(folder, CHECKPOINTS, bar=False, tell=lambda *how_far: _tell(folder, trial, *how_far))
+    keeping = Bookkeeping(folder, CHECKPOINTS, bar=False, report=lambda *how_far: _report(folder, trial, *how_far))
     outcome = train(network, images, trial.recipe, seed=trial.seed, bookkeeping=keeping)
     if outcome.diverged_at is not None:
         raise DivergedError(outcome.diverged_at, "the loss is not finite")
@@ -139,7 +139,7 @@ def trained_network(runs: Path, key: str) -> Network:
     return open_weights(runs / TRAINING_RUNS / key / WEIGHTS)
 
 
-def _tell(folder: Path, trial: TrainingRun, step: int, steps: int, speed: float) -> None:
+def _report(folder: Path, trial: TrainingRun, step: int, steps: int, speed: float) -> None:
     """How far it is, for `status`."""
     left = (steps - step) * trial.recipe.batch_size / speed if speed else 0.0
     known = {"step": step, "steps": steps, "images_per_second": speed, "seconds_left": left}
@@ -177,10 +177,10 @@ def training_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
         trial, price = run.spec, prices[run.spec.network, run.spec.model]
         facts = {"arm": trial.arm, "group": trial.group, "length": trial.recipe.images, "data": trial.data}
         facts |= {"seed": trial.seed, "state": run.state, "madds": price.madds, "parameters": price.parameters}
-        looks = history(run)
+        evaluations = history(run)
         if trial.recipe.evaluate_every:  # then an epoch's end is no second point a step beside one of these
-            looks = [row for row in looks if row["kind"] == EVALUATION]
-        found += [_line(facts | {"kind": CURVE}, row) for row in looks]
+            evaluations = [row for row in evaluations if row["kind"] == EVALUATION]
+        found += [_line(facts | {"kind": CURVE}, row) for row in evaluations]
         if run.numbers or run.state in (DIVERGED, FAILED):
             last = {
                 name: float(f"{value:.6g}") for name, value in run.numbers.items() if isinstance(value, int | float)

@@ -34,8 +34,8 @@ def named_runs(folder: Path, specs: Mapping[str, Any], keys: Sequence[str]) -> l
     """
     unknown = [key for key in keys if key not in specs]
     if unknown or not keys:
-        told = f"{unknown[0]!r} is no key of this grid" if keys else "name one at least"
-        raise InputError(f"keys: {told}; plan and status tell the keys")
+        problem = f"{unknown[0]!r} is no key of this grid" if keys else "name one at least"
+        raise InputError(f"keys: {problem}; plan and status tell the keys")
     return [store.state(specs[key], folder / key) for key in keys]
 
 

@@ -69,7 +69,7 @@ def trained(spec: Spec, folder: Path) -> Result:
     model = build(DIGITS, stream(spec.seed, "weights"))
     first = run_lock.JOB in os.environ and not int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
-    def tell(step: int, steps: int, speed: float) -> None:
+    def report(step: int, steps: int, speed: float) -> None:
         (folder / "progress.json").write_text(f'{{"step": {step}, "steps": {steps}, "images_per_second": {speed}}}')
         while spec.ends == "held" and first and step > HELD_AT:
             time.sleep(0.05)
@@ -79,7 +79,9 @@ def trained(spec: Spec, folder: Path) -> Result:
         model.double().register_forward_pre_hook(lambda _model, inputs: (inputs[0].double(),))
         recipe = dataclasses.replace(RECIPE, learning_rate=0.01)
     torch.set_num_threads(1)
-    kept = Bookkeeping(folder, checkpoint_every=EVERY, look_every=1, bar=False, tell=tell if current().first else None)
+    kept = Bookkeeping(
+        folder, checkpoint_every=EVERY, check_every=1, bar=False, report=report if current().first else None
+    )
     outcome = train(model, data.load("digits"), recipe, seed=spec.seed, bookkeeping=kept)
     weights = torch.cat([value.double().flatten() for value in model.state_dict().values()])
     assert outcome.test is not None

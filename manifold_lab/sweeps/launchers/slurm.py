@@ -74,8 +74,10 @@ def submit(work: Work, submission: Submission) -> None:
         executor.parameters["map_count"] = len(submission.tasks)
         executor._submit_command(script(work, submission))
     except (FailedJobError, FailedSubmissionError, RuntimeError, OSError) as error:
-        told = " ".join(str(error).split())[-300:]
-        raise InputError(f"slurm: the jobs were not taken ({told}); what was handed over before stays queued") from None
+        reason = " ".join(str(error).split())[-300:]
+        raise InputError(
+            f"slurm: the jobs were not taken ({reason}); what was handed over before stays queued"
+        ) from None
 
 
 def parameters(work: Work, submission: Submission) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def parameters(work: Work, submission: Submission) -> dict[str, Any]:
         raise InputError(f"slurm.nodes: {asked.nodes} is not allowed; it must divide the {work.processes} processes")
     chosen = {name: getattr(asked, name) or None for name in ("partition", "account", "qos", "time")}
     options: dict[str, Any] = {
-        name: value or True for name, _, value in (words.partition("=") for words in asked.extra)
+        name: value or True for name, _, value in (option.partition("=") for option in asked.extra)
     }
     return {
         **chosen,

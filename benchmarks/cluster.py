@@ -1,11 +1,11 @@
-"""Claim: a study of ten thousand cells is planned, looked at and published in seconds; and what ImageNet would cost.
+"""Claim: a study of ten thousand runs is planned, looked at and published in seconds; and what ImageNet would cost.
 
 Run      python -m benchmarks.cluster
-Costs    7 arms x 5 seeds x 300 epochs of ImageNet on 8 GPUs a cell: multiply-adds counted on a forward pass, times a
+Costs    7 arms x 5 seeds x 300 epochs of ImageNet on 8 GPUs a run: multiply-adds counted on a forward pass, times a
          published rate of training, which an arm is taken to miss in proportion to its multiply-adds
-Study    10,000 cells whose results a fake launcher writes, in arrays that a fake queue knows, through the study's verbs
+Study    10,000 runs whose results a fake launcher writes, in arrays that a fake queue knows, through its commands
 
-Both fill their marked blocks in docs/cluster.md, the study at its usual size; the seconds of its verbs, at any size,
+Both fill their marked blocks in docs/cluster.md, the study at its usual size; the seconds of its commands, at any size,
 are in cluster.csv.
 """
 
@@ -32,10 +32,10 @@ from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import V2, NetworkSpec
 from manifold_lab.report.speed_table import lines
 from manifold_lab.sweeps import ablation, runner, store, study, study_commands, submissions
-from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.store import Result, Run
 
 PAGE, CSV = Path("docs/cluster.md"), Path("benchmarks/cluster.csv")
-COLUMNS, VERBS, USUAL = ("cells", "verb", "when", "seconds"), ("plan", "status", "publish"), 10_000
+COLUMNS, COMMANDS, USUAL = ("runs", "command", "when", "seconds"), ("plan", "status", "publish"), 10_000
 PICTURES, EPOCHS, SEEDS, GPUS = 1_281_167, 300, 5, 8
 RATE, SCALING, NEWER = 2313.1, 6.72 / 8, 2470 / 1218.0
 """Pictures a second in training of MobileNetV2 at width 1 on one RTX 3090 in mixed precision (mobilenetv2_100 in
@@ -46,7 +46,7 @@ in the same list as above: 1218)."""
 STATES = 4
 """Copies of the weights in a checkpoint: weights, moving average, mean square and velocity."""
 CHECKPOINTS = 2
-"""Kept of each cell."""
+"""Kept of each run."""
 
 
 def arms() -> dict[str, NetworkSpec]:
@@ -77,10 +77,10 @@ def cost_rows() -> list[dict[str, str]]:
             "arm": name,
             "MAdds a picture": f"{price.madds / 1e6:.0f} M",
             "pictures/s": f"{rate:.0f}",
-            "hours a cell on 8": f"{hours / GPUS:.1f}",
+            "hours a run on 8": f"{hours / GPUS:.1f}",
             "on 8 A100": f"{hours / GPUS / NEWER:.1f}",
             "GPU-days, 5 seeds": f"{SEEDS * hours / 24:.0f}",
-            "checkpoints a cell": f"{CHECKPOINTS * STATES * state / 1e6:.0f} MB",
+            "checkpoints a run": f"{CHECKPOINTS * STATES * state / 1e6:.0f} MB",
         }
         found.append(row)
     last = dict.fromkeys(found[0], "") | {"arm": "all", "GPU-days, 5 seeds": f"{total / 24:.0f}"}
@@ -89,7 +89,7 @@ def cost_rows() -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Simulated:
-    """A cell that takes no time."""
+    """A run that takes no time."""
 
     seed: int = 0
 
@@ -99,32 +99,32 @@ def measure(spec: Simulated, _folder: Path) -> Result:
     return Result({"value": spec.seed}, [{"step": step, "loss": 1 / (step + 1)} for step in range(10)])
 
 
-def rows(cells: Sequence[Cell]) -> Iterable[dict[str, str]]:
-    """One line a cell that is done."""
-    return ({"seed": str(cell.spec.seed), "value": str(cell.numbers["value"])} for cell in cells if cell.numbers)
+def rows(runs: Sequence[Run]) -> Iterable[dict[str, str]]:
+    """One line a run that is done."""
+    return ({"seed": str(run.spec.seed), "value": str(run.numbers["value"])} for run in runs if run.numbers)
 
 
-def simulation(cells: int) -> list[dict[str, str]]:
-    """Seconds of each verb while the cells of a study are absent, queued, half done and done."""
-    grid = tuple(Simulated(seed) for seed in range(cells))
+def simulation(number: int) -> list[dict[str, str]]:
+    """Seconds of each command while the runs of a study are absent, queued, half done and done."""
+    grid = tuple(Simulated(seed) for seed in range(number))
     made = study.Study(
         name="simulated", card="Paper  none\nClaims  none\nRun  benchmark\nDiffers  none", grid=lambda _: grid,
-        measure=measure, rows=lambda cells: list(rows(cells)), figure=lambda _: Figure(), claims=lambda _: [],
+        measure=measure, rows=lambda runs: list(rows(runs)), figure=lambda _: Figure(), claims=lambda _: [],
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
-        runs = Path("runs/simulated")
+        folder = Path("runs/simulated")
         found = [_timed(made, "plan", "all absent")]
         began = time.perf_counter()
         tasks = [((key(spec), 0),) for spec in grid]
-        arrays = [submissions.announce(runs, "simulated", part, 100) for part in runner.batched(tasks, 1001)]
+        arrays = [submissions.announce(folder, "simulated", part, 100) for part in runner.batched(tasks, 1001)]
         found.append(_row(f"{len(arrays)} arrays written down", "submission", time.perf_counter() - began))
         with _fake_queue(arrays):
             found.append(_timed(made, "status", "all queued"))
-            _finish(runs, grid[: cells // 2])
+            _finish(folder, grid[: number // 2])
             found += [_timed(made, "status", f"half done, {when} look") for when in ("first", "second")]
             found.append(_timed(made, "plan", "half done, half queued"))
         began = time.perf_counter()
-        _finish(runs, grid[cells // 2 :])
+        _finish(folder, grid[number // 2 :])
         found.append(_row("half of the results written", "fake launcher", time.perf_counter() - began))
         for submission in arrays:
             (submission.folder / submissions.OPEN).replace(submission.folder / submissions.ENDED)
@@ -132,11 +132,11 @@ def simulation(cells: int) -> list[dict[str, str]]:
     return found
 
 
-def _finish(runs: Path, specs: Iterable[Simulated]) -> None:
+def _finish(folder: Path, specs: Iterable[Simulated]) -> None:
     """The fake launcher: results without processes."""
     for spec in specs:
-        told = {"seconds": 1.0, "attempt": 1, "commit": None, "device": None}
-        store.finish(spec, runs / key(spec), measure(spec, runs), told)
+        provenance = {"seconds": 1.0, "attempt": 1, "commit": None, "device": None}
+        store.finish(spec, folder / key(spec), measure(spec, folder), provenance)
 
 
 @contextlib.contextmanager
@@ -155,16 +155,16 @@ def _fake_queue(arrays: Sequence[submissions.Submission]) -> Iterator[None]:
         os.environ["PATH"] = before
 
 
-def _timed(made: study.Study, verb: str, when: str) -> dict[str, str]:
+def _timed(made: study.Study, command: str, when: str) -> dict[str, str]:
     began = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        status = study_commands.main(made, [verb])
-    assert status == 0, verb
-    return _row(when, verb, time.perf_counter() - began)
+        status = study_commands.main(made, [command])
+    assert status == 0, command
+    return _row(when, command, time.perf_counter() - began)
 
 
 def _row(when: str, what: str, seconds: float) -> dict[str, str]:
-    return {"cells": when, "what": what, "seconds": f"{seconds:.2g}"}
+    return {"runs": when, "what": what, "seconds": f"{seconds:.2g}"}
 
 
 def table(lines: Sequence[Mapping[str, str]]) -> str:
@@ -181,32 +181,32 @@ def filled(page: str, name: str, content: str) -> str:
                   flags=re.DOTALL)  # fmt: skip
 
 
-def measured(cells: int, found: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """The lines of the csv: the verbs of this size, and what it has of other sizes."""
-    others = [line for line in lines(CSV) if line["cells"] != str(cells)]
-    told = [{"cells": str(cells), "verb": row["what"], "when": row["cells"], "seconds": row["seconds"]}
-            for row in found if row["what"] in VERBS]  # fmt: skip
-    return sorted([*others, *told], key=lambda line: int(line["cells"]))
+def measured(number: int, found: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """The lines of the csv: the commands at this size, and what it has of other sizes."""
+    others = [line for line in lines(CSV) if line["runs"] != str(number)]
+    timed = [{"runs": str(number), "command": row["what"], "when": row["runs"], "seconds": row["seconds"]}
+            for row in found if row["what"] in COMMANDS]  # fmt: skip
+    return sorted([*others, *timed], key=lambda line: int(line["runs"]))
 
 
 @dataclass(frozen=True)
-class Run:
-    """What ImageNet would cost, and how long the verbs of a large study take."""
+class ClusterOptions:
+    """What ImageNet would cost, and how long the commands of a large study take."""
 
-    cells: int = USUAL
+    runs: int = USUAL
     """Of the simulated study; 0 for the costs alone."""
 
 
-def run(options: Run) -> None:
+def run(options: ClusterOptions) -> None:
     """Fill the blocks and write the csv."""
     page = filled(PAGE.read_text(encoding="utf-8"), "imagenet-cost", table(cost_rows()))
-    if options.cells:
-        found = simulation(options.cells)
-        publish(CSV.parent, {CSV.name: text(csv_text(measured(options.cells, found), COLUMNS))})
-        if options.cells == USUAL:
-            page = filled(page, "ten-thousand-cells", table(found))
+    if options.runs:
+        found = simulation(options.runs)
+        publish(CSV.parent, {CSV.name: text(csv_text(measured(options.runs, found), COLUMNS))})
+        if options.runs == USUAL:
+            page = filled(page, "ten-thousand-runs", table(found))
     publish(PAGE.parent, {PAGE.name: text(page)})
 
 
 if __name__ == "__main__":
-    sys.exit(run_cli(Run, run, "benchmarks.cluster"))
+    sys.exit(run_cli(ClusterOptions, run, "benchmarks.cluster"))

@@ -5,9 +5,9 @@ Peer     the loop of the common CIFAR repositories: a DataLoader with 2 workers 
          PIL pictures, the NCHW network, SGD with Nesterov's momentum, loss.item() at every step
 Ours     `train` with the recipe `cifar`: its own data, augmentation and bookkeeping. The same network, batch size,
          pictures and threads; its evaluations, which the peer has not, see one picture
-Overhead start-up: a new process, its imports, the data. bookkeeping: what a cell of a study spends outside its training
+Overhead start-up: a new process, its imports, the data. bookkeeping: what a run of a study spends outside its training
          steps (claim, spec, progress, checkpoints, weights, result): a real one, as many steps long as those of the
-         ablations, on small batches of the digits. Both as a share of such a cell at the rate that ours has here
+         ablations, on small batches of the digits. Both as a share of such a run at the rate that ours has here
 
 Contestants take turns (see `turns`).
 """
@@ -38,13 +38,13 @@ from manifold_lab.data import InMemory, load
 from manifold_lab.models.mobilenet import build
 from manifold_lab.report import tables
 from manifold_lab.sweeps import ablation, runner, training_run
-from manifold_lab.sweeps.store import DONE, Cell
+from manifold_lab.sweeps.store import DONE, Run
 from manifold_lab.training import RECIPES, Bookkeeping, train
 from manifold_lab.training.allocator import keep_memory
 
 WORKERS = 2
 SMALL = 8
-"""Pictures in a step of the cell that measures bookkeeping: few, as its steps are not what is measured."""
+"""Pictures in a step of the run that measures bookkeeping: few, as its steps are not what is measured."""
 NETWORK = ablation.cifar_setting(0.35).network
 RECIPE = RECIPES["cifar"]
 OURS, PEER = "train", "DataLoader, NCHW loop"
@@ -52,8 +52,8 @@ COLUMNS = ("work", "contestant", "peer", "images_per_second", *turns.RATIO, "sec
 
 
 @dataclass(frozen=True)
-class Run:
-    """Throughput of whole epochs of CIFAR-10 against the common loop, and what a cell of a study spends around them.
+class TrainingOptions:
+    """Throughput of whole epochs of CIFAR-10 against the common loop, and what a run of a study spends around them.
 
     The data are in the folder that MANIFOLD_LAB_DATA names, or are fetched into it.
     """
@@ -156,7 +156,7 @@ def peer(pictures: int) -> Turn:
 
 
 def ready() -> Turn:
-    """A process that has what a cell needs to begin."""
+    """A process that has what a run needs to begin."""
     cifar()
     return lambda _length: 0.0
 
@@ -170,26 +170,26 @@ def start_up() -> float:
 
 
 def bookkeeping(folder: Path) -> float:
-    """Seconds that a cell of a study spends outside its training steps.
+    """Seconds that a run of a study spends outside its training steps.
 
     Its evaluations, which are of very few pixels, are counted in. The digits are loaded once before: the library that
-    holds them is none that a cell on CIFAR-10 waits for.
+    holds them is none that a run on CIFAR-10 waits for.
     """
     load("digits")
     steps = round(ablation.SHORT_IMAGES / RECIPE.batch_size)
     small = dataclasses.replace(RECIPE, batch_size=SMALL, images=SMALL * steps, learning_rate=1e-3)
     spec = training_run.TrainingRun(dataclasses.replace(NETWORK, resolution=8, in_channels=1), small, "digits")
     keep_memory()
-    with tempfile.TemporaryDirectory(prefix=".cell-", dir=folder) as runs:
+    with tempfile.TemporaryDirectory(prefix=".run-", dir=folder) as runs:
         began = time.perf_counter()
-        ended = runner.run_cell(runner.Work(training_run.run_training), Cell(spec, Path(runs) / key(spec)))
+        ended = runner.run_one(runner.Work(training_run.run_training), Run(spec, Path(runs) / key(spec)))
         spent = time.perf_counter() - began
     if ended.state != DONE:
-        raise InputError(f"the cell did not end: {ended.note}")
+        raise InputError(f"the run did not end: {ended.note}")
     return spent - small.images / float(ended.numbers["images_per_second"])
 
 
-def epochs(options: Run) -> dict[str, str]:
+def epochs(options: TrainingOptions) -> dict[str, str]:
     """The line of whole epochs."""
     pictures = options.steps * RECIPE.batch_size
     found = turns.rates({OURS: ours, PEER: functools.partial(peer, pictures)}, pictures, options.rounds)
@@ -199,18 +199,18 @@ def epochs(options: Run) -> dict[str, str]:
 
 
 def overhead(folder: Path) -> dict[str, float]:
-    """Seconds that a cell spends around its steps, by what for."""
+    """Seconds that a run spends around its steps, by what for."""
     folder.mkdir(parents=True, exist_ok=True)
     return {"start-up": start_up(), "bookkeeping": bookkeeping(folder)}
 
 
 def share(work: str, seconds: float, images_per_second: float) -> dict[str, str]:
-    """The line of an overhead, also as a share of a cell's length at this rate."""
+    """The line of an overhead, also as a share of a run's length at this rate."""
     whole = ablation.SHORT_IMAGES / images_per_second
     return dict.fromkeys(COLUMNS, "") | {"work": work, "seconds": f"{seconds:.3g}", "share": f"{seconds / whole:.2g}"}
 
 
-def run(options: Run) -> None:
+def run(options: TrainingOptions) -> None:
     """Overhead, then epochs; print and write the lines.
 
     Raises:
@@ -228,4 +228,4 @@ def run(options: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_cli(Run, run, "benchmarks.training"))
+    sys.exit(run_cli(TrainingOptions, run, "benchmarks.training"))

@@ -32,7 +32,7 @@ from manifold_lab.core.shown import DataFrame, frame
 from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.tables import ClaimResult, Document, Record, pick
 from manifold_lab.sweeps import ablation, comparison, training_run
-from manifold_lab.sweeps.store import DIVERGED, DONE, Cell
+from manifold_lab.sweeps.store import DIVERGED, DONE, Run
 from manifold_lab.sweeps.study import Arms, trained_study
 from manifold_lab.sweeps.study_commands import main
 
@@ -63,18 +63,18 @@ def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
     if smoke:
         return ablation.training_runs(ARMS, {f"{RATE:g}": ablation.digits_setting({640: 1})})
     rest = [arm for arm in ARMS if arm not in FIRST]
-    found = runs(FIRST, range(SEEDS)) + runs(rest, range(SEEDS))
-    found += runs((*ENDS, *LEAKY, *NOISE), range(SEEDS, MORE_SEEDS))
-    found += runs(DECIDING, range(SEEDS), length=ablation.LONG_IMAGES)
-    found += [run for rate in OTHER_RATES for run in runs(DECIDING, range(RATE_SEEDS), rate=rate)]
+    found = trainings(FIRST, range(SEEDS)) + trainings(rest, range(SEEDS))
+    found += trainings((*ENDS, *LEAKY, *NOISE), range(SEEDS, MORE_SEEDS))
+    found += trainings(DECIDING, range(SEEDS), length=ablation.LONG_IMAGES)
+    found += [run for rate in OTHER_RATES for run in trainings(DECIDING, range(RATE_SEEDS), rate=rate)]
     for arm, best in BEST_RATES.items():
         for rate in dict.fromkeys((best, BEST_RATES["relu6"])):
             group = BEST if rate == best else f"{rate:g}"
-            found += runs((arm,), FRESH, rate=rate, group=group)
+            found += trainings((arm,), FRESH, rate=rate, group=group)
     return tuple(found)
 
 
-def runs(
+def trainings(
     arms: Iterable[str], seeds: Iterable[int], length: int = ablation.SHORT_IMAGES, rate: float = RATE, group: str = ""
 ) -> list[training_run.TrainingRun]:
     """Some arms, seeds outermost; a group is a learning rate."""
@@ -91,21 +91,21 @@ KEPT, GRADIENT = "bottleneck", "gradient"
 EXTRA = ("block", "linear_r2", "one_preimage", "active", "gradient_norm")
 
 
-def rows(cells: Sequence[Cell]) -> list[Record]:
+def rows(runs: Sequence[Run]) -> list[Record]:
     """The lines of every training, then one per run and block, and one per run, block and look at the gradients."""
-    found = training_run.training_rows(cells)
+    found = training_run.training_rows(runs)
     blank = dict.fromkeys(training_run.TRAINING_COLUMNS)
-    for cell in cells:
-        of = {"arm": cell.spec.arm, "group": cell.spec.group, "data": cell.spec.data, "seed": cell.spec.seed}
-        row = blank | of | {"length": cell.spec.recipe.images, "state": cell.state}
-        for one in cell.numbers.get("bottlenecks", ()):
+    for run in runs:
+        of = {"arm": run.spec.arm, "group": run.spec.group, "data": run.spec.data, "seed": run.spec.seed}
+        row = blank | of | {"length": run.spec.recipe.images, "state": run.state}
+        for one in run.numbers.get("bottlenecks", ()):
             found.append(row | {"kind": KEPT} | {name: five_digits(value) for name, value in one.items()})
-        norms = cell.numbers.get("gradient_norms", {})
+        norms = run.numbers.get("gradient_norms", {})
         steps = sorted(norms, key=int)
         for step in dict.fromkeys(steps[place] for place in (0, len(steps) // 2, -1) if steps):
-            look = row | {"kind": GRADIENT, "images": int(step) * cell.spec.recipe.batch_size}
+            record = row | {"kind": GRADIENT, "images": int(step) * run.spec.recipe.batch_size}
             blocks = {name.removeprefix("blocks."): norm for name, norm in norms[step].items() if "blocks." in name}
-            found += [look | {"block": block, "gradient_norm": five_digits(norm)} for block, norm in blocks.items()]
+            found += [record | {"block": block, "gradient_norm": five_digits(norm)} for block, norm in blocks.items()]
     return found
 
 

@@ -35,7 +35,7 @@ from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pic
 from manifold_lab.sweeps import probe_run, store
 from manifold_lab.sweeps.probe_run import SETTLED, TRAINED, TRAINING, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
-from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
 
@@ -65,13 +65,13 @@ def on_images(source: ProbeSource) -> tuple[tuple[probe_run.Spec, ...], Measure]
     return (*networks, *along), probe_run.measure_on(source)
 
 
-def rows(cells: Sequence[Cell]) -> list[Record]:
+def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per network, moment of its training, and layer that the certificate speaks of."""
     found = []
-    for cell in cells:
-        kind, on = (cell.spec.kind, "") if isinstance(cell.spec, ProbeRun) else (TRAINING, cell.spec.data)
-        known = {"network": kind, "data": on, "seed": cell.spec.seed}
-        history = probe_run.at_evaluations(cell.spec, store.history(cell))
+    for run in runs:
+        kind, on = (run.spec.kind, "") if isinstance(run.spec, ProbeRun) else (TRAINING, run.spec.data)
+        known = {"network": kind, "data": on, "seed": run.spec.seed}
+        history = probe_run.at_evaluations(run.spec, store.history(run))
         found += [{name: {**known, **row}.get(name) for name in COLUMNS} for row in history if row.get("verdict")]
     return found
 
@@ -145,13 +145,13 @@ def towards(table: DataFrame) -> ClaimResult:
 
 def over_depth(ax: Axes, table: DataFrame, name: str) -> None:
     """A number of every expansion over depth; untrained networks as mean with interval over seeds."""
-    for kind, (colour, mark, words) in STYLES.items():
+    for kind, (colour, mark, label) in STYLES.items():
         mine = expansions(pick(table, network=kind)).groupby("layer", sort=False)
         found = [number_of(layer, name) for _, layer in mine]
         value, low, high = (np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
         ends = np.nan_to_num(np.stack([value - low, high - value])).clip(0)
         ax.errorbar(np.arange(len(found)), value, ends, fmt=f"{mark}-", color=colour, ms=2.5, lw=0.7, elinewidth=0.6,
-                    label=words)  # fmt: skip
+                    label=label)  # fmt: skip
     ax.set(xlabel="expansion, in order")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
@@ -199,7 +199,7 @@ def draw(table: DataFrame) -> Figure:
         along = "(c): mean over expansions, a line a seed" if right else f"along trainings: {statistics.NOT_RUN}"
         note = (f"{IMAGES} images; positions of expansions; bars: exact {statistics.PERCENT} intervals over positions, "
                 f"of untrained networks Student's over seeds; {along}.")  # fmt: skip
-        return plots.told(figure, headline(claims(table), HEADLINE), note)
+        return plots.captioned(figure, headline(claims(table), HEADLINE), note)
 
 
 STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, claims=claims, figure=draw)

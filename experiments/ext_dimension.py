@@ -40,7 +40,7 @@ from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pic
 from manifold_lab.sweeps import probe_run, store
 from manifold_lab.sweeps.probe_run import INITIAL, TRAINED, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
-from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
 
@@ -76,11 +76,11 @@ def on_images(source: ProbeSource) -> tuple[tuple[ProbeRun, ...], Measure]:
     return networks(source.digest), probe_run.measure_on(source)
 
 
-def rows(cells: Sequence[Cell]) -> list[Record]:
+def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per network and layer."""
-    known = [(cell.spec, row) for cell in cells for row in store.history(cell)]
-    return [{name: {**row, "network": run.kind, "seed": run.seed}.get(name) for name in COLUMNS}
-            for run, row in known]  # fmt: skip
+    known = [(run.spec, row) for run in runs for row in store.history(run)]
+    return [{name: {**row, "network": spec.kind, "seed": spec.seed}.get(name) for name in COLUMNS}
+            for spec, row in known]  # fmt: skip
 
 
 def blocks(table: DataFrame) -> DataFrame:
@@ -187,13 +187,13 @@ def hunched(trained: DataFrame) -> list[ClaimResult]:
     value, error = trained["two_nn_pictures"].to_numpy(), error_of(trained, "two_nn_pictures")
     peak = 1 + int(value[1:-1].argmax())
     found = []
-    for name, words, end in (("rise", "rises", 0), ("fall", "falls again", -1)):
+    for name, phrase, end in (("rise", "rises", 0), ("fall", "falls again", -1)):
         gap, deviation = value[peak] - value[end], math.hypot(error[peak], error[end])
         tests = len(value) - 2  # the peak was chosen among so many
         half = norm.isf((1 - statistics.LEVEL) / 2 / tests) * deviation
         estimate = Estimate(float(gap), float(gap - half), float(gap + half), int(trained["pictures"].iloc[0]))
         measure = f"TwoNN, largest within (layer {peak} of {len(value)}) − {'first' if end == 0 else 'last'} layer"
-        says = f"along a trained network the dimension of whole maps {words}, for this checkpoint"
+        says = f"along a trained network the dimension of whole maps {phrase}, for this checkpoint"
         one = claim(f"whole_maps_{name}", "Ansuini et al. 2019", says, measure, estimate, estimate.exceeds(0))
         found.append(dataclasses.replace(one, p_value=float(min(1.0, tests * 2 * norm.sf(abs(gap) / deviation)))))
     return found
@@ -266,7 +266,7 @@ def draw(table: DataFrame) -> Figure:
         )
         known = {label: handle for ax in (left, right)
                  for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}  # fmt: skip
-        return plots.told(figure, headline(claims(table), HEADLINE), note, list(known.values()))
+        return plots.captioned(figure, headline(claims(table), HEADLINE), note, list(known.values()))
 
 
 def draw_positions(ax: Axes, table: DataFrame, kinds: Sequence[str], channels: np.ndarray) -> None:

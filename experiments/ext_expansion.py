@@ -83,7 +83,7 @@ def figure(runs: DataFrame) -> Figure:
             names += [on, "the same, against t = 6"]
         if shown:
             plots.letter(axes.flat, names)
-        return plots.told(found, headline(claims(runs), HEADLINE), CAPTION + all_near(shown))
+        return plots.captioned(found, headline(claims(runs), HEADLINE), CAPTION + all_near(shown))
 
 
 def all_near(shown: Sequence[tuple[DataFrame, Place]]) -> str:
@@ -94,8 +94,8 @@ def all_near(shown: Sequence[tuple[DataFrame, Place]]) -> str:
         apart = [comparison.gap(mine, (arm, str(PAPER)), place).estimate for arm in arms]
         if apart and all(one.within(NEAR) for one in apart):
             data, most = plots.data_name(mine["data"].iloc[0]), max(abs(one.value) for one in apart)
-            told = f"all factors, t = {arms[0]} too, lie within {most:.2f} points of t = {PAPER}"
-            found += f" {data[0].upper()}{data[1:]}: {told}."
+            sentence = f"all factors, t = {arms[0]} too, lie within {most:.2f} points of t = {PAPER}"
+            found += f" {data[0].upper()}{data[1:]}: {sentence}."
     return found
 
 

@@ -9,7 +9,7 @@ Differs  The networks are those of fig6a_nonlinearity (trained first where they 
          20 neighbours, which reads high dimensions low (ext_dimension says by how much, and how much less of 5, which
          was not run on these networks); TwoNN's, of two neighbours, stands beside it. The cost is a lesion's: ReLU6
          put behind one bottleneck of a network trained without it. Training would mend a part of it, and so does one
-         fixed affine map behind it, fitted on other images: the cost is told with and without one, and what the map
+         fixed affine map behind it, fitted on other images: the cost is reported with and without one, and what the map
          does not mend is not thereby lost. Five networks of one architecture are not five independent studies of its
          bottlenecks: the block is the replicate, and intervals are by resampling blocks. Cost and predicted loss both
          fall along the network; depth stands beside every predictor as its rival. `--smoke` runs the digits
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.drawing.ext_information import Look, draw_costs, draw_sizes, over_depth
+from experiments.drawing.ext_information import LineStyle, draw_costs, draw_sizes, over_depth
 from manifold_lab.core import resampling, statistics
 from manifold_lab.core.resampling import rank_correlation
 from manifold_lab.core.shown import DataFrame
@@ -39,11 +39,11 @@ from manifold_lab.sweeps.information_run import (
     REPAIRED_COSTS,
     InformationRun,
     RepairRun,
-    Run,
+    Spec,
     measure,
     predicted_lost,
 )
-from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
 
@@ -72,7 +72,7 @@ class Where:
     """Which bottlenecks are ranked, and what is held fixed: depth and shortcut also tell them apart."""
 
     name: str
-    words: str
+    phrase: str
     around: bool = False
     given: tuple[str, ...] = ()
 
@@ -87,7 +87,7 @@ PLACES = (
 )
 
 
-def grid(smoke: bool) -> tuple[Run, ...]:
+def grid(smoke: bool) -> tuple[Spec, ...]:
     """The short trainings of Figure 6a at width 0.35; those with linear bottlenecks are repaired as well."""
     every = ablation.grid(ARMS, {"0.35": ablation.cifar_setting(0.35)}, smoke)
     trainings = [one for one in every if smoke or one.recipe.images == ablation.SHORT_IMAGES]
@@ -95,12 +95,12 @@ def grid(smoke: bool) -> tuple[Run, ...]:
     return (*map(InformationRun, trainings), *map(RepairRun, linear))
 
 
-def rows(cells: Sequence[Cell]) -> list[Record]:
+def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per bottleneck of every network that was measured, and one for all of a network that was repaired."""
-    repaired = {(cell.spec.training, row["block"]): row for cell in cells if isinstance(cell.spec, RepairRun)
-                for row in store.history(cell)}  # fmt: skip
-    found = [(cell.spec.training, row) for cell in cells if isinstance(cell.spec, InformationRun)
-             for row in store.history(cell)]  # fmt: skip
+    repaired = {(run.spec.training, row["block"]): row for run in runs if isinstance(run.spec, RepairRun)
+                for row in store.history(run)}  # fmt: skip
+    found = [(run.spec.training, row) for run in runs if isinstance(run.spec, InformationRun)
+             for row in store.history(run)]  # fmt: skip
     found = [(of, row | {name: text for name, text in repaired.get((of, row["block"]), {}).items() if name != "cost"})
              for of, row in found]  # fmt: skip
     found += [(of, row) for (of, block), row in repaired.items() if block == ALL_BLOCKS]
@@ -199,7 +199,7 @@ def goes_with(table: DataFrame, predictor: str, where: Where, cost: str = "cost"
     behind, end = (", with an affine map behind it,", "/repaired") if cost == REPAIRED else ("", "")
     says = f"what ReLU6 costs at a bottleneck{behind} {PREDICTORS[predictor]}"
     many = f"mean over {len(columns)} networks" if columns else "mean over networks"
-    measure = f"Spearman's correlation with the lesion's cost, {where.words}, {many}, by resampling blocks"
+    measure = f"Spearman's correlation with the lesion's cost, {where.phrase}, {many}, by resampling blocks"
     one = claim(f"cost_goes_with/{predictor}/{where.name}{end}", says, measure, found if blocks else NO_RUNS, holds)
     return dataclasses.replace(one, p_value=p_value)
 
@@ -254,8 +254,8 @@ def figure(table: DataFrame) -> Figure:
         found = plots.shaped(4.9)
         (sizes, lost), (by_depth, by_loss) = found.subplots(2, 2)
         draw_sizes(sizes, mine)
-        over_depth(lost, mine, "predicted_lost", Look(plots.MEASURED, "predicted, P(Bin(n, 1/2) ≤ k)"))
-        over_depth(lost, mine, "measured_lost", Look(plots.LOST_COLOUR, "counted, active ≤ k", "--", "o", "white"))
+        over_depth(lost, mine, "predicted_lost", LineStyle(plots.MEASURED, "predicted, P(Bin(n, 1/2) ≤ k)"))
+        over_depth(lost, mine, "measured_lost", LineStyle(plots.LOST_COLOUR, "counted, active ≤ k", "--", "o", "white"))
         lost.set(xlabel="block", ylabel="share of positions", ylim=(-0.03, 1.03))
         lost.legend(frameon=False, loc="upper right")
         draw_costs(by_depth, mine, "block", "block")
@@ -263,18 +263,18 @@ def figure(table: DataFrame) -> Figure:
         draw_costs(by_loss, mine, "predicted_lost", "predicted share lost")
         by_loss.legend(frameon=False, loc="upper left")
         ranks = [goes_with(table, name, ALL).estimate for name in ("earliness", "predicted_lost")]
-        costs = [f"{words}{f', ρ = {one.value:.2f}' * bool(one.n)}" for words, one in zip(
+        costs = [f"{name}{f', ρ = {one.value:.2f}' * bool(one.n)}" for name, one in zip(
             ("cost of ReLU6 by depth", "by predicted loss"), ranks, strict=True)]  # fmt: skip
         plots.letter((sizes, lost, by_depth, by_loss), ("what must fit through", "positions lost", *costs))
         note = (
             f"{len(networks(table))} networks trained on CIFAR-10 with linear bottlenecks: a mark is a block of one, "
             "lines are means. k: MLE of 20 neighbours at single positions. ρ: Spearman's, mean over networks"
-            + correlations_told(ranks, better.estimate)
+            + correlations_text(ranks, better.estimate)
         )
-        return plots.told(found, headline([better], HEADLINE), note)
+        return plots.captioned(found, headline([better], HEADLINE), note)
 
 
-def correlations_told(ranks: Sequence[Estimate], difference: Estimate) -> str:
+def correlations_text(ranks: Sequence[Estimate], difference: Estimate) -> str:
     """Both correlations' intervals, and that of their difference, which decides the title."""
     if not difference.n:
         return "."

@@ -34,7 +34,7 @@ from manifold_lab.report.tables import ClaimResult, Document, Record, estimated_
 from manifold_lab.sweeps import ablation, training_run
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
 from manifold_lab.sweeps.information_run import network_of
-from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
 from manifold_lab.sweeps.training_run import TrainingRun
@@ -101,14 +101,14 @@ def accuracy(model: nn.Module, images: Data) -> float:
     return float(torch.cat(right).double().mean())
 
 
-def rows(cells: Sequence[Cell]) -> list[Record]:
+def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per network."""
     return [
-        {"arm": cell.spec.training.arm, "seed": cell.spec.training.seed}
-        | {name: cell.numbers.get(name) for name in ("test_accuracy", "int8_accuracy")}
-        | {"data": cell.spec.training.data, "length": cell.spec.training.recipe.images}
-        for cell in cells
-        if cell.numbers
+        {"arm": run.spec.training.arm, "seed": run.spec.training.seed}
+        | {name: run.numbers.get(name) for name in ("test_accuracy", "int8_accuracy")}
+        | {"data": run.spec.training.data, "length": run.spec.training.recipe.images}
+        for run in runs
+        if run.numbers
     ]
 
 
@@ -177,7 +177,7 @@ def figure(lines: DataFrame) -> Figure:
             xlim=(-0.5, len(ARMS) - 0.3), xlabel="activation in every place", ylabel="points of accuracy lost in int8"
         )
         note = "Open marks: trained networks, CIFAR-10 at width 0.35; filled: their mean, Student's 95 % interval."
-        return plots.told(made, headline(claims(lines), HEADLINE), note)
+        return plots.captioned(made, headline(claims(lines), HEADLINE), note)
 
 
 def _mean(values: np.ndarray) -> str:

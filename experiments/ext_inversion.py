@@ -198,7 +198,7 @@ def figure(published: Published) -> Figure:
             f"dotted line near the image. Outputs count as the same to {MATCHED:.0%}, images to {KEPT:.0%} of "
             f"variance, and as different from {DIFFERENT:.0%} on. Under the blocks: how many numbers they give."
         )
-        return plots.told(found, headline(claims(published), HEADLINE), note, drawing.frame_legend())
+        return plots.captioned(found, headline(claims(published), HEADLINE), note, drawing.frame_legend())
 
 
 STUDY = Study(

@@ -153,7 +153,9 @@ def draw(lines: DataFrame) -> Figure:
             f"torchvision's weights of MobileNetV2 1.0, nothing retrained; {lines['n'].iloc[0]:,} ImageNet images, "
             f"probably training images: read the changes. Bars: exact {statistics.PERCENT} intervals over images."
         )
-        return plots.told(figure, headline(claims(lines), HEADLINE), note, axes[0].get_legend_handles_labels()[0], 6)
+        return plots.captioned(
+            figure, headline(claims(lines), HEADLINE), note, axes[0].get_legend_handles_labels()[0], 6
+        )
 
 
 def claims(lines: DataFrame) -> list[ClaimResult]:
@@ -244,27 +246,29 @@ def text(lines: DataFrame) -> str:
     """One sentence per kind of lesion, and what comes back behind it."""
     plain = unrepaired(lines)
     intact = plain.iloc[0]
-    said = [f"- Intact: top-1 {_share(intact)} of {intact['n']} images."]
+    sentences = [f"- Intact: top-1 {_share(intact)} of {intact['n']} images."]
     for kind in unique(plain, "kind")[1:]:
         *single, together = pick(plain, kind=kind).to_dict("records")
         worst, least = (end(single, key=operator.itemgetter("difference")) for end in (min, max))
-        said.append(
+        sentences.append(
             f"- `{kind}`: one block at a time, the change of top-1 is between {_change(worst)} points (block "
             f"{worst['block']}) and {_change(least)} (block {least['block']}); in all {together['blocks']:.0f} blocks, "
             f"{_change(together)}, which leaves {_share(together)}. {_comes_back(pick(lines, kind=kind))}"
         )
-    return "\n".join(said)
+    return "\n".join(sentences)
 
 
 def _comes_back(lines: DataFrame) -> str:
     """What the maps behind one kind of lesion bring back, from the poorest to the richest."""
-    said, mended = [], lines[lines["repair"] != ""]
+    sentences, mended = [], lines[lines["repair"] != ""]
     for place, where in ((EACH, "one block at a time"), ("", "in all of them")):
         back = [_restored(shares(row)) for row in pick(mended, block=place).to_dict("records")]
-        said += [f"{where} {', '.join(back)}"] if back else []
-    if not said:
+        sentences += [f"{where} {', '.join(back)}"] if back else []
+    if not sentences:
         return "What a map behind it brings back was not run."
-    return f"Of that cost, right means, scales and shifts, or an affine map behind it bring back {'; '.join(said)}."
+    return (
+        f"Of that cost, right means, scales and shifts, or an affine map behind it bring back {'; '.join(sentences)}."
+    )
 
 
 def _restored(share: Estimate) -> str:

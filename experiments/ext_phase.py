@@ -39,7 +39,7 @@ from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.tables import ClaimResult, Record, pick
 from manifold_lab.sweeps import ablation, training_run
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
-from manifold_lab.sweeps.store import DIVERGED, DONE, FAILED, Cell
+from manifold_lab.sweeps.store import DIVERGED, DONE, FAILED, Run
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
 from manifold_lab.sweeps.training_run import TrainingRun
@@ -84,28 +84,28 @@ def grid(smoke: bool) -> tuple[TrainingRun, ...]:
     )
 
 
-def rows(cells: Sequence[Cell]) -> list[Record]:
+def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per run that ended, whichever way."""
-    return [_row(cell) for cell in cells if cell.numbers or cell.state in (DIVERGED, FAILED)]
+    return [_row(run) for run in runs if run.numbers or run.state in (DIVERGED, FAILED)]
 
 
-def _row(cell: Cell) -> Record:
-    k, n = map(int, cell.spec.group.split())
-    known = {"k": k, "n": n, "arm": cell.spec.arm, "seed": cell.spec.seed, "state": cell.state}
-    accuracy = cell.numbers.get("test_accuracy")
-    return known | {"test_accuracy": accuracy, "preserved": preserved(k, n), **activity(cell, k)}
+def _row(run: Run) -> Record:
+    k, n = map(int, run.spec.group.split())
+    known = {"k": k, "n": n, "arm": run.spec.arm, "seed": run.spec.seed, "state": run.state}
+    accuracy = run.numbers.get("test_accuracy")
+    return known | {"test_accuracy": accuracy, "preserved": preserved(k, n), **activity(run, k)}
 
 
 @torch.no_grad()
-def activity(cell: Cell, k: int) -> dict[str, float | None]:
+def activity(run: Run, k: int) -> dict[str, float | None]:
     """Of a trained ReLU6 bottleneck on test points: the share of values inside 0 to 6, and of points that are kept.
 
     Kept, for channels in general position, are the points at which more than k channels are inside.
     """
-    if cell.state != DONE or cell.spec.arm != "relu6":
+    if run.state != DONE or run.spec.arm != "relu6":
         return {"active": None, "trained": None}
-    network = open_weights(cell.folder / training_run.WEIGHTS)
-    shown = data.load("manifold", seed=cell.spec.seed, options=DataOptions(resolution=1, task=cell.spec.task))
+    network = open_weights(run.folder / training_run.WEIGHTS)
+    shown = data.load("manifold", seed=run.spec.seed, options=DataOptions(resolution=1, task=run.spec.task))
     y = torch.cat([network.blocks[0](network.stem(x))[0] for x, _ in shown.evaluation("test", 500)]).flatten(1)
     active = activations.named("relu6").is_active(y)
     kept = metrics.active_count(active) > k
@@ -203,8 +203,8 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     """Cost where theory sees loss, none where it sees none, more with more loss; and what training makes of it."""
     pairs = paired(table)
     points = "points of test accuracy, linear − ReLU6, mean over the cells, paired by seed"
-    found = [claim(name, f"ReLU6 in the bottleneck costs accuracy where {words}", points, cost(pairs, region))
-             for name, (words, region) in REGIONS.items()]  # fmt: skip
+    found = [claim(name, f"ReLU6 in the bottleneck costs accuracy where {where}", points, cost(pairs, region))
+             for name, (where, region) in REGIONS.items()]  # fmt: skip
     none = (
         f"ReLU6 makes no difference, to {MARGIN:g} point, where nearly none are lost (preserved fraction above {KEPT})"
     )
@@ -259,7 +259,7 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def correlation_told(pairs: Pairs) -> str:
+def correlation_text(pairs: Pairs) -> str:
     """The number behind the title."""
     one = ranked(pairs)
     found = one.estimate
@@ -278,18 +278,18 @@ def figure(table: DataFrame) -> Figure:
     with plots.style():
         figure = plots.shaped(2.75)
         axes = figure.subplots(1, 3, sharey=True)
-        for ax, (_, shown, looks, bold) in zip(axes, panels, strict=True):
+        for ax, (_, shown, style, bold) in zip(axes, panels, strict=True):
             if shown:
-                draw_heat(ax, shown, looks, bold)
+                draw_heat(ax, shown, style, bold)
             ax.label_outer(remove_inner_ticks=True)
         plots.letter(axes, [name for name, *_ in panels])
         seeds = sorted({len(pair["linear"]) for pair in pairs.values()})
         note = (
             f"k-spheres in {AMBIENT} dimensions, {CLASSES} classes; means over {' or '.join(map(str, seeds))} seeds. "
             f"Bold: the paired {statistics.PERCENT} interval leaves 0 out. Left of a line: what it names. "
-            f"{correlation_told(pairs)}"
+            f"{correlation_text(pairs)}"
         )
-        return plots.told(figure, headline([ranked(pairs)], HEADLINE), note, axes[0].get_lines(), 3)
+        return plots.captioned(figure, headline([ranked(pairs)], HEADLINE), note, axes[0].get_lines(), 3)
 
 
 STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=training_run.run_training, rows=rows, figure=figure,

@@ -37,7 +37,7 @@ from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick, rounded, unique
-from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
 
@@ -108,13 +108,13 @@ def kept(weight: Tensor, x: Tensor) -> float:
     return float(metrics.preserved(rows).double().mean())
 
 
-def rows(cells: Sequence[Cell]) -> list[Record]:
+def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per ratio, activation, kind of rank and layer, so that layers stay paired; empty where it is not run."""
     return [
-        {"ratio": cell.spec.ratio, "inputs": cell.spec.inputs, "outputs": cell.spec.outputs,
+        {"ratio": run.spec.ratio, "inputs": run.spec.inputs, "outputs": run.spec.outputs,
          "activation": name.partition("/")[0], "rank": name.partition("/")[2], "draw": draw, "value": value}
-        for cell in cells
-        for name, values in cell.numbers.items()
+        for run in runs
+        for name, values in run.numbers.items()
         for draw, value in enumerate(values)
     ]  # fmt: skip
 
@@ -237,7 +237,7 @@ def draw(table: DataFrame) -> Figure:
             f"Random layers of {OUTPUTS} output channels, {layers} a ratio; bars: Student's {statistics.PERCENT} "
             f"interval over layers. Activations whose curves are nowhere further apart than {VISIBLE:g} share one."
         )
-        return plots.told(figure, headline(claims(table), HEADLINE), note, handles)
+        return plots.captioned(figure, headline(claims(table), HEADLINE), note, handles)
 
 
 STUDY = Study(

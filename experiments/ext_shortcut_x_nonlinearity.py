@@ -98,7 +98,7 @@ def figure(table: DataFrame) -> Figure:
             f"(a): what ReLU6 costs without a shortcut minus what it costs with one, Welch's {statistics.PERCENT} "
             f"interval, in brackets the runs of all four arms. {comparison_figure.caption(False)}"
         )
-        return plots.told(made, headline(claims(table), HEADLINE), note)
+        return plots.captioned(made, headline(claims(table), HEADLINE), note)
 
 
 def draw_interactions(ax: Axes, table: DataFrame, found: Mapping[Place, ClaimResult]) -> None:

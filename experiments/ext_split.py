@@ -152,9 +152,9 @@ def _one_by_one(seen: LayerProfile) -> Tensor:
 
 def draw_memory(ax: Axes, table: DataFrame) -> None:
     """KiB against t: Equation 2, tensors alive, allocator."""
-    looks = {"allocated": (plots.MEASURED, "o", "allocated"), "alive": (plots.LOST_COLOUR, "x", "tensors alive"),
+    styles = {"allocated": (plots.MEASURED, "o", "allocated"), "alive": (plots.LOST_COLOUR, "x", "tensors alive"),
              "rule": (plots.THEORY, "", "Equation 2")}  # fmt: skip
-    for name, (colour, mark, label) in looks.items():
+    for name, (colour, mark, label) in styles.items():
         style = "-" if name == "rule" else ""
         ax.plot(table["parts"], table[name] * 2 / 1024, mark + style, color=colour, ms=4, mfc="none", label=label)
     ax.set(ylabel="peak memory, KiB (two bytes)", ylim=(0, None))
@@ -175,11 +175,11 @@ def draw_time(ax: Axes, table: DataFrame) -> None:
 def title(published: dict[str, DataFrame]) -> str:
     """What the paper's largest number of chunks saves, and its price in time."""
     price = f"at {pick(published[MAIN], parts=HELPFUL)['ratio'].item():.3g} times the time"
-    said = Headline(
+    messages = Headline(
         f"{NAME}.most_helpful", f"{HELPFUL} chunks save nearly all the memory that splitting can save, {price}",
         f"More than {HELPFUL} chunks are needed to save most of what splitting can save; {HELPFUL} run {price}", "",
     )  # fmt: skip
-    return headline(claims(published), said)
+    return headline(claims(published), messages)
 
 
 def draw(published: dict[str, DataFrame]) -> Figure:
@@ -203,7 +203,7 @@ def draw(published: dict[str, DataFrame]) -> Figure:
             "at two bytes a number; Equation 2 lies below: it counts one operator's input and output; bars: "
             f"{statistics.PERCENT} intervals of the median over {table['n'].iloc[0]} turns."
         )
-        return plots.told(figure, title(published), note)
+        return plots.captioned(figure, title(published), note)
 
 
 def claims(published: dict[str, DataFrame]) -> list[ClaimResult]:

@@ -36,7 +36,7 @@ from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, estimate_in, estimated_claim, percent, pick, rounded, unique
-from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
 
@@ -85,9 +85,9 @@ def unmoved(matrix: Tensor, generator: torch.Generator) -> Tensor:
     return theory.fewest_active_found(matrix, generator, starts=RANDOM, steps=0)
 
 
-def rows(cells: Sequence[Cell]) -> list[Record]:
+def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per shape and test, with the closed form where there is one and the measure of what is lost."""
-    return [line(cell.spec, kind, cell.numbers[kind]) for cell in cells for kind in KINDS if kind in cell.numbers]
+    return [line(run.spec, kind, run.numbers[kind]) for run in runs for kind in KINDS if kind in run.numbers]
 
 
 def line(spec: Spec, kind: str, injective: int) -> Record:
@@ -177,11 +177,11 @@ def complete(table: DataFrame) -> ClaimResult:
     return judged("search_is_nearly_complete", "Method (ours)", says, measure, found, found.exceeds(0.9))
 
 
-def curve(ax: Axes, mine: DataFrame, look: tuple[str, str], label: str) -> None:
+def curve(ax: Axes, mine: DataFrame, style: tuple[str, str], label: str) -> None:
     """Shares with intervals against m / n."""
     value, low, high = (mine[name].to_numpy() for name in ("estimate", "low", "high"))
     ends = np.stack([value - low, high - value]).clip(0)
-    ax.errorbar(mine["expansion"], value, ends, fmt=f"{look[1]}-", color=look[0], ms=3, lw=0.7,
+    ax.errorbar(mine["expansion"], value, ends, fmt=f"{style[1]}-", color=style[0], ms=3, lw=0.7,
                 elinewidth=0.7, label=label)  # fmt: skip
 
 
@@ -192,9 +192,9 @@ def thresholds(ax: Axes) -> None:
              (CONJECTURED, "--", "n → ∞: conjectured threshold", "bottom"),
              (PROVED, "-", "n → ∞: all above", "bottom"))  # fmt: skip
     paper = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none"}
-    for place, dashes, words, side in known:
+    for place, dashes, label, side in known:
         ax.axvline(place, color="0.6", lw=0.6, ls=dashes, zorder=0)
-        ax.text(place + 0.06, 1.0 if side == "top" else 0.02, words, rotation=90, va=side, ha="left", color="0.4",
+        ax.text(place + 0.06, 1.0 if side == "top" else 0.02, label, rotation=90, va=side, ha="left", color="0.4",
                 fontsize=size, bbox=paper, zorder=1)  # fmt: skip
     ax.set(xlabel="expansion m / n", ylim=(-0.03, 1.03), xlim=(1.7, 8.3))
 
@@ -236,7 +236,7 @@ def draw(table: DataFrame) -> Figure:
             f"At least {table['n'].min():,} layers a mark; bars: exact {statistics.PERCENT} intervals; crosses: the "
             f"closed form at n = 2.{points_lost(table)}"
         )
-        return plots.told(figure, headline(claims(table), HEADLINE), note)
+        return plots.captioned(figure, headline(claims(table), HEADLINE), note)
 
 
 STUDY = Study(

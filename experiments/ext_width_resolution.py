@@ -65,16 +65,16 @@ def figure(table: DataFrame) -> Figure:
         sizes = sorted({int(group.split("@")[1]) for group, _, _ in most}, reverse=True)
         for place, size in enumerate(sizes):
             mine = [(price / 1e6, score) for group, price, score in most if int(group.split("@")[1]) == size]
-            look = OTHER_STYLES[place % len(OTHER_STYLES)]
-            ax.plot([price for price, _ in mine], [score.value for _, score in mine], color=look[0], lw=0.6)
+            style = OTHER_STYLES[place % len(OTHER_STYLES)]
+            ax.plot([price for price, _ in mine], [score.value for _, score in mine], color=style[0], lw=0.6)
             for number, (price, score) in enumerate(mine):
-                plots.draw_point(ax, (price, score), look, label=None if number else f"{size} pixels")
+                plots.draw_point(ax, (price, score), style, label=None if number else f"{size} pixels")
         ax.set(xscale="log", xlabel="multiply-adds of one image, millions", ylabel="test accuracy, %")
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter("{x:g}")
         ax.legend(frameon=False)
         note = f"{', '.join(unique(table, 'data'))}; means and {statistics.PERCENT} intervals over runs"
-        return plots.told(found, headline(claims(table), HEADLINE), note)
+        return plots.captioned(found, headline(claims(table), HEADLINE), note)
 
 
 def claims(table: DataFrame) -> list[ClaimResult]:

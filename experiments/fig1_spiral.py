@@ -102,7 +102,7 @@ def draw(table: DataFrame) -> Figure:
             f"Spirals of three turns, ReLU, {draws:,.0f} draws of T per dim. (a): density with median and quartiles. "
             f"(b): means with {statistics.PERCENT} intervals."
         )
-        return plots.told(figure, headline(claims(table), HEADLINE), note)
+        return plots.captioned(figure, headline(claims(table), HEADLINE), note)
 
 
 def found(table: DataFrame, quantity: str, dim: int, statistic: str = "mean", decoder: str = "") -> Estimate:

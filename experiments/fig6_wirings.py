@@ -109,9 +109,9 @@ def draw_bars(ax: Axes, found: dict[tuple[int, str], Bar]) -> None:
         ax.annotate("", (right.x - 0.12, 0), (left.x + 0.12, 0), arrowprops={"arrowstyle": "->", "lw": 0.5})
 
 
-def draw_shortcut(ax: Axes, begin: Bar, end: Bar, look: tuple[str, str]) -> None:
+def draw_shortcut(ax: Axes, begin: Bar, end: Bar, style: tuple[str, str]) -> None:
     """An arc over the bars, with the sum at its end; dashed where a convolution is on the way."""
-    colour, dashes = look
+    colour, dashes = style
     bend = -0.38 if end.x - begin.x > 2 else -0.3
     arc = FancyArrowPatch(
         begin.top, end.top, connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>", mutation_scale=6,
@@ -158,7 +158,7 @@ def draw(table: DataFrame) -> Figure:
                           fontsize=mpl.rcParams["legend.fontsize"])  # fmt: skip
         first, last = SHOWN[0], SHOWN[-1]
         note = f"Shown: blocks {first} to {last} of MobileNetV2 1.0; bars are tensors, as high as they have channels."
-        return plots.told(figure, headline(claims(table), HEADLINE), note)
+        return plots.captioned(figure, headline(claims(table), HEADLINE), note)
 
 
 def counts(table: DataFrame) -> dict[str, int]:

@@ -36,7 +36,7 @@ from manifold_lab.sweeps import ablation, probe_run, store
 from manifold_lab.sweeps.comparison import FEWEST
 from manifold_lab.sweeps.probe_run import INITIAL, STAGES, TRAINED, TRAINING, ProbedTraining, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
-from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
 from manifold_lab.training import RECIPES
@@ -76,13 +76,13 @@ def on_images(source: ProbeSource) -> tuple[tuple[probe_run.Spec, ...], Measure]
     return (*networks(source.digest), *trainings(source.images is None)), probe_run.measure_on(source)
 
 
-def rows(cells: Sequence[Cell]) -> list[Record]:
+def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per network, moment of its training, and site; sites in the order of execution."""
     found = []
-    for cell in cells:
-        kind, on = (cell.spec.kind, "") if isinstance(cell.spec, ProbeRun) else (TRAINING, cell.spec.data)
-        for row in probe_run.at_evaluations(cell.spec, store.history(cell)):
-            known = {"network": kind, "data": on, "seed": cell.spec.seed, "drawn": int(drawn(row["layer"]))}
+    for run in runs:
+        kind, on = (run.spec.kind, "") if isinstance(run.spec, ProbeRun) else (TRAINING, run.spec.data)
+        for row in probe_run.at_evaluations(run.spec, store.history(run)):
+            known = {"network": kind, "data": on, "seed": run.spec.seed, "drawn": int(drawn(row["layer"]))}
             found.append({name: {**known, **row}.get(name) for name in COLUMNS})
     return found
 
@@ -219,14 +219,14 @@ def message(found: Sequence[ClaimResult]) -> str:
     by_name = {one.id.partition(".")[2]: one.estimate for one in found}
     change = by_name.get("mean_unchanged", statistics.NO_RUNS).value
     moved = f"{'rises' if change > 0 else 'falls'} by {abs(change):.2f}"
-    said = Headline(
+    messages = Headline(
         f"{NAME}.mean_unchanged", "Trained on ImageNet, the mean share of active channels stays as it was",
         f"Trained on ImageNet, the mean share of active channels {moved}",
         "Whether training on ImageNet changes the mean share of active channels is undecided",
     )  # fmt: skip
     ours = by_name.get("training_mean_unchanged", statistics.NO_RUNS)
     beside = f"; on CIFAR-10 it changes by {ours.value:.3f} (n = {ours.n})".replace("-0", "−0") if ours.n else ""
-    return headline(found, said) + beside
+    return headline(found, messages) + beside
 
 
 def draw(table: DataFrame) -> Figure:
@@ -245,7 +245,7 @@ def draw(table: DataFrame) -> Figure:
         plots.letter(axes.flat, [*names, *["the same, as fractions"] * 2, "its spread"])
         known = {label: handle for ax in axes[0, :2]
                  for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}  # fmt: skip
-        return plots.told(figure, message(claims(table)), caption(table), list(known.values()))
+        return plots.captioned(figure, message(claims(table)), caption(table), list(known.values()))
 
 
 def caption(table: DataFrame) -> str:
@@ -258,11 +258,11 @@ def caption(table: DataFrame) -> str:
     having = trained["threshold"].count()
     ours = change(pick(table, network=TRAINING, drawn=1), level)
     moved = ours.difference
-    change_told = f"{moved.value:.3f} ({moved.low:.3f} to {moved.high:.3f}; n = {moved.n})".replace("-0", "−0")
+    change_text = f"{moved.value:.3f} ({moved.low:.3f} to {moved.high:.3f}; n = {moved.n})".replace("-0", "−0")
     return (
         f"{total:,} ImageNet images at 224; bands are over all positions; dots: the {len(drawn)} sites that the paper "
         f"probably draws, of which {below} fell below the threshold after {after} images; of all {having} sites with a "
-        f"threshold {layers_below(trained, total)} did (triangles). (c): end minus step 0 is {change_told}, "
+        f"threshold {layers_below(trained, total)} did (triangles). (c): end minus step 0 is {change_text}, "
         f"{statistics.PERCENT} interval."
     )
 

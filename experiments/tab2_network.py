@@ -84,8 +84,8 @@ def groups(spec: NetworkSpec) -> list[tuple[str, tuple[str, ...], list[LayerProf
         rows.setdefault(f"row {place[int(part[1])]}" if part[0] == "blocks" else part[0], []).append(one)
     found = []
     for name, members in rows.items():
-        words = tuple(f"{value:g}" for value in spec.rows[int(name[4:])]) if name.startswith("row") else ("",) * 4
-        found.append((_operator(name, members[0]), words, members))
+        printed = tuple(f"{value:g}" for value in spec.rows[int(name[4:])]) if name.startswith("row") else ("",) * 4
+        found.append((_operator(name, members[0]), printed, members))
     return found
 
 
@@ -100,7 +100,7 @@ def size(shape: Sequence[int]) -> str:
     return "x".join(map(str, (*(rest or (1, 1)), channels)))
 
 
-def line(operator: str, words: tuple[str, ...], seen: list[LayerProfile]) -> Record:
+def line(operator: str, printed: tuple[str, ...], seen: list[LayerProfile]) -> Record:
     """One row as met."""
     cost = profiler.cost([one for one in seen if not isinstance(one.module, Block)])
     operators = [one for one in seen if isinstance(one.module, profiler.OPERATOR_LAYERS)]
@@ -109,7 +109,7 @@ def line(operator: str, words: tuple[str, ...], seen: list[LayerProfile]) -> Rec
     return {
         "operator": operator,
         "input": size(ends[0].inputs),
-        **dict(zip("tcns", words, strict=True)),
+        **dict(zip("tcns", printed, strict=True)),
         "blocks": len(blocks) or None,
         "output": size(ends[-1].outputs),
         "parameters": cost.parameters,
@@ -153,7 +153,7 @@ def draw(published: dict[str, DataFrame]) -> Figure:
             "MobileNetV2 1.0 at 224, counted on a forward pass: rows of Table 2 by operator and input size. The paper "
             f"prints {PAPER_PARAMETERS} million parameters; without those of the norms there are {bare:,.0f}."
         )
-        return plots.told(figure, headline(claims(published), HEADLINE), note)
+        return plots.captioned(figure, headline(claims(published), HEADLINE), note)
 
 
 def other_counts(spec: NetworkSpec) -> dict[str, int | float]:

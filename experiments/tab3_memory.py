@@ -193,9 +193,9 @@ def draw_blocks(ax: Axes, table: DataFrame, rule: str) -> None:
         (colour, mark), mine = ARM_STYLES[shortcut], pick(table, shortcut=shortcut)
         x = np.arange(len(mine)) + 0.2 * (place - (len(SHORTCUTS) - 1) / 2)
         memory_kib, joined = mine[rule].to_numpy() * 2 / 1024, (mine["joined"] == "true").to_numpy()
-        look: dict[str, Any] = {"color": colour, "ms": 3.4, "mew": 0.7, "lw": 0}
-        ax.plot(x[~joined], memory_kib[~joined], mark, mfc="white", **look)
-        ax.plot(x[joined], memory_kib[joined], mark, label=f"shortcut: {shortcut}", **look)
+        style: dict[str, Any] = {"color": colour, "ms": 3.4, "mew": 0.7, "lw": 0}
+        ax.plot(x[~joined], memory_kib[~joined], mark, mfc="white", **style)
+        ax.plot(x[joined], memory_kib[joined], mark, label=f"shortcut: {shortcut}", **style)
     for block in range(1, len(mine), 2):
         ax.axvspan(block - 0.5, block + 0.5, color="0.95", lw=0, zorder=0)
     ax.set(yscale="log", ylabel="peak, KiB", xlim=(-0.5, len(mine) - 0.5), xticks=range(len(mine)))
@@ -218,7 +218,9 @@ def draw(published: dict[str, DataFrame]) -> Figure:
             "MobileNetV2 1.0, one image at 224, two bytes a number, counted. Filled: blocks that a shortcut leaves or "
             "enters; open: the others."
         )
-        return plots.told(figure, headline(claims(published), HEADLINE), note, axes[0].get_legend_handles_labels()[0])
+        return plots.captioned(
+            figure, headline(claims(published), HEADLINE), note, axes[0].get_legend_handles_labels()[0]
+        )
 
 
 def claims(published: dict[str, DataFrame]) -> list[ClaimResult]:
@@ -259,11 +261,11 @@ def shortcut_claims(blocks: DataFrame) -> list[CountedClaim]:
     touched = blocks["block"][(blocks["joined"] == "true") & (blocks["shortcut"] != "projected")]
     peaks = blocks[blocks["block"].isin(touched)].groupby("shortcut")[list(RULES)].max()
     judged: list[CountedClaim] = []
-    for rule, words in RULES.items():
+    for rule, phrase in RULES.items():
         ratio = float(peaks[rule]["expansion"] / peaks[rule]["bottleneck"])
         place = "Section 3.3" if rule == "as_one" else "Section 3.3 (another reading, ours)"
         says = "a shortcut between bottlenecks needs less memory than one between expansions"
-        measure = f"peak of the wide wiring / the narrow one, blocks that either joins, {words}"
+        measure = f"peak of the wide wiring / the narrow one, blocks that either joins, {phrase}"
         judged.append((f"narrow_shortcut/{rule}", place, says, measure, ratio, ratio > 1))
     return judged
 

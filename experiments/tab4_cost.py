@@ -185,7 +185,7 @@ def draw(published: dict[str, DataFrame]) -> Figure:
             "MobileNetV2 by width multiplier: counted on a forward pass, and as its authors' list publishes it, cut "
             f"off to whole millions; widths {alone} are published at {RESOLUTIONS[-1]} only."
         )
-        return plots.told(figure, headline(claims(published), HEADLINE), note)
+        return plots.captioned(figure, headline(claims(published), HEADLINE), note)
 
 
 def claims(published: dict[str, DataFrame]) -> list[ClaimResult]:

@@ -178,7 +178,7 @@ def draw(published: dict[str, DataFrame]) -> Figure:
             f"the box at {BOX:g} in {(preimages['b'] >= BOX).sum()} of them; "
             f"(c): {draws:,.0f} draws, bars {statistics.PERCENT} intervals (smaller than the marks)."
         )
-        return plots.told(figure, headline(claims(published), HEADLINE), note)
+        return plots.captioned(figure, headline(claims(published), HEADLINE), note)
 
 
 def draw_preimages(ax: Axes, table: DataFrame) -> None:

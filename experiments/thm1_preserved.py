@@ -38,7 +38,7 @@ from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import LOST_COLOUR
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, markdown, number, pick
-from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
 
@@ -107,9 +107,9 @@ def measure(spec: Spec, _folder: Path) -> Result:
     return Result(asdict(statistics.proportion(kept, spec.draws)))
 
 
-def rows(cells: Sequence[Cell]) -> list[Record]:
-    """One line per cell: the measured fraction where it is measured, the closed form and the paper's bound."""
-    return [_row(cell.spec, cell.numbers) for cell in cells]
+def rows(runs: Sequence[Run]) -> list[Record]:
+    """One line per run: the measured fraction where it is measured, the closed form and the paper's bound."""
+    return [_row(run.spec, run.numbers) for run in runs]
 
 
 def _row(spec: Spec, numbers: Mapping[str, Any]) -> Record:
@@ -186,7 +186,7 @@ def draw(table: DataFrame) -> Figure:
             f"T and a point, bars exact {statistics.PERCENT} intervals; (b) is the closed form; framed: "
             "MobileNetV2's expansion."
         )
-        return plots.told(figure, headline(claims(table), HEADLINE), note)
+        return plots.captioned(figure, headline(claims(table), HEADLINE), note)
 
 
 def margin_tests(kept: int, draws: int, law: float) -> tuple[float, float]:

@@ -77,11 +77,11 @@ def described(spec: NetworkSpec) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit status."""
-    words = sys.argv[1:] if arguments is None else arguments
-    if any(":" in word for word in words if not word.startswith("-")):
-        return run_cli(ForeignOptions, print_foreign, PROGRAM, words, ABOUT)
+    given = sys.argv[1:] if arguments is None else arguments
+    if any(":" in argument for argument in given if not argument.startswith("-")):
+        return run_cli(ForeignOptions, print_foreign, PROGRAM, given, ABOUT)
     presets = {name: (described(spec), NetworkOptions(spec)) for name, spec in NETWORKS.items()}
-    return run_cli(presets, print_preset, PROGRAM, words, ABOUT)
+    return run_cli(presets, print_preset, PROGRAM, given, ABOUT)
 
 
 if __name__ == "__main__":

@@ -55,5 +55,5 @@ def test_an_empty_status_says_what_to_run(study: Study, tmp_path: Path, capsys: 
     assert study_commands.main(study, ["status", "--smoke", "--runs", str(tmp_path)]) == 0
     assert f"begin with: python -m experiments.mine run --smoke --runs {tmp_path}\n" in capsys.readouterr().out
     assert study_commands.main(study, ["status", "--smoke", "--runs", str(tmp_path), "--json"]) == 0
-    cells = json.loads(capsys.readouterr().out)["cells"]
-    assert [cell["state"] for cell in cells] == ["absent"] * 4 and len({cell["key"] for cell in cells}) == 4
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [run["state"] for run in runs] == ["absent"] * 4 and len({run["key"] for run in runs}) == 4

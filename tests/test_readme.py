@@ -54,12 +54,12 @@ def test_readme_is_short_and_its_two_commands_come_first_in_install() -> None:
 def test_what_readme_says_that_the_probe_shows_is_what_it_shows() -> None:
     shown = pasted("README.md:0")["shown"]
     table = (ROOT / "README.md").read_text(encoding="utf-8").partition("begin probe-frame")[2].partition("<!-- end")[0]
-    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines() if "|" in line]
+    rows = [[run.strip() for run in line.strip("| ").split("|")] for line in table.splitlines() if "|" in line]
     assert rows[0] == list(shown.columns) and len(rows) - 2 == len(shown) == PROBED_ROWS
     for told, (_, row) in zip(rows[2:], shown.iterrows(), strict=True):
-        for cell, value in zip(told, row, strict=True):
+        for run, value in zip(told, row, strict=True):
             missing = isinstance(value, float) and math.isnan(value)
-            assert cell == value or (cell == "–" if missing else float(cell) == pytest.approx(value, rel=5e-3))
+            assert run == value or (run == "–" if missing else float(run) == pytest.approx(value, rel=5e-3))
     plt.close("all")
 
 

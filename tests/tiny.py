@@ -1,4 +1,4 @@
-"""A study whose cells take no time, or end in every way that a cell can: python tests/tiny.py VERB."""
+"""A study whose runs take no time, or end in every way that a run can: python tests/tiny.py VERB."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def measure(spec: Tiny, folder: Path) -> Result:
     with (folder / "ran").open("a") as file:
         file.write(f"{os.getpid()}\n")
     if spec.ends == "error":
-        raise ValueError("this cell\nfails")
+        raise ValueError("this run\nfails")
     if spec.ends == "divergence":
         raise DivergedError(7, "the loss is nan")
     if spec.ends == "death":
@@ -50,7 +50,7 @@ def measure(spec: Tiny, folder: Path) -> Result:
 
 
 def ran(folder: Path) -> list[int]:
-    """The processes that ran a cell, in order."""
+    """The processes that ran a run, in order."""
     path = folder / "ran"
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
@@ -62,9 +62,9 @@ def main() -> int:
     from manifold_lab.report import tables  # noqa: PLC0415
     from manifold_lab.sweeps import study, study_commands  # noqa: PLC0415
 
-    def rows(cells):
-        return [{"arm": cell.spec.arm, "seed": cell.spec.seed, "value": cell.numbers["value"]}
-                for cell in cells if cell.numbers]  # fmt: skip
+    def rows(runs):
+        return [{"arm": run.spec.arm, "seed": run.spec.seed, "value": run.numbers["value"]}
+                for run in runs if run.numbers]  # fmt: skip
 
     def claims(lines):
         arms = {arm: mine.set_index("seed")["value"].to_dict() for arm, mine in lines.groupby("arm")}

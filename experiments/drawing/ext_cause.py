@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.shown import DataFrame
 from manifold_lab.report import plots
-from manifold_lab.report.arm_styles import ARM_STYLES, words_of
+from manifold_lab.report.arm_styles import ARM_STYLES, label_of
 from manifold_lab.report.tables import pick, unique
 from manifold_lab.sweeps import comparison_figure
 
@@ -52,7 +52,7 @@ def draw(panels: Panels, title: str, tuning: str, length: int) -> Figure:
             draw_rates(axes[2], panels)
             names.append(f"learning rates, {length:,} images")
         plots.letter(axes, names)
-        return plots.told(found, title, CAPTION + tuning)
+        return plots.captioned(found, title, CAPTION + tuning)
 
 
 def draw_dose(ax: Axes, panels: Panels) -> None:
@@ -62,7 +62,7 @@ def draw_dose(ax: Axes, panels: Panels) -> None:
     for arm, found in panels.dose.items():
         lost = contrasts.contrast([(linear, 1.0), (found.accuracies, -1.0)]).estimate
         lost = statistics.Estimate(0.0, 0.0, 0.0, len(linear)) if arm == "linear" else lost
-        label = f"{words_of(arm)} ({len(found.accuracies)})"
+        label = f"{label_of(arm)} ({len(found.accuracies)})"
         if found.linear_r2 and linear:
             at[arm] = (float(np.mean(found.linear_r2)), lost.value)
             plots.draw_point(ax, (at[arm][0], lost), ARM_STYLES[arm], label=label)
@@ -90,8 +90,8 @@ def draw_training(ax: Axes, panels: Panels) -> str:
     longest = max([length for length, arms in there.items() if len(arms) > 1] or there, default=0)
     runs: set[int] = set()
     for place, arm in enumerate(arm for arm in panels.rates if arm in there.get(longest, ())):
-        look = comparison_figure.curve_look(ARM_STYLES[arm], place) | {"label": words_of(arm)}
-        runs |= comparison_figure.draw_curve(ax, pick(panels.curves, arm=arm, length=longest), look)
+        style = comparison_figure.curve_style(ARM_STYLES[arm], place) | {"label": label_of(arm)}
+        runs |= comparison_figure.draw_curve(ax, pick(panels.curves, arm=arm, length=longest), style)
     ax.set(xlabel="images seen, thousands", ylabel="validation accuracy, %", xlim=(0, None))
     if runs:
         ax.legend(frameon=False, loc="lower right")

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from manifold_lab.core import statistics
 from manifold_lab.core.shown import DataFrame, Series
 from manifold_lab.probe.inversion import EXACT, FOUND, LOST, NOT_DECIDED
-from manifold_lab.report.arm_styles import ARM_STYLES, words_of
+from manifold_lab.report.arm_styles import ARM_STYLES, label_of
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED, log_axis
 from manifold_lab.report.tables import pick, unique
 from manifold_lab.sweeps.inversion_run import NEAR, STEM
@@ -44,7 +44,7 @@ def draw_images(figure: SubFigure, table: DataFrame, arms: Sequence[str]) -> Non
     for axes, (image, arm) in zip(figure.subplots(len(rows), len(places), squeeze=False), rows, strict=True):
         for ax, place in zip(axes, places, strict=True):
             draw_image(ax, pick(mine, image=image, arm=arm, block=place).iloc[0])
-        axes[0].set_ylabel(words_of(arm).replace(", ", "\n"), rotation=0, ha="right", va="center")
+        axes[0].set_ylabel(label_of(arm).replace(", ", "\n"), rotation=0, ha="right", va="center")
     for ax, place in zip(figure.axes, places, strict=False):
         ax.set_title(place_name(place), fontsize="medium", pad=3)
 
@@ -60,10 +60,10 @@ def draw_image(ax: Axes, row: Series) -> None:
 
 def frame_legend() -> list[Patch]:
     """What the frames of images mean."""
-    words = {EXACT: "exact, by least squares", FOUND: "found by a search",
+    labels = {EXACT: "exact, by least squares", FOUND: "found by a search",
              LOST: "lost: another image has the same output", NOT_DECIDED: "not decided"}  # fmt: skip
     return [
-        Patch(facecolor="none", edgecolor=FRAMES[status], linewidth=1.4, label=text) for status, text in words.items()
+        Patch(facecolor="none", edgecolor=FRAMES[status], linewidth=1.4, label=text) for status, text in labels.items()
     ]
 
 
@@ -92,13 +92,13 @@ def tick(block: int, outputs: int) -> str:
     return f"{place_name(block).removeprefix('block ')}\n{outputs:,}"
 
 
-def draw_arm(ax: Axes, at: np.ndarray, mine: Sequence[DataFrame], look: tuple[str, str]) -> None:
+def draw_arm(ax: Axes, at: np.ndarray, mine: Sequence[DataFrame], style: tuple[str, str]) -> None:
     """One arm; below FLOOR at FLOOR."""
-    colour, mark = look
+    colour, mark = style
     found = [statistics.mean(np.log10(by_network(one, "error"))) for one in mine]
     value, low, high = (10 ** np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
     ends = np.nan_to_num(np.stack([value - low, np.minimum(high, 3) - value])).clip(0)
-    ax.errorbar(at, value, ends, fmt="-", color=colour, lw=0.9, elinewidth=0.7, label=words_of(mine[0]["arm"].iloc[0]))
+    ax.errorbar(at, value, ends, fmt="-", color=colour, lw=0.9, elinewidth=0.7, label=label_of(mine[0]["arm"].iloc[0]))
     ax.plot(at, [geometric(by_network(one, "control_error")) for one in mine], "--", color=colour, lw=0.6)
     for x, one in zip(at, mine, strict=True):
         values, exact = by_network(one, "error"), (one["status"] == EXACT).all()

@@ -46,16 +46,16 @@ def draw_regions(ax: Axes, k: Sequence[int], n: Sequence[int]) -> None:
     ax.set(xlim=(0, len(n)), ylim=(0, len(k)))
 
 
-def draw_heat(ax: Axes, cells: Cells, looks: Mapping[str, object], bold: Sequence[tuple[int, int]] = ()) -> None:
+def draw_heat(ax: Axes, cells: Cells, style: Mapping[str, object], bold: Sequence[tuple[int, int]] = ()) -> None:
     """A value per k and n as colour and number, in bold where that is asked for, and theory's regions."""
     import seaborn  # noqa: PLC0415  (two seconds that only this figure needs)
 
     k, n = (sorted({place[axis] for place in cells}) for axis in (0, 1))
-    value, told = (
+    value, labels = (
         np.array([[cells.get((row, column), (math.nan, ""))[part] for column in n] for row in k]) for part in (0, 1)
     )
     size = {"size": mpl.rcParams["xtick.labelsize"]}
-    seaborn.heatmap(value, ax=ax, annot=told, fmt="", annot_kws=size, cbar=False, linewidths=0.4, **looks)
+    seaborn.heatmap(value, ax=ax, annot=labels, fmt="", annot_kws=size, cbar=False, linewidths=0.4, **style)
     places = [(row, column) for row in k for column in n if (row, column) in cells]
     for text, place in zip(ax.texts, places, strict=False):
         text.set_fontweight("bold" if place in bold else "normal")
@@ -65,12 +65,12 @@ def draw_heat(ax: Axes, cells: Cells, looks: Mapping[str, object], bold: Sequenc
     draw_regions(ax, k, n)
 
 
-def told_value(value: float, digits: str) -> tuple[float, str]:
+def value_label(value: float, digits: str) -> tuple[float, str]:
     """A value as it is written: no zero with a sign."""
     return value, f"{value:z{digits}}".replace("-", "−")
 
 
-def told_loss(table: DataFrame, k: int, n: int) -> tuple[float, str]:
+def loss_label(table: DataFrame, k: int, n: int) -> tuple[float, str]:
     """The share of points that trained networks lose, and theory's in brackets, in percent."""
     lost = POINTS * (1 - float(pick(table, k=k, n=n)["trained"].mean()))
     return lost, f"{lost:.0f} ({POINTS * (1 - preserved(k, n)):.0f})"
@@ -85,13 +85,13 @@ def heat_panels(
         table: of the study.
         pairs: test accuracies by k and n, arm and seed.
     """
-    level = {place: told_value(float(np.mean(list(pair["linear"].values()))), ".0f") for place, pair in pairs.items()}
+    level = {place: value_label(float(np.mean(list(pair["linear"].values()))), ".0f") for place, pair in pairs.items()}
     costs = {place: statistics.paired(pair["linear"], pair["relu6"]) for place, pair in pairs.items()}
-    told = {place: told_value(one.difference.value, ".1f") for place, one in costs.items()}
+    labels = {place: value_label(one.difference.value, ".1f") for place, one in costs.items()}
     clear = [place for place, one in costs.items() if one.exceeds(0) is not None]
-    lost = {place: told_loss(table, *place) for place in pairs}
+    lost = {place: loss_label(table, *place) for place in pairs}
     return (
         ("linear: test accuracy, %", level, {"cmap": "Greens", "vmin": 0, "vmax": 140}, ()),
-        ("linear − ReLU6, points", told, {"cmap": "RdBu_r", "vmin": -WORST, "vmax": WORST}, clear),
+        ("linear − ReLU6, points", labels, {"cmap": "RdBu_r", "vmin": -WORST, "vmax": WORST}, clear),
         ("points lost, trained (theory), %", lost, {"cmap": "Oranges", "vmin": 0, "vmax": 140}, ()),
     )

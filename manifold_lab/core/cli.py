@@ -78,28 +78,28 @@ def parse(
         InputError: with the parser's complaint, without its frame, for words that are no options or values.
         SystemExit: with status 0, after help or the version.
     """
-    words, told = sys.argv[1:] if arguments is None else arguments, about or About()
-    if words[:1] == ["--version"]:
+    typed, described = sys.argv[1:] if arguments is None else arguments, about or About()
+    if typed[:1] == ["--version"]:
         print(importlib.metadata.version("manifold_lab"))
         raise SystemExit(0)
     make = tyro.extras.overridable_config_cli if isinstance(kind, dict) else tyro.cli
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return make(kind, args=words, prog=f"python -m {program}", description=told.what or None)  # type: ignore[arg-type]
+            return make(kind, args=typed, prog=f"python -m {program}", description=described.what or None)  # type: ignore[arg-type]
     except SystemExit as stop:
         if stop.code:
             raise InputError(_unframed(complaint.getvalue())) from None
-        if told.examples:
-            print("\nexamples:\n" + "\n".join(f"  {line}" for line in told.examples))
+        if described.examples:
+            print("\nexamples:\n" + "\n".join(f"  {line}" for line in described.examples))
         raise
 
 
 def _unframed(complaint: str) -> str:
     """The parser's boxed message as one line, without title and frame, which are drawn with or without Unicode."""
     lines = [line.strip("╭╮╰╯│─ ") for line in complaint.splitlines()]
-    _title, *words = [line for line in lines if line.strip("-")] or [""]
-    return NESTED.sub(r"\1", " ".join(words))
+    _title, *lines = [line for line in lines if line.strip("-")] or [""]
+    return NESTED.sub(r"\1", " ".join(lines))
 
 
 def run_cli(

@@ -25,7 +25,7 @@ def check_types(spec: Any) -> None:
         found = _misfit(getattr(spec, name), kind)
         if found is not None:
             part, allowed = found
-            raise InputError(f"{name}: {part!r} is not allowed; it must be {_in_words(allowed)}")
+            raise InputError(f"{name}: {part!r} is not allowed; it must be {_described(allowed)}")
 
 
 @functools.cache
@@ -49,13 +49,13 @@ def _misfit(value: Any, kind: Any) -> tuple[Any, Any] | None:
     return None if fits else (value, kind)
 
 
-def _in_words(kind: Any) -> str:
+def _described(kind: Any) -> str:
     origin, parts = get_origin(kind), get_args(kind)
     if origin is tuple:
-        inner = [_in_words(part) for part in parts if part is not ...]
+        inner = [_described(part) for part in parts if part is not ...]
         return f"a tuple of any length, each {inner[0]}" if ... in parts else f"a tuple of ({', '.join(inner)})"
     if origin in (Union, UnionType):
-        return " or ".join(_in_words(part) for part in parts if not (part is int and float in parts))
+        return " or ".join(_described(part) for part in parts if not (part is int and float in parts))
     return WORDS.get(kind, kind.__name__)
 
 
@@ -81,22 +81,22 @@ def key(spec: Any) -> str:
     Raises:
         ValueError: if the spec holds a NaN or an infinity.
     """
-    told = json.dumps(_told(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    content = json.dumps(_canonical(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _told(value: Any) -> Any:
+def _canonical(value: Any) -> Any:
     """A value as its key has it: equal values in equal words, so that 1 and 1.0 are the same."""
     if isinstance(value, tuple | list):
-        return [_told(part) for part in value]
+        return [_canonical(part) for part in value]
     if isinstance(value, dict):
-        return {str(name): _told(part) for name, part in value.items()}
+        return {str(name): _canonical(part) for name, part in value.items()}
     if not dataclasses.is_dataclass(value):
         return int(value) if isinstance(value, bool | float) and math.isfinite(value) and value == int(value) else value
     kind: Any = type(value)
     defaults = _first_defaults(kind)
-    told = {name: getattr(value, name) for name in defaults if getattr(value, name) != defaults[name]}
-    return [kind_name(value), {_field_names(kind)[name]: _told(part) for name, part in told.items()}]
+    content = {name: getattr(value, name) for name in defaults if getattr(value, name) != defaults[name]}
+    return [kind_name(value), {_field_names(kind)[name]: _canonical(part) for name, part in content.items()}]
 
 
 def kind_name(spec: Any) -> str:
@@ -128,7 +128,7 @@ def disagreement(spec: Any, stored: Any) -> str | None:
     """
     parts = _shared(spec, stored)
     if parts is None:
-        return None if _told(spec) == _told(stored) else ""
+        return None if _canonical(spec) == _canonical(stored) else ""
     for name, ours, theirs in parts:
         if ours != theirs:  # equal values, which most are, are found without a call
             part = disagreement(ours, theirs)

@@ -60,10 +60,10 @@ def one_of(field: str, name: str, allowed: Iterable[str]) -> str:
         return name
     near = difflib.get_close_matches(name, names, n=NEAREST)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    told = (
+    listed = (
         ", ".join(names) if len(names) <= MANY else f"{len(names)} names, such as {', '.join(near or names[:NEAREST])}"
     )
-    raise InputError(f"{field}: {name!r} is unknown; {hint}allowed: {told}")
+    raise InputError(f"{field}: {name!r} is unknown; {hint}allowed: {listed}")
 
 
 def at_least(field: str, value: int | float, low: int | float) -> None:

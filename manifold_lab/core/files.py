@@ -195,10 +195,10 @@ def machine() -> str:
     """
     try:
         start = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        told = f"{start} {Path('/proc/self/ns/pid').readlink()}"
+        identity = f"{start} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
-        told = socket.gethostname()
-    return hashlib.sha256(told.encode()).hexdigest()[:8]
+        identity = socket.gethostname()
+    return hashlib.sha256(identity.encode()).hexdigest()[:8]
 
 
 def text(content: str) -> Writer:

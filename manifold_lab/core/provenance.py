@@ -35,8 +35,8 @@ def commit() -> str | None:
     package = here.parent.parent
     code = (package, *(package.parent / name for name in ("experiments", "benchmarks")))
 
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", here.parent, *words], capture_output=True, text=True, check=True)
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", here.parent, *arguments], capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:
@@ -53,8 +53,8 @@ def device() -> str:
     if torch.cuda.is_initialized():
         return torch.cuda.get_device_name()
     try:
-        told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        return next(line.partition(": ")[2] for line in told.splitlines() if line.startswith("model name"))
+        content = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        return next(line.partition(": ")[2] for line in content.splitlines() if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
@@ -89,7 +89,7 @@ def is_whole(run: Mapping[str, Any]) -> bool:
 
 def joined(runs: Iterable[Mapping[str, Any]]) -> Made:
     """For a result of many stored runs: all their commits and devices, and the sum of what they took."""
-    told = list(runs)
-    names = {key: tuple(dict.fromkeys(run[key] for run in told if run.get(key))) for key in ("commit", "device")}
-    seconds, least = sum(run["seconds"] for run in told), not all(map(is_whole, told))
+    each = list(runs)
+    names = {key: tuple(dict.fromkeys(run[key] for run in each if run.get(key))) for key in ("commit", "device")}
+    seconds, least = sum(run["seconds"] for run in each), not all(map(is_whole, each))
     return Made(names["commit"], seconds, names["device"], least)

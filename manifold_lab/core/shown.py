@@ -19,8 +19,8 @@ Axes = Any
 
 def short_repr(value: Any) -> str:
     """A dataclass as the call that makes it, without what is as by default: `NetworkSpec(width=0.5)`."""
-    told = ", ".join(f"{name}={in_short(part)}" for name, part in changed_fields(value).items())
-    return f"{type(value).__name__}({told})"
+    fields = ", ".join(f"{name}={in_short(part)}" for name, part in changed_fields(value).items())
+    return f"{type(value).__name__}({fields})"
 
 
 def changed_fields(value: Any) -> dict[str, Any]:
@@ -57,9 +57,9 @@ class Shown:
 
     def _repr_html_(self) -> str:
         fields: Any = self
-        told = {one.name: in_short(getattr(self, one.name)) for one in dataclasses.fields(fields) if one.repr}
+        values = {one.name: in_short(getattr(self, one.name)) for one in dataclasses.fields(fields) if one.repr}
         rows = "".join(
-            f"<tr><th>{html.escape(name)}</th><td>{html.escape(part)}</td></tr>" for name, part in told.items()
+            f"<tr><th>{html.escape(name)}</th><td>{html.escape(part)}</td></tr>" for name, part in values.items()
         )
         return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
 

@@ -166,6 +166,6 @@ def _samples(folder: Path) -> tuple[tuple[str, ...], list[Sample]]:
             "data: an imagefolder needs torchvision, which is not installed; pip install 'manifold_lab[vision]'"
         ) from None
     except OSError as error:
-        told = " ".join(str(error).split())[:200]
-        raise SourceError(f"data: {folder} is not a folder with images in a folder per class ({told})") from None
+        reason = " ".join(str(error).split())[:200]
+        raise SourceError(f"data: {folder} is not a folder with images in a folder per class ({reason})") from None
     return tuple(found.classes), found.samples

@@ -159,7 +159,7 @@ class NetworkSpec(Shown):
     def __post_init__(self) -> None:
         """Refuse what cannot be built, naming the field and what is allowed."""
         check_types(self)
-        self._check_words()
+        self._check_names()
         for name in filter(self.__dict__.__contains__, LIMITS):
             within(name, getattr(self, name), *LIMITS[name])
         above("norm_epsilon", self.norm_epsilon, 0)
@@ -169,10 +169,10 @@ class NetworkSpec(Shown):
         self._check_plan(stages(self))
         self._check_intervention(stages(self))
 
-    def _check_words(self) -> None:
-        words = ("linear", *ACTIVATIONS)
+    def _check_names(self) -> None:
+        allowed = ("linear", *ACTIVATIONS)
         for name in ACTIVATED:
-            one_of(name, getattr(self, name), words)
+            one_of(name, getattr(self, name), allowed)
         one_of("block", self.block, BLOCKS)
         one_of("shortcut", self.shortcut, SHORTCUTS)
         one_of("norm", self.norm, NORMS)

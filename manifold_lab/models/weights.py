@@ -105,9 +105,9 @@ def _loaded(spec: NetworkSpec, state: dict[str, Tensor]) -> Network:
             if key in state and state[key].dtype != value.dtype
         ),
     }
-    told = "; ".join(f"{len(found)} {kind}: {', '.join(found[:SHOWN])}" for kind, found in problems.items() if found)
-    if told:
-        raise SourceError(f"weights: these are not of this network; {told}")
+    problem = "; ".join(f"{len(found)} {kind}: {', '.join(found[:SHOWN])}" for kind, found in problems.items() if found)
+    if problem:
+        raise SourceError(f"weights: these are not of this network; {problem}")
     network.load_state_dict({key: value.detach().clone() for key, value in state.items()}, assign=True)
     return channels_last(network).eval()
 
@@ -134,13 +134,13 @@ def read_state(path: str | Path, strip: str = "") -> dict[str, Tensor]:
         is_ours = path.suffix == ".safetensors"
         found = safetensors.torch.load_file(path) if is_ours else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # a broken file fails in as many ways as there are bytes
-        told = f"cannot be read ({type(error).__name__}); it is damaged or of another kind"
+        problem = f"cannot be read ({type(error).__name__}); it is damaged or of another kind"
         if "Unsupported" in str(error):
-            told = (
+            problem = (
                 "holds a pickled model or other objects, and loading those would run code from the file; where the "
                 "model's code is, save its state: torch.save(model.state_dict(), FILE)"
             )
-        raise SourceError(f"weights: {path} {told}") from None
+        raise SourceError(f"weights: {path} {problem}") from None
     state = _only_tensors(path, found)
     if strip and not any(key.startswith(strip) for key in state):
         raise InputError(f"strip: no name in {path} begins with {strip!r}; the first is {next(iter(state), '')!r}")
@@ -172,8 +172,8 @@ def load_state(model: nn.Module, path: str | Path, strip: str = "") -> None:
     try:
         model.load_state_dict(state)
     except Exception:  # a module may refuse in its own way
-        told = _differences(model.state_dict(), state)
-        raise SourceError(f"weights: {path} is not a state of this model: {told}") from None
+        problem = _differences(model.state_dict(), state)
+        raise SourceError(f"weights: {path} is not a state of this model: {problem}") from None
 
 
 def _differences(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
@@ -208,11 +208,11 @@ def load_weights(spec: NetworkSpec, path: str | Path) -> Network:
 
 def _check_hash(path: Path) -> None:
     published = path.name in {Path(url).name for url in URLS.values()}
-    told = path.stem.rpartition("-")[2] if published or HASHED.search(path.stem) else ""
+    named = path.stem.rpartition("-")[2] if published or HASHED.search(path.stem) else ""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if not digest.startswith(told):
+    if not digest.startswith(named):
         raise SourceError(
-            f"weights: {path} has SHA-256 {digest[:8]}…, not the {told} at its name's end; fetch it again, or "
+            f"weights: {path} has SHA-256 {digest[:8]}…, not the {named} at its name's end; fetch it again, or "
             "rename it if that is no hash"
         )
 
@@ -225,8 +225,8 @@ def open_weights(path: str | Path) -> Network:
     """
     try:
         with safetensors.safe_open(path, "pt") as file:
-            told = json.loads((file.metadata() or {})["spec"])
-            spec = from_fields(told)
+            fields = json.loads((file.metadata() or {})["spec"])
+            spec = from_fields(fields)
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:

@@ -22,13 +22,13 @@ MOVED = 0.05
 
 
 def matrices(x: Tensor, channels: int) -> Iterator[Float[Tensor, "positions channels"]]:
-    """Views of positions x channels, in order, each laid out as `x` is: of the whole batch, or of a picture each."""
+    """Views of positions x channels, in order, each laid out as `x` is: of the whole batch, or of an image each."""
     last = x.movedim(channels, -1)
     if last.is_contiguous() or x.dim() < 3:
         yield last.reshape(-1, x.shape[channels])
         return
-    for picture in last:
-        yield picture.reshape(-1, x.shape[channels])
+    for image in last:
+        yield image.reshape(-1, x.shape[channels])
 
 
 def blocks(x: Tensor, channels: int, fewest: int = 1) -> Iterator[Float[Tensor, "positions channels"]]:

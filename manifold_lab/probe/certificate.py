@@ -121,7 +121,7 @@ def _of_positions(layer: LayerRecord) -> LayerRow:
     found |= {"stability": theory.inverse_stability_bounds(least)[0]} | _ball(at)
     if at.rectified.high < math.inf and found["stability"]:
         found["stability"] = _with_clip(float(found["stability"]), at, found.get("data_radius"))
-    return found | {"verdict": _words(found, inputs, patches)}
+    return found | {"verdict": _verdict(found, inputs, patches)}
 
 
 def _with_clip(stability: float, at: _Positions, radius: float | int | str | None) -> float | None:
@@ -151,7 +151,7 @@ def _ball(at: _Positions) -> LayerRow:
     return known | {"ball": certify(rectified, radius).verdict}
 
 
-def _words(found: LayerRow, inputs: int, patches: bool) -> str:
+def _verdict(found: LayerRow, inputs: int, patches: bool) -> str:
     share, what = float(found["certified"] or 0), "patches" if patches else "positions"
     what = f"{what} from their own outputs" if patches else what
     on_data = f"certified on {'every one' if share == 1 else f'{share:.1%}'} of {found['certificate_points']} {what}"
@@ -185,14 +185,14 @@ def _of_channels(layer: LayerRecord) -> LayerRow:
                 "verdict": f"each channel has an inactive output in some image, and needs all: {kind}"}  # fmt: skip
     if inputs > MAP_LIMIT or outputs > inputs:  # channels with an inactive output need all, unless there are more
         ball = NOT_DECIDED if share == 1 or outputs > inputs else REFUTED
-        words = f"{share:.1%} of channels: those always active, if their map is invertible; {kind}"
-        return {"ball": ball, "verdict": f"at most {words}" if outputs == inputs else f"not decided: {kind}"}
+        verdict = f"{share:.1%} of channels: those always active, if their map is invertible; {kind}"
+        return {"ball": ball, "verdict": f"at most {verdict}" if outputs == inputs else f"not decided: {kind}"}
     least = _map_singular_values(layer, whole.nonzero().flatten().tolist())
     certified = float((least > 0).sum()) / len(whole)
-    words = f"certified on all images in {certified:.1%} of channels: those always active, with an invertible map"
+    verdict = f"certified on all images in {certified:.1%} of channels: those always active, with an invertible map"
     value = float(least.min()) if certified == 1 else 0.0
     return {"certified": certified, "least_singular_value": value, "stability": value,
-            "ball": NOT_DECIDED if certified == 1 else REFUTED, "verdict": words}  # fmt: skip
+            "ball": NOT_DECIDED if certified == 1 else REFUTED, "verdict": verdict}  # fmt: skip
 
 
 def _input_size(operator: nn.Module, size: tuple[int, ...]) -> list[int]:

@@ -106,29 +106,29 @@ def histogram(probe: Probe) -> list[tables.Record]:
     ]
 
 
-def told(found: list[tables.Record]) -> str:
+def summary_text(found: list[tables.Record]) -> str:
     """The sentence that a reader wants first: which layer falls below its threshold most, or loses most."""
     judged = [row for row in found if _known(row, "below_threshold")]
-    below, words = [row for row in judged if row["below_threshold"]], []
+    below, sentences = [row for row in judged if row["below_threshold"]], []
     if below:
         worst = max(below, key=operator.itemgetter("below_threshold"))
-        words.append(
+        sentences.append(
             f"{len(below)} of {sum(_known(row, 'threshold') for row in found)} layers with a threshold of Lemma 2 "
             f"have positions below it; most: {worst['layer']}, {tables.percent(worst['below_threshold'])} of them."
         )
     elif judged:
-        words.append("No position of any layer with a threshold of Lemma 2 is below it.")
+        sentences.append("No position of any layer with a threshold of Lemma 2 is below it.")
     elif not any(_known(row, "threshold") for row in found):
-        words.append(NO_THRESHOLD)
+        sentences.append(NO_THRESHOLD)
     ranked = [row for row in found if _known(row, "kept")]
     if ranked:
         worst = min(ranked, key=operator.itemgetter("kept"))
-        words.append(
+        sentences.append(
             f"Fewest active rows for the dimension k of its input: {worst['layer']}, enough at "
             f"{tables.percent(worst['kept'])} of positions at most, k being "
             f"{tables.written(worst['input_dimension'])} at least (neighbours read high dimensions low)."
         )
-    return " ".join(words)
+    return " ".join(sentences)
 
 
 def _known(row: tables.Record, name: str) -> bool:
@@ -161,8 +161,8 @@ def run(options: ProbeOptions) -> None:
     rows, probe = probe_images(options, subject, device)
     from manifold_lab.report import layer_figure, plots  # noqa: PLC0415  (who uses the library from here draws nothing)
 
-    words = layer_figure.Words(subject.words, caption(options, rows), options.style)
-    figure = layer_figure.draw_layers(frame(rows), words)
+    sentences = layer_figure.Labels(subject.description, caption(options, rows), options.style)
+    figure = layer_figure.draw_layers(frame(rows), sentences)
     written = publish(options.out, {
         f"{STEM}.csv": text(tables.to_csv(rows)),
         f"{STEM}_histogram.csv": text(tables.to_csv(histogram(probe), ("layer", "active", "positions"))),
@@ -170,7 +170,7 @@ def run(options: ProbeOptions) -> None:
         **plots.figure_files(figure, STEM, options.style),
     })  # fmt: skip
     if options.json:
-        print_json(layers=rows, sentences=told(rows), written=written)
+        print_json(layers=rows, sentences=summary_text(rows), written=written)
         return
     if not options.quiet:
         conclusion(subject, rows, console)
@@ -191,14 +191,14 @@ def conclusion(subject: LoadedModel, found: list[LayerRow], console: Console) ->
     head = [name for name in TERMINAL_COLUMNS if name in found[0] and (name in ("layer", "channels") or any(
         tables.written(row[name]) != "" for row in found))]  # fmt: skip
     body = [[cell(row[name]) for name in head] for row in found]
-    terminal.show(console, subject.words, [name.replace("_", " ") for name in head], [body])
-    console.print(told(found), highlight=False)
+    terminal.show(console, subject.description, [name.replace("_", " ") for name in head], [body])
+    console.print(summary_text(found), highlight=False)
 
 
 def cell(value: float | int | str | None) -> str:
     """A number as a reader wants it; words as they are."""
-    word = str(tables.written(value))
-    return tables.plain(value) if isinstance(value, float) and "." in word else word or tables.MISSING
+    text = str(tables.written(value))
+    return tables.plain(value) if isinstance(value, float) and "." in text else text or tables.MISSING
 
 
 def listed(subject: LoadedModel, console: Console, as_json: bool = False) -> None:
@@ -213,7 +213,7 @@ def listed(subject: LoadedModel, console: Console, as_json: bool = False) -> Non
     if as_json:
         print_json(layers=[dict(zip(head, row, strict=True)) for row in body], measures=list(MEASURES))
         return
-    terminal.show(console, subject.words, head, [body])
+    terminal.show(console, subject.description, head, [body])
     for name, measure in MEASURES.items():
-        first = (measure.tell.__doc__ or "").partition("\n")[0]
+        first = (measure.compute.__doc__ or "").partition("\n")[0]
         console.print(f"{name}: {first}", highlight=False, soft_wrap=True)

@@ -21,7 +21,7 @@ from manifold_lab.random_layer.manifolds import ManifoldSpec, sample
 
 @dataclass(frozen=True)
 class Curve:
-    """A manifold of `points` points in a random plane around a picture, of radius `radius` times the picture's norm.
+    """A manifold of `points` points in a random plane around an image, of radius `radius` times the image's norm.
 
     `space`: pixel, or the name of a layer, into whose output it is drawn instead (radius times that output's norm).
     """
@@ -38,7 +38,7 @@ class Curve:
         above("radius", self.radius, 0)
 
     def around(self, x: Tensor) -> Tensor:
-        """The curve around one picture or map `x` (without a batch dimension): one copy per point."""
+        """The curve around one image or map `x` (without a batch dimension): one copy per point."""
         rng = stream(self.seed, "plane", self.space)
         flat = torch.randn((x.numel(), self.drawn.shape[1]), generator=rng, dtype=torch.float64)
         plane = torch.linalg.qr(flat).Q
@@ -56,26 +56,26 @@ class Curve:
 
 def information_along(
     model: nn.Module,
-    picture: Float[Tensor, "channels height width"],
+    image: Float[Tensor, "channels height width"],
     curve: Curve,
     layers: str | Sequence[str] = NONLINEARITY,
 ) -> list[LayerRow]:
     """The table of `information` (see `measures.information`) at every layer that comes at or after the curve.
 
-    Layers before the one into which a curve is drawn see one picture only, and have nothing to say. All points go
+    Layers before the one into which a curve is drawn see one image only, and have nothing to say. All points go
     through the network at once.
 
     Raises:
         InputError: for a layer that does not exist.
     """
     with drawn_into(model, curve), Probe(model, layers, ("information",), Sampling(seed=curve.seed)) as probe:
-        model(curve.around(picture) if curve.space == "pixel" else picture.expand(curve.points, *picture.shape))
+        model(curve.around(image) if curve.space == "pixel" else image.expand(curve.points, *image.shape))
     return probe.table()
 
 
 @contextmanager
 def drawn_into(model: nn.Module, curve: Curve) -> Iterator[None]:
-    """Within the context the layer named by the curve's space gives the curve around what it gives for one picture."""
+    """Within the context the layer named by the curve's space gives the curve around what it gives for one image."""
     if curve.space == "pixel":
         yield
         return

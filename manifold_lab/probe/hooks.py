@@ -106,7 +106,7 @@ class Probe:
         missed = [LayerRecord(name, module, self.needs, self.sampling) for name, module in self._missed()]
         found = [*filter(self.shows, self.layers.values()), *missed]
         if not found:
-            raise InputError(f"layers: nothing of {', '.join(self.chosen.words)} ran in this model")
+            raise InputError(f"layers: nothing of {', '.join(self.chosen.patterns)} ran in this model")
         rows = []
         for layer in found:
             rows.append(describe(layer, self.measures))
@@ -136,8 +136,8 @@ class Probe:
         return f"{self.passes} forward {'pass' if self.passes == 1 else 'passes'}"
 
     def __repr__(self) -> str:
-        words = f"layers={list(self.chosen.words)}, measures={list(self.measures)}"
-        return f"<Probe of {type(self.model).__name__}, {words}: {len(self.layers)} layers, {self._shown}>"
+        chosen = f"layers={list(self.chosen.patterns)}, measures={list(self.measures)}"
+        return f"<Probe of {type(self.model).__name__}, {chosen}: {len(self.layers)} layers, {self._shown}>"
 
     def _repr_html_(self) -> str:
         return self.frame()._repr_html_() if self.passes else f"<code>{html.escape(repr(self))}</code>"
@@ -176,7 +176,7 @@ class Probe:
 
     def _may_be_wanted(self, name: str, found: tuple[str, ...]) -> bool:
         narrow = NORM in found and self.chosen.kind((BOTTLENECK,))
-        later = any(word.startswith(f"{name}#") for word in self.chosen.words)
+        later = any(pattern.startswith(f"{name}#") for pattern in self.chosen.patterns)
         return self.chosen.name(name) or self.chosen.kind(found) or narrow or later
 
     def _begin(self, _model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -34,9 +34,9 @@ NO_CHANNELS = "it acts on no channels: on parameters, or behind a sum over all c
 class Sampling:
     """How much is kept of a layer for the measures that need points, and by which chance.
 
-    `positions`: of all pictures together, the channels of each and of its input. `pictures`: whole maps, of each at
-    most `coordinates` numbers, the same ones of every picture, drawn once. `per_image`: of each picture, for the
-    covariance, drawn once for all pictures of a size; 0 for all positions.
+    `positions`: of all images together, the channels of each and of its input. `pictures`: whole maps, of each at
+    most `coordinates` numbers, the same ones of every image, drawn once. `per_image`: of each image, for the
+    covariance, drawn once for all images of a size; 0 for all positions.
     """
 
     positions: int = POSITIONS
@@ -189,9 +189,9 @@ class LayerRecord:
             self.note("images of different sizes")
         self.shape = self.shape or shape
 
-    def note(self, words: str) -> None:
+    def note(self, text: str) -> None:
         """Remember something that the table should say of this layer."""
-        self.notes[words] = None
+        self.notes[text] = None
 
     def _count(self, y: Tensor, axis: int) -> None:
         if self.window is None:

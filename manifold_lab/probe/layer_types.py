@@ -46,15 +46,15 @@ def is_batch_norm(module: object) -> bool:
 class Chosen:
     """What was asked for: kinds, and patterns of names with * and ?, as `choose` reads them."""
 
-    words: tuple[str, ...]
+    patterns: tuple[str, ...]
 
     def name(self, name: str) -> bool:
         """Whether a pattern fits this name."""
-        return any(fnmatch.fnmatchcase(name, word) for word in self.words if word not in LAYER_KINDS)
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns if pattern not in LAYER_KINDS)
 
     def kind(self, kinds: Sequence[str]) -> bool:
         """Whether any of these kinds was asked for."""
-        return any(kind in self.words for kind in kinds)
+        return any(kind in self.patterns for kind in kinds)
 
 
 def kinds(module: nn.Module) -> tuple[str, ...]:
@@ -84,17 +84,21 @@ def choose(model: nn.Module, layers: str | Sequence[str]) -> Chosen:
     Raises:
         InputError: for a word that is no kind and no name or pattern of a name in this model.
     """
-    words = (layers,) if isinstance(layers, str) else tuple(layers)
+    patterns = (layers,) if isinstance(layers, str) else tuple(layers)
     names = [name for name, _ in model.named_modules() if name]
-    for word in words:
-        if word not in LAYER_KINDS and CALLED not in word and not fnmatch.filter(names, word.partition("#")[0]):
+    for pattern in patterns:
+        if (
+            pattern not in LAYER_KINDS
+            and CALLED not in pattern
+            and not fnmatch.filter(names, pattern.partition("#")[0])
+        ):
             raise InputError(
-                f"layers: {word!r} is no layer of this model; allowed: {', '.join(LAYER_KINDS)}, or names with * and "
-                f"?, such as {names[-1] if names else 'none'}"
+                f"layers: {pattern!r} is no layer of this model; allowed: {', '.join(LAYER_KINDS)}, or names with * "
+                f"and ?, such as {names[-1] if names else 'none'}"
             )
-    if not words:
+    if not patterns:
         raise InputError(f"layers: none given; allowed: {', '.join(LAYER_KINDS)}, or names with * and ?")
-    return Chosen(words)
+    return Chosen(patterns)
 
 
 def narrows(module: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""What is told of a layer, as columns of a table. Each docstring says what a measure sees and what it does not."""
+"""What is reported of a layer, as columns of a table. Each docstring says what a measure sees and what it does not."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -34,11 +34,11 @@ class LayerMeasure:
 
     needs: tuple[str, ...]
     columns: tuple[str, ...]
-    tell: Callable[[LayerRecord], LayerRow]
+    compute: Callable[[LayerRecord], LayerRow]
 
 
 def active(layer: LayerRecord) -> LayerRow:
-    """Active channels per position, over every position of every picture: exact counts.
+    """Active channels per position, over every position of every image: exact counts.
 
     Sees how many channels are strictly inside the window (between the clips of ReLU6) and which clip took the others;
     channels that were always at the low end (`never_active`: dead) or always at the high clip, or whose input was
@@ -55,9 +55,9 @@ def active(layer: LayerRecord) -> LayerRow:
     cumulative, number = histogram.cumsum(), np.arange(width + 1)
     met = np.flatnonzero(histogram)
     spread = {name: int(np.searchsorted(cumulative, cut * positions)) for name, cut in CUTS.items()}
-    told = {"min": int(met[0]), "mean": float(number @ histogram / positions), "max": int(met[-1]), **spread}
-    found: LayerRow = {f"active_{name}": value for name, value in told.items()}
-    found |= {f"fraction_{name}": told[name] / width for name in ("min", "mean", "max")}
+    summary = {"min": int(met[0]), "mean": float(number @ histogram / positions), "max": int(met[-1]), **spread}
+    found: LayerRow = {f"active_{name}": value for name, value in summary.items()}
+    found |= {f"fraction_{name}": summary[name] / width for name in ("min", "mean", "max")}
     high, inside = float(counts.high.sum()) / (total * width), float(counts.active.sum()) / (total * width)
     low = int((counts.active + counts.high == 0).sum())
     constant = constant_inputs(layer)
@@ -114,13 +114,12 @@ def near(points: Tensor) -> Neighbours | None:
 
 
 def dimension(layer: LayerRecord) -> LayerRow:
-    """Intrinsic dimension of sampled positions and of whole pictures' maps: TwoNN, MLE of 20 neighbours, scale scan.
+    """Intrinsic dimension of sampled positions and of whole images' maps: TwoNN, MLE of 20 neighbours, scale scan.
 
     Sees the dimension of the cloud at the scale of its nearest neighbours; the scan (GRIDE at 1, 2, 4, 8) says at which
     scale. Reads high dimensions low (2,000 points of a 50-dimensional Gaussian: about 31), and does not see folding or
-    partial collapse. The errors are standard errors as if points were independent. Exact duplicates,
-    which collapse makes, are set apart and told as a share. Of a whole map it sees the coordinates that the sampling
-    allows.
+    partial collapse. The errors are standard errors as if points were independent. Exact duplicates, which collapse
+    makes, are set apart and reported as a share. Of a whole map it sees the coordinates that the sampling allows.
     """
     found: LayerRow = {}
     for kind, reservoir in (("", layer.sample), ("_pictures", layer.images)):
@@ -190,7 +189,7 @@ def recovery(layer: LayerRecord) -> LayerRow:
 def information(layer: LayerRecord) -> LayerRow:
     """Mutual information, in nats, of a point on a curve of inputs and the layer's whole map with noise.
 
-    The map of each picture is scaled so that the curve's root mean square distance from its mean is one; the noise is
+    The map of each image is scaled so that the curve's root mean square distance from its mean is one; the noise is
     SIGMA of that in every direction. exp of it is the number of points that can be told apart; it cannot exceed
     log(points). Sees everything in the map that is larger than the noise; does not see anything finer, and not whether
     a later layer uses it. For one batch of inputs along a curve (`curve`).
@@ -250,7 +249,7 @@ def describe(layer: LayerRecord, measures: Sequence[str]) -> LayerRow:
     if not layer.calls:
         layer.note("never reached")
     elif max(layer.batches) == 1:
-        layer.note("batches of one picture")
+        layer.note("batches of one image")
     size = "x".join(map(str, layer.shape[1:]))
     threshold = layer.chain.inputs if layer.window is not None and not layer.part else None
     facts = (layer.name, layer.kind, layer.shape[0] if layer.shape else None, size, threshold, layer.calls,
@@ -262,7 +261,7 @@ def describe(layer: LayerRecord, measures: Sequence[str]) -> LayerRow:
 def _measured(layer: LayerRecord, measure: str) -> LayerRow:
     """The columns of a measure; none, and a note, where it fails on this layer."""
     try:
-        return MEASURES[measure].tell(layer)
+        return MEASURES[measure].compute(layer)
     except Exception as error:  # a measure must not cost the table its other layers, whatever it meets
         text = " ".join(str(error).split())[:120]
         layer.note(f"{measure} failed ({type(error).__name__}: {text})")

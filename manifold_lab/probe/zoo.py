@@ -36,7 +36,7 @@ class LoadedModel:
     model: nn.Module
     shape: tuple[int, int, int]
     scale: Scale
-    words: str
+    description: str
     """What it is, for captions."""
     fit: Fit | None = CENTRE
     """How an image file gets the shape; None where the network expects a way that the reader does not have."""
@@ -102,11 +102,11 @@ def _called_weights(weight: str) -> str:
     return "published weights" if weight == PUBLISHED else Path(weight).name
 
 
-def _ours(found: Network, words: str) -> LoadedModel:
+def _ours(found: Network, description: str) -> LoadedModel:
     spec = found.spec
     shape = (spec.in_channels, spec.resolution, spec.resolution)
     scale = SYMMETRIC if spec.padding == "tensorflow" else IMAGENET
-    return LoadedModel(found, shape, scale, words)
+    return LoadedModel(found, shape, scale, description)
 
 
 def _none(weight: str, why: str) -> None:
@@ -126,8 +126,8 @@ def _timm(name: str, source: Source) -> LoadedModel:
     cut, ratio = known["crop_mode"], int(high / known["crop_pct"]) / high
     fit = Fit(ratio, known["interpolation"], squash=cut == "squash") if cut in ("center", "squash") else None
     scale = (tuple(known["mean"]), tuple(known["std"]))
-    words = _words(f"timm {name}", source)
-    return LoadedModel(_loaded(model, source), (channels, high, wide), scale, words, fit)
+    description = _description(f"timm {name}", source)
+    return LoadedModel(_loaded(model, source), (channels, high, wide), scale, description, fit)
 
 
 def _torchvision(name: str, source: Source) -> LoadedModel:
@@ -141,7 +141,7 @@ def _torchvision(name: str, source: Source) -> LoadedModel:
     given = models.get_model_weights(name).DEFAULT.transforms()
     scale, resolution, fit = _preset_of(name, given)
     return LoadedModel(
-        _loaded(made, source), (3, resolution, resolution), scale, _words(f"torchvision {name}", source), fit
+        _loaded(made, source), (3, resolution, resolution), scale, _description(f"torchvision {name}", source), fit
     )
 
 
@@ -173,7 +173,7 @@ def _called(name: str, source: Source) -> LoadedModel:
     if not isinstance(model, nn.Module):
         raise InputError(f"model: {name}() gives a {type(model).__name__}, not a torch module")
     shape = (3, RESOLUTION, RESOLUTION)
-    return LoadedModel(_loaded(model, source), shape, IMAGENET, _words(name, source))
+    return LoadedModel(_loaded(model, source), shape, IMAGENET, _description(name, source))
 
 
 def untrained(name: str, *, classes: int, seed: int) -> nn.Module:
@@ -199,7 +199,7 @@ def untrained(name: str, *, classes: int, seed: int) -> nn.Module:
     return _called(name, Source(seed=seed)).model
 
 
-def _words(name: str, source: Source) -> str:
+def _description(name: str, source: Source) -> str:
     return f"{name}, {_called_weights(source.weights) if source.weights else f'initial weights, seed {source.seed}'}"
 
 
@@ -288,7 +288,9 @@ def _bytes(subject: LoadedModel, name: str, count: int, batch: int, seed: int) -
     elif Path(name).is_file():
         yield from image_files.load_images(Path(name)).x[:count].split(batch)
     elif subject.fit is None:
-        raise InputError(f"data: {subject.words} expects padded images, which the reader does not make; give an .npz")
+        raise InputError(
+            f"data: {subject.description} expects padded images, which the reader does not make; give an .npz"
+        )
     else:
         yield from image_files.folder(Path(name), count, subject.shape[1:], subject.fit).split(batch)
 

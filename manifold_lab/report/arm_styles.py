@@ -63,6 +63,6 @@ def styles_of(arms: Mapping[str, object]) -> dict[str, Style]:
     return {arm: ARM_STYLES[arm] for arm in arms}
 
 
-def words_of(arm: str) -> str:
+def label_of(arm: str) -> str:
     """An arm as a figure names it."""
     return ARM_WORDS.get(arm, arm)

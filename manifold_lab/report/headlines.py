@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from manifold_lab.core.statistics import FAILS, HOLDS, NOT_RUN, UNDECIDED
-from manifold_lab.report.claims import words
+from manifold_lab.report.claims.verdicts import combined, decided
 from manifold_lab.report.plots import data_name
 from manifold_lab.report.tables import ClaimResult
 
@@ -28,7 +28,7 @@ class Headline:
     not_run: str = "Not run yet"
 
 
-def headline(found: Sequence[ClaimResult], said: Headline) -> str:
+def headline(found: Sequence[ClaimResult], messages: Headline) -> str:
     """The sentence of the verdict that the rows of a claim have together, as the texts combine them.
 
     Where they are not decided on every data set, it names those on which they are, and how the others stand.
@@ -36,26 +36,25 @@ def headline(found: Sequence[ClaimResult], said: Headline) -> str:
     >>> headline([], Headline("fig1.kept", "kept", "lost", "open"))
     'Not run yet'
     """
-    rows = [one for one in found if one.id.startswith(said.claim)]
+    rows = [one for one in found if one.id.startswith(messages.claim)]
     claims = list(_by_part(rows, 0).values())
     verdict = _agreed(claims)
     if verdict not in (HOLDS, FAILS):
-        return said.not_run if verdict == NOT_RUN else said.undecided
-    sentence = said.holds if verdict == HOLDS else said.fails
-    decided = [{_part(row, 1) for row in words.decided(claim)} for claim in claims]
-    on = set[str].intersection(*decided)
+        return messages.not_run if verdict == NOT_RUN else messages.undecided
+    sentence = messages.holds if verdict == HOLDS else messages.fails
+    on = set[str].intersection(*({_part(row, 1) for row in decided(claim)} for claim in claims))
     others = {data: mine for data, mine in _by_part(rows, 1).items() if data not in on}
     if not others:
         return sentence
     if not on:
-        return said.undecided
+        return messages.undecided
     stand = "; ".join(f"{data_name(data)}: {_standing(mine)}" for data, mine in others.items())
     return f"{sentence}, on {' and '.join(map(_name, sorted(on)))} ({stand})"
 
 
 def _agreed(claims: Sequence[Sequence[ClaimResult]]) -> str:
     """What several claims say together: what all of them do, and undecided where they differ."""
-    verdicts = {words.combined(claim) for claim in claims} or {NOT_RUN}
+    verdicts = {combined(claim) for claim in claims} or {NOT_RUN}
     return verdicts.pop() if len(verdicts) == 1 else UNDECIDED
 
 

@@ -29,7 +29,7 @@ def plot_layers(rows: list[LayerRow], title: str, caption: str) -> list[Axes]:
         title: what was looked at.
         caption: on what the numbers rest.
     """
-    return adopted(layer_figure.draw_layers(frame(rows), layer_figure.Words(title, caption)))
+    return adopted(layer_figure.draw_layers(frame(rows), layer_figure.Labels(title, caption)))
 
 
 def plot_costs(network: Network) -> list[Axes]:

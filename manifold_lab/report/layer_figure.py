@@ -38,7 +38,7 @@ OTHERS: dict[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
 
 
 @dataclass(frozen=True)
-class Words:
+class Labels:
     """What a figure says of itself: its title, and under it on what it rests and what its bands are."""
 
     title: str
@@ -73,8 +73,8 @@ def draw_active(ax: Axes, layers: DataFrame, fraction: bool) -> None:
 
 def draw_columns(ax: Axes, layers: DataFrame, axis: str, shown: Sequence[tuple[str, str, str]]) -> None:
     """Columns over depth, where they are not empty."""
-    looks = (MEASURED, LOST_COLOUR, THEORY)
-    for (name, label, mark), colour in zip(shown, looks, strict=False):
+    styles = (MEASURED, LOST_COLOUR, THEORY)
+    for (name, label, mark), colour in zip(shown, styles, strict=False):
         if name in layers:
             value = layers[name].to_numpy(float)
             there = np.isfinite(value)
@@ -102,10 +102,10 @@ def layer_panels(layers: DataFrame) -> list[str]:
     return [name for name in found if not (name == "kept" and "full_rank" in found)]
 
 
-def draw_layers(layers: DataFrame, words: Words) -> Figure:
+def draw_layers(layers: DataFrame, labels: Labels) -> Figure:
     """All panels that the table has numbers for, two beside each other, layers in the order of execution."""
     shown = layer_panels(layers) or ["empty"]
-    with plots.style(words.style), mpl.rc_context({"axes.formatter.useoffset": False}):
+    with plots.style(labels.style), mpl.rc_context({"axes.formatter.useoffset": False}):
         across = 2 if len(shown) > 1 else 1
         down = -(-len(shown) // across)
         size = (mpl.rcParams["figure.figsize"][0], 0.9 + 1.75 * down)
@@ -116,8 +116,8 @@ def draw_layers(layers: DataFrame, words: Words) -> Figure:
             ax = figure.add_subplot(grid[place // across, slice(None) if alone else place % across])
             draw_panel(ax, layers, name)
             name_layers(ax, list(layers["layer"]), room=LABEL_ROOM * (2 if alone else 1))
-        figure.suptitle(textwrap.fill(plain(words.title), 110), size="medium")
-        figure.supxlabel(textwrap.fill(plain(words.caption), 150), size="small")
+        figure.suptitle(textwrap.fill(plain(labels.title), 110), size="medium")
+        figure.supxlabel(textwrap.fill(plain(labels.caption), 150), size="small")
         return plots.fixed_layout(figure)
 
 

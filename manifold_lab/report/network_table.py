@@ -84,11 +84,11 @@ def network_rows(network: Network) -> list[list[str]]:
     """One line per operator, as a forward pass met it; t, c, which of n, s as in Table 2 on each block's first line."""
     spec, plan = network.spec, stages(network.spec)
     repeats = [f"{repeat + 1}/{count}" for _, _, count, _ in spec.rows for repeat in range(count)]
-    lines, told = [], set()
+    lines, named = [], set()
     for seen in profiler.profile(network, image_shape(network), profiler.OPERATOR_LAYERS):
         block = ".".join(seen.name.split(".")[:2]) if seen.name.startswith("blocks.") else ""
-        first = bool(block) and block not in told
-        told.add(block)
+        first = bool(block) and block not in named
+        named.add(block)
         stage = plan[int(block.split(".")[1])] if block else None
         row = ["", "", "", ""]
         if first and stage is not None:

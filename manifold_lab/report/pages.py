@@ -21,10 +21,10 @@ COMMANDS_PER_CARD = re.compile(r"^(Paper|Claims|Run|Differs) +(.+(?:\n {2,}.+)*)
 
 def findings(root: Path) -> str:
     """What README begins with: a sentence each, with verdicts, values, intervals and n."""
-    said = sorted((one for one in paper.answers() if one.readme), key=lambda one: one.readme)
-    more = [f"[figure]({one.link})" if one.figure else f"[more](paper_repro.md{one.link})" for one in said]
+    answers = sorted((one for one in paper.answers() if one.readme), key=lambda one: one.readme)
+    more = [f"[figure]({one.link})" if one.figure else f"[more](paper_repro.md{one.link})" for one in answers]
     return "\n".join(f"{place}. {one.sentence(root)} ({link})"
-                     for place, (one, link) in enumerate(zip(said, more, strict=True), 1))  # fmt: skip
+                     for place, (one, link) in enumerate(zip(answers, more, strict=True), 1))  # fmt: skip
 
 
 def probe_frame(_root: Path) -> str:
@@ -50,8 +50,8 @@ def experiments(root: Path) -> str:
     """Every experiment's lab card: its title, what it decides, and its command."""
     rows = []
     for path in sorted((root / "experiments").glob("[!_]*.py")):
-        title, told = card(path)
-        rows.append([f"[{path.stem}]({path.name})", title, told["Claims"], told["Paper"], f"`{told['Run']}`"])
+        title, entries = card(path)
+        rows.append([f"[{path.stem}]({path.name})", title, entries["Claims"], entries["Paper"], f"`{entries['Run']}`"])
     return markdown(("experiment", "what it is", "claims it decides", "paper", "run"), rows)
 
 
@@ -63,8 +63,8 @@ def gallery(root: Path) -> str:
 def _shown(root: Path, path: Path) -> str:
     study = root / "experiments" / f"{path.stem}.py"
     if study.is_file():
-        title, told = card(study)
-        run = told["Run"]
+        title, entries = card(study)
+        run = entries["Run"]
         command = run if run.endswith("publish") else f"{run}\npython -m experiments.{path.stem} publish"
     else:
         title, command = path.stem.replace("_", " ") + ".", _command_of(path)

@@ -96,7 +96,9 @@ def data_name(data: str) -> str:
     return DATA_NAMES.get(data, data)
 
 
-def told(figure: Figure, title: str, caption: str, legend: Sequence[Artist | Container] = (), ncols: int = 4) -> Figure:
+def captioned(
+    figure: Figure, title: str, caption: str, legend: Sequence[Artist | Container] = (), ncols: int = 4
+) -> Figure:
     """The figure with its message above and, below, data, n and intervals; arranged once, for all formats.
 
     Args:
@@ -143,18 +145,18 @@ def figure_files(figure: Figure, stem: str, style_name: str = "cvpr2024") -> dic
 
 
 def draw_point(
-    ax: Axes, at: tuple[int | float, Estimate], look: tuple[str, str], *, label: str | None = None, filled: bool = True
+    ax: Axes, at: tuple[int | float, Estimate], style: tuple[str, str], *, label: str | None = None, filled: bool = True
 ) -> None:
     """One estimate with its interval, where there is one."""
-    (x, found), (colour, mark) = at, look
+    (x, found), (colour, mark) = at, style
     ends = None if math.isnan(found.low) else [[found.value - found.low], [found.high - found.value]]
     face = colour if filled else "white"
     ax.errorbar(x, found.value, ends, fmt=mark, color=colour, mfc=face, ms=4, elinewidth=0.8, label=label)
 
 
-def draw_estimates(ax: Axes, rows: DataFrame, look: tuple[str, str], label: str, floor: float = 0.0) -> None:
+def draw_estimates(ax: Axes, rows: DataFrame, style: tuple[str, str], label: str, floor: float = 0.0) -> None:
     """Points with intervals against dim, the spread over draws behind; a caret where only a bound is above `floor`."""
-    colour, mark = look
+    colour, mark = style
     dim, value, low, high = (rows[name].to_numpy(float) for name in ("dim", "estimate", "low", "high"))
     seen = value > floor if floor else np.ones_like(value, dtype=bool)
     error = np.stack([value - np.maximum(low, floor), high - value])[:, seen].clip(0)

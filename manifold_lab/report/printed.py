@@ -53,7 +53,7 @@ def counted_claims(study: str, found: Iterable[CountedClaim]) -> list[ClaimResul
     made = []
     for name, place, says, measure, count, rule in found:
         holds = rule.matches(count) if isinstance(rule, Printed) else bool(rule)
-        words = f"{measure}: {rule.compared(count)}" if isinstance(rule, Printed) else measure
+        measured = f"{measure}: {rule.compared(count)}" if isinstance(rule, Printed) else measure
         estimate, verdict = statistics.counted(count), statistics.verdict(holds)
-        made.append(ClaimResult(f"{study}.{name}", place, says, words, estimate, verdict, command))
+        made.append(ClaimResult(f"{study}.{name}", place, says, measured, estimate, verdict, command))
     return made

@@ -54,7 +54,7 @@ class TheoryValue:
     layer: MonteCarloLayer
 
     @property
-    def _chance(self) -> np.ndarray | None:
+    def _probability(self) -> np.ndarray | None:
         """Each row's chance to be active, per point."""
         layer, law = self.layer, LAWS[self.layer.spec.embedding]
         window, bias = layer.activation.window, layer.spec.bias
@@ -71,7 +71,7 @@ class TheoryValue:
         return slopes is not None and slopes[0] == 0 and slopes[1] > 0 and self.layer.spec.bias == 0
 
     def _counted(self, needed: int) -> float | None:
-        rng = self._chance
+        rng = self._probability
         return None if rng is None else float(theory.preserved_fraction(self.layer.dim, needed, rng).mean())
 
     def preserved_fraction(self) -> float | None:
@@ -88,7 +88,7 @@ class TheoryValue:
 
     def information_dimension_loss(self) -> float | None:
         """E[(k - c)_+] / k."""
-        rng, k = self._chance, self.layer.points.intrinsic
+        rng, k = self._probability, self.layer.points.intrinsic
         if rng is None:
             return None
         return float(theory.information_dimension_loss(self.layer.dim, k, rng).mean())
@@ -272,14 +272,14 @@ def summary_rows(numbers: DataFrame, dim: int) -> list[list[str]]:
 def dim_sentence(numbers: DataFrame, dim: int) -> str:
     """One dim in plain words: what the activation lost, what the decoder spoiled; means and medians over draws."""
     pinv, exact = (_find(numbers, dim, "reconstruction_error", "median", way) for way in ("pinv", "exact"))
-    said = f"median over draws: pinv gets {_median_error(pinv)}"
+    sentence = f"median over draws: pinv gets {_median_error(pinv)}"
     if "estimate" in exact:
         gone = exact["estimate"] < NOTHING
-        said += ", solving on the active rows " + ("gives x back" if gone else f"gets {_median_error(exact)}")
+        sentence += ", solving on the active rows " + ("gives x back" if gone else f"gets {_median_error(exact)}")
     share = _find(numbers, dim, "decoder_share", "mean")
     if "estimate" in share:
-        said += f"; of pinv's error {percent(share['estimate'])} (mean) is on points that can be recovered"
-    return f"dim {dim}: {_lost(_find(numbers, dim, 'preserved_fraction', 'mean'))}{said}."
+        sentence += f"; of pinv's error {percent(share['estimate'])} (mean) is on points that can be recovered"
+    return f"dim {dim}: {_lost(_find(numbers, dim, 'preserved_fraction', 'mean'))}{sentence}."
 
 
 def _lost(row: Mapping[str, Any]) -> str:

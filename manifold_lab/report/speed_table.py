@@ -82,12 +82,12 @@ def _probe(name: str, network: str, contestant: str, limit: int | float) -> Aim:
     return Aim(name, f"probe of {network}: {contestant}", FORWARD, "probe", where, limit)
 
 
-def _study(cells: str, limit: int | float) -> Aim:
+def _study(runs: str, limit: int | float) -> Aim:
     """An aim of benchmarks/cluster.py."""
-    where = {"cells": (cells,), "verb": ("plan", "status", "publish")}
-    work = f"`plan`, `status`, `publish` of {int(cells):,} runs"
-    value, named = ("seconds", "", ""), ("verb", "when")
-    return Aim(f"study {cells}", work, MISSING, "cluster", where, limit, value, " s", named=named)
+    where = {"runs": (runs,), "command": ("plan", "status", "publish")}
+    work = f"`plan`, `status`, `publish` of {int(runs):,} runs"
+    value, named = ("seconds", "", ""), ("command", "when")
+    return Aim(f"study {runs}", work, MISSING, "cluster", where, limit, value, " s", named=named)
 
 
 def _suite(name: str, limit: int | float) -> Aim:

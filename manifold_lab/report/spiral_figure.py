@@ -21,13 +21,13 @@ from manifold_lab.report.plots import (
     MEASURED,
     THEORY,
     UPPER_BOUND,
+    captioned,
     draw_estimates,
     draw_theory,
     letter,
     log_axis,
     panel_mark,
     style,
-    told,
 )
 from manifold_lab.report.results_table import TYPICAL
 from manifold_lab.report.tables import percent, pick, plain, unique
@@ -79,14 +79,14 @@ def _figures_text(numbers: DataFrame, dim: int, decoder: str) -> str:
     """What a panel says of its own draw."""
     first = pick(numbers, statistic=TYPICAL, dim=dim)
     error = pick(first, quantity="reconstruction_error", decoder=decoder)
-    said = f"error {plain(error['estimate'].item())}" if len(error) else ""
+    text = f"error {plain(error['estimate'].item())}" if len(error) else ""
     kept = pick(first, quantity="preserved_fraction")
     if decoder == "exact" and len(kept):
-        said += f"\nrecoverable {percent(kept['estimate'].item())}"
-    return said
+        text += f"\nrecoverable {percent(kept['estimate'].item())}"
+    return text
 
 
-def draw_picture(points: DataFrame, numbers: DataFrame, style_name: str) -> Figure:
+def draw_figure(points: DataFrame, numbers: DataFrame, style_name: str) -> Figure:
     """Figure 1: input and one panel per dim, decoded the paper's way above and exactly below."""
     ghost, decoded = points[points["decoder"] == INPUT], points[points["decoder"] != INPUT]
     dims, ways = list(map(int, unique(decoded, "dim"))), unique(decoded, "decoder")
@@ -115,10 +115,10 @@ def draw_picture(points: DataFrame, numbers: DataFrame, style_name: str) -> Figu
         draw_points(axes[0, 0], ghost, ghost, curve)
         axes[0, 0].set_title(f"{panel_mark(0)}input", pad=3)
         _legend(figure, axes[1, 0] if len(ways) > 1 else axes[0, 0], curve)
-        return told(figure, picture_title(numbers, dims), picture_caption(numbers))
+        return captioned(figure, figure_title(numbers, dims), figure_caption(numbers))
 
 
-def picture_title(numbers: DataFrame, dims: Sequence[int]) -> str:
+def figure_title(numbers: DataFrame, dims: Sequence[int]) -> str:
     """What the activation loses at the least and the largest dim, on average over draws."""
     mean = pick(numbers, quantity="preserved_fraction", statistic="mean")
     mean = mean[mean["dim"].isin((min(dims), max(dims)))].sort_values("dim")
@@ -137,7 +137,7 @@ def activation_name(numbers: DataFrame) -> str:
     return {"relu": "ReLU", "relu6": "ReLU6", "gelu": "GELU", "silu": "SiLU", "elu": "ELU"}.get(name, name)
 
 
-def picture_caption(numbers: DataFrame) -> str:
+def figure_caption(numbers: DataFrame) -> str:
     """Which draw is shown, of how many, and what the numbers in the title are."""
     draws = pick(numbers, quantity="reconstruction_error")["n"].iloc[0]
     return (
@@ -251,7 +251,7 @@ def draw_statistics(numbers: DataFrame, style_name: str) -> Figure:
         for ax in axes[1]:
             ax.set_xlabel("dim m of the embedding")
         letter(axes.flat, ("what is kept", "dimension lost", "decoders' errors", "information"))
-        return told(figure, statistics_title(numbers), statistics_caption(numbers))
+        return captioned(figure, statistics_title(numbers), statistics_caption(numbers))
 
 
 def statistics_title(numbers: DataFrame) -> str:

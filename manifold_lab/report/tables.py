@@ -131,10 +131,10 @@ def estimated_claim(  # noqa: PLR0913, PLR0917  (the fields of a claim that rest
 
 def claim_sentence(claim: ClaimResult) -> str:
     """A claim as a sentence, with its number."""
-    return f"{verdict_words(claim)}: {claim.says} ({claim.place}); {claim.measure}: {claim_value(claim)}"
+    return f"{verdict_text(claim)}: {claim.says} ({claim.place}); {claim.measure}: {claim_value(claim)}"
 
 
-def verdict_words(claim: ClaimResult) -> str:
+def verdict_text(claim: ClaimResult) -> str:
     """The verdict; where it is undecided, within how much, and how many runs would decide."""
     if claim.verdict != UNDECIDED or math.isnan(claim.within):
         return claim.verdict
@@ -169,10 +169,10 @@ def read_claims(text: str) -> list[ClaimResult]:
 
 
 def _claim(row: Mapping[str, str]) -> ClaimResult:
-    said = {name: row[name] for name in ("id", "place", "says", "measure", "verdict", "command")}
+    texts = {name: row[name] for name in ("id", "place", "says", "measure", "verdict", "command")}
     value, low, high = (float(row[name]) if row[name] else math.nan for name in ("estimate", "low", "high"))
     p_value, needed = float(row["p"]) if row["p"] else None, int(row["needed"]) if row["needed"] else None
-    return ClaimResult(**said, estimate=Estimate(value, low, high, int(row["n"] or 0)), p_value=p_value, needed=needed)
+    return ClaimResult(**texts, estimate=Estimate(value, low, high, int(row["n"] or 0)), p_value=p_value, needed=needed)
 
 
 def to_csv(rows: DataFrame | Iterable[Record], columns: Sequence[str] = ()) -> str:

@@ -45,5 +45,5 @@ def _paragraphs(head: Sequence[str], sections: Sequence[Sequence[Sequence[str]]]
     """Each line of a table as its first two cells, and below, indented, every other cell that says something."""
     for first, second, *cells in (line for section in sections for line in section):
         yield f"{head[0]} {first}: {second.strip()}"
-        told = (f"{name} {cell}" for name, cell in zip(head[2:], cells, strict=True) if cell not in ("", MISSING))
-        yield textwrap.fill("; ".join(told) or MISSING, width, initial_indent="  ", subsequent_indent="  ")
+        parts = (f"{name} {cell}" for name, cell in zip(head[2:], cells, strict=True) if cell not in ("", MISSING))
+        yield textwrap.fill("; ".join(parts) or MISSING, width, initial_indent="  ", subsequent_indent="  ")

@@ -52,7 +52,7 @@ def spiral_table(root: Path) -> str:
     return markdown(results_table.RESULT_HEAD, body)
 
 
-def spiral_words(root: Path) -> str:
+def spiral_text(root: Path) -> str:
     """One sentence per dim."""
     numbers = read_csv(_content(root / "figures" / "spiral.csv"))
     return "\n".join(f"- {results_table.dim_sentence(numbers, dim)}" for dim in _asked(numbers))
@@ -83,15 +83,17 @@ def by_section(found: Sequence[ClaimVerdict]) -> str:
 def claims_block(root: Path) -> str:
     """Every claim of the paper, by its parts, and how many stand how."""
     found = paper.verdicts(root)
-    told = paper.verdict_counts(one.verdict for one in found)
-    return f"Of {len(found)} claims {told}.\n\n{by_section(found)}"
+    counts = paper.verdict_counts(one.verdict for one in found)
+    return f"Of {len(found)} claims {counts}.\n\n{by_section(found)}"
 
 
 def neighbours_block(root: Path) -> str:
     """Every claim of the other papers, a table a paper."""
-    told = [f"### {one.name}\n\n*{one.title}*, arXiv:{one.arxiv}.\n\n{verdict_table(paper.verdicts(root, one.claims))}"
-            for one in paper.neighbours()]  # fmt: skip
-    return "\n\n".join(told)
+    sections = [
+        f"### {one.name}\n\n*{one.title}*, arXiv:{one.arxiv}.\n\n{verdict_table(paper.verdicts(root, one.claims))}"
+        for one in paper.neighbours()
+    ]
+    return "\n\n".join(sections)
 
 
 def answers(root: Path) -> str:
@@ -119,7 +121,7 @@ def table(root: Path, name: str) -> str:
     return _published(root, f"{name}.md")
 
 
-def said(root: Path, name: str) -> str:
+def study_text(root: Path, name: str) -> str:
     """What a study says of its numbers."""
     return _published(root, f"{name}_text.md")
 
@@ -179,7 +181,7 @@ def network_speed(root: Path) -> str:
 
 
 def training_speed(root: Path) -> str:
-    """Ratio of whole epochs, and what a cell spends around its steps."""
+    """Ratio of whole epochs, and what a run spends around its steps."""
     first, *around = _timed(root / "benchmarks" / "training.csv")
     head = ("ours", "pictures/s", "peer", "ratio", results_table.RESULT_HEAD[3])
     keys = ("contestant", "images_per_second", "peer", "ratio")
@@ -188,10 +190,10 @@ def training_speed(root: Path) -> str:
     note = rounds(first)
     spent = ", ".join(f"{line['work']} {line['seconds']} s" for line in around)
     whole = percent(sum(float(line["share"]) for line in around))
-    told = (
-        f"Around the steps of a cell of the ablations, as long as it is at this rate: {spent}; together {whole} of it."
+    summary = (
+        f"Around the steps of a run of the ablations, as long as it is at this rate: {spent}; together {whole} of it."
     )
-    return markdown(head, body) + f"\n\n{note} {told}"
+    return markdown(head, body) + f"\n\n{note} {summary}"
 
 
 def network_command(_root: Path) -> str:
@@ -204,7 +206,7 @@ def network_command(_root: Path) -> str:
 
 TEXT_BLOCKS: dict[str, Callable[[Path], str]] = {
     "spiral-table": spiral_table,
-    "spiral-words": spiral_words,
+    "spiral-text": spiral_text,
     "network-command": network_command,
     "claims": claims_block,
     "errata": errata_block,
@@ -224,7 +226,7 @@ TEXT_BLOCKS: dict[str, Callable[[Path], str]] = {
     "gallery": pages.gallery,
     "probe-frame": pages.probe_frame,
 }
-PUBLISHED_BLOCKS: dict[str, Callable[[Path, str], str]] = {"table": table, "text": said, "claims": study_claims}
+PUBLISHED_BLOCKS: dict[str, Callable[[Path, str], str]] = {"table": table, "text": study_text, "claims": study_claims}
 """Blocks of any study, by kind: `<!-- begin table:NAME -->`."""
 
 
@@ -266,8 +268,8 @@ def _text_of(path: Path) -> str:
     try:
         return read_file(path).decode()
     except (OSError, ValueError) as error:
-        told = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise InputError(f"root: {path} cannot be read ({told}); name a checkout with --root") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise InputError(f"root: {path} cannot be read ({reason}); name a checkout with --root") from None
 
 
 def refresh(options: ReportOptions) -> None:

@@ -97,18 +97,18 @@ def provenance(options: SpiralOptions) -> str:
 
 
 def _arguments(options: SpiralOptions) -> list[str]:
-    words = []
+    arguments = []
     for f in dataclasses.fields(options):
         value = getattr(options, f.name)
         if value is not None and f.name not in UNTOLD:
-            words += [f"--{f.name}", *map(str, value if isinstance(value, tuple) else (value,))]
-    return words
+            arguments += [f"--{f.name}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return arguments
 
 
 def figures(options: SpiralOptions, points: DataFrame, numbers: DataFrame) -> dict[str, Writer]:
     """The two figures in every format asked for."""
     drawn = {
-        "spiral": spiral_figure.draw_picture(points, numbers, options.style),
+        "spiral": spiral_figure.draw_figure(points, numbers, options.style),
         "spiral_stats": spiral_figure.draw_statistics(numbers, options.style),
     }
     return {
@@ -165,12 +165,12 @@ def run(options: SpiralOptions) -> None:
     """
     numbers, points = measured(options)
     written = publish(options.out, files(options, numbers, points))
-    said = "written: " + ", ".join(map(str, written))
+    line = "written: " + ", ".join(map(str, written))
     if options.json:
-        words = [results_table.dim_sentence(numbers, dim) for dim in dims_shown(options)]
-        print_json(estimates=records(numbers), sentences=words, written=written)
+        arguments = [results_table.dim_sentence(numbers, dim) for dim in dims_shown(options)]
+        print_json(estimates=records(numbers), sentences=arguments, written=written)
         return
     console = Console()
     if not options.quiet:
         print_results(options, numbers, console)
-    console.print(said, highlight=False, soft_wrap=True)
+    console.print(line, highlight=False, soft_wrap=True)

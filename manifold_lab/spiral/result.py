@@ -42,7 +42,7 @@ class SpiralResult:
 
     def plot(self) -> list[Axes]:
         """Draw Figure 1: the typical draw of each dim, decoded the paper's way above and exactly below; its axes."""
-        return interactive.adopted(spiral_figure.draw_picture(self.points, self.numbers, self.options.style))
+        return interactive.adopted(spiral_figure.draw_figure(self.points, self.numbers, self.options.style))
 
     def plot_statistics(self) -> list[Axes]:
         """Draw what is preserved, the dimension lost, errors and information over draws, against dim; the four axes."""

@@ -74,11 +74,11 @@ def training_runs(arms: Mapping[str, Arm], settings: Mapping[str, Setting]) -> t
         for place in range(most)
         for group, setting in settings.items()
         for length in sorted(setting.seeds)[place : place + 1]
-        for trial in _paired(arms, group, _trial(setting, length), setting.seeds[length])
+        for trial in _paired(arms, group, _training_run(setting, length), setting.seeds[length])
     )
 
 
-def _trial(setting: Setting, length: int) -> TrainingRun:
+def _training_run(setting: Setting, length: int) -> TrainingRun:
     return TrainingRun(setting.network, dataclasses.replace(setting.recipe, images=length), setting.data)
 
 

@@ -10,16 +10,16 @@ from manifold_lab.core.errors import InputError, at_least, one_of
 from manifold_lab.core.files import check_folder
 from manifold_lab.report.styles import STYLES
 from manifold_lab.sweeps.options import (
-    CellOptions,
     GridOptions,
     PlanOptions,
     PublishOptions,
     RunAndPublishOptions,
     RunOptions,
     StatusOptions,
+    WorkerOptions,
 )
 
-COUNTED = ("workers", "processes_per_cell", "cells_per_job")
+COUNTED = ("workers", "processes_per_run", "runs_per_job")
 
 
 def commands() -> Presets[GridOptions]:
@@ -27,15 +27,15 @@ def commands() -> Presets[GridOptions]:
     return {
         "plan": ("what would run, and for how long", PlanOptions()),
         "run": ("run what is missing", RunOptions()),
-        "cell": ("run some cells by key, for other schedulers", CellOptions()),
-        "status": ("how every cell stands", StatusOptions()),
+        "worker": ("run what is named by key, for other schedulers", WorkerOptions()),
+        "status": ("how every run stands", StatusOptions()),
         "publish": ("csv, figure, tables and claims of what is there", PublishOptions()),
     }
 
 
-def kind_of(words: list[str]) -> type[RunAndPublishOptions] | Presets[GridOptions]:
+def kind_of(arguments: list[str]) -> type[RunAndPublishOptions] | Presets[GridOptions]:
     """The options that words may be: without a command those that run and publish."""
-    bare = not words or (words[0].startswith("-") and not {"--help", "-h"} & set(words))
+    bare = not arguments or (arguments[0].startswith("-") and not {"--help", "-h"} & set(arguments))
     return RunAndPublishOptions if bare else commands()
 
 
@@ -77,14 +77,14 @@ def answer_early(folder: Path) -> None:
     """
     if sys.argv[:1] != ["-m"]:
         return
-    words = sys.argv[1:]
-    program = sys.orig_argv[len(sys.orig_argv) - len(words) - 1].removeprefix("-m")
+    arguments = sys.argv[1:]
+    program = sys.orig_argv[len(sys.orig_argv) - len(arguments) - 1].removeprefix("-m")
     file = folder / f"{program.rpartition('.')[2]}.py"
     if not file.is_file():
         return
     card = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    told = about(f"python -m {program}", card)
+    description = about(f"python -m {program}", card)
     try:
-        check_options(parse(kind_of(words), program, words, told))
+        check_options(parse(kind_of(arguments), program, arguments, description))
     except InputError:  # said in one line, with the status of refusals; else signals stay as they are for the study
-        raise SystemExit(run_cli(kind_of(words), check_options, program, words, told)) from None
+        raise SystemExit(run_cli(kind_of(arguments), check_options, program, arguments, description)) from None

@@ -19,7 +19,7 @@ from manifold_lab.sweeps.store import DIVERGED, DONE
 from manifold_lab.sweeps.training_run import FINAL
 
 POINTS = 100
-"""Accuracies are shares; differences are told in percentage points."""
+"""Accuracies are shares; differences are reported in percentage points."""
 NUMBER = re.compile(r"\d+(\.\d+)?")
 FEWEST = 5
 """Runs of an arm below which nothing is decided: with fewer, Student's interval covers too little where one run in five

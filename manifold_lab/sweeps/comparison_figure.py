@@ -15,7 +15,7 @@ from manifold_lab.core import statistics
 from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.report import plots
-from manifold_lab.report.arm_styles import Style, words_of
+from manifold_lab.report.arm_styles import Style, label_of
 from manifold_lab.report.tables import pick, unique
 from manifold_lab.sweeps.comparison import (
     POINTS,
@@ -61,8 +61,8 @@ def draw_curves(ax: Axes, runs: DataFrame, contrast: Comparison) -> str:
     group, length, arms = curves_shown(runs) or ("", 0, [])
     curves, seeds = pick(runs, kind=CURVE, group=group, length=length), set[int]()
     for place, arm in enumerate(arm for arm in contrast.styles if arm in arms):
-        look = curve_look(contrast.styles[arm], place) | {"label": words_of(arm)}
-        seeds |= draw_curve(ax, pick(curves, arm=arm), look)
+        style = curve_style(contrast.styles[arm], place) | {"label": label_of(arm)}
+        seeds |= draw_curve(ax, pick(curves, arm=arm), style)
     ax.set(xlabel="images seen, thousands", ylabel="validation accuracy, %", xlim=(0, None))
     bottom, top = map(float, ax.get_ylim())
     ax.set_ylim(max(bottom, 0), min(top, 100))
@@ -71,7 +71,7 @@ def draw_curves(ax: Axes, runs: DataFrame, contrast: Comparison) -> str:
     return ", ".join(filter(None, (plots.data_name(data), named and f"{contrast.group} {named}", _many(seeds))))
 
 
-def curve_look(style: Style, place: int) -> dict[str, Any]:
+def curve_style(style: Style, place: int) -> dict[str, Any]:
     """How an arm's curve is drawn: its colour and marker, and dashes that tell it apart in grey."""
     colour, mark = style
     return {
@@ -87,14 +87,14 @@ def _many(seeds: set[int]) -> str:
     return f"n = {min(seeds)}" + f" to {max(seeds)}" * (len(seeds) > 1)
 
 
-def draw_curve(ax: Axes, mine: DataFrame, look: Mapping[str, Any]) -> set[int]:
+def draw_curve(ax: Axes, mine: DataFrame, style: Mapping[str, Any]) -> set[int]:
     """Mean over seeds, Student's interval behind; over how many seeds."""
     seen = mine.groupby("images")["validation_accuracy"]
     found = [statistics.mean(POINTS * values.to_numpy()) for _, values in seen]
     x = np.array(list(seen.groups)) / 1000
-    ax.plot(x, [one.value for one in found], **look)
+    ax.plot(x, [one.value for one in found], **style)
     low, high = ([getattr(one, end) for one in found] for end in ("low", "high"))
-    ax.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
+    ax.fill_between(x, low, high, color=style["color"], alpha=0.15, lw=0)
     return {one.n for one in found}
 
 
@@ -120,13 +120,13 @@ def draw_differences(ax: Axes, runs: DataFrame, contrast: Comparison) -> None:
     rows = differences(runs, contrast)
     ax.axvline(0, color="0.5", lw=0.6)
     for place, row in enumerate(rows):
-        where, look = (row.group, row.length), contrast.styles[row.arm]
+        where, style = (row.group, row.length), contrast.styles[row.arm]
         level = np.mean(list(scores(runs, contrast.reference, *where).values()))
         each = np.array(list(scores(runs, row.arm, *where).values())) - level
         if not len(each):
             draw_not_run(ax, place)
             continue
-        draw_difference(ax, place, gap(runs, (row.arm, contrast.reference), where).estimate, look)
+        draw_difference(ax, place, gap(runs, (row.arm, contrast.reference), where).estimate, style)
         draw_runs(ax, place, each)
     ax.set_yticks(range(len(rows)), _row_labels(runs, contrast, rows))
     ax.set_ylim(len(rows) - 0.4, -0.6)
@@ -145,10 +145,10 @@ def draw_not_run(ax: Axes, place: int) -> None:
             bbox={"boxstyle": "square,pad=0.2", "fc": "white", "ec": "none"})  # fmt: skip
 
 
-def draw_difference(ax: Axes, place: int, found: Estimate, look: Style) -> None:
+def draw_difference(ax: Axes, place: int, found: Estimate, style: Style) -> None:
     """A difference and its interval, where there is one, as a row."""
     ends = None if np.isnan(found.low) else [[found.value - found.low], [found.high - found.value]]
-    ax.errorbar(found.value, place, xerr=ends, fmt=look[1], color=look[0], ms=4, elinewidth=0.9)
+    ax.errorbar(found.value, place, xerr=ends, fmt=style[1], color=style[0], ms=4, elinewidth=0.9)
 
 
 def draw_runs(ax: Axes, place: int, values: np.ndarray) -> None:
@@ -170,10 +170,10 @@ def _row_labels(runs: DataFrame, contrast: Comparison, rows: Sequence[Row]) -> l
     found = []
     for row in rows:
         count, named = _runs(runs, contrast, row), label(runs, row.group)
-        parts = [words_of(row.arm)] * (several["arm"] or not several["group"])
+        parts = [label_of(row.arm)] * (several["arm"] or not several["group"])
         parts += [f"{contrast.group} {named}"] * (several["group"] and bool(named) and row.arm in run)
         parts += [f"{row.length / 1000:g}k images"] * (several["length"] and count > 0)
-        found.append(f"{', '.join(parts) or words_of(row.arm)} ({count})")
+        found.append(f"{', '.join(parts) or label_of(row.arm)} ({count})")
     return found
 
 
@@ -218,4 +218,4 @@ def draw_comparison(runs: DataFrame, contrast: Comparison, title: str = "", note
             axes[0].text(0.5, 0.5, "no two arms have runs yet", ha="center", color="0.4")
         else:
             plots.letter(axes, names)
-        return plots.told(figure, title, caption(curves) + note)
+        return plots.captioned(figure, title, caption(curves) + note)

@@ -26,7 +26,7 @@ from manifold_lab.models.mobilenet import Block, Network
 from manifold_lab.models.repair import MAPS
 from manifold_lab.models.weights import open_weights
 from manifold_lab.sweeps import runner, store, training_run
-from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.sweeps.training_run import TrainingRun
 
 NEIGHBOURS, FEW_NEIGHBOURS, BATCH = 20, 5, 100
@@ -55,12 +55,12 @@ class RepairRun:
     images: int = 2000
 
 
-Run = InformationRun | RepairRun
+Spec = InformationRun | RepairRun
 ALL_BLOCKS = "all"
 """The block of the row of the lesion in all blocks together."""
 
 
-def measure(run: Run, folder: Path) -> Result:
+def measure(run: Spec, folder: Path) -> Result:
     """Every bottleneck: dimension, active channels, predicted and measured loss, and what ReLU6 there would cost.
 
     Of a `RepairRun` what it would cost, bare and with each map behind it.
@@ -83,17 +83,17 @@ def network_of(wanted: TrainingRun, folder: Path) -> Network:
     Raises:
         InputError: where that did not end well, or the network was not kept.
     """
-    work, cell = runner.Work(training_run.run_training), Cell(wanted, folder / key(wanted))
-    while (cell := runner.run_cell(work, cell)).state == store.RUNNING:
+    work, run = runner.Work(training_run.run_training), Run(wanted, folder / key(wanted))
+    while (run := runner.run_one(work, run)).state == store.RUNNING:
         time.sleep(WAIT)
-    if cell.state != store.DONE:
-        raise InputError(f"training {cell.key}: it is {cell.state}, so that there is no network; {cell.note}")
-    if not (cell.folder / training_run.WEIGHTS).exists():
-        raise InputError(f"training {cell.key}: its network was not kept; remove {cell.folder} to train it again")
-    return open_weights(cell.folder / training_run.WEIGHTS)
+    if run.state != store.DONE:
+        raise InputError(f"training {run.key}: it is {run.state}, so that there is no network; {run.note}")
+    if not (run.folder / training_run.WEIGHTS).exists():
+        raise InputError(f"training {run.key}: its network was not kept; remove {run.folder} to train it again")
+    return open_weights(run.folder / training_run.WEIGHTS)
 
 
-def shown(images: Data, run: Run) -> Iterator[tuple[Tensor, Tensor]]:
+def shown(images: Data, run: Spec) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of the first validation images, as many as are asked for."""
     for number, batch in enumerate(images.evaluation("validation", BATCH)):
         if number * BATCH >= run.images:
@@ -155,7 +155,7 @@ def describe(network: Network, place: int, cloud: Tensor) -> dict[str, float | i
     }
 
 
-def lesion_costs(network: Network, images: Data, run: Run) -> dict[int, float]:
+def lesion_costs(network: Network, images: Data, run: Spec) -> dict[int, float]:
     """Points of validation accuracy that ReLU6 behind one bottleneck costs, where there is none yet."""
     cuts = [Lesion("relu6_bottleneck", (place,)) for place in lesions.places(network, "relu6_bottleneck")]
     twins, right, seen = [lesions.lesioned(network, cut) for cut in cuts], np.zeros(1 + len(cuts)), 0

@@ -21,7 +21,7 @@ from manifold_lab.probe import image_search, inversion
 from manifold_lab.probe.inversion import Layer, Step
 from manifold_lab.report.tables import number
 from manifold_lab.sweeps import information_run, training_run
-from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.sweeps.study import MAIN, tables_of, tables_result
 from manifold_lab.sweeps.training_run import TrainingRun
 
@@ -55,18 +55,18 @@ class InversionRun:
 
 def measure(run: InversionRun, folder: Path) -> Result:
     """Every image from every place; the network is trained first where it never was."""
-    trials = folder.parent.parent / training_run.TRAINING_RUNS
-    network = folded(information_run.network_of(run.training, trials)).requires_grad_(False)
+    trainings = folder.parent.parent / training_run.TRAINING_RUNS
+    network = folded(information_run.network_of(run.training, trainings)).requires_grad_(False)
     images = data.load(run.training.data, seed=run.training.seed,
                        options=DataOptions(resolution=run.training.network.resolution))  # fmt: skip
     x, _ = next(images.evaluation("test", run.images))
     known = {"data": run.training.data, "arm": run.training.arm, "seed": str(run.training.seed)}
-    lines, pictures = [], _pictures(known | {"block": ""}, x[: run.kept], images)
+    lines, pictures = [], _images(known | {"block": ""}, x[: run.kept], images)
     for place in run.places:
         at = known | {"block": str(place)}
         found, mine = inverted(network, x, place, run.steps)
         lines += [at | {"image": str(i)} | line for i, line in enumerate(mine)]
-        pictures += _pictures(at, found[: run.kept], images)
+        pictures += _images(at, found[: run.kept], images)
     return tables_result({MAIN: lines, IMAGES: pictures})
 
 
@@ -111,14 +111,14 @@ def line(stopped: str, numbers: tuple[float, ...]) -> dict[str, str]:
     return {"stopped": stopped} | known | ({"singular_value": ""} if stopped else {})
 
 
-def rows(cells: Sequence[Cell]) -> dict[str, list[dict[str, str]]]:
+def rows(runs: Sequence[Run]) -> dict[str, list[dict[str, str]]]:
     """The lines of all runs, each with the status that its numbers give; of an image itself none."""
-    found = tables_of(cells)
+    found = tables_of(runs)
     if not found:
         return {}
     judged = [one | {"status": status(one)} for one in found[MAIN]]
-    told = {tuple(one[name] for name in WHERE): one["status"] for one in judged}
-    shown = [one | {"status": told.get(tuple(one[name] for name in WHERE), "")} for one in found[IMAGES]]
+    statuses = {tuple(one[name] for name in WHERE): one["status"] for one in judged}
+    shown = [one | {"status": statuses.get(tuple(one[name] for name in WHERE), "")} for one in found[IMAGES]]
     return {MAIN: judged, IMAGES: shown}
 
 
@@ -179,7 +179,7 @@ def _size(x: Tensor) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _pictures(known: dict[str, str], x: Tensor, images: Data) -> list[dict[str, str]]:
+def _images(known: dict[str, str], x: Tensor, images: Data) -> list[dict[str, str]]:
     """Images as lines: their pixels as bytes, channel by channel, in base64."""
     facts = images.facts
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (facts.mean, facts.std))

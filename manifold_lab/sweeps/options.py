@@ -1,4 +1,4 @@
-"""What each verb of a study asks for; the command line is derived from it."""
+"""What each command of a study asks for; the command line is derived from it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from manifold_lab.sweeps.slurm import Slurm
 
 @dataclass(frozen=True)
 class GridOptions:
-    """What every verb asks for."""
+    """What every command asks for."""
 
     smoke: bool = False
     """A small grid, to see that it runs."""
@@ -40,17 +40,17 @@ class RunOptions(PlanOptions):
     """Run what is missing."""
 
     only: str = ""
-    """The key of the one cell to run, or its beginning."""
+    """The key of the one run to make, or its beginning."""
     launcher: str = ""
-    """Where cells run: here, pool, slurm, or print for the commands; by default here, in a pool for many workers."""
+    """Where runs are made: here, pool, slurm, or print for the commands; if empty here, with many workers pool."""
     retry_failed: bool = False
-    """Run failed cells again, and only those."""
+    """Make failed runs again, and only those."""
     retry_damaged: bool = False
-    """Run damaged cells again, and only those; their damaged files are put aside."""
-    processes_per_cell: int = 1
+    """Make damaged runs again, and only those; their damaged files are put aside."""
+    processes_per_run: int = 1
     """Processes that train one network together."""
-    cells_per_job: int = 1
-    """Cells that run one after another in one job or command."""
+    runs_per_job: int = 1
+    """Runs that are made one after another in one job or command."""
     wait: bool = False
     """Wait until what was submitted has ended."""
     slurm: Slurm = field(default_factory=slurm.readable_defaults)
@@ -58,21 +58,21 @@ class RunOptions(PlanOptions):
 
 
 @dataclass(frozen=True)
-class CellOptions(GridOptions):
-    """Run some cells in this process, as a workflow's rule or a job does."""
+class WorkerOptions(GridOptions):
+    """Make some runs in this process, as a workflow's rule or a job does."""
 
     keys: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Of the cells to run."""
+    """Of the runs to make."""
     job: bool = False
     """Those of the job that this process is a part of, instead."""
 
 
 @dataclass(frozen=True)
 class StatusOptions(GridOptions):
-    """How every cell stands."""
+    """How every run stands."""
 
     every: bool = False
-    """Name every cell, the done ones too."""
+    """Name every run, the done ones too."""
 
 
 @dataclass(frozen=True)

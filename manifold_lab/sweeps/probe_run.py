@@ -247,7 +247,7 @@ def measure_training(training: ProbedTraining, _folder: Path) -> Result:
             probe_now(step)
 
     probe_now(0)
-    keeping = Bookkeeping(None, bar=False, tell=at_step)
+    keeping = Bookkeeping(None, bar=False, report=at_step)
     train(model, found, training.recipe, seed=training.seed, bookkeeping=keeping)
     return Result({"layers": len(rows)}, rows)
 

@@ -14,7 +14,7 @@ from manifold_lab.report.tables import ClaimResult, Document, claims_file, to_cs
 from manifold_lab.sweeps import runner, store
 from manifold_lab.sweeps.options import GridOptions
 from manifold_lab.sweeps.status_table import state_counts
-from manifold_lab.sweeps.store import DONE, Cell
+from manifold_lab.sweeps.store import DONE, Run
 from manifold_lab.sweeps.study import MAIN, Published, Study, by_part, file_stem
 
 
@@ -33,9 +33,9 @@ def gathered(study: Study, options: GridOptions) -> Gathered:
     Raises:
         InputError: before any run is done.
     """
-    cells = study.cells(options) if study.stored else computed(study, options)
-    made = provenance.joined([cell.provenance for cell in cells if cell.state == DONE])
-    return Gathered(rows_of(study, cells), made, state_counts(cells))
+    runs = study.runs(options) if study.stored else computed(study, options)
+    made = provenance.joined([run.provenance for run in runs if run.state == DONE])
+    return Gathered(rows_of(study, runs), made, state_counts(runs))
 
 
 def published_files(
@@ -64,13 +64,13 @@ def _drawn(study: Study, published: Published, style: str) -> dict[str, Writer]:
     return files
 
 
-def rows_of(study: Study, cells: Sequence[Cell]) -> dict[str, str]:
+def rows_of(study: Study, runs: Sequence[Run]) -> dict[str, str]:
     """The content of each csv file, by the part of its name.
 
     Raises:
         InputError: where no run is done yet.
     """
-    tables = by_part(study.rows(cells))
+    tables = by_part(study.rows(runs))
     if not any(tables.values()):
         raise InputError(f"{study.name}: no run is done yet; run {study.command} run")
     return {part: to_csv(rows) for part, rows in tables.items()}
@@ -89,7 +89,7 @@ def read_contents(study: Study, folder: Path) -> dict[str, str]:
     return {part: path.read_text(encoding="utf-8") for part, path in paths.items()}
 
 
-def computed(study: Study, options: GridOptions) -> list[Cell]:
+def computed(study: Study, options: GridOptions) -> list[Run]:
     """The runs of a study that keeps none, made now in a folder that goes.
 
     Raises:
@@ -98,10 +98,10 @@ def computed(study: Study, options: GridOptions) -> list[Cell]:
     work = runner.Work(study.measure_for(options))
     with tempfile.TemporaryDirectory() as folder:
         found = [store.state(spec, Path(folder) / key(spec)) for spec in study.specs(options)]
-        ended = [runner.run_cell(work, cell) for cell in found]
-    for cell in ended:
-        if cell.state != DONE:
-            raise InputError(f"{study.name}: {cell.note}")
+        ended = [runner.run_one(work, run) for run in found]
+    for run in ended:
+        if run.state != DONE:
+            raise InputError(f"{study.name}: {run.note}")
     return ended
 
 

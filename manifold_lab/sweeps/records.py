@@ -88,14 +88,14 @@ def finished(record: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) ->
     return f'{body}{MARK.decode()}"{_sha256(body.encode())}"}}\n', rows
 
 
-def read_record(run: Path, spec: Any = None) -> Stored | None:
+def read_record(run_dir: Path, spec: Any = None) -> Stored | None:
     """The checked record of a run's folder; None where there is no result.json.
 
     Raises:
         DamagedError: naming the file and what is wrong with it.
     """
     try:
-        content = read_file(f"{run}/{RESULT}")
+        content = read_file(f"{run_dir}/{RESULT}")
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -106,23 +106,23 @@ def read_record(run: Path, spec: Any = None) -> Stored | None:
     elif record.keys() != set(ENTRIES):
         other = sorted(record.keys() ^ set(ENTRIES))
         raise DamagedError(RESULT, f"its entries are not those of a result ({', '.join(other)[:80]})")
-    _check_origin(run, record, spec)
+    _check_origin(run_dir, record, spec)
     _check_values(record["numbers"])
     _check_provenance(record["provenance"])
     if not verified and not record["numbers"] and not record["history_bytes"]:
         raise DamagedError(RESULT, "it has no numbers")
-    _check_stored_history(run, record, verified)
+    _check_stored_history(run_dir, record, verified)
     return Stored(record, verified)
 
 
-def read_json(run: Path, file: str) -> Record | None:
+def read_json(run_dir: Path, file: str) -> Record | None:
     """The JSON object in another file of a run; None where there is none.
 
     Raises:
         DamagedError: where the file holds anything else.
     """
     try:
-        return decoded(read_file(f"{run}/{file}"))
+        return decoded(read_file(f"{run_dir}/{file}"))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -182,9 +182,9 @@ def _check_digest(content: bytes) -> bool:
     return True
 
 
-def _check_origin(run: Path, record: Record, spec: Any) -> None:
+def _check_origin(run_dir: Path, record: Record, spec: Any) -> None:
     """Refuse the record of another run."""
-    if record["key"] != run.name:
+    if record["key"] != run_dir.name:
         raise DamagedError(RESULT, f"it is the result of another run, {str(record['key'])[:40]}")
     if spec is not None:
         if record["kind"] != kind_name(spec):
@@ -252,9 +252,9 @@ def _check_provenance(provenance: Any) -> None:
             raise DamagedError(RESULT, f"its provenance has no {name}")
 
 
-def _check_stored_history(run: Path, record: Record, verified: bool) -> None:
+def _check_stored_history(run_dir: Path, record: Record, verified: bool) -> None:
     try:
-        history = read_file(f"{run}/{HISTORY}")
+        history = read_file(f"{run_dir}/{HISTORY}")
     except FileNotFoundError:
         history = b""
     except OSError as error:
@@ -280,10 +280,10 @@ def _check_history(history: bytes) -> None:
     suspicious = b"inf" in history.lower() or b"nan" in history.lower()
     for name, *column in zip(*rows, strict=True):
         for value in column if suspicious or _is_share(name) else ():
-            _check_cell(name, value)
+            _check_run(name, value)
 
 
-def _check_cell(name: str, text: str) -> None:
+def _check_run(name: str, text: str) -> None:
     try:
         number = float(text)
     except ValueError:

@@ -1,6 +1,6 @@
-"""From a grid to what is missing, and one cell run wherever it may be, by one process at a time.
+"""From a grid to what is missing, and a run made wherever it may be, by one process at a time.
 
-Launchers (`launchers`) are functions of missing cells that call `run_cell` for each of them, or have other processes
+Launchers (`launchers`) are functions of missing runs that call `run_one` for each of them, or have other processes
 call it, and yield how each one ended.
 """
 
@@ -24,11 +24,11 @@ from manifold_lab.core.errors import DiskError, InputError, SourceError, one_lin
 from manifold_lab.core.files import disk_fault, guarded, settle
 from manifold_lab.sweeps import run_lock, store
 from manifold_lab.sweeps.slurm import Slurm
-from manifold_lab.sweeps.store import ABSENT, DAMAGED, DIVERGED, DONE, FAILED, Cell, Result
+from manifold_lab.sweeps.store import ABSENT, DAMAGED, DIVERGED, DONE, FAILED, Result, Run
 
 Measure = Callable[[Any, Path], Result]
 """Runs one spec; its folder is its own, and holds what an attempt that was cut short left there. Where several
-processes run one cell, each of them calls it, and the first one's result counts (`train.ranks`)."""
+processes make one run, each of them calls it, and the first one's result counts (`train.ranks`)."""
 
 ON_LOOPBACK = ("--standalone", "--local-addr=127.0.0.1")
 """Options of torchrun for processes of one machine, which meet whether or not the machine's name resolves."""
@@ -52,38 +52,38 @@ STOP_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Program:
-    """The command line with which another process runs cells of a grid: python START cell KEY GRID."""
+    """The command line with which another process makes runs of a grid: python START worker KEY GRID."""
 
     name: str
     start: tuple[str, ...]
     grid: tuple[str, ...] = ()
 
-    def cell(self, *words: str, processes: int = 1, python: str = sys.executable) -> list[str]:
-        """The words of a command that runs some cells, by several processes of this machine where told."""
+    def worker(self, *arguments: str, processes: int = 1, python: str = sys.executable) -> list[str]:
+        """A command line that makes some runs, by several processes of this machine where asked."""
         torchrun = ("-m", "torch.distributed.run", *ON_LOOPBACK, f"--nproc-per-node={processes}")
-        return [python, *(torchrun if processes > 1 else ()), *self.start, "cell", *words, *self.grid]
+        return [python, *(torchrun if processes > 1 else ()), *self.start, "worker", *arguments, *self.grid]
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a launcher does with a cell, and how; `measure` is a function of a module, so that other processes find it.
+    """What a launcher does with a run, and how; `measure` is a function of a module, so that other processes find it.
 
-    `workers`: processes of a pool. `program`: for launchers that start other programs. `processes`: that run one cell
-    together. `cells_per_job`: run one after another in one job. `wait`: for the end of what was handed to a queue.
-    `runs`: the folder of the cells.
+    `workers`: processes of a pool. `program`: for launchers that start other programs. `processes`: that make one run
+    together. `runs_per_job`: run one after another in one job. `wait`: for the end of what was handed to a queue.
+    `folder`: of the runs.
     """
 
     measure: Measure
     workers: int = 1
     program: Program | None = None
     processes: int = 1
-    cells_per_job: int = 1
+    runs_per_job: int = 1
     slurm: Slurm = field(default_factory=Slurm)
     wait: bool = False
-    runs: Path = Path("runs")
+    folder: Path = Path("runs")
 
     def commands(self) -> Program:
-        """How another process runs a cell.
+        """How another process makes a run.
 
         Raises:
             InputError: where this work knows no command line.
@@ -101,24 +101,24 @@ def batched(parts: Sequence[Part], size: int) -> list[tuple[Part, ...]]:
     return [tuple(parts[start : start + size]) for start in range(0, len(parts), size)]
 
 
-Launcher = Callable[[Work, Sequence[Cell]], Generator[Cell, None, None]]
+Launcher = Callable[[Work, Sequence[Run]], Generator[Run, None, None]]
 
 
-def missing(cells: Sequence[Cell], retry_failed: bool = False, retry_damaged: bool = False) -> list[Cell]:
+def missing(runs: Sequence[Run], retry_failed: bool = False, retry_damaged: bool = False) -> list[Run]:
     """The runs that are to be made: absent ones, or where asked the failed or the damaged ones.
 
     A diverged run would diverge again.
     """
     asked = {FAILED} if retry_failed else set()
     asked |= {DAMAGED} if retry_damaged else set()
-    return [cell for cell in cells if cell.state in (asked or {ABSENT})]
+    return [run for run in runs if run.state in (asked or {ABSENT})]
 
 
-def left_over(cells: Sequence[Cell], wanted: Sequence[Cell]) -> str:
+def left_over(runs: Sequence[Run], wanted: Sequence[Run]) -> str:
     """A sentence on the failed and damaged runs that are not wanted this time; empty without any."""
-    taken = {cell.key for cell in wanted}
-    others = [cell for cell in cells if cell.key not in taken]
-    found = {state: [cell for cell in others if cell.state == state] for state in (FAILED, DAMAGED)}
+    taken = {run.key for run in wanted}
+    others = [run for run in runs if run.key not in taken]
+    found = {state: [run for run in others if run.state == state] for state in (FAILED, DAMAGED)}
     return "; ".join(
         f"{len(some)} {state}, such as {some[0].key} ({some[0].note[:160]}): run with --retry-{state} to repeat"
         for state, some in found.items()
@@ -135,8 +135,8 @@ def costs(specs: Sequence[Any], records: Iterable[store.Record], length: str = "
     """
     finished: dict[frozenset[tuple[str, str]], list[tuple[bool, float]]] = {}
     for record in records:
-        told, (size, known) = record["provenance"], _apart(record["spec"], length)
-        finished.setdefault(known, []).append((provenance.is_whole(told), told["seconds"] / size))
+        made, (size, known) = record["provenance"], _apart(record["spec"], length)
+        finished.setdefault(known, []).append((provenance.is_whole(made), made["seconds"] / size))
     if not finished:
         return [None] * len(specs)
     wanted = [_apart(dataclasses.asdict(spec), length) for spec in specs]
@@ -150,9 +150,9 @@ def _typical(seconds: list[tuple[bool, float]]) -> float:
 
 def _apart(spec: dict[str, Any], length: str) -> tuple[float, frozenset[tuple[str, str]]]:
     """A spec's length, 1 where it has none, and its other facts but for the seed."""
-    told = facts(spec)
-    size = float(told.pop(length, 1))
-    return size, frozenset((name, value) for name, value in told.items() if name != "seed")
+    fields = facts(spec)
+    size = float(fields.pop(length, 1))
+    return size, frozenset((name, value) for name, value in fields.items() if name != "seed")
 
 
 def facts(spec: dict[str, Any], within: str = "") -> dict[str, str]:
@@ -167,10 +167,10 @@ def _words(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def run_cell(work: Work, cell: Cell) -> Cell:
-    """Run one cell, unless another process runs it or has just ended it; its state then.
+def run_one(work: Work, run: Run) -> Run:
+    """Make a run, unless another process makes it or has just ended it; its state then.
 
-    Whatever the measure raises is written into the cell's folder, but for a file of data or weights that cannot be had:
+    Whatever the measure raises is written into the run's folder, but for a file of data or weights that cannot be had:
     the run is absent then, and its note says so. Only an interruption and a disk's fault go on upwards. Where several
     processes are to run it, they are started here.
 
@@ -178,37 +178,37 @@ def run_cell(work: Work, cell: Cell) -> Cell:
         DiskError: for a disk that is full or read-only; the run is absent again.
     """
     if work.processes > 1:
-        return _together(work, cell)
+        return _together(work, run)
     try:
-        claim = _claim(cell.folder)
+        claim = _claim(run.folder)
         if claim is None:
-            return store.state(cell.spec, cell.folder)
+            return store.state(run.spec, run.folder)
         try:
-            return _held(work, cell, claim)
+            return _held(work, run, claim)
         finally:
             run_lock.release(claim)
     except SourceError as error:
-        return dataclasses.replace(cell, state=ABSENT, note=one_line(str(error)))
+        return dataclasses.replace(run, state=ABSENT, note=one_line(str(error)))
     except OSError as error:  # of this folder alone: a file, a loop of links or another user's folder in its place
-        note = f"{error.filename or cell.folder}: {error.strerror}"
-        return dataclasses.replace(cell, state=DAMAGED, note=note)
+        note = f"{error.filename or run.folder}: {error.strerror}"
+        return dataclasses.replace(run, state=DAMAGED, note=note)
 
 
-def _held(work: Work, cell: Cell, claim: run_lock.RunLock) -> Cell:
-    """What `run_cell` does once the cell is this process's."""
-    settle(cell.folder)  # a kill between two moves may have left a whole result
-    now = store.settled(cell.spec, cell.folder)
-    others = claim.number > cell.attempts + 1
+def _held(work: Work, run: Run, claim: run_lock.RunLock) -> Run:
+    """What `run_one` does once the run is this process's."""
+    settle(run.folder)  # a kill between two moves may have left a whole result
+    now = store.settled(run.spec, run.folder)
+    others = claim.number > run.attempts + 1
     if now.state == DONE or (others and now.state in (FAILED, DIVERGED)):
         return now
-    with run_lock.heartbeat(claim), guarded(cell.folder, lambda: run_lock.holds(claim)):
-        _attempt(work, cell, claim)
-    return store.settled(cell.spec, cell.folder)
+    with run_lock.heartbeat(claim), guarded(run.folder, lambda: run_lock.holds(claim)):
+        _attempt(work, run, claim)
+    return store.settled(run.spec, run.folder)
 
 
-def _together(work: Work, cell: Cell) -> Cell:
-    """Let torchrun start the processes that run a cell, the first of which claims it."""
-    command = work.commands().cell(cell.key, processes=work.processes)
+def _together(work: Work, run: Run) -> Run:
+    """Let torchrun start the processes that make a run, the first of which claims it."""
+    command = work.commands().worker(run.key, processes=work.processes)
     started: dict[str, Any] = {"env": {**TOGETHER, **os.environ}, "stdout": subprocess.DEVNULL}
     with subprocess.Popen(command, preexec_fn=end_with_driver, **started) as torchrun:  # noqa: PLW1509  (one call)
         try:
@@ -216,7 +216,7 @@ def _together(work: Work, cell: Cell) -> Cell:
         except BaseException:  # an interruption: its processes release the run, and do not outlive it
             _stop(torchrun)
             raise
-    now = store.state(cell.spec, cell.folder)
+    now = store.state(run.spec, run.folder)
     return now if now.state != ABSENT else dataclasses.replace(now, note=f"torchrun ended with {ended}")
 
 
@@ -253,30 +253,30 @@ def _disk_error(folder: Path, error: OSError) -> DiskError:
     )
 
 
-def _attempt(work: Work, cell: Cell, claim: run_lock.RunLock) -> None:
+def _attempt(work: Work, run: Run, claim: run_lock.RunLock) -> None:
     """One attempt: its result or its failure is in the folder afterwards, if the claim has held."""
     made = {**_origin(), "attempt": claim.number}
-    began, earlier = time.monotonic(), run_lock.spent(cell.folder, claim.number)
+    began, earlier = time.monotonic(), run_lock.spent(run.folder, claim.number)
     if claim.number > 1 and earlier is not None:
         made["earlier"] = round(earlier, 3)
 
-    def told() -> dict[str, Any]:
+    def ended() -> dict[str, Any]:
         seconds = round(time.monotonic() - began + (earlier or 0.0), 3)
         return {**made, "device": provenance.device(), "seconds": seconds, "finished": _now()}
 
     try:
-        store.begin(cell.spec, cell.folder, claim.number)
-        result = work.measure(cell.spec, cell.folder)
+        store.begin(run.spec, run.folder, claim.number)
+        result = work.measure(run.spec, run.folder)
         if run_lock.holds(claim):
-            store.finish(cell.spec, cell.folder, result, told())
-    except (Exception, SystemExit) as error:  # whatever it is, the other cells go on
+            store.finish(run.spec, run.folder, result, ended())
+    except (Exception, SystemExit) as error:  # whatever it is, the other runs go on
         fault = disk_fault(error)
         if fault is not None:
-            raise _disk_error(cell.folder, fault) from None
+            raise _disk_error(run.folder, fault) from None
         if isinstance(error, SourceError):
             raise
         if run_lock.holds(claim):
-            store.fail(cell.folder, error, told())
+            store.fail(run.folder, error, ended())
 
 
 def _origin() -> dict[str, Any]:

@@ -41,13 +41,13 @@ class Slurm:
     mem: str = ""
     """Of each node, such as 16G."""
     nodes: int = 1
-    """Over which the processes of a cell are spread."""
+    """Over which the processes of a run are spread."""
     parallel: int = 0
     """Jobs of an array at a time; 0 for as many as there is room for."""
     notice: int = 90
-    """Seconds before its limit at which a job is told, gives its cell back and is queued again."""
+    """Seconds before its limit at which a job is told, gives its run back and is queued again."""
     requeues: int = 100
-    """How often a job may start again before its cell counts as failed."""
+    """How often a job may start again before its run counts as failed."""
     setup: tuple[str, ...] = ()
     """Lines of shell before the work, such as: module load cuda."""
     extra: tuple[str, ...] = ()
@@ -91,8 +91,10 @@ def defaults(folder: Path = Path()) -> Slurm:
         InputError: for an option that does not exist, or a value that is none.
     """
     fields = {field.name: type(field.default) for field in dataclasses.fields(Slurm)}
-    told = {name: os.environ[ENVIRONMENT + name.upper()] for name in fields if ENVIRONMENT + name.upper() in os.environ}
-    return Slurm(**{name: _value(name, fields, value) for name, value in (_table(folder) | told).items()})
+    settings = {
+        name: os.environ[ENVIRONMENT + name.upper()] for name in fields if ENVIRONMENT + name.upper() in os.environ
+    }
+    return Slurm(**{name: _value(name, fields, value) for name, value in (_table(folder) | settings).items()})
 
 
 def _table(folder: Path) -> dict[str, Any]:
@@ -163,8 +165,8 @@ def largest_array() -> int:
     Raises:
         InputError: as `queue`.
     """
-    told = [line.split("=") for line in ask(["scontrol", "show", "config"]).splitlines() if "=" in line]
-    return max(1, int({name.strip(): value.strip() for name, value, *_ in told}.get("MaxArraySize", "1001")))
+    settings = [line.split("=") for line in ask(["scontrol", "show", "config"]).splitlines() if "=" in line]
+    return max(1, int({name.strip(): value.strip() for name, value, *_ in settings}.get("MaxArraySize", "1001")))
 
 
 def ask(command: list[str]) -> str:

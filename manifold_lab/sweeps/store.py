@@ -51,7 +51,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Run:
     """One spec of a grid and the state of its run; `numbers` is empty unless it is done."""
 
     spec: Any
@@ -113,7 +113,7 @@ def _check_folder(folder: Path) -> None:
         raise InputError(f"runs: {folder} cannot be read ({error.strerror}); name another") from None
 
 
-def read_runs(folder: Path, specs: Iterable[Any]) -> list[Cell]:
+def read_runs(folder: Path, specs: Iterable[Any]) -> list[Run]:
     """The runs of a grid with their states, in the grid's order.
 
     Raises:
@@ -123,83 +123,83 @@ def read_runs(folder: Path, specs: Iterable[Any]) -> list[Cell]:
     return [state(spec, folder / key(spec)) for spec in specs]
 
 
-def state(spec: Any, run: Path) -> Cell:
+def state(spec: Any, run_dir: Path) -> Run:
     """The run of one spec with its state, by its folder alone."""
-    found = settled(spec, run)
+    found = settled(spec, run_dir)
     if found.state == DONE:
         return found
-    claim = run_lock.latest(run)
+    claim = run_lock.latest(run_dir)
     if claim is None:
         return found
     if run_lock.is_held(claim):
-        return Cell(spec, run, RUNNING, note=claim.who, progress=_progress(run), attempts=claim.number)
+        return Run(spec, run_dir, RUNNING, note=claim.who, progress=_progress(run_dir), attempts=claim.number)
     return dataclasses.replace(found, attempts=claim.number)
 
 
-def settled(spec: Any, run: Path) -> Cell:
+def settled(spec: Any, run_dir: Path) -> Run:
     """The run of one spec with its state, whoever may hold it."""
     try:
-        found = records.read_record(run, spec)
+        found = records.read_record(run_dir, spec)
         if found is not None:
             numbers, provenance = found.record["numbers"], found.record["provenance"]
-            return Cell(spec, run, DONE, numbers=numbers, provenance=provenance, verified=found.verified)
-        return _failed(spec, run) or _absent(spec, run)
+            return Run(spec, run_dir, DONE, numbers=numbers, provenance=provenance, verified=found.verified)
+        return _failed(spec, run_dir) or _absent(spec, run_dir)
     except DamagedError as error:
-        return Cell(spec, run, DAMAGED, note=str(error))
+        return Run(spec, run_dir, DAMAGED, note=str(error))
 
 
-def _failed(spec: Any, run: Path) -> Cell | None:
-    failure = records.read_json(run, FAILURE)
+def _failed(spec: Any, run_dir: Path) -> Run | None:
+    failure = records.read_json(run_dir, FAILURE)
     if failure is None:
         return None
     reason, provenance = failure.get("reason", ""), failure.get("provenance", {})
     known = failure.get("state") in (FAILED, DIVERGED) and isinstance(reason, str) and isinstance(provenance, dict)
     if not known:
         raise DamagedError(FAILURE, "it does not say how the run failed")
-    return Cell(spec, run, failure["state"], note=reason, provenance=provenance)
+    return Run(spec, run_dir, failure["state"], note=reason, provenance=provenance)
 
 
-def _absent(spec: Any, run: Path) -> Cell:
-    began = _began(run)
+def _absent(spec: Any, run_dir: Path) -> Run:
+    began = _began(run_dir)
     if began is not None:
         records.check_spec(SPEC, spec, began.get("spec", {}))
-    claim = run_lock.latest(run)
+    claim = run_lock.latest(run_dir)
     if claim is None:
-        return Cell(spec, run, progress=_progress(run))
+        return Run(spec, run_dir, progress=_progress(run_dir))
     note = "stopped before its end" if claim.released else f"{claim.who} ended without a result"
-    return Cell(spec, run, note=note, progress=_progress(run))
+    return Run(spec, run_dir, note=note, progress=_progress(run_dir))
 
 
-def _began(run: Path) -> Record | None:
+def _began(run_dir: Path) -> Record | None:
     """What an attempt began with; None where that is not known, which costs nothing, as the next one writes it anew."""
     try:
-        return records.read_json(run, SPEC)
+        return records.read_json(run_dir, SPEC)
     except DamagedError:
         return None
 
 
-def _progress(run: Path) -> Record:
+def _progress(run_dir: Path) -> Record:
     """What is known of a run's progress: its finite numbers."""
     try:
-        known = records.read_json(run, PROGRESS) or {}
+        known = records.read_json(run_dir, PROGRESS) or {}
     except DamagedError:
         return {}
     numbers = {name: value for name, value in known.items() if isinstance(value, int | float)}
     return {name: value for name, value in numbers.items() if math.isfinite(value) and 0 <= value < 1e15}
 
 
-def begin(spec: Any, run: Path, attempt: int = 1) -> None:
+def begin(spec: Any, run_dir: Path, attempt: int = 1) -> None:
     """Write into the folder what runs there, put damaged files aside, and remove the failure of an earlier attempt.
 
     Raises:
         InputError: for a folder that cannot be written into.
     """
     for name in (RESULT, HISTORY, FAILURE, SPEC, PROGRESS):
-        if name in (RESULT, HISTORY) or not _is_file(run / name):
+        if name in (RESULT, HISTORY) or not _is_file(run_dir / name):
             with contextlib.suppress(FileNotFoundError):
-                (run / name).rename(run / f"{ASIDE}{attempt:04d}-{name}")
-    publish(run, {SPEC: text(records.as_json({"kind": kind_name(spec), "spec": dataclasses.asdict(spec)}))})
-    (run / FAILURE).unlink(missing_ok=True)
+                (run_dir / name).rename(run_dir / f"{ASIDE}{attempt:04d}-{name}")
+    publish(run_dir, {SPEC: text(records.as_json({"kind": kind_name(spec), "spec": dataclasses.asdict(spec)}))})
+    (run_dir / FAILURE).unlink(missing_ok=True)
 
 
 def _is_file(path: Path) -> bool:
@@ -210,24 +210,24 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def finish(spec: Any, run: Path, result: Result, provenance: Mapping[str, Any]) -> None:
+def finish(spec: Any, run_dir: Path, result: Result, provenance: Mapping[str, Any]) -> None:
     """Write a result: from then on the run is done.
 
     Raises:
         InputError: for numbers that are not finite or outside of their range, or a disk that refuses.
     """
     record = {
-        "key": run.name,
+        "key": run_dir.name,
         "kind": kind_name(spec),
         "spec": dataclasses.asdict(spec),
         "numbers": dict(result.numbers),
         "provenance": dict(provenance),
     }
     content, history = records.finished(record, result.history)
-    publish(run, ({HISTORY: text(history)} if history else {}) | {RESULT: text(content)})
+    publish(run_dir, ({HISTORY: text(history)} if history else {}) | {RESULT: text(content)})
 
 
-def fail(run: Path, error: BaseException, provenance: Mapping[str, Any]) -> None:
+def fail(run_dir: Path, error: BaseException, provenance: Mapping[str, Any]) -> None:
     """Write why an attempt failed: one line, and the tail of the traceback."""
     reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
     step = error.step if isinstance(error, DivergedError) else None
@@ -238,31 +238,31 @@ def fail(run: Path, error: BaseException, provenance: Mapping[str, Any]) -> None
         "traceback": "".join(traceback.format_exception(error)).splitlines()[-TAIL:],
         "provenance": dict(provenance),
     }
-    publish(run, {FAILURE: text(records.as_json(record))})
+    publish(run_dir, {FAILURE: text(records.as_json(record))})
 
 
-def mark_failed(run: Path, reason: str, log: Sequence[str]) -> None:
+def mark_failed(run_dir: Path, reason: str, log: Sequence[str]) -> None:
     """Write why an attempt failed whose process could not do so, one line and the tail of its log; release the run.
 
     Its claim, touched not long ago, would else keep others from the run for a while.
     """
-    publish(run, {FAILURE: text(records.as_json({"state": FAILED, "reason": reason, "log": list(log[-TAIL:])}))})
-    claim = run_lock.latest(run)
+    publish(run_dir, {FAILURE: text(records.as_json({"state": FAILED, "reason": reason, "log": list(log[-TAIL:])}))})
+    claim = run_lock.latest(run_dir)
     if claim is not None:
         run_lock.release(claim)
 
 
-def history(cell: Cell) -> list[dict[str, str]]:
+def history(run: Run) -> list[dict[str, str]]:
     """The rows of a finished run's history, as texts; none where it has none.
 
     Raises:
         InputError: for a history that has been damaged since the run was read.
     """
-    if cell.state != DONE:
+    if run.state != DONE:
         return []
     try:
-        return csv_rows(read_file(cell.folder / HISTORY).decode())
+        return csv_rows(read_file(run.folder / HISTORY).decode())
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise InputError(f"runs: {cell.folder / HISTORY} cannot be read ({error})") from None
+        raise InputError(f"runs: {run.folder / HISTORY} cannot be read ({error})") from None

@@ -25,7 +25,7 @@ from manifold_lab.sweeps import comparison, comparison_figure, runner, store, su
 from manifold_lab.sweeps.comparison import Comparison
 from manifold_lab.sweeps.options import GridOptions
 from manifold_lab.sweeps.probe_run import ProbeSource
-from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.store import Result, Run
 
 if TYPE_CHECKING:
     from manifold_lab.sweeps.study_result import StudyResult
@@ -79,7 +79,7 @@ class Study:
     card: str
     grid: Callable[[bool], tuple[Any, ...]] = lambda _: ()
     measure: runner.Measure | None = None
-    rows: Callable[[Sequence[Cell]], Rows]
+    rows: Callable[[Sequence[Run]], Rows]
     figure: Callable[[Published], Figure] | None = None
     claims: Callable[[Published], Sequence[ClaimResult]]
     table: Callable[[Published], Document | Mapping[str, Document]] | None = None
@@ -187,7 +187,7 @@ class Study:
         if self.on_images is not None:
             self.source(options).check()
 
-    def cells(self, options: GridOptions) -> list[Cell]:
+    def runs(self, options: GridOptions) -> list[Run]:
         """How every run of the grid stands, in the queue too.
 
         Raises:
@@ -198,11 +198,11 @@ class Study:
 
     def start(self, options: GridOptions) -> runner.Program:
         """How another process runs specs of the same grid."""
-        words = ["--smoke"] if options.smoke else []
-        words += ["--images", options.images] if options.images else []
-        words += ["--weights", str(options.weights)] if options.weights else []
+        arguments = ["--smoke"] if options.smoke else []
+        arguments += ["--images", options.images] if options.images else []
+        arguments += ["--weights", str(options.weights)] if options.weights else []
         start = self.program or ("-m", f"experiments.{self.name}")
-        return runner.Program(self.name, start, (*words, "--runs", str(options.runs)))
+        return runner.Program(self.name, start, (*arguments, "--runs", str(options.runs)))
 
     def published(self, contents: Mapping[str, str]) -> Published:
         """What figure, claims and tables are made of: what a reader of the csv files sees.
@@ -242,11 +242,11 @@ def _finite(row: Record) -> Record:
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
 
 
-def tables_of(cells: Sequence[Cell]) -> dict[str, list[Record]]:
+def tables_of(runs: Sequence[Run]) -> dict[str, list[Record]]:
     """The tables of all runs, one below the other: `rows` of a study whose measure gives `tables_result`."""
     found: dict[str, list[Record]] = {}
-    for cell in cells:
-        for part, rows in cell.numbers.get(TABLES, {}).items():
+    for run in runs:
+        for part, rows in run.numbers.get(TABLES, {}).items():
             found.setdefault(part, []).extend(rows)
     return found
 

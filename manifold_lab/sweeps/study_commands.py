@@ -1,4 +1,4 @@
-"""The commands of a study: plan, run, cell, status, publish."""
+"""The commands of a study: plan, run, worker, status, publish."""
 
 import contextlib
 import sys
@@ -20,16 +20,16 @@ from manifold_lab.core.shown import print_json
 from manifold_lab.report.tables import ClaimResult, claim_sentence
 from manifold_lab.sweeps import command_line, launchers, runner, slurm, store, worker
 from manifold_lab.sweeps.options import (
-    CellOptions,
     GridOptions,
     PlanOptions,
     PublishOptions,
     RunOptions,
     StatusOptions,
+    WorkerOptions,
 )  # fmt: skip
 from manifold_lab.sweeps.publishing import Gathered, gathered, published_files, read_contents
 from manifold_lab.sweeps.status_table import LISTED, how, labels, listing, state_counts, status_table
-from manifold_lab.sweeps.store import ABSENT, DONE, QUEUED, RUNNING, Cell
+from manifold_lab.sweeps.store import ABSENT, DONE, QUEUED, RUNNING, Run
 from manifold_lab.sweeps.study import Study, file_stem
 from manifold_lab.sweeps.training_run import LENGTH
 from manifold_lab.training import distributed
@@ -41,24 +41,24 @@ REFRESH = 2.0
 def plan(study: Study, options: PlanOptions) -> None:
     """Say what would run and, from what finished runs took, how long."""
     at_least("workers", options.workers, 1)
-    cells = study.cells(options)
-    wanted = runner.missing(cells)
-    told = runner.costs([cell.spec for cell in wanted], store.stored(study.folder(options)).values(), LENGTH)
+    runs = study.runs(options)
+    wanted = runner.missing(runs)
+    estimates = runner.costs([run.spec for run in wanted], store.stored(study.folder(options)).values(), LENGTH)
     if options.json:
-        print_json(study=study.name, counts=state_counts(cells), missing=[
-            {"key": cell.key, "cell": label, "seconds": cost[0] if cost else None}
-            for cell, label, cost in zip(wanted, labels(wanted), told, strict=True)])  # fmt: skip
+        print_json(study=study.name, counts=state_counts(runs), missing=[
+            {"key": run.key, "run": label, "seconds": cost[0] if cost else None}
+            for run, label, cost in zip(wanted, labels(wanted), estimates, strict=True)])  # fmt: skip
         return
     console = Console()
     if options.quiet:
-        console.print(state_counts(cells))
+        console.print(state_counts(runs))
         return
-    console.print(card(study, cells), highlight=False, markup=False, soft_wrap=True)
-    rows = [[cell.key, label, duration(cost[0]) if cost else "–"]
-            for cell, label, cost in zip(wanted[:LISTED], labels(wanted[:LISTED]), told, strict=False)]  # fmt: skip
-    console.print(listing(f"{study.name}: what would run", ("key", "cell", "estimate"), rows, len(wanted)))
-    console.print(state_counts(cells))
-    known = [cost for cost in told if cost]
+    console.print(card(study, runs), highlight=False, markup=False, soft_wrap=True)
+    rows = [[run.key, label, duration(cost[0]) if cost else "–"]
+            for run, label, cost in zip(wanted[:LISTED], labels(wanted[:LISTED]), estimates, strict=False)]  # fmt: skip
+    console.print(listing(f"{study.name}: what would run", ("key", "run", "estimate"), rows, len(wanted)))
+    console.print(state_counts(runs))
+    known = [cost for cost in estimates if cost]
     if wanted and known:
         apart = max(fields for _, fields in known)
         total = sum(seconds for seconds, _ in known) / min(options.workers, len(wanted))
@@ -68,30 +68,30 @@ def plan(study: Study, options: PlanOptions) -> None:
         console.print("what it takes is not known before a first run is finished")
 
 
-def card(study: Study, cells: Sequence[Cell]) -> str:
-    """The lab card, and on its last line what the finished cells of the grid took."""
-    done = [cell.provenance for cell in cells if cell.state == DONE]
+def card(study: Study, runs: Sequence[Run]) -> str:
+    """The lab card, and on its last line what the finished runs of the grid took."""
+    done = [run.provenance for run in runs if run.state == DONE]
     made = provenance.joined(done)
     took = "at least " * made.least + duration(made.seconds)
-    known = f"{took} for {len(done)} of {len(cells)} cells, on {', '.join(made.devices)}"
+    known = f"{took} for {len(done)} of {len(runs)} runs, on {', '.join(made.devices)}"
     return f"{study.card.strip()}\nCost     {known if done else 'not known before a first run is finished'}"
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What came of running a grid: cells that ended, how many wait in a queue, and what was passed over, in a line."""
+    """What came of running a grid: runs that ended, how many wait in a queue, and what was passed over, in a line."""
 
-    ended: list[Cell]
+    ended: list[Run]
     queued: int
     passed_over: str
 
     @property
     def failed(self) -> int:
-        """An exit status: 1 where a cell did not end well."""
-        return int(bool(self.passed_over) or any(cell.state not in (DONE, RUNNING) for cell in self.ended))
+        """An exit status: 1 where a run did not end well."""
+        return int(bool(self.passed_over) or any(run.state not in (DONE, RUNNING) for run in self.ended))
 
 
-def run(study: Study, options: RunOptions) -> Ran:
+def run_missing(study: Study, options: RunOptions) -> Ran:
     """Run what is missing.
 
     Raises:
@@ -103,27 +103,27 @@ def run(study: Study, options: RunOptions) -> Ran:
     name = options.launcher or ("here" if options.workers == 1 else "pool")
     launch = launchers.find(name)
     slurm.defaults()  # refused here where it cannot be read; the other commands do without
-    cells = _only(study.cells(options), options.only)
-    wanted = runner.missing(cells, options.retry_failed, options.retry_damaged)
+    runs = _only(study.runs(options), options.only)
+    wanted = runner.missing(runs, options.retry_failed, options.retry_damaged)
     if wanted:
         study.check_source(options)
     console, ended, queued = Console(stderr=name == "print" or options.json, quiet=options.quiet), [], 0
-    console.print(f"{study.name}: {len(wanted)} to run; {state_counts(cells)}", highlight=False)
+    console.print(f"{study.name}: {len(wanted)} to run; {state_counts(runs)}", highlight=False)
     try:
         with contextlib.closing(launch(_work(study, options), wanted)) as launched:
-            for cell in launched:
-                if cell.state == QUEUED:
+            for run in launched:
+                if run.state == QUEUED:
                     queued += 1
                     continue
-                ended.append(cell)
-                line = f"{len(ended)}/{len(wanted)} {cell.key} {cell.state} {how(cell)}"
+                ended.append(run)
+                line = f"{len(ended)}/{len(wanted)} {run.key} {run.state} {how(run)}"
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
     except KeyboardInterrupt:
-        told = f"{len(ended)} of {len(wanted)} had ended; what is done is kept, run again to go on"
-        raise KeyboardInterrupt(told) from None
+        message = f"{len(ended)} of {len(wanted)} had ended; what is done is kept, run again to go on"
+        raise KeyboardInterrupt(message) from None
     if queued > len(ended):
         console.print(f"{queued} queued; ask status how they stand, and publish when they are done", highlight=False)
-    ran = Ran(ended, queued, runner.left_over(cells, wanted))
+    ran = Ran(ended, queued, runner.left_over(runs, wanted))
     if ran.passed_over:
         console.print(ran.passed_over, highlight=False, markup=False, soft_wrap=True)
     return ran
@@ -132,7 +132,7 @@ def run(study: Study, options: RunOptions) -> Ran:
 def say_ran(study: Study, options: RunOptions, ran: Ran) -> None:
     """With --json or --quiet, what a run did that publishes nothing."""
     if options.json:
-        ended = [{"key": cell.key, "state": cell.state, "how": how(cell)} for cell in ran.ended]
+        ended = [{"key": run.key, "state": run.state, "how": how(run)} for run in ran.ended]
         print_json(study=study.name, ended=ended, queued=ran.queued, passed_over=ran.passed_over)
     elif options.quiet:
         parts = [f"{study.name}: {len(ran.ended)} ended, {ran.queued} queued", *filter(None, [ran.passed_over])]
@@ -141,61 +141,60 @@ def say_ran(study: Study, options: RunOptions, ran: Ran) -> None:
 
 def _work(study: Study, options: RunOptions) -> runner.Work:
     wait = options.wait or isinstance(options, PublishOptions)
-    return runner.Work(study.measure_for(options), options.workers, study.start(options), options.processes_per_cell,
-                      options.cells_per_job, options.slurm, wait, study.folder(options))  # fmt: skip
+    return runner.Work(study.measure_for(options), options.workers, study.start(options), options.processes_per_run,
+                      options.runs_per_job, options.slurm, wait, study.folder(options))  # fmt: skip
 
 
-def run_cells(study: Study, options: CellOptions) -> int:
-    """Run the cells that are named, or those of this process's job; another status where one did not end well."""
+def run_named(study: Study, options: WorkerOptions) -> int:
+    """Make the runs that are named, or those of this process's job; another status where one did not end well."""
     folder, specs, states = study.folder(options), {key(spec): spec for spec in study.specs(options)}, []
     with distributed.join_processes():
-        cells = worker.of_this_job(folder, specs) if options.job else worker.runs_named(folder, specs, options.keys)
-        for cell in worker.work_through(runner.Work(study.measure_for(options)), cells, patient=options.job):
-            states.append(cell.state)
-            print(cell.key, cell.state, how(cell), flush=True)
+        runs = worker.of_this_job(folder, specs) if options.job else worker.named_runs(folder, specs, options.keys)
+        for run in worker.work_through(runner.Work(study.measure_for(options)), runs, patient=options.job):
+            states.append(run.state)
+            print(run.key, run.state, how(run), flush=True)
     if all(state in (DONE, RUNNING) for state in states):
         return 0
     return worker.SOME_FAILED if options.job else 1
 
 
-def _only(cells: list[Cell], beginning: str) -> list[Cell]:
-    found = [cell for cell in cells if cell.key.startswith(beginning)]
+def _only(runs: list[Run], beginning: str) -> list[Run]:
+    found = [run for run in runs if run.key.startswith(beginning)]
     if beginning and len(found) != 1:
         raise InputError(f"only: {beginning!r} begins {len(found)} keys of this grid; status and plan name them")
     return found
 
 
 def status(study: Study, options: StatusOptions) -> None:
-    """Say how the cells stand; on a terminal, for as long as any of them runs."""
+    """Say how the runs stand; on a terminal, for as long as any of them is under way."""
     console = Console()
-    cells = study.cells(options)
+    runs = study.runs(options)
     if options.json:
         known = [
-            {"key": cell.key, "state": cell.state, "how": how(cell), **runner.facts(asdict(cell.spec))}
-            for cell in cells
+            {"key": run.key, "state": run.state, "how": how(run), **runner.facts(asdict(run.spec))} for run in runs
         ]
-        print_json(study=study.name, cells=known)
+        print_json(study=study.name, runs=known)
         return
-    if options.quiet or not console.is_terminal or all(cell.state != RUNNING for cell in cells):
-        console.print(state_counts(cells) if options.quiet else status_table(study.name, cells, options.every))
-        if all(cell.state == ABSENT for cell in cells):
+    if options.quiet or not console.is_terminal or all(run.state != RUNNING for run in runs):
+        console.print(state_counts(runs) if options.quiet else status_table(study.name, runs, options.every))
+        if all(run.state == ABSENT for run in runs):
             console.print(
                 f"nothing has run yet; begin with: {_starting(study, options)}", highlight=False, soft_wrap=True
             )
         return
-    with Live(status_table(study.name, cells, options.every), console=console, auto_refresh=False) as live:
-        while any(cell.state == RUNNING for cell in cells):
+    with Live(status_table(study.name, runs, options.every), console=console, auto_refresh=False) as live:
+        while any(run.state == RUNNING for run in runs):
             time.sleep(REFRESH)
-            cells = study.cells(options)
-            live.update(status_table(study.name, cells, options.every), refresh=True)
+            runs = study.runs(options)
+            live.update(status_table(study.name, runs, options.every), refresh=True)
 
 
 def _starting(study: Study, options: GridOptions) -> str:
     """The command that runs what a status is asked of."""
-    words = [f"--images {options.images}"] if options.images else []
-    words += ["--smoke"] if options.smoke else []
-    words += [f"--runs {options.runs}"] if options.runs != GridOptions.runs else []
-    return " ".join([study.command, "run", *words])
+    typed = [f"--images {options.images}"] if options.images else []
+    typed += ["--smoke"] if options.smoke else []
+    typed += [f"--runs {options.runs}"] if options.runs != GridOptions.runs else []
+    return " ".join([study.command, "run", *typed])
 
 
 def publish_study(study: Study, options: PublishOptions) -> None:
@@ -232,10 +231,10 @@ def say_published(options: PublishOptions, judged: Sequence[ClaimResult], says: 
 
 def main(study: Study, arguments: list[str] | None = None) -> int:
     """The command line of a study; its exit status."""
-    words = sys.argv[1:] if arguments is None else arguments
-    told = command_line.about(study.command, study.card)
+    typed = sys.argv[1:] if arguments is None else arguments
+    description = command_line.about(study.command, study.card)
     program = study.command.removeprefix("python ").removeprefix("-m ")
-    return run_cli(command_line.kind_of(words), lambda options: _act(study, options), program, words, told)
+    return run_cli(command_line.kind_of(typed), lambda options: _act(study, options), program, typed, description)
 
 
 def _act(study: Study, options: GridOptions) -> int:
@@ -248,8 +247,8 @@ def _act(study: Study, options: GridOptions) -> int:
         publish_study(study, options)
     elif isinstance(options, StatusOptions):
         status(study, options)
-    elif isinstance(options, CellOptions):
-        return run_cells(study, options)
+    elif isinstance(options, WorkerOptions):
+        return run_named(study, options)
     elif isinstance(options, PlanOptions):
         plan(study, options)
     return 0
@@ -257,10 +256,10 @@ def _act(study: Study, options: GridOptions) -> int:
 
 def _run_and_say(study: Study, options: RunOptions) -> int:
     """Run, and publish where that was asked for too; a smoke run that is whole shows what comes out."""
-    ran = run(study, options)
+    ran = run_missing(study, options)
     if isinstance(options, PublishOptions):
         publish_study(study, options)
-    elif options.smoke and all(cell.state == DONE for cell in study.cells(options)):
+    elif options.smoke and all(run.state == DONE for run in study.runs(options)):
         made = PublishOptions(smoke=True, runs=options.runs, quiet=options.quiet, json=options.json)
         publish_study(study, made)
     else:

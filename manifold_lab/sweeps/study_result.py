@@ -80,8 +80,8 @@ class StudyResult:
         return publish(Path(out), files | published_files(self.study, self.published, self.claims, style, self.made))
 
     def __repr__(self) -> str:
-        told = "; ".join(f"{claim.verdict}: {claim.says}" for claim in self.claims)
-        return f"<StudyResult of {self.study.name} ({self.counts}): {told}>"
+        verdicts = "; ".join(f"{claim.verdict}: {claim.says}" for claim in self.claims)
+        return f"<StudyResult of {self.study.name} ({self.counts}): {verdicts}>"
 
     def _repr_html_(self) -> str:
         return "".join(f"<p>{line}</p>" for line in self.sentences()) + self.table()._repr_html_()
@@ -95,7 +95,7 @@ def run_study(study: Study, smoke: bool, runs: Path | str, workers: int) -> Stud
     """
     options = RunOptions(smoke=smoke, runs=Path(runs), workers=workers)
     if study.stored:
-        study_commands.run(study, options)
+        study_commands.run_missing(study, options)
     return study_result(study, options)
 
 

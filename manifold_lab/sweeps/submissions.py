@@ -1,11 +1,11 @@
-"""What of a study was handed to Slurm: submissions on disk, the queue, and the cells that a job took with it.
+"""What of a study was handed to Slurm: submissions on disk, the queue, and the runs that a job took with it.
 
-A submission is one array of jobs. Before it is handed over, its cells are written down under its name, which is its
-own and is the array's name in the queue too: whoever looks later finds by that name alone which cells are queued, so
+A submission is one array of jobs. Before it is handed over, its runs are written down under its name, which is its
+own and is the array's name in the queue too: whoever looks later finds by that name alone which runs are queued, so
 that no job number has to be written, and a driver may be killed at any moment. A submission that is not in the queue is
 over: it is closed, and a job of it that is handed over after all finds nothing to do.
 
-    runs/<study>/.slurm/<name>/submission.json   the tasks, each a list of cells; ended.json once it is closed
+    runs/<study>/.slurm/<name>/submission.json   the tasks, each a list of runs; ended.json once it is closed
     runs/<study>/.slurm/<name>/*.log             what the jobs say
 """
 
@@ -26,14 +26,14 @@ from manifold_lab.core.files import publish, read_file, text
 from manifold_lab.sweeps import run_lock, slurm, store
 from manifold_lab.sweeps.records import RESULT
 from manifold_lab.sweeps.slurm import Queued
-from manifold_lab.sweeps.store import ABSENT, DAMAGED, FAILED, FAILURE, QUEUED, RUNNING, TAIL, Cell
+from manifold_lab.sweeps.store import ABSENT, DAMAGED, FAILED, FAILURE, QUEUED, RUNNING, TAIL, Run
 
 FOLDER, OPEN, ENDED, BEGAN = ".slurm", "submission.json", "ended.json", "began"
 MEMORY = ("oom-kill", "oom_kill", "out of memory", "out_of_memory", "exceeded memory limit")
 """What the log of a job says that took more memory than it may."""
 
 Task = tuple[tuple[str, int], ...]
-"""Cells by key that one job runs, each with its attempts so far, so that a restart does not repeat one that failed."""
+"""Runs by key that one job runs, each with its attempts so far, so that a restart does not repeat one that failed."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Submission:
         return self.folder.name
 
 
-def announce(runs: Path, study: str, tasks: Sequence[Task], requeues: int) -> Submission:
+def announce(study_folder: Path, study: str, tasks: Sequence[Task], requeues: int) -> Submission:
     """Write down what is about to be handed to the queue, under a new name."""
-    folder = runs / FOLDER / f"{study}-{uuid.uuid4().hex[:8]}"
+    folder = study_folder / FOLDER / f"{study}-{uuid.uuid4().hex[:8]}"
     publish(folder, {OPEN: text(json.dumps({"requeues": requeues, "tasks": tasks}))})
     return Submission(folder, tuple(tasks), requeues, time.time())
 
@@ -85,26 +85,26 @@ def _text(value: Any) -> str:
     return value
 
 
-def submissions(runs: Path) -> list[Submission]:
+def submissions(study_folder: Path) -> list[Submission]:
     """All that are not closed.
 
     Raises:
         InputError: as `load_submission`.
     """
-    return [found for folder in _folders(runs) if (found := load_submission(folder)) is not None]
+    return [found for folder in _folders(study_folder) if (found := load_submission(folder)) is not None]
 
 
-def _folders(runs: Path) -> list[Path]:
+def _folders(study_folder: Path) -> list[Path]:
     try:
-        return sorted((runs / FOLDER).iterdir())
+        return sorted((study_folder / FOLDER).iterdir())
     except OSError:
         return []
 
 
-def _readable(runs: Path) -> tuple[list[Submission], str]:
+def _readable(study_folder: Path) -> tuple[list[Submission], str]:
     """The submissions that are not closed, and a note on the first damaged one."""
     found, note = [], ""
-    for folder in _folders(runs):
+    for folder in _folders(study_folder):
         try:
             one = load_submission(folder)
         except InputError as error:
@@ -115,16 +115,16 @@ def _readable(runs: Path) -> tuple[list[Submission], str]:
 
 
 @contextlib.contextmanager
-def only_submitter(runs: Path) -> Iterator[None]:
-    """One process at a time hands cells of a folder to the queue.
+def only_submitter(study_folder: Path) -> Iterator[None]:
+    """One process at a time hands runs of a folder to the queue.
 
     Raises:
         InputError: where another one does.
     """
-    (runs / FOLDER).mkdir(parents=True, exist_ok=True)
-    claim = run_lock.acquire(runs / FOLDER)
+    (study_folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    claim = run_lock.acquire(study_folder / FOLDER)
     if claim is None:
-        raise InputError(f"slurm: another process submits cells of {runs}; try again in a minute")
+        raise InputError(f"slurm: another process submits runs of {study_folder}; try again in a minute")
     try:
         with run_lock.heartbeat(claim):
             yield
@@ -132,26 +132,24 @@ def only_submitter(runs: Path) -> Iterator[None]:
         run_lock.release(claim)
 
 
-def view(runs: Path, cells: Sequence[Cell]) -> list[Cell]:
-    """How cells stand with the queue taken into account: queued ones, and failed ones whose job ended without a word.
+def view(study_folder: Path, runs: Sequence[Run]) -> list[Run]:
+    """How runs stand with the queue taken into account: queued ones, and failed ones whose job ended without a word.
 
     Raises:
         InputError: where there are submissions, and Slurm does not answer.
     """
-    found, damaged = _readable(runs)
+    found, damaged = _readable(study_folder)
     if damaged:
-        cells = [
-            dataclasses.replace(cell, note=cell.note or damaged) if cell.state == ABSENT else cell for cell in cells
-        ]
+        runs = [dataclasses.replace(run, note=run.note or damaged) if run.state == ABSENT else run for run in runs]
     if not found:
-        return list(cells)
+        return list(runs)
     live = {(job.name, job.task): job for job in slurm.queue(submission.name for submission in found)}
     places = {
         key: (submission, number, attempts)
         for submission, number, task in sorted(_tasks(found), key=lambda one: (one[0].name, one[1]) in live)
         for key, attempts in task
     }
-    return [_seen(cell, *places[cell.key], live) if cell.key in places else cell for cell in cells]
+    return [_seen(run, *places[run.key], live) if run.key in places else run for run in runs]
 
 
 def _tasks(found: Sequence[Submission]) -> Iterator[tuple[Submission, int, Task]]:
@@ -161,38 +159,38 @@ def _tasks(found: Sequence[Submission]) -> Iterator[tuple[Submission, int, Task]
             yield submission, number, task
 
 
-def _seen(cell: Cell, of: Submission, number: int, attempts: int, live: Mapping[tuple[str, int], Queued]) -> Cell:
+def _seen(run: Run, of: Submission, number: int, attempts: int, live: Mapping[tuple[str, int], Queued]) -> Run:
     job = live.get((of.name, number))
-    if cell.state not in (ABSENT, RUNNING, FAILED, DAMAGED):
-        return cell
+    if run.state not in (ABSENT, RUNNING, FAILED, DAMAGED):
+        return run
     if job is None:
-        return _left(cell, of, number)
-    if cell.state == RUNNING:
-        return dataclasses.replace(cell, note=f"{cell.note}, {job.where}")
-    if cell.state == FAILED and cell.attempts > attempts:
-        return cell
-    return dataclasses.replace(cell, state=QUEUED, note=job.where)
+        return _left(run, of, number)
+    if run.state == RUNNING:
+        return dataclasses.replace(run, note=f"{run.note}, {job.where}")
+    if run.state == FAILED and run.attempts > attempts:
+        return run
+    return dataclasses.replace(run, state=QUEUED, note=job.where)
 
 
-def _left(cell: Cell, of: Submission, number: int) -> Cell:
-    """A cell whose job is no more in the queue."""
-    if _is_wordless(cell.folder, of, number):
-        return dataclasses.replace(cell, state=FAILED, note=why(log(of, number)), progress={})
-    if cell.state == ABSENT and not cell.note:
+def _left(run: Run, of: Submission, number: int) -> Run:
+    """A run whose job is no more in the queue."""
+    if _is_wordless(run.folder, of, number):
+        return dataclasses.replace(run, state=FAILED, note=why(log(of, number)), progress={})
+    if run.state == ABSENT and not run.note:
         last = [line for line in log(of, number) if line.strip()][-1:]
-        return dataclasses.replace(cell, note=": ".join(["its job ended before it began", *last]))
-    return cell
+        return dataclasses.replace(run, note=": ".join(["its job ended before it began", *last]))
+    return run
 
 
-def _is_wordless(cell: Path, of: Submission, number: int) -> bool:
-    """Whether a process of this task began a cell and left neither result nor failure, nor gave the cell back."""
-    claim = run_lock.latest(cell)
+def _is_wordless(run: Path, of: Submission, number: int) -> bool:
+    """Whether a process of this task began a run and left neither result nor failure, nor gave the run back."""
+    claim = run_lock.latest(run)
     if claim is None or claim.released or claim.owner is None or claim.owner.job != job_name(of, number):
         return False
-    return not (cell / RESULT).exists() and not (cell / FAILURE).exists()
+    return not (run / RESULT).exists() and not (run / FAILURE).exists()
 
 
-def close_ended(runs: Path) -> None:
+def close_ended(study_folder: Path) -> None:
     """Write down the failures that ended jobs left without a word, and close what is no more in the queue.
 
     For who is the only submitter.
@@ -200,16 +198,16 @@ def close_ended(runs: Path) -> None:
     Raises:
         InputError: as `view`.
     """
-    found = submissions(runs)
+    found = submissions(study_folder)
     live = {job.name for job in slurm.queue(submission.name for submission in found)}
     for submission in found:
         if submission.name in live:
             continue
         for number, task in enumerate(submission.tasks):
             for key, _ in task:
-                if _is_wordless(runs / key, submission, number):
+                if _is_wordless(study_folder / key, submission, number):
                     lines = log(submission, number)
-                    store.mark_failed(runs / key, why(lines), lines)
+                    store.mark_failed(study_folder / key, why(lines), lines)
         (submission.folder / OPEN).replace(submission.folder / ENDED)
 
 
@@ -235,7 +233,7 @@ def why(lines: Sequence[str]) -> str:
     return ": ".join(["its process was killed", *last])
 
 
-def this_task(runs: Path) -> Submission | None:
+def this_task(study_folder: Path) -> Submission | None:
     """The submission that this process's job belongs to, if it is not closed; its place is `this_number`.
 
     Raises:
@@ -243,8 +241,8 @@ def this_task(runs: Path) -> Submission | None:
     """
     name = os.environ.get(run_lock.JOB, "").partition("/")[0]
     if not name:
-        raise InputError("job: no job of Slurm started this process; name cells by key instead")
-    return load_submission(runs / FOLDER / name)
+        raise InputError("job: no job of Slurm started this process; name runs by key instead")
+    return load_submission(study_folder / FOLDER / name)
 
 
 def this_number(of: Submission) -> int:
@@ -259,8 +257,8 @@ def this_number(of: Submission) -> int:
     return int(given)
 
 
-def mark_dead_runs(runs: Path, of: Submission, number: int) -> None:
-    """At the start of a task, say of each cell that an earlier process of it began whether it is to go on.
+def mark_dead_runs(study_folder: Path, of: Submission, number: int) -> None:
+    """At the start of a task, say of each run that an earlier process of it began whether it is to go on.
 
     One whose process died while its job lived on has failed, and so has one whose job was started too often. The file
     `began` tells the job's script that its process came so far.
@@ -268,11 +266,11 @@ def mark_dead_runs(runs: Path, of: Submission, number: int) -> None:
     (of.folder / f"{BEGAN}-{number}").touch()
     restart = run_lock.restarts()
     for key, attempts in of.tasks[number]:
-        claim = run_lock.latest(runs / key)
-        if claim is None or claim.number <= attempts or (runs / key / RESULT).exists():
+        claim = run_lock.latest(study_folder / key)
+        if claim is None or claim.number <= attempts or (study_folder / key / RESULT).exists():
             continue
         lines = log(of, number)
-        if _is_wordless(runs / key, of, number) and claim.owner and claim.owner.restart == restart:
-            store.mark_failed(runs / key, why(lines), lines)
-        elif restart > of.requeues and not (runs / key / FAILURE).exists():
-            store.mark_failed(runs / key, f"its job was started {restart + 1} times, and it did not end", lines)
+        if _is_wordless(study_folder / key, of, number) and claim.owner and claim.owner.restart == restart:
+            store.mark_failed(study_folder / key, why(lines), lines)
+        elif restart > of.requeues and not (study_folder / key / FAILURE).exists():
+            store.mark_failed(study_folder / key, f"its job was started {restart + 1} times, and it did not end", lines)

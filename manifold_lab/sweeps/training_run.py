@@ -28,7 +28,7 @@ from manifold_lab.models.mobilenet import Network, build
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.models.weights import open_weights, save_weights
 from manifold_lab.probe import zoo
-from manifold_lab.sweeps.store import DIVERGED, FAILED, PROGRESS, Cell, Result, history
+from manifold_lab.sweeps.store import DIVERGED, FAILED, PROGRESS, Result, Run, history
 from manifold_lab.training import Bookkeeping, Outcome, Recipe, train
 from manifold_lab.training.distributed import current
 from manifold_lab.training.outcome import EVALUATION
@@ -82,7 +82,7 @@ def run_training(trial: TrainingRun, folder: Path) -> Result:
     options = DataOptions(resolution=trial.network.resolution, task=trial.task)
     images = data.load(trial.data, seed=trial.seed, device=device, options=options)
     network = network_of(trial)
-    keeping = Bookkeeping(folder, CHECKPOINTS, bar=False, tell=lambda *how_far: _tell(folder, trial, *how_far))
+    keeping = Bookkeeping(folder, CHECKPOINTS, bar=False, report=lambda *how_far: _report(folder, trial, *how_far))
     outcome = train(network, images, trial.recipe, seed=trial.seed, bookkeeping=keeping)
     if outcome.diverged_at is not None:
         raise DivergedError(outcome.diverged_at, "the loss is not finite")
@@ -139,7 +139,7 @@ def trained_network(runs: Path, key: str) -> Network:
     return open_weights(runs / TRAINING_RUNS / key / WEIGHTS)
 
 
-def _tell(folder: Path, trial: TrainingRun, step: int, steps: int, speed: float) -> None:
+def _report(folder: Path, trial: TrainingRun, step: int, steps: int, speed: float) -> None:
     """How far it is, for `status`."""
     left = (steps - step) * trial.recipe.batch_size / speed if speed else 0.0
     known = {"step": step, "steps": steps, "images_per_second": speed, "seconds_left": left}
@@ -169,21 +169,21 @@ TRAINING_COLUMNS = (
 FINAL, CURVE = "final", "curve"
 
 
-def training_rows(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def training_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """One row per look at a finished run, and a final one per run that ended, whichever way."""
     found = []
-    prices = {one: _price(*one) for one in dict.fromkeys((cell.spec.network, cell.spec.model) for cell in cells)}
-    for cell in cells:
-        trial, price = cell.spec, prices[cell.spec.network, cell.spec.model]
+    prices = {one: _price(*one) for one in dict.fromkeys((run.spec.network, run.spec.model) for run in runs)}
+    for run in runs:
+        trial, price = run.spec, prices[run.spec.network, run.spec.model]
         facts = {"arm": trial.arm, "group": trial.group, "length": trial.recipe.images, "data": trial.data}
-        facts |= {"seed": trial.seed, "state": cell.state, "madds": price.madds, "parameters": price.parameters}
-        looks = history(cell)
+        facts |= {"seed": trial.seed, "state": run.state, "madds": price.madds, "parameters": price.parameters}
+        evaluations = history(run)
         if trial.recipe.evaluate_every:  # then an epoch's end is no second point a step beside one of these
-            looks = [row for row in looks if row["kind"] == EVALUATION]
-        found += [_line(facts | {"kind": CURVE}, row) for row in looks]
-        if cell.numbers or cell.state in (DIVERGED, FAILED):
+            evaluations = [row for row in evaluations if row["kind"] == EVALUATION]
+        found += [_line(facts | {"kind": CURVE}, row) for row in evaluations]
+        if run.numbers or run.state in (DIVERGED, FAILED):
             last = {
-                name: float(f"{value:.6g}") for name, value in cell.numbers.items() if isinstance(value, int | float)
+                name: float(f"{value:.6g}") for name, value in run.numbers.items() if isinstance(value, int | float)
             }
             found.append(_line(facts | {"kind": FINAL, "images": facts["length"]}, last))
     return found

@@ -1,6 +1,6 @@
-"""Cells run by the processes that were started for them: by hand, by torchrun, or in a job of a queue.
+"""Runs made by the processes that were started for them: by hand, by torchrun, or in a job of a queue.
 
-The first of these processes writes the results and sends the others what to measure. A cell that fails leaves them out
+The first of these processes writes the results and sends the others what to measure. A run that fails leaves them out
 of step, so that they all end, with the status `OUT_OF_STEP`, and the process that started them may do so again.
 """
 
@@ -16,74 +16,74 @@ from typing import Any
 
 from manifold_lab.core.errors import InputError
 from manifold_lab.sweeps import run_lock, slurm, store, submissions
-from manifold_lab.sweeps.runner import Measure, Work, run_cell
-from manifold_lab.sweeps.store import ABSENT, DONE, RUNNING, Cell, Result
+from manifold_lab.sweeps.runner import Measure, Work, run_one
+from manifold_lab.sweeps.store import ABSENT, DONE, RUNNING, Result, Run
 from manifold_lab.training import distributed
 
 OUT_OF_STEP, SOME_FAILED = 3, 10
 """Statuses with which a process ends, besides those of every command line."""
 STOP_GRACE = 10.0
-"""Seconds that a process leaves the first one to say itself why a cell failed."""
+"""Seconds that a process leaves the first one to say itself why a run failed."""
 
 
-def runs_named(runs: Path, specs: Mapping[str, Any], keys: Sequence[str]) -> list[Cell]:
-    """The cells of these keys, however they stand.
+def named_runs(folder: Path, specs: Mapping[str, Any], keys: Sequence[str]) -> list[Run]:
+    """The runs of these keys, however they stand.
 
     Raises:
         InputError: for a key that is not of the grid.
     """
     unknown = [key for key in keys if key not in specs]
     if unknown or not keys:
-        told = f"{unknown[0]!r} is no key of this grid" if keys else "name one at least"
-        raise InputError(f"keys: {told}; plan and status tell the keys")
-    return [store.state(specs[key], runs / key) for key in keys]
+        problem = f"{unknown[0]!r} is no key of this grid" if keys else "name one at least"
+        raise InputError(f"keys: {problem}; plan and status tell the keys")
+    return [store.state(specs[key], folder / key) for key in keys]
 
 
-def of_this_job(runs: Path, specs: Mapping[str, Any]) -> list[Cell]:
-    """The cells of the task that this process's job is; none where its submission was closed."""
-    of = submissions.this_task(runs)
+def of_this_job(folder: Path, specs: Mapping[str, Any]) -> list[Run]:
+    """The runs of the task that this process's job is; none where its submission was closed."""
+    of = submissions.this_task(folder)
     if of is None:
         return []
     number = submissions.this_number(of)
     if distributed.current().first:
-        submissions.mark_dead_runs(runs, of, number)
-    return [Cell(specs[key], runs / key, attempts=attempts) for key, attempts in of.tasks[number] if key in specs]
+        submissions.mark_dead_runs(folder, of, number)
+    return [Run(specs[key], folder / key, attempts=attempts) for key, attempts in of.tasks[number] if key in specs]
 
 
-def work_through(work: Work, cells: Sequence[Cell], patient: bool = False) -> Generator[Cell, None, None]:
-    """Run cells one after another, and say in the first process how each ended.
+def work_through(work: Work, runs: Sequence[Run], patient: bool = False) -> Generator[Run, None, None]:
+    """Make runs one after another, and say in the first process how each ended.
 
-    A patient one comes back to cells that another process seems to hold, until a dead one's claim has grown old.
+    A patient one comes back to runs that another process seems to hold, until a dead one's claim has grown old.
 
     Raises:
-        SystemExit: where several processes run a cell and it fails.
+        SystemExit: where several processes make a run and it fails.
         KeyboardInterrupt: when told to stop; a job that is about to be stopped by Slurm is in the queue again then.
     """
     with _stoppable():
         if not distributed.current().first:
-            _follow(work.measure, cells)
+            _follow(work.measure, runs)
             return
         held = []
-        for place, cell in enumerate(cells):
-            ended = yield from _lead(work, cell, place)
-            held += [(place, cell)] if ended.state == RUNNING else []
+        for place, run in enumerate(runs):
+            ended = yield from _lead(work, run, place)
+            held += [(place, run)] if ended.state == RUNNING else []
         if patient:
             yield from _return_to(work, held)
         distributed.broadcast(None)
 
 
-def _return_to(work: Work, held: list[tuple[int, Cell]]) -> Generator[Cell, None, None]:
-    """Try the cells that others hold again and again, as long as a dead one's claim may need to grow old."""
+def _return_to(work: Work, held: list[tuple[int, Run]]) -> Generator[Run, None, None]:
+    """Try the runs that others hold again and again, as long as a dead one's claim may need to grow old."""
     deadline = time.monotonic() + run_lock.STALE_AFTER + 2 * run_lock.BEAT
     while held and time.monotonic() < deadline:
         time.sleep(run_lock.BEAT)
-        for place, cell in list(held):
-            ended = yield from _lead(work, cell, place)
+        for place, run in list(held):
+            ended = yield from _lead(work, run, place)
             held = [one for one in held if one[0] != place or ended.state == RUNNING]
 
 
-def _lead(work: Work, cell: Cell, place: int) -> Generator[Cell, None, Cell]:
-    """Run a cell; the others are told of it when it is claimed and begins."""
+def _lead(work: Work, run: Run, place: int) -> Generator[Run, None, Run]:
+    """Make a run; the other processes hear of it when it is claimed and begins."""
     begun = []
 
     def measure(spec: Any, folder: Path) -> Result:
@@ -91,9 +91,9 @@ def _lead(work: Work, cell: Cell, place: int) -> Generator[Cell, None, Cell]:
         return work.measure(spec, folder)
 
     try:
-        ended = run_cell(dataclasses.replace(work, measure=measure), cell)
+        ended = run_one(dataclasses.replace(work, measure=measure), run)
     except KeyboardInterrupt as stop:
-        stop.args = (f"{cell.key} was running and is released; run it again to go on",)
+        stop.args = (f"{run.key} was running and is released; run it again to go on",)
         raise
     yield ended
     if distributed.current().size > 1 and begun and ended.state != DONE:
@@ -101,16 +101,16 @@ def _lead(work: Work, cell: Cell, place: int) -> Generator[Cell, None, Cell]:
     return ended
 
 
-def _follow(measure: Measure, cells: Sequence[Cell]) -> None:
+def _follow(measure: Measure, runs: Sequence[Run]) -> None:
     """Measure what the first process says until it says that all is done."""
     while (place := distributed.broadcast(None)) is not None:
-        cell = cells[place]
+        run = runs[place]
         try:
-            measure(cell.spec, cell.folder)
+            measure(run.spec, run.folder)
         except Exception as error:  # whatever it is, the first process would wait for this one
             time.sleep(STOP_GRACE)
-            if store.settled(cell.spec, cell.folder).state == ABSENT:
-                store.fail(cell.folder, error, {"rank": distributed.current().rank})
+            if store.settled(run.spec, run.folder).state == ABSENT:
+                store.fail(run.folder, error, {"rank": distributed.current().rank})
             raise SystemExit(OUT_OF_STEP) from error
 
 
@@ -120,7 +120,7 @@ class NoticeError(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Signals give the cell back; Slurm's notice puts the job into the queue again besides."""
+    """Signals give the run back; Slurm's notice puts the job into the queue again besides."""
     before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGUSR2)}
     try:
         yield

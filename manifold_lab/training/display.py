@@ -30,14 +30,14 @@ class Watch:
         if self.writer is not None:
             self.writer.close()
 
-    def tell(self, images: int, speed: float) -> None:
+    def report(self, images: int, speed: float) -> None:
         """Move the bar."""
         self.progress.update(self.bar, completed=images, speed=speed)
 
     def row(self, row: HistoryRow) -> None:
         """A row of history, in words and to TensorBoard (its step is the number of images seen)."""
-        told = f"epoch {row.epoch:.2f}: loss {row.train_loss:.3f}, validation {row.validation.accuracy:.1%}"
-        self.progress.update(self.bar, description=told)
+        line = f"epoch {row.epoch:.2f}: loss {row.train_loss:.3f}, validation {row.validation.accuracy:.1%}"
+        self.progress.update(self.bar, description=line)
         if self.writer is None:
             return
         scalars = {"train/loss": row.train_loss, "train/learning_rate": row.learning_rate,

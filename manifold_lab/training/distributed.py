@@ -62,8 +62,8 @@ def join_processes() -> Iterator[Ranks]:
     try:
         _meet(backend)
     except (ValueError, RuntimeError) as error:
-        told = " ".join(str(error).split())[:160]
-        raise InputError(f"WORLD_SIZE: the processes it tells of cannot meet ({told}); start them together") from None
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"WORLD_SIZE: the processes it tells of cannot meet ({reason}); start them together") from None
     try:
         yield current()
     finally:

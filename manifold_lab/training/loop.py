@@ -32,23 +32,23 @@ from manifold_lab.training.recipe import Recipe, TrainingLength, evaluates, lear
 class Bookkeeping:
     """How a run is kept and shown; nothing of it changes a weight or a row.
 
-    `folder`: where checkpoints go; without one a kill loses the run. `checkpoint_every`, `look_every`: steps between
-    two checkpoints, and between two looks at the losses, for which the device is waited for. `bar`: progress on
-    standard error. `tensorboard`: scalars in FOLDER/tensorboard. `tell`: called at every look with the steps done, the
-    steps in all, and images a second.
+    `folder`: where checkpoints go; without one a kill loses the run. `checkpoint_every`, `check_every`: steps between
+    two checkpoints, and between two checks of the losses, for which the device is waited for. `bar`: progress on
+    standard error. `tensorboard`: scalars in FOLDER/tensorboard. `report`: called at every check with the steps done,
+    the steps in all, and images a second.
     """
 
     folder: Path | None = None
     checkpoint_every: int = 1000
-    look_every: int = 50
+    check_every: int = 50
     bar: bool = True
     tensorboard: bool = False
-    tell: Callable[[int, int, float], None] | None = None
+    report: Callable[[int, int, float], None] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be kept."""
         at_least("checkpoint_every", self.checkpoint_every, 1)
-        at_least("look_every", self.look_every, 1)
+        at_least("look_every", self.check_every, 1)
         if self.tensorboard and self.folder is None:
             raise InputError("tensorboard: it needs a folder to write into; give the run a folder, or leave it off")
 
@@ -69,7 +69,7 @@ def train(
     """Train `model` in place on the data's device; it ends with the recipe's final weights, in evaluation mode.
 
     With a folder, the run may be killed at any moment: called again with the same arguments and the same initial
-    weights, it ends with the very bits that it would have ended with, and a run that ended is only told again. Every
+    weights, it ends with the very bits that it would have ended with, and a run that ended only says so again. Every
     draw is a function of the seed and of its place (epoch, image, step), so that no generator has a state to lose;
     chance inside the model must be torch's own. Test is looked at once, at the end. The process keeps the memory that
     it frees (see `allocator`), for the speed of it.
@@ -141,12 +141,12 @@ class _Run:
             self.losses.add(self.step(x, y))
             self.progress.step += 1
             due, save = self.due(), self.every(bookkeeping.checkpoint_every)
-            if due or save or self.every(bookkeeping.look_every):
-                self.look()
+            if due or save or self.every(bookkeeping.check_every):
+                self.check_losses()
                 self.progress.seconds += time.perf_counter() - began
-                watch.tell(self.images, self.speed)
-                if bookkeeping.tell is not None and self.ranks.first:
-                    bookkeeping.tell(self.progress.step, self.length.steps, self.speed)
+                watch.report(self.images, self.speed)
+                if bookkeeping.report is not None and self.ranks.first:
+                    bookkeeping.report(self.progress.step, self.length.steps, self.speed)
                 self.rows(due, watch)
                 if checkpoints is not None and self.ranks.first and (save or self.over):
                     checkpoints.save(self.progress.step, self.state())
@@ -214,7 +214,7 @@ class _Run:
             kinds.append(EVALUATION)
         return kinds or ([EVALUATION] if self.over else [])
 
-    def look(self) -> None:
+    def check_losses(self) -> None:
         """Fetch the losses since the last look; the first that is not finite ends the run."""
         first = self.progress.step - len(self.losses)
         bad = self.progress.take(self.losses.fetch(self.ranks.size))

@@ -130,17 +130,17 @@ def test_the_papers_figure_at_its_own_scale_is_one_option(folder: Path, tmp_path
         (2, 1.0, 224)
     }
     assert {trial.recipe for trial in trials} == {RECIPES["paper"]}
-    assert fig6a_nonlinearity.STUDY.cells(PlanOptions(images=str(folder), runs=tmp_path))[0].spec == trials[0]
+    assert fig6a_nonlinearity.STUDY.runs(PlanOptions(images=str(folder), runs=tmp_path))[0].spec == trials[0]
     small = dataclasses.replace(trials[0].network, resolution=32)
     short = dataclasses.replace(trials[0].recipe, batch_size=4, images=8)
-    found = run_training(dataclasses.replace(trials[0], network=small, recipe=short), tmp_path / "cell")
+    found = run_training(dataclasses.replace(trials[0], network=small, recipe=short), tmp_path / "run")
     assert 0 <= found.numbers["test_accuracy"] <= 1
 
 
 def test_a_study_without_a_scale_of_images_and_a_wrong_folder_say_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="fig1_spiral takes none"):
-        fig1_spiral.STUDY.cells(PlanOptions(images="x"))
+        fig1_spiral.STUDY.runs(PlanOptions(images="x"))
     with pytest.raises(InputError, match="smoke takes none"):
-        fig6a_nonlinearity.STUDY.cells(PlanOptions(images="x", smoke=True))
+        fig6a_nonlinearity.STUDY.runs(PlanOptions(images="x", smoke=True))
     with pytest.raises(InputError, match="there is no folder"):
-        fig6a_nonlinearity.STUDY.cells(PlanOptions(images=str(tmp_path / "none")))
+        fig6a_nonlinearity.STUDY.runs(PlanOptions(images=str(tmp_path / "none")))

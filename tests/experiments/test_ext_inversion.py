@@ -17,7 +17,7 @@ from manifold_lab.probe.inversion import EXACT, FOUND, LOST, NOT_DECIDED
 from manifold_lab.report.tables import ClaimResult, Record, pick
 from manifold_lab.sweeps import inversion_run
 from manifold_lab.sweeps.inversion_run import IMAGES, NEAR, STEM
-from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import MAIN, tables_result
 from tests.tabled import tabled
 
@@ -129,7 +129,7 @@ def test_images_and_lines_of_one_search_have_the_status_of_its_numbers(tmp_path:
         "control_mismatch": "0",
     }
     result = tables_result({MAIN: [at | numbers], IMAGES: [at | {"block": ""}, at]})
-    found = inversion_run.rows([Cell(None, tmp_path, numbers=result.numbers)])
+    found = inversion_run.rows([Run(None, tmp_path, numbers=result.numbers)])
     assert found[MAIN][0]["status"] == LOST
     assert [line["status"] for line in found[IMAGES]] == ["", LOST]
     assert inversion_run.rows([]) == {}

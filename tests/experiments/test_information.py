@@ -21,7 +21,7 @@ from manifold_lab.models.specs import DIGITS
 from manifold_lab.report.tables import Record
 from manifold_lab.sweeps import information_run, runner, store
 from manifold_lab.sweeps.information_run import InformationRun, RepairRun
-from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.training_run import TrainingRun
 from manifold_lab.training import RECIPES
 from tests.tabled import tabled
@@ -201,13 +201,13 @@ def test_no_linear_network_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_waits_for_a_training_that_runs_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = TrainingRun(DIGITS, dataclasses.replace(RECIPES["smoke"], images=64))
-    asked, really = [], runner.run_cell
+    asked, really = [], runner.run_one
 
-    def busy(work: runner.Work, cell: Cell) -> Cell:
-        asked.append(cell.key)
-        return really(work, cell) if len(asked) > 2 else dataclasses.replace(cell, state=store.RUNNING)
+    def busy(work: runner.Work, run: Run) -> Run:
+        asked.append(run.key)
+        return really(work, run) if len(asked) > 2 else dataclasses.replace(run, state=store.RUNNING)
 
-    monkeypatch.setattr(runner, "run_cell", busy)
+    monkeypatch.setattr(runner, "run_one", busy)
     monkeypatch.setattr(information_run, "WAIT", 0.0)
     assert information_run.network_of(wanted, tmp_path).spec == DIGITS
     assert len(asked) == 3

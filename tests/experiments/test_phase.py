@@ -20,7 +20,7 @@ from manifold_lab.models.weights import save_weights
 from manifold_lab.random_layer import manifolds
 from manifold_lab.random_layer.manifolds import ManifoldSpec, Points
 from manifold_lab.report.tables import Record, pick
-from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.training_run import WEIGHTS
 from tests.tabled import tabled
 
@@ -167,7 +167,7 @@ def test_activity_counts_the_channels_that_a_hook_sees(tmp_path: Path) -> None:
     one = next(trial for trial in ext_phase.grid(smoke=True) if trial.group == "2 4" and trial.arm == "relu6")
     network = build(one.network, stream(3, "weights")).eval()
     save_weights(network, tmp_path / WEIGHTS)
-    found = ext_phase.activity(Cell(one, tmp_path, "done"), 2)
+    found = ext_phase.activity(Run(one, tmp_path, "done"), 2)
     data, seen = load("manifold", options=DataOptions(resolution=1, task=one.task)), []
     network.blocks[0].project.norm.register_forward_hook(lambda _module, _x, y: seen.append(y))
     assert torch.is_tensor(network(next(data.evaluation("test", 10_000))[0]))

@@ -86,7 +86,7 @@ def looks(ax: Axes) -> dict[str, tuple[str, str]]:
 
 
 def test_an_arm_and_a_dimension_look_alike_in_every_figure(drawn: tuple[str, Figure]) -> None:
-    arms = {arm_styles.words_of(arm): style for arm, style in arm_styles.ARM_STYLES.items()}
+    arms = {arm_styles.label_of(arm): style for arm, style in arm_styles.ARM_STYLES.items()}
     sizes = {n: (colour.upper(), mark) for n, (colour, mark) in inputs.LOOKS.items()}
     for ax in panels(drawn[1]):
         legend = ax.get_legend()

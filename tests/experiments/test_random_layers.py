@@ -11,7 +11,7 @@ from experiments import ext_rexnet_rank, ext_threshold
 from manifold_lab import theory
 from manifold_lab.core.random_streams import stream
 from manifold_lab.report.tables import ClaimResult, Record, number
-from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.store import Run
 from tests.tabled import tabled
 
 
@@ -109,8 +109,8 @@ def test_ranks_are_compared_layer_by_layer(ranks: dict[str, float], lifts: str, 
 
 def test_a_line_a_layer_so_that_they_stay_paired() -> None:
     spec = dataclasses.replace(ext_rexnet_rank.grid(smoke=True)[4], draws=2, outputs=12)
-    cell = Cell(spec, Path(), numbers=ext_rexnet_rank.measure(spec, Path()).numbers)
-    lines = ext_rexnet_rank.rows([cell])
+    run = Run(spec, Path(), numbers=ext_rexnet_rank.measure(spec, Path()).numbers)
+    lines = ext_rexnet_rank.rows([run])
     assert len(lines) == 2 * (2 * (1 + len(ext_rexnet_rank.NONLINEAR)) + 1)
     linear = [one["value"] for one in lines if one["activation"] == "identity" and one["rank"] == "numerical"]
     assert linear == [0.5, 0.5]

@@ -12,7 +12,7 @@ from manifold_lab.core.shown import DataFrame
 from manifold_lab.report.tables import ClaimResult
 from manifold_lab.sweeps import run_lock, runner, store, study
 from manifold_lab.sweeps.records import as_json
-from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.store import Result, Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +35,12 @@ def history(spec: Spec) -> list[dict[str, float]]:
     return [{"step": step, "accuracy": 0.25 + spec.seed / 32 + step / 64} for step in range(4)]
 
 
-def rows(cells: Sequence[Cell]) -> list[dict[str, str]]:
+def rows(runs: Sequence[Run]) -> list[dict[str, str]]:
     found = []
-    for cell in cells:
-        if cell.numbers:
-            last = store.history(cell)[-1]
-            found.append({"seed": str(cell.spec.seed), "value": f"{cell.numbers['test_accuracy']:.6g}", **last})
+    for run in runs:
+        if run.numbers:
+            last = store.history(run)[-1]
+            found.append({"seed": str(run.spec.seed), "value": f"{run.numbers['test_accuracy']:.6g}", **last})
     return found
 
 
@@ -67,7 +67,7 @@ def make(root: Path) -> None:
     work = runner.Work(measure)
     for spec in SPECS:
         if spec != STOPPED:
-            runner.run_cell(work, Cell(spec, folder(root, spec)))
+            runner.run_one(work, Run(spec, folder(root, spec)))
     stopped = folder(root, STOPPED)
     stopped.mkdir()
     claim = run_lock.acquire(stopped)

@@ -27,9 +27,9 @@ from tests.faults.test_disks_and_signals import stopped_child
 
 pytestmark = pytest.mark.slow
 
-VERBS = ("plan", "run", "cell", "status", "publish", "", "stauts", "--help", "run status")
+COMMANDS = ("plan", "run", "worker", "status", "publish", "", "stauts", "--help", "run status")
 OPTIONS = ("--runs", "--only", "--workers", "--launcher", "--out", "--images", "--smoke", "--retry-damaged", "--job",
-           "--processes-per-cell", "--cells-per-job", "--slurm.gpus", "--slurm.setup", "--slurm.extra", "--every", "-x",
+           "--processes-per-run", "--runs-per-job", "--slurm.gpus", "--slurm.setup", "--slurm.extra", "--every", "-x",
            "--wrokers")  # fmt: skip
 VALUES = ("", "0", "-1", "1", "2.5", "nan", "inf", str(10**30), "²", "x" * 300, "a\nb", "\x1b[0m", "loop", "file",
           "/dev/null", "/proc/none", "here", "print", "slurm", "pool ", "[red]", "--", "'", "ü",
@@ -40,7 +40,7 @@ ENVIRONMENT = (
 
 
 def words(rng: random.Random) -> list[str]:
-    found = rng.choice(VERBS).split()
+    found = rng.choice(COMMANDS).split()
     for _ in range(rng.randrange(4)):
         found.append(rng.choice(OPTIONS))
         found += [rng.choice(VALUES) for _ in range(rng.randrange(3))]
@@ -132,7 +132,7 @@ def test_processes_that_are_not_there_are_one_line(told: dict[str, str], tmp_pat
         monkeypatch.delenv(name, raising=False)
     for name, value in told.items():
         monkeypatch.setenv(name, value)
-    assert study_commands.main(faulty.STUDY, ["cell", key(faulty.DONE)]) == 2
+    assert study_commands.main(faulty.STUDY, ["worker", key(faulty.DONE)]) == 2
     complaint = capsys.readouterr().err
     assert complaint.startswith("error: ") and complaint.count("\n") == 1 and "WORLD_SIZE" in complaint
 
@@ -146,7 +146,7 @@ def test_who_waits_for_other_processes_hears_a_stop(tmp_path: Path, monkeypatch)
             monkeypatch.setenv(name, value)
         child = os.fork()
         if child == 0:
-            stopped_child(tmp_path / "log", "cell", key(faulty.DONE))
+            stopped_child(tmp_path / "log", "worker", key(faulty.DONE))
         time.sleep(5)
         os.kill(child, signal.SIGINT)
         deadline = time.monotonic() + 100

@@ -19,14 +19,14 @@ from tests.faults import study_of_faults as faulty
 
 pytestmark = pytest.mark.slow
 
-VERBS = (
+COMMANDS = (
     "status",
     "plan",
     "publish --out out",
     "run",
     "run --retry-damaged",
     "run --retry-failed",
-    "cell",
+    "worker",
     "status --every",
 )
 NUMBERS = (b"NaN", b"Infinity", b"-1e999", b"7.5", b"null", b'"text"', b"1" + b"0" * 30, b"[[[]]]", b"{}")
@@ -107,21 +107,21 @@ def files(root: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def command(verb: str, harmed: str) -> list[str]:
-    return [*verb.split(), *([harmed] if verb == "cell" else [])]
+def arguments(command: str, harmed: str) -> list[str]:
+    return [*command.split(), *([harmed] if command == "worker" else [])]
 
 
 def sound(root: Path, spec: faulty.Spec) -> str:
     """The state of a run after a fault: done only with the very numbers and history of before."""
-    (cell,) = store.read_runs(root / "runs" / "faulty", [spec])
-    if cell.state != store.DONE:
-        assert not cell.numbers
-        return f"{cell.state} is said"
+    (run,) = store.read_runs(root / "runs" / "faulty", [spec])
+    if run.state != store.DONE:
+        assert not run.numbers
+        return f"{run.state} is said"
     wanted = faulty.measure(spec, root)
-    if cell.verified:
-        assert dict(cell.numbers) == wanted.numbers, "a number differs in silence"
-        assert [float(row["accuracy"]) for row in store.history(cell)] == [row["accuracy"] for row in wanted.history]
-    return "as before" if cell.verified else "readable, without a digest"
+    if run.verified:
+        assert dict(run.numbers) == wanted.numbers, "a number differs in silence"
+        assert [float(row["accuracy"]) for row in store.history(run)] == [row["accuracy"] for row in wanted.history]
+    return "as before" if run.verified else "readable, without a digest"
 
 
 @pytest.fixture(scope="module")
@@ -140,20 +140,20 @@ def test_damage_of_any_file_under_any_command(whole: Path, tmp_path: Path, monke
         monkeypatch.chdir(root)
         paths = files(root)
         path = paths[turn % len(paths)]
-        harm, verb = damage(path, rng), VERBS[turn // len(paths) % len(VERBS)]
+        harm, command = damage(path, rng), COMMANDS[turn // len(paths) % len(COMMANDS)]
         with sample.without_hanging():
-            status = study_commands.main(faulty.STUDY, command(verb, path.parent.name))
+            status = study_commands.main(faulty.STUDY, arguments(command, path.parent.name))
         complaint = capsys.readouterr().err
-        assert status in (0, 1, 2), (turn, harm, path, verb)
+        assert status in (0, 1, 2), (turn, harm, path, command)
         assert complaint.count("\n") <= 1 and "Traceback" not in complaint, (turn, complaint)
         spec = next(spec for spec in faulty.SPECS if key(spec) == path.parent.name)
         sample.tried(f"{path.name.partition('-')[0]} {harm}", sound(root, spec))
-        assert sound(root, faulty.HEALTHY) == "as before", (turn, harm, path, verb)
+        assert sound(root, faulty.HEALTHY) == "as before", (turn, harm, path, command)
         shutil.rmtree(root)
 
 
 def test_anything_in_the_place_of_a_run_s_folder(whole: Path, tmp_path: Path, monkeypatch, capsys, sample) -> None:
-    for turn, verb in enumerate(VERBS):
+    for turn, command in enumerate(COMMANDS):
         for name in ("pipe", "loop", "dangling link", "device", "file"):
             root = tmp_path / f"{turn} {name}"
             shutil.copytree(whole, root)
@@ -162,9 +162,9 @@ def test_anything_in_the_place_of_a_run_s_folder(whole: Path, tmp_path: Path, mo
             shutil.rmtree(path)
             (Path.touch if name == "file" else PLACES[name])(path)
             with sample.without_hanging():
-                status = study_commands.main(faulty.STUDY, command(verb, path.name))
+                status = study_commands.main(faulty.STUDY, arguments(command, path.name))
             complaint = capsys.readouterr().err
-            assert status in (0, 1, 2) and complaint.count("\n") <= 1, (verb, name, complaint)
+            assert status in (0, 1, 2) and complaint.count("\n") <= 1, (command, name, complaint)
             assert sound(root, faulty.HEALTHY) == "as before"
             sample.tried(f"run's folder {name}", sound(root, faulty.DONE))
 

@@ -45,7 +45,7 @@ def mounted(folder: Path, options: str) -> Iterator[None]:
 
 
 def states(root: Path) -> dict[faulty.Spec, str]:
-    return {cell.spec: cell.state for cell in store.read_runs(root / "runs" / "faulty", faulty.SPECS)}
+    return {run.spec: run.state for run in store.read_runs(root / "runs" / "faulty", faulty.SPECS)}
 
 
 def hidden(root: Path) -> list[Path]:
@@ -94,11 +94,11 @@ def test_a_read_only_disk_is_read_and_not_written(tmp_path: Path, monkeypatch, c
         far.write_text('{"host": "far", "machine": "far", "pid": 1, "started": 0.0}\n')
         subprocess.run(["mount", "-o", "remount,ro", root], check=True)
         os.chdir(root)
-        for verb in ("status", "plan", f"publish --out {tmp_path / 'out'}"):
-            assert study_commands.main(faulty.STUDY, verb.split()) == 0
+        for command in ("status", "plan", f"publish --out {tmp_path / 'out'}"):
+            assert study_commands.main(faulty.STUDY, command.split()) == 0
             assert "1 running" in capsys.readouterr().out
-            sample.tried("read-only disk", f"{verb.split()[0]} reads")
-        assert study_commands.main(faulty.STUDY, ["cell", key(faulty.STOPPED)]) == 0  # it runs elsewhere
+            sample.tried("read-only disk", f"{command.split()[0]} reads")
+        assert study_commands.main(faulty.STUDY, ["worker", key(faulty.STOPPED)]) == 0  # it runs elsewhere
         assert study_commands.main(faulty.STUDY, ["run", "--retry-failed"]) == 2
         assert "Read-only file system" in capsys.readouterr().err
         sample.tried("read-only disk", "run is refused in one line")

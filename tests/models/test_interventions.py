@@ -149,11 +149,11 @@ def test_a_resumed_training_with_noise_ends_with_the_same_bits(tmp_path: Path) -
     def ended(folder: Path, stop: int | None = None) -> tuple[Outcome | None, dict[str, torch.Tensor]]:
         net, images = network(changed(noise=0.3, noise_shared=False)), load("digits", seed=0)
 
-        def tell(step: int, *_: object) -> None:
+        def report(step: int, *_: object) -> None:
             if step == stop:
                 raise KeyboardInterrupt
 
-        keeping = Bookkeeping(folder, checkpoint_every=4, look_every=1, bar=False, tell=tell)
+        keeping = Bookkeeping(folder, checkpoint_every=4, check_every=1, bar=False, report=report)
         try:
             return train(net, images, recipe, seed=0, bookkeeping=keeping), net.state_dict()
         except KeyboardInterrupt:

@@ -20,14 +20,14 @@ from manifold_lab.report.tables import pick, read_csv
 from tests.networks import small
 
 
-def door(*words: str, out: Path) -> int:
+def run_probe(*words: str, out: Path) -> int:
     return command.main([*words, "--out", str(out)])
 
 
 def test_the_door_writes_table_figure_and_origin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--model", "digits", "--data", "digits", "--images", "60", "--measures", "active", "rank", "spectrum",
              "dimension", "preservation", "recovery", "information", "--points", "30", "--positions", "100")  # fmt: skip  # noqa: E501
-    assert door(*words, out=tmp_path) == 0
+    assert run_probe(*words, out=tmp_path) == 0
     lines = read_csv((tmp_path / "probe.csv").read_text(encoding="utf-8"))
     assert len(lines) == 11 and lines["active_mean"].notna().all()
     counts = read_csv((tmp_path / "probe_histogram.csv").read_text(encoding="utf-8"))
@@ -39,13 +39,13 @@ def test_the_door_writes_table_figure_and_origin(tmp_path: Path, capsys: pytest.
 
 def test_the_figure_is_as_wide_as_the_venue_s_text(tmp_path: Path) -> None:
     words = ("--model", "digits", "--data", "digits", "--images", "8", "--measures", "active", "--style", "neurips2024")
-    assert door(*words, out=tmp_path) == 0
+    assert run_probe(*words, out=tmp_path) == 0
     page = re.search(rb"/MediaBox \[ 0 0 ([0-9.]+)", (tmp_path / "probe.pdf").read_bytes())
     assert page is not None and float(page[1]) == pytest.approx(5.5 * 72, abs=1)  # the column of the NeurIPS style
 
 
 def test_the_door_lists_layers_and_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert door("--model", "digits", "--list", out=tmp_path) == 0
+    assert run_probe("--model", "digits", "--list", out=tmp_path) == 0
     told = capsys.readouterr().out
     assert (
         "blocks.1.expand.act" in told and "bottleneck" in told and "recovery:" in told and not list(tmp_path.iterdir())
@@ -75,7 +75,7 @@ def test_the_door_lists_layers_and_measures(tmp_path: Path, capsys: pytest.Captu
 def test_bad_input_is_one_line_and_status_2(
     words: tuple[str, ...], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert door(*words, out=tmp_path) == 2
+    assert run_probe(*words, out=tmp_path) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("error: ") and re.search(reason, line)
     assert not list(tmp_path.iterdir())
@@ -120,7 +120,7 @@ class Called(nn.Module):
 
 
 def test_the_list_names_functions_by_what_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert door("--model", "tests.probe.test_command:Called", "--resolution", "8", "--list", out=tmp_path) == 0
+    assert run_probe("--model", "tests.probe.test_command:Called", "--resolution", "8", "--list", out=tmp_path) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if "()" in line]
     assert [line[:3] for line in lines] == [["relu()", "ReLU", "nonlinearity"], ["sin()", "sin", "nonlinearity"]]
 
@@ -139,9 +139,9 @@ def test_a_long_look_says_how_far_it_is(
 ) -> None:
     """Both parts of the work, the passes and the measures behind them, say a line from time to time when piped."""
     monkeypatch.setattr(progress, "LINE_EVERY", 0.005)
-    assert door("--model", "digits", "--images", "300", "--batch", "10", "--measures", "rank", out=tmp_path) == 0
+    assert run_probe("--model", "digits", "--images", "300", "--batch", "10", "--measures", "rank", out=tmp_path) == 0
     told = capsys.readouterr().err
     assert re.search(r"^\d+ of 30 batches, \d+ s$", told, re.M)
     assert re.search(r"^\d+ of 11 layers measured, \d+ s$", told, re.M)
     words = ("--model", "digits", "--images", "60", "--measures", "rank", "--quiet")
-    assert door(*words, out=tmp_path) == 0 and capsys.readouterr().err == ""
+    assert run_probe(*words, out=tmp_path) == 0 and capsys.readouterr().err == ""

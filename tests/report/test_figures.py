@@ -49,7 +49,7 @@ def test_styles_set_nothing_for_good(name: str, numbers: DataFrame) -> None:
 def test_nothing_that_is_written_is_clipped(numbers: DataFrame, points: DataFrame) -> None:
     for figure in (
         spiral_figure.draw_statistics(numbers, "cvpr2024"),
-        spiral_figure.draw_picture(points, numbers, "cvpr2024"),
+        spiral_figure.draw_figure(points, numbers, "cvpr2024"),
     ):
         figure.savefig(io.BytesIO(), format="png")
         box, needed = figure.bbox, figure.get_tightbbox().transformed(figure.dpi_scale_trans)
@@ -68,7 +68,7 @@ def test_panel_b_draws_the_numbers_of_the_csv(numbers: DataFrame) -> None:
 
 
 def test_lost_points_are_crossed_and_kept_ones_are_not(points: DataFrame, numbers: DataFrame) -> None:
-    figure = spiral_figure.draw_picture(points, numbers, "cvpr2024")
+    figure = spiral_figure.draw_figure(points, numbers, "cvpr2024")
     for ax in figure.axes:
         if ax.get_title() not in ("dim 2", "dim 15"):
             continue

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cells
 import machine as slurm
 import pytest
+import tiny_study
 
 from manifold_lab.sweeps import store
-from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study_commands import main
 
 ROOT = Path(__file__).parents[2]
@@ -47,8 +47,8 @@ class User:
     capsys: pytest.CaptureFixture[str]
 
     def types(self, *words: str) -> str:
-        """A verb of the study of cells in this process; what it says."""
-        self.status = main(cells.STUDY, list(words))
+        """A command of the study of runs in this process; what it says."""
+        self.status = main(tiny_study.STUDY, list(words))
         told = self.capsys.readouterr()
         return told.out + told.err
 
@@ -57,8 +57,8 @@ class User:
         environment = {**os.environ, "PATH": f"{path}{os.pathsep}{os.environ['PATH']}"}
         return subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
 
-    def cells(self, name: str) -> list[Cell]:
-        return store.read_runs(self.folder / "runs" / "cells", cells.GRIDS[name])
+    def runs(self, name: str) -> list[Run]:
+        return store.read_runs(self.folder / "runs" / "tiny", tiny_study.GRIDS[name])
 
     def until(self, condition: Callable[[], object], seconds: float = 240) -> None:
         """Wait for what jobs do."""
@@ -99,7 +99,7 @@ def user(
         machine.wait(lambda: not machine.ask("squeue", "-h").strip(), 30)
 
 
-def ran(cell: Cell) -> list[str]:
-    """Node and step of each time that a cell was begun."""
-    path = cell.folder / "ran"
+def ran(run: Run) -> list[str]:
+    """Node and step of each time that a run was begun."""
+    path = run.folder / "ran"
     return path.read_text().splitlines() if path.exists() else []

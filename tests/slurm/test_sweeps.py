@@ -1,4 +1,4 @@
-"""Sweeps on a real Slurm: the line of README, cells that fail, many small cells, a driver that dies anywhere."""
+"""Sweeps on a real Slurm: the line of README, runs that fail, many small runs, a driver that dies anywhere."""
 
 import importlib
 import re
@@ -7,8 +7,8 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-import cells
 import pytest
+import tiny_study
 from conftest import ROOT, User, ran
 
 from manifold_lab.sweeps import submissions
@@ -28,13 +28,13 @@ def readmes_line() -> list[str]:
 
 def test_readmes_line_then_status_then_publish_give_the_figure(user: User) -> None:
     words = [*readmes_line(), "--smoke"]
-    cells = len(importlib.import_module(words[1]).STUDY.grid(True))
+    runs = len(importlib.import_module(words[1]).STUDY.grid(True))
     begun = user.starts(*words)
     assert (begun.returncode, begun.stderr) == (0, "")
-    assert f"{cells} queued" in begun.stdout
+    assert f"{runs} queued" in begun.stdout
     user.until_over()
     asked = user.starts(*words[:2], "status", "--smoke")
-    assert f"{cells} done" in asked.stdout
+    assert f"{runs} done" in asked.stdout
     published = user.starts(*words[:2], "publish", "--smoke")
     assert (published.returncode, published.stderr) == (0, "")
     name = words[1].removeprefix("experiments.")
@@ -42,27 +42,27 @@ def test_readmes_line_then_status_then_publish_give_the_figure(user: User) -> No
 
 
 @BOTH
-def test_cells_that_raise_or_are_killed_are_told_and_run_again_alone(
+def test_runs_that_raise_or_are_killed_are_told_and_run_again_alone(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CELLS", "mixed")
-    user.types("run", "--launcher", "slurm", "--cells-per-job", "4")  # the others of a job go on past a dead one
+    monkeypatch.setenv("GRID", "mixed")
+    user.types("run", "--launcher", "slurm", "--runs-per-job", "4")  # the others of a job go on past a dead one
     user.until_over()
     wanted = {"error": FAILED, "death": FAILED, "well": DONE, "well too": DONE}
-    assert {cell.spec: cell.state for cell in user.cells("mixed")} == {
-        cell.spec: wanted[cell.spec.ends] for cell in user.cells("mixed")
+    assert {run.spec: run.state for run in user.runs("mixed")} == {
+        run.spec: wanted[run.spec.ends] for run in user.runs("mixed")
     }
     told = user.types("status")
     assert "4 done, 4 failed" in told
-    assert told.count("ValueError: this cell fails") == 2 and told.count("its process was killed") == 2
+    assert told.count("ValueError: this run fails") == 2 and told.count("its process was killed") == 2
     assert (
-        "Killed" in (next(c for c in user.cells("mixed") if c.spec.ends == "death").folder / "failure.json").read_text()
+        "Killed" in (next(c for c in user.runs("mixed") if c.spec.ends == "death").folder / "failure.json").read_text()
     )
     assert "0 to run" in user.types("run", "--launcher", "slurm")
     user.types("run", "--launcher", "slurm", "--retry-failed")
     user.until_over()
-    assert Counter(len(ran(cell)) for cell in user.cells("mixed") if cell.state == FAILED) == {2: 4}
-    assert Counter(len(ran(cell)) for cell in user.cells("mixed") if cell.state == DONE) == {1: 4}
+    assert Counter(len(ran(run)) for run in user.runs("mixed") if run.state == FAILED) == {2: 4}
+    assert Counter(len(ran(run)) for run in user.runs("mixed") if run.state == DONE) == {1: 4}
 
 
 def sbatch(folder: Path, before: str = "", after: str = "") -> str:
@@ -85,10 +85,10 @@ PLACES = {
 def test_a_driver_killed_around_sbatch_loses_nothing_and_nothing_runs_twice(
     user: User, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CELLS", "good")
+    monkeypatch.setenv("GRID", "good")
     before, after = PLACES[place]
-    words = ("run", "--launcher", "slurm", "--cells-per-job", "2")
-    killed = user.starts(*cells.PROGRAM, *words, path=sbatch(user.folder / "bin", before, after))
+    words = ("run", "--launcher", "slurm", "--runs-per-job", "2")
+    killed = user.starts(*tiny_study.PROGRAM, *words, path=sbatch(user.folder / "bin", before, after))
     assert killed.returncode == -9
     told = user.types(*words)
     assert ("0 to run" in told) == (place == "before its number is told")
@@ -96,24 +96,22 @@ def test_a_driver_killed_around_sbatch_loses_nothing_and_nothing_runs_twice(
     if place == "while sbatch lives on":
         user.until((user.folder / "late").exists)
     user.until_over()
-    found = user.cells("good")
-    assert [(cell.state, len(ran(cell))) for cell in found] == [(DONE, 1)] * 4
+    found = user.runs("good")
+    assert [(run.state, len(ran(run))) for run in found] == [(DONE, 1)] * 4
     assert "0 to run; 4 done" in user.types("run", "--launcher", "slurm")
 
 
-def test_many_small_cells_are_packed_split_and_begun_by_two_drivers(
-    user: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CELLS", "many")
-    words = ("run", "--launcher", "slurm", "--cells-per-job", "100")
+def test_many_small_runs_are_packed_split_and_begun_by_two_drivers(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRID", "many")
+    words = ("run", "--launcher", "slurm", "--runs-per-job", "100")
     second = f"if [ -e first ]; then {KILL}; exit 1; fi; touch first"  # the driver dies between two arrays
-    assert user.starts(*cells.PROGRAM, *words, path=sbatch(user.folder / "bin", second)).returncode == -9
+    assert user.starts(*tiny_study.PROGRAM, *words, path=sbatch(user.folder / "bin", second)).returncode == -9
     told = user.types(*words)
     submitted = {path.parent.name for path in user.folder.rglob("*_submission.sh")}
     assert len(submitted) == 2 and "300 to run" in told
     user.until_over()
-    found = user.cells("many")
-    assert Counter((cell.state, len(ran(cell))) for cell in found) == {(DONE, 1): 1200}
+    found = user.runs("many")
+    assert Counter((run.state, len(ran(run))) for run in found) == {(DONE, 1): 1200}
     assert len(list(user.folder.rglob("*_log.out"))) == 12
     assert "0 to run; 1200 done" in user.types(*words)
-    assert submissions.submissions(user.folder / "runs" / "cells") == []
+    assert submissions.submissions(user.folder / "runs" / "tiny") == []

@@ -21,7 +21,7 @@ from manifold_lab.models.specs import DIGITS
 from manifold_lab.sweeps import launchers, run_lock, runner, store
 from manifold_lab.sweeps.launchers import here, pool
 from manifold_lab.sweeps.runner import Work
-from manifold_lab.sweeps.store import ABSENT, DIVERGED, DONE, FAILED, RUNNING, Cell
+from manifold_lab.sweeps.store import ABSENT, DIVERGED, DONE, FAILED, RUNNING, Run
 from manifold_lab.sweeps.training_run import LENGTH, TrainingRun
 from manifold_lab.training import RECIPES
 from tests import tiny
@@ -59,16 +59,16 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.1)
 
 
-def look(runs: Path, grid: str) -> list[Cell]:
+def look(runs: Path, grid: str) -> list[Run]:
     return store.read_runs(runs / "tiny", GRIDS[grid])
 
 
-def late_ones(runs: Path) -> list[Cell]:
-    return [cell for cell in look(runs, "waiting") if cell.spec.ends == "late"]
+def late_ones(runs: Path) -> list[Run]:
+    return [run for run in look(runs, "waiting") if run.spec.ends == "late"]
 
 
-def states(cells: list[Cell]) -> list[str]:
-    return [cell.state for cell in cells]
+def states(runs: list[Run]) -> list[str]:
+    return [run.state for run in runs]
 
 
 def test_two_drivers_on_one_folder_run_every_cell_once(tmp_path: Path) -> None:
@@ -76,10 +76,10 @@ def test_two_drivers_on_one_folder_run_every_cell_once(tmp_path: Path) -> None:
         for process in (first, second):
             _, complaint = process.communicate(timeout=60)
             assert (process.returncode, complaint) == (0, "")
-    cells = look(tmp_path, "good")
-    assert set(states(cells)) == {DONE}
-    assert [len(ran(cell.folder)) for cell in cells] == [1] * len(cells)
-    assert {ran(cell.folder)[0] for cell in cells} <= {first.pid, second.pid}
+    runs = look(tmp_path, "good")
+    assert set(states(runs)) == {DONE}
+    assert [len(ran(run.folder)) for run in runs] == [1] * len(runs)
+    assert {ran(run.folder)[0] for run in runs} <= {first.pid, second.pid}
 
 
 def test_a_driver_killed_at_work_blocks_nobody_and_what_it_left_is_found(tmp_path: Path) -> None:
@@ -89,13 +89,13 @@ def test_a_driver_killed_at_work_blocks_nobody_and_what_it_left_is_found(tmp_pat
         assert states(look(tmp_path, "waiting")) == [DONE, RUNNING, ABSENT, ABSENT]
         killed.kill()
         killed.wait()
-    cells = look(tmp_path, "waiting")
-    assert states(cells) == [DONE, ABSENT, ABSENT, ABSENT]
-    assert "ended without a result" in cells[1].note
+    runs = look(tmp_path, "waiting")
+    assert states(runs) == [DONE, ABSENT, ABSENT, ABSENT]
+    assert "ended without a result" in runs[1].note
     (tmp_path / "tiny" / "go").touch()
     touched = run_lock.latest(late).path.stat().st_mtime + 7
     os.utime(run_lock.latest(late).path, (touched, touched))  # as if it had worked for so long
-    ended = list(here.launch(WORK, runner.missing(cells)))  # at once, without waiting for the claim to grow old
+    ended = list(here.launch(WORK, runner.missing(runs)))  # at once, without waiting for the claim to grow old
     assert states(ended) == [DONE] * 3
     assert ran(late) == [killed.pid, os.getpid()]  # the second attempt found what the first one wrote
     made = ended[0].provenance
@@ -105,7 +105,7 @@ def test_a_driver_killed_at_work_blocks_nobody_and_what_it_left_is_found(tmp_pat
 def test_workers_of_a_killed_driver_stop_and_their_cells_are_free(tmp_path: Path) -> None:
     with driver("waiting", tmp_path, "--workers", "2") as killed:
         until(lambda: states(late_ones(tmp_path)) == [RUNNING] * 2)
-        owners = [run_lock.latest(cell.folder).owner for cell in late_ones(tmp_path)]
+        owners = [run_lock.latest(run.folder).owner for run in late_ones(tmp_path)]
         killed.kill()
         killed.wait()
         until(lambda: not any(psutil.pid_exists(owner.pid) for owner in owners))
@@ -123,7 +123,7 @@ def test_an_interrupted_driver_ends_cleanly_with_its_workers(tmp_path: Path) -> 
     assert complaint.count("\n") == 1 and "run again to go on" in complaint
     until(lambda: not any(worker.is_running() for worker in workers))
     assert RUNNING not in states(look(tmp_path, "waiting"))
-    assert [cell.note for cell in late_ones(tmp_path)] == ["stopped before its end"] * 2
+    assert [run.note for run in late_ones(tmp_path)] == ["stopped before its end"] * 2
 
 
 def test_workers_do_not_hear_the_keyboard_and_the_driver_always_does() -> None:
@@ -144,35 +144,35 @@ def test_workers_do_not_hear_the_keyboard_and_the_driver_always_does() -> None:
 
 
 def test_a_pool_goes_on_past_every_way_to_fail_and_does_not_repeat_itself(tmp_path: Path) -> None:
-    cells = look(tmp_path, "mixed")
-    ended = {cell.spec: cell for cell in pool.launch(Work(tiny.measure, 2), runner.missing(cells))}
+    runs = look(tmp_path, "mixed")
+    ended = {run.spec: run for run in pool.launch(Work(tiny.measure, 2), runner.missing(runs))}
     wanted = {"error": FAILED, "divergence": DIVERGED, "death": ABSENT, "well": DONE}
-    assert {spec: cell.state for spec, cell in ended.items()} == {spec: wanted[spec.ends] for spec in GRIDS["mixed"]}
+    assert {spec: run.state for spec, run in ended.items()} == {spec: wanted[spec.ends] for spec in GRIDS["mixed"]}
     assert "SIGKILL" in ended[Tiny(ends="death")].note
     threads = max(1, pool.cores() // 2)
-    assert {cell.numbers["threads"] for cell in ended.values() if cell.state == DONE} == {threads}
-    assert os.getpid() not in {pid for cell in cells for pid in ran(cell.folder)}
+    assert {run.numbers["threads"] for run in ended.values() if run.state == DONE} == {threads}
+    assert os.getpid() not in {pid for run in runs for pid in ran(run.folder)}
     again = look(tmp_path, "mixed")
-    assert {spec.ends for spec in (cell.spec for cell in runner.missing(again))} == {"death"}
-    assert {cell.spec.ends for cell in runner.missing(again, retry_failed=True)} == {"error"}
+    assert {spec.ends for spec in (run.spec for run in runner.missing(again))} == {"death"}
+    assert {run.spec.ends for run in runner.missing(again, retry_failed=True)} == {"error"}
     assert multiprocessing.active_children() == []
 
 
 def test_a_failed_cell_is_tried_again_only_when_asked_and_only_by_one(tmp_path: Path) -> None:
     spec = Tiny(ends="error")
-    (cell,) = here.launch(WORK, store.read_runs(tmp_path, [spec]))
-    assert cell.state == FAILED
+    (run,) = here.launch(WORK, store.read_runs(tmp_path, [spec]))
+    assert run.state == FAILED
     (planned,) = store.read_runs(tmp_path, [spec])
     assert runner.missing([planned]) == []
-    assert runner.run_cell(WORK, planned).state == FAILED
+    assert runner.run_one(WORK, planned).state == FAILED
     assert len(ran(planned.folder)) == 2
-    assert runner.run_cell(WORK, planned).state == FAILED  # another driver's plan, made before that second attempt
+    assert runner.run_one(WORK, planned).state == FAILED  # another driver's plan, made before that second attempt
     assert len(ran(planned.folder)) == 2
 
 
 def test_a_finished_cell_is_not_run_again_by_an_older_plan(tmp_path: Path) -> None:
     (planned,) = store.read_runs(tmp_path, [Tiny()])
-    assert [runner.run_cell(WORK, planned).state for _ in range(3)] == [DONE] * 3
+    assert [runner.run_one(WORK, planned).state for _ in range(3)] == [DONE] * 3
     assert ran(planned.folder) == [os.getpid()]
 
 
@@ -180,7 +180,7 @@ def test_a_cell_that_another_process_runs_is_left_to_it(tmp_path: Path) -> None:
     (planned,) = store.read_runs(tmp_path, [Tiny()])
     planned.folder.mkdir(parents=True)
     assert run_lock.acquire(planned.folder)
-    assert runner.run_cell(WORK, planned).state == RUNNING
+    assert runner.run_one(WORK, planned).state == RUNNING
     assert ran(planned.folder) == []
 
 
@@ -193,7 +193,7 @@ def took_over(spec: Tiny, folder: Path) -> store.Result:
 @pytest.mark.parametrize("ends", ["well", "error"])
 def test_a_process_that_was_taken_for_dead_writes_nothing(ends: str, tmp_path: Path) -> None:
     (planned,) = store.read_runs(tmp_path, [Tiny(ends=ends)])
-    runner.run_cell(Work(took_over), planned)
+    runner.run_one(Work(took_over), planned)
     assert not {"result.json", "failure.json"} & {path.name for path in planned.folder.iterdir()}
 
 
@@ -204,14 +204,14 @@ def interrupted(_spec: Tiny, _folder: Path) -> store.Result:
 def test_an_interruption_gives_the_cell_back_and_goes_on_upwards(tmp_path: Path) -> None:
     (planned,) = store.read_runs(tmp_path, [Tiny()])
     with pytest.raises(KeyboardInterrupt):
-        runner.run_cell(Work(interrupted), planned)
-    assert runner.run_cell(WORK, planned).state == DONE
+        runner.run_one(Work(interrupted), planned)
+    assert runner.run_one(WORK, planned).state == DONE
 
 
 def test_numbers_that_are_not_finite_fail_their_cell(tmp_path: Path) -> None:
     (planned,) = store.read_runs(tmp_path, [Tiny()])
-    cell = runner.run_cell(Work(lambda *_: store.Result({"loss": torch.tensor(torch.nan)})), planned)
-    assert (cell.state, "numbers must be finite" in cell.note) == (FAILED, True)
+    run = runner.run_one(Work(lambda *_: store.Result({"loss": torch.tensor(torch.nan)})), planned)
+    assert (run.state, "numbers must be finite" in run.note) == (FAILED, True)
 
 
 def full(_spec: Tiny, folder: Path) -> store.Result:
@@ -230,10 +230,10 @@ def test_a_fault_of_the_disk_leaves_the_run_absent_and_goes_on_upwards(code: int
     (planned,) = store.read_runs(tmp_path, [Tiny()])
     for measure in (fault, full):
         with pytest.raises(DiskError, match="the run is absent, run again when there is room"):
-            runner.run_cell(Work(measure), planned)
+            runner.run_one(Work(measure), planned)
         (now,) = store.read_runs(tmp_path, [Tiny()])
         assert now.state == ABSENT and runner.missing([now]) == [now]
-    assert runner.run_cell(WORK, now).state == DONE
+    assert runner.run_one(WORK, now).state == DONE
 
 
 def test_another_fault_of_the_system_is_the_run_s(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_another_fault_of_the_system_is_the_run_s(tmp_path: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "data")
 
     (planned,) = store.read_runs(tmp_path, [Tiny()])
-    assert runner.run_cell(Work(unreadable), planned).state == FAILED
+    assert runner.run_one(Work(unreadable), planned).state == FAILED
 
 
 def test_data_that_cannot_be_had_leave_the_run_absent_and_the_others_go_on(tmp_path: Path) -> None:
@@ -252,10 +252,10 @@ def test_data_that_cannot_be_had_leave_the_run_absent_and_the_others_go_on(tmp_p
 
     planned = store.read_runs(tmp_path, [Tiny(seed=0), Tiny(seed=1)])
     ended = list(here.launch(Work(measure), planned))
-    assert [(cell.state, cell.note) for cell in ended] == [(ABSENT, "data: there is no folder images"), (DONE, "")]
-    now = store.read_runs(tmp_path, [cell.spec for cell in planned])
+    assert [(run.state, run.note) for run in ended] == [(ABSENT, "data: there is no folder images"), (DONE, "")]
+    now = store.read_runs(tmp_path, [run.spec for run in planned])
     assert runner.missing(now) == [now[0]] and not list(tmp_path.glob("*/.*scratch*"))
-    assert runner.run_cell(WORK, now[0]).state == DONE
+    assert runner.run_one(WORK, now[0]).state == DONE
 
 
 def publishes_late(spec: Tiny, folder: Path) -> store.Result:
@@ -268,21 +268,21 @@ def publishes_late(spec: Tiny, folder: Path) -> store.Result:
 
 def test_who_no_longer_holds_a_run_publishes_nothing_into_it(tmp_path: Path) -> None:
     (planned,) = store.read_runs(tmp_path, [Tiny()])
-    runner.run_cell(Work(publishes_late), planned)
+    runner.run_one(Work(publishes_late), planned)
     assert (planned.folder / "weights").read_text() == "ours" and not (planned.folder / "progress.json").exists()
     assert not [path for path in planned.folder.iterdir() if path.name.startswith(".")] and not ran(planned.folder)
 
 
 def test_a_result_whose_last_move_a_kill_prevented_is_not_measured_again(tmp_path: Path) -> None:
     (planned,) = store.read_runs(tmp_path, [Tiny()])
-    assert runner.run_cell(WORK, planned).state == DONE
+    assert runner.run_one(WORK, planned).state == DONE
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     left = planned.folder / f"{READY}{machine()}-{gone.pid}-abc"
     left.mkdir()
     (planned.folder / "result.json").rename(left / "result.json")
     assert store.state(planned.spec, planned.folder).state == ABSENT
-    assert runner.run_cell(WORK, planned).state == DONE and len(ran(planned.folder)) == 1
+    assert runner.run_one(WORK, planned).state == DONE and len(ran(planned.folder)) == 1
 
 
 def test_a_launcher_is_a_module_of_their_folder() -> None:

@@ -18,7 +18,7 @@ from manifold_lab.sweeps.launchers import slurm as launcher
 from manifold_lab.sweeps.options import RunOptions
 from manifold_lab.sweeps.runner import Program, Work
 from manifold_lab.sweeps.slurm import Slurm
-from manifold_lab.sweeps.store import ABSENT, DONE, FAILED, QUEUED, RUNNING, Cell
+from manifold_lab.sweeps.store import ABSENT, DONE, FAILED, QUEUED, RUNNING, Run
 from tests import tiny
 from tests.tiny import Tiny
 
@@ -28,7 +28,7 @@ PROGRAM = Program("tiny", ("tests/tiny.py",), ("--runs", "a folder"))
 
 
 class Queue:
-    """What squeue says, line by line, and the submission of four cells in two tasks that it is about."""
+    """What squeue says, line by line, and the submission of four runs in two tasks that it is about."""
 
     def __init__(self, folder: Path) -> None:
         self.runs, self.told = folder / "runs", folder / "told"
@@ -41,13 +41,13 @@ class Queue:
         self.told.write_text("".join(f"{self.of.name}|{line}\n" for line in lines))
 
     def states(self) -> list[str]:
-        return [cell.state for cell in self.view()]
+        return [run.state for run in self.view()]
 
-    def view(self) -> list[Cell]:
+    def view(self) -> list[Run]:
         return submissions.view(self.runs, store.read_runs(self.runs, SPECS))
 
     def begin(self, spec: Tiny, number: int, restart: int = 0) -> run_lock.RunLock:
-        """A process of a task claims a cell, on another machine."""
+        """A process of a task claims a run, on another machine."""
         folder = self.runs / key(spec)
         folder.mkdir(parents=True, exist_ok=True)
         claim = run_lock.acquire(folder)
@@ -76,7 +76,7 @@ def test_what_waits_and_what_runs_is_queued_and_not_missing(queue: Queue) -> Non
     queue.says(f"0|{RUNS}", f"1|{WAITS}")
     queue.begin(SPECS[0], 0)
     found = queue.view()
-    assert [cell.state for cell in found] == [RUNNING, QUEUED, QUEUED, QUEUED]
+    assert [run.state for run in found] == [RUNNING, QUEUED, QUEUED, QUEUED]
     assert "on node7" in found[0].note and found[2].note == "job 12_1 waits (Priority)"
     assert runner.missing(found) == []
 
@@ -98,7 +98,7 @@ def test_a_job_that_left_the_queue_without_a_word_has_failed_at_the_cell_it_was_
     queue.begin(SPECS[0], 0)
     queue.log(0, "much\nslurmstepd: error: Detected 1 oom-kill event(s) in StepId=12.0\n")
     found = queue.view()
-    assert [cell.state for cell in found] == [FAILED, ABSENT, ABSENT, ABSENT]
+    assert [run.state for run in found] == [FAILED, ABSENT, ABSENT, ABSENT]
     assert "out of memory" in found[0].note and "ended before it began" in found[1].note
     assert store.state(SPECS[0], queue.runs / key(SPECS[0])).state == RUNNING  # so it seems without the queue
     submissions.close_ended(queue.runs)
@@ -115,7 +115,7 @@ def test_a_cell_that_was_given_back_has_not_failed(queue: Queue) -> None:
 def test_a_submission_that_is_closed_gives_its_late_jobs_nothing(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(run_lock.JOB, f"{queue.of.name}/1")
     specs = {key(spec): spec for spec in SPECS}
-    assert [cell.spec for cell in worker.of_this_job(queue.runs, specs)] == SPECS[2:]
+    assert [run.spec for run in worker.of_this_job(queue.runs, specs)] == SPECS[2:]
     submissions.close_ended(queue.runs)
     assert worker.of_this_job(queue.runs, specs) == []
 
@@ -280,19 +280,19 @@ def test_options_reach_sbatch(queue: Queue) -> None:
 
 
 def test_printed_commands_run_their_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cells = store.read_runs(tmp_path, SPECS[:3])
-    assert list(printing.launch(Work(tiny.measure, program=PROGRAM, cells_per_job=2), cells)) == []
+    runs = store.read_runs(tmp_path, SPECS[:3])
+    assert list(printing.launch(Work(tiny.measure, program=PROGRAM, runs_per_job=2), runs)) == []
     lines = capsys.readouterr().out.splitlines()
-    assert [line.count(cell.key) for line, cell in zip(lines, cells[::2], strict=True)] == [1, 1]
-    assert lines[0].endswith(f"tests/tiny.py cell {cells[0].key} {cells[1].key} --runs 'a folder'")
+    assert [line.count(run.key) for line, run in zip(lines, runs[::2], strict=True)] == [1, 1]
+    assert lines[0].endswith(f"tests/tiny.py worker {runs[0].key} {runs[1].key} --runs 'a folder'")
 
 
 def test_named_cells_run_here_one_after_another(tmp_path: Path) -> None:
     specs = {key(spec): spec for spec in SPECS}
-    cells = worker.runs_named(tmp_path, specs, list(specs)[:2])
-    assert [cell.state for cell in worker.work_through(Work(tiny.measure), cells)] == [DONE] * 2
+    runs = worker.named_runs(tmp_path, specs, list(specs)[:2])
+    assert [run.state for run in worker.work_through(Work(tiny.measure), runs)] == [DONE] * 2
     with pytest.raises(InputError, match="'nope' is no key"):
-        worker.runs_named(tmp_path, specs, ["nope"])
+        worker.named_runs(tmp_path, specs, ["nope"])
 
 
 @pytest.mark.slow
@@ -308,5 +308,5 @@ def test_the_simulated_study_of_the_benchmark_goes_from_plan_to_publish(
     monkeypatch.chdir(tmp_path)
     found = benchmark.simulation(4)
     lines = benchmark.measured(4, found)
-    assert {line["verb"] for line in lines} == {"plan", "status", "publish"} and len(lines) == 7
-    assert [row["cells"] for row in found if row["what"] == "publish"] == ["all done"]
+    assert {line["command"] for line in lines} == {"plan", "status", "publish"} and len(lines) == 7
+    assert [row["runs"] for row in found if row["what"] == "publish"] == ["all done"]

@@ -31,23 +31,23 @@ def kept(root: Path, spec: Any, value: float = 0.1, history: Any = HISTORY) -> P
     return folder
 
 
-def one(root: Path, spec: Any) -> store.Cell:
-    (cell,) = store.read_runs(root, [spec])
-    return cell
+def one(root: Path, spec: Any) -> store.Run:
+    (run,) = store.read_runs(root, [spec])
+    return run
 
 
 def test_a_result_comes_back_as_it_was(tmp_path: Path) -> None:
     kept(tmp_path, Tiny(3), 1 / 3)
-    cell = one(tmp_path, Tiny(3))
-    assert (cell.state, cell.numbers, cell.provenance) == (DONE, {"value": 1 / 3, "missing": None}, WHERE)
-    assert cell.verified
-    rows = [{name: float(word) for name, word in row.items()} for row in store.history(cell)]
+    run = one(tmp_path, Tiny(3))
+    assert (run.state, run.numbers, run.provenance) == (DONE, {"value": 1 / 3, "missing": None}, WHERE)
+    assert run.verified
+    rows = [{name: float(word) for name, word in row.items()} for row in store.history(run)]
     assert rows == HISTORY
 
 
 def test_what_was_never_run_is_absent_and_looking_makes_nothing(tmp_path: Path) -> None:
-    cell = one(tmp_path / "none", Tiny())
-    assert (cell.state, cell.numbers, cell.note) == (ABSENT, {}, "")
+    run = one(tmp_path / "none", Tiny())
+    assert (run.state, run.numbers, run.note) == (ABSENT, {}, "")
     assert store.stored(tmp_path / "none") == {}
     assert list(tmp_path.iterdir()) == []
 
@@ -111,7 +111,7 @@ def test_damage_is_said_with_its_file_stays_in_its_run_and_is_redone_when_asked(
     assert bad.note.startswith(f"{file}: ") and not bad.numbers and store.history(bad) == []
     assert runner.missing([bad, good]) == [] and runner.missing([bad, good], retry_damaged=True) == [bad]
     assert "1 damaged" in runner.left_over([bad, good], [])
-    again = runner.run_cell(runner.Work(lambda *_: Result({"value": 0.1})), bad)
+    again = runner.run_one(runner.Work(lambda *_: Result({"value": 0.1})), bad)
     assert (again.state, again.numbers, again.verified) == (DONE, {"value": 0.1}, True)
     assert (folder / f"damaged-0001-{file}").is_symlink() or list(folder.glob("damaged-0001-*"))
 
@@ -124,8 +124,8 @@ def test_every_changed_byte_of_a_record_and_of_its_history_is_found(tmp_path: Pa
             for bit in (place % 8,):
                 changed = whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :]
                 (folder / file).write_bytes(changed)
-                cell = one(tmp_path, Tiny())
-                assert cell.state == DAMAGED and cell.note.startswith(file), (file, place, bit)
+                run = one(tmp_path, Tiny())
+                assert run.state == DAMAGED and run.note.startswith(file), (file, place, bit)
         (folder / file).write_bytes(whole)
     assert one(tmp_path, Tiny()).state == DONE
 
@@ -158,18 +158,18 @@ def of_older_release(folder: Path, **entries: Any) -> None:
 def test_a_record_of_an_older_release_is_read_and_told_apart(tmp_path: Path) -> None:
     of_older_release(kept(tmp_path, Tiny()))
     kept(tmp_path, Tiny(1))
-    cells = store.read_runs(tmp_path, [Tiny(), Tiny(1)])
-    assert [(cell.state, cell.verified) for cell in cells] == [(DONE, False), (DONE, True)]
+    runs = store.read_runs(tmp_path, [Tiny(), Tiny(1)])
+    assert [(run.state, run.verified) for run in runs] == [(DONE, False), (DONE, True)]
     console = Console(record=True, width=200)
-    console.print(status_table("tiny", cells))
+    console.print(status_table("tiny", runs))
     assert "1 of the done were stored before runs had checksums" in console.export_text()
 
 
 @pytest.mark.parametrize("damage", OLD_DAMAGE)
 def test_what_an_older_record_cannot_mean_is_damage(damage: str, tmp_path: Path) -> None:
     of_older_release(kept(tmp_path, Tiny()), **OLD_DAMAGE[damage])
-    cell = one(tmp_path, Tiny())
-    assert cell.state == DAMAGED and cell.note.startswith("result.json: ")
+    run = one(tmp_path, Tiny())
+    assert run.state == DAMAGED and run.note.startswith("result.json: ")
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
@@ -181,10 +181,10 @@ def test_no_record_has_a_number_that_is_not_finite(number: str, tmp_path: Path) 
     assert one(tmp_path, Tiny()).state == DAMAGED
 
 
-@pytest.mark.parametrize("cell", ["nan", "inf", "-Infinity"])
-def test_an_older_history_that_is_not_finite_is_damage_of_the_history(cell: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", ["nan", "inf", "-Infinity"])
+def test_an_older_history_that_is_not_finite_is_damage_of_the_history(value: str, tmp_path: Path) -> None:
     folder = kept(tmp_path, Tiny(), history=[{"step": 1, "accuracy": 0.5}])
-    for content in (f"step,loss\n1,{cell}\n", "step,accuracy\n1,7.5\n", "step,loss\n1\n", "step,loss\n\xff,1\n"):
+    for content in (f"step,loss\n1,{value}\n", "step,accuracy\n1,7.5\n", "step,loss\n1\n", "step,loss\n\xff,1\n"):
         (folder / "history.csv").write_text(content, encoding="latin-1")
         if b"digest" in (folder / "result.json").read_bytes():
             of_older_release(folder)
@@ -217,7 +217,7 @@ def test_what_stands_in_a_file_s_place_stops_no_other_run(file: str, make: Calla
     kept(tmp_path, Tiny(1))
     bad, good = store.read_runs(tmp_path, [Tiny(), Tiny(1)])
     assert (bad.state, good.state) == (DAMAGED if file == "failure.json" else ABSENT, DONE)
-    assert runner.run_cell(runner.Work(lambda *_: Result({"value": 0.1})), bad).state == DONE
+    assert runner.run_one(runner.Work(lambda *_: Result({"value": 0.1})), bad).state == DONE
 
 
 @pytest.mark.parametrize("make", [lambda path: path.write_text(""), os.mkfifo, lambda path: path.symlink_to(path)])
@@ -226,7 +226,7 @@ def test_what_stands_in_a_folder_s_place_stops_no_other_run(make: Callable, tmp_
     kept(tmp_path, Tiny(1))
     bad, good = store.read_runs(tmp_path, [Tiny(), Tiny(1)])
     assert (bad.state, good.state) == (DAMAGED, DONE)
-    assert runner.run_cell(runner.Work(lambda *_: Result({"value": 0.1})), bad).state == DAMAGED
+    assert runner.run_one(runner.Work(lambda *_: Result({"value": 0.1})), bad).state == DAMAGED
 
 
 def test_a_history_without_its_result_is_not_a_result(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_failures_and_divergence_keep_their_reason(tmp_path: Path) -> None:
             raise error
         except BaseException as caught:
             store.fail(tmp_path / key(Tiny(seed)), caught, WHERE)
-    told = [(cell.state, cell.note) for cell in store.read_runs(tmp_path, [Tiny(0), Tiny(1), Tiny(2)])]
+    told = [(run.state, run.note) for run in store.read_runs(tmp_path, [Tiny(0), Tiny(1), Tiny(2)])]
     assert told == [
         (FAILED, "ValueError: two lines"),
         (DIVERGED, "at step 40: the loss is nan"),
@@ -259,8 +259,8 @@ def test_running_stopped_and_lost_cells_are_told_apart(tmp_path: Path) -> None:
     store.begin(Tiny(), folder)
     (folder / "progress.json").write_text('{"step": 12}')
     claim = run_lock.acquire(folder)
-    cell = one(tmp_path, Tiny())
-    assert (cell.state, cell.progress, cell.attempts) == (RUNNING, {"step": 12}, 1)
+    run = one(tmp_path, Tiny())
+    assert (run.state, run.progress, run.attempts) == (RUNNING, {"step": 12}, 1)
     run_lock.release(claim)
     assert (one(tmp_path, Tiny()).state, one(tmp_path, Tiny()).note) == (ABSENT, "stopped before its end")
     claim.path.write_text(claim.path.read_text().replace("released", "").replace('"pid": ', '"pid": 4'))

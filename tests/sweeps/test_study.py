@@ -14,7 +14,7 @@ from manifold_lab.core.errors import InputError
 from manifold_lab.core.shown import DataFrame
 from manifold_lab.report.tables import ClaimResult, read_csv
 from manifold_lab.sweeps import run_lock, status_table, store, study_commands
-from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
 from tests import tiny
@@ -24,9 +24,9 @@ from tests.tiny import GRIDS, Tiny, ran
 SMOKE = 2
 
 
-def rows(cells: Any) -> list[dict[str, str]]:
-    return [{"seed": str(cell.spec.seed), "state": cell.state, "value": str(cell.numbers.get("value", ""))}
-            for cell in cells if cell.state != store.ABSENT]  # fmt: skip
+def rows(runs: Any) -> list[dict[str, str]]:
+    return [{"seed": str(run.spec.seed), "state": run.state, "value": str(run.numbers.get("value", ""))}
+            for run in runs if run.state != store.ABSENT]  # fmt: skip
 
 
 def judged(lines: DataFrame) -> list[ClaimResult]:
@@ -69,7 +69,7 @@ def test_plan_runs_nothing_and_tells_the_cost_once_it_is_known(typed, tmp_path: 
         made = {"seconds": 600.0, "attempt": 1, "commit": None, "device": "abacus"}
         store.finish(Tiny(seed), folder, store.Result({"value": 1}), made)
     _, told = typed("plan --workers 3")
-    assert "Cost     30 min for 3 of 12 cells, on abacus" in told
+    assert "Cost     30 min for 3 of 12 runs, on abacus" in told
     assert "9 absent, 3 done" in told and "10 min" in told
     assert "about 30 min with 3 at a time, from finished runs that differ in 1 fields" in told
 
@@ -99,15 +99,13 @@ def test_run_runs_what_is_missing_and_only_that(typed) -> None:
 def test_failures_are_in_the_exit_status_and_are_tried_again_when_asked(typed, monkeypatch) -> None:
     monkeypatch.setitem(GRIDS, "good", (Tiny(), Tiny(ends="error"), Tiny(ends="divergence")))
     status, told = typed("run")
-    assert (
-        status == 1 and "failed ValueError: this cell fails" in told and "diverged at step 7: the loss is nan" in told
-    )
+    assert status == 1 and "failed ValueError: this run fails" in told and "diverged at step 7: the loss is nan" in told
     status, told = typed("run")
     assert status == 1 and "1 failed, such as" in told and "run with --retry-failed to repeat" in told
     assert typed("run --retry-failed")[0] == 1
     assert [len(ran(Path("runs/tiny") / key(spec))) for spec in GRIDS["good"]] == [1, 2, 1]
     told = typed("status")[1]
-    assert "1 diverged, 1 done, 1 failed" in told and "this cell fails" in told
+    assert "1 diverged, 1 done, 1 failed" in told and "this run fails" in told
 
 
 def test_status_says_how_far_a_running_cell_is(typed) -> None:
@@ -222,11 +220,11 @@ def test_what_cannot_be_done_is_said_in_one_line(words: str, complaint: str, typ
 
 
 def test_a_note_is_told_where_there_is_no_more() -> None:
-    assert status_table.how(Cell(Tiny(), Path(), store.RUNNING, note="process 1 on h")) == "process 1 on h"
+    assert status_table.how(Run(Tiny(), Path(), store.RUNNING, note="process 1 on h")) == "process 1 on h"
 
 
 def test_runs_that_cannot_be_a_folder_are_refused_in_one_line(typed, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for verb in ("plan", "run", "status"):
-        status, told = typed(f"{verb} --runs file")
+    for command in ("plan", "run", "status"):
+        status, told = typed(f"{command} --runs file")
         assert status == 2 and "cannot be a folder" in told and len(told.strip().splitlines()) == 1

@@ -18,7 +18,7 @@ from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import DIGITS, V1_TENSORFLOW, NetworkSpec
 from manifold_lab.models.weights import open_weights, save_weights
 from manifold_lab.sweeps import runner, training_run
-from manifold_lab.sweeps.store import ABSENT, DIVERGED, DONE, FAILED, PROGRESS, RUNNING, Cell, history
+from manifold_lab.sweeps.store import ABSENT, DIVERGED, DONE, FAILED, PROGRESS, RUNNING, Run, history
 from manifold_lab.sweeps.training_run import CURVE, FINAL, TrainingRun, trained_network
 from manifold_lab.training import RECIPES
 from tests.networks import SMALL, lively
@@ -45,22 +45,22 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-def ended(runs: Path, spec: TrainingRun) -> Cell:
-    return runner.run_cell(WORK, Cell(spec, runs / training_run.TRAINING_RUNS / key(spec)))
+def ended(runs: Path, spec: TrainingRun) -> Run:
+    return runner.run_one(WORK, Run(spec, runs / training_run.TRAINING_RUNS / key(spec)))
 
 
 @pytest.fixture(scope="module")
-def done(runs: Path) -> Cell:
+def done(runs: Path) -> Run:
     return ended(runs, TRIAL)
 
 
 @pytest.fixture(scope="module")
-def lost(runs: Path) -> Cell:
+def lost(runs: Path) -> Run:
     return ended(runs, LOST)
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_the_numbers_come_out_again_from_the_network_that_was_kept(runs: Path, done: Cell, split: str) -> None:
+def test_the_numbers_come_out_again_from_the_network_that_was_kept(runs: Path, done: Run, split: str) -> None:
     data = load("digits", seed=TRIAL.seed)
     ((x, y),) = data.evaluation(split, data.size(split))
     with torch.no_grad():
@@ -71,7 +71,7 @@ def test_the_numbers_come_out_again_from_the_network_that_was_kept(runs: Path, d
     assert done.numbers[f"{split}_accuracy"] > 0.4, "it has learned: an untrained network would not do"
 
 
-def test_bottlenecks_are_fitted_on_one_half_of_validation_and_measured_on_the_other(runs: Path, done: Cell) -> None:
+def test_bottlenecks_are_fitted_on_one_half_of_validation_and_measured_on_the_other(runs: Path, done: Run) -> None:
     data = load("digits", seed=TRIAL.seed)
     half = data.size("validation") // 2
     assert half % training_run.HELD_OUT_BATCH, "the last batch of a half is smaller"
@@ -81,14 +81,14 @@ def test_bottlenecks_are_fitted_on_one_half_of_validation_and_measured_on_the_ot
         assert told == pytest.approx(dataclasses.asdict(one), rel=1e-5)
 
 
-def test_the_same_trial_under_another_name_ends_alike_and_another_seed_does_not(tmp_path: Path, done: Cell) -> None:
+def test_the_same_trial_under_another_name_ends_alike_and_another_seed_does_not(tmp_path: Path, done: Run) -> None:
     named = dataclasses.replace(TRIAL, arm="other", group="")
     for spec, same in ((named, True), (dataclasses.replace(TRIAL, seed=4), False)):
         numbers = dict(training_run.run_training(spec, tmp_path / str(spec.seed)).numbers) | {"images_per_second": 0}
         assert (numbers == dict(done.numbers) | {"images_per_second": 0}) is same
 
 
-def test_history_ends_with_the_final_validation_and_progress_with_nothing_left(done: Cell) -> None:
+def test_history_ends_with_the_final_validation_and_progress_with_nothing_left(done: Run) -> None:
     *_, last = history(done)
     assert float(last["validation_accuracy"]) == done.numbers["validation_accuracy"]
     assert float(last["validation_loss"]) == done.numbers["validation_loss"]
@@ -100,7 +100,7 @@ def test_history_ends_with_the_final_validation_and_progress_with_nothing_left(d
     assert told["images_per_second"] > 0
 
 
-def test_a_trial_that_diverges_tells_the_step_and_leaves_no_network(tmp_path: Path, runs: Path, lost: Cell) -> None:
+def test_a_trial_that_diverges_tells_the_step_and_leaves_no_network(tmp_path: Path, runs: Path, lost: Run) -> None:
     with pytest.raises(DivergedError) as told:
         training_run.run_training(LOST, tmp_path)
     assert told.value.step == 2, "the first loss is that of the initial weights"
@@ -110,7 +110,7 @@ def test_a_trial_that_diverges_tells_the_step_and_leaves_no_network(tmp_path: Pa
         trained_network(runs, lost.key)
 
 
-def test_a_finished_trial_has_a_line_per_evaluation_and_a_final_one(done: Cell) -> None:
+def test_a_finished_trial_has_a_line_per_evaluation_and_a_final_one(done: Run) -> None:
     *curves, final = training_run.training_rows([done])
     rows = [row for row in history(done) if row["kind"] == "evaluation"]
     assert len(curves) == len(rows) == 3 and len(history(done)) == 4
@@ -126,8 +126,8 @@ def test_a_finished_trial_has_a_line_per_evaluation_and_a_final_one(done: Cell) 
     assert final["images"] == facts["length"] and tuple(final) == training_run.TRAINING_COLUMNS
 
 
-def test_a_trial_that_diverged_or_failed_has_one_line_with_no_numbers(tmp_path: Path, lost: Cell) -> None:
-    failed = Cell(TRIAL, tmp_path, FAILED, note="OSError: no room")
+def test_a_trial_that_diverged_or_failed_has_one_line_with_no_numbers(tmp_path: Path, lost: Run) -> None:
+    failed = Run(TRIAL, tmp_path, FAILED, note="OSError: no room")
     lines = training_run.training_rows([lost, failed])
     assert [(line["kind"], line["state"]) for line in lines] == [(FINAL, DIVERGED), (FINAL, FAILED)]
     for line in lines:
@@ -136,7 +136,7 @@ def test_a_trial_that_diverged_or_failed_has_one_line_with_no_numbers(tmp_path: 
 
 @pytest.mark.parametrize("state", [ABSENT, RUNNING])
 def test_a_trial_that_has_not_ended_has_no_line(tmp_path: Path, state: str) -> None:
-    assert training_run.training_rows([Cell(TRIAL, tmp_path, state)]) == []
+    assert training_run.training_rows([Run(TRIAL, tmp_path, state)]) == []
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
@@ -195,6 +195,6 @@ def test_a_key_that_never_ran_is_refused(runs: Path) -> None:
 
 def test_without_evaluations_in_between_the_ends_of_epochs_are_the_curve(tmp_path: Path) -> None:
     recipe = dataclasses.replace(TRIAL.recipe, images=BATCH * 100, evaluate_every=0)
-    cell = ended(tmp_path, dataclasses.replace(TRIAL, recipe=recipe))
-    *curves, _final = training_run.training_rows([cell])
+    run = ended(tmp_path, dataclasses.replace(TRIAL, recipe=recipe))
+    *curves, _final = training_run.training_rows([run])
     assert [int(line["images"]) for line in curves] == [40 * BATCH, 80 * BATCH, 100 * BATCH]

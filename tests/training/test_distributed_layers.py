@@ -48,7 +48,7 @@ class Wide(nn.Module):
 def go(recipe: str, folder: Path | None = None, images: int = RECIPE.images) -> dict[str, object]:
     """Train; the weights in the end, and what the run tells."""
     model, told = Wide(), list[int]()
-    kept = Bookkeeping(folder, checkpoint_every=4, bar=False, tell=lambda step, *_: told.append(step))
+    kept = Bookkeeping(folder, checkpoint_every=4, bar=False, report=lambda step, *_: told.append(step))
     outcome = train(
         model, load("digits"), dataclasses.replace(RECIPES[recipe], images=images), seed=0, bookkeeping=kept
     )

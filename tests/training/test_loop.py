@@ -138,7 +138,7 @@ def test_dropout_is_another_one_at_every_step(data: InMemory) -> None:
 
 
 def test_bookkeeping_changes_no_bit(data: InMemory, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    loud = Bookkeeping(tmp_path, checkpoint_every=7, look_every=3)
+    loud = Bookkeeping(tmp_path, checkpoint_every=7, check_every=3)
     first, second = small(), small()
     a, b = run(data, first, evaluate_every=500), run(data, second, loud, evaluate_every=500)
     assert torch.equal(weights(first), weights(second)) and numbers(a) == numbers(b)
@@ -174,9 +174,9 @@ class BreaksAt(nn.Module):
 @pytest.mark.parametrize("look_every", [1, 7, 50])
 @pytest.mark.parametrize("step", [1, 22, 40])
 def test_the_first_bad_step_ends_the_run_and_is_told(
-    data: InMemory, tmp_path: Path, look_every: int, step: int
+    data: InMemory, tmp_path: Path, check_every: int, step: int
 ) -> None:
-    kept = Bookkeeping(tmp_path, look_every=look_every, bar=False)
+    kept = Bookkeeping(tmp_path, check_every=check_every, bar=False)
     outcome = run(data, BreaksAt(step), kept)
     assert (outcome.status, outcome.diverged_at, outcome.test) == ("diverged", step, None)
     assert [row.step for row in outcome.history] == ([20] if step > 20 else [])

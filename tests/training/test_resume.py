@@ -51,7 +51,7 @@ def network(seed: int = 0) -> nn.Module:
 
 
 def go(folder: Path | None, model: nn.Module, recipe: Recipe = RECIPE, seed: int = 0) -> tuple[Result, Outcome]:
-    kept = Bookkeeping(folder, checkpoint_every=EVERY, look_every=5, bar=False)
+    kept = Bookkeeping(folder, checkpoint_every=EVERY, check_every=5, bar=False)
     outcome = train(model, digits(), recipe, seed=seed, bookkeeping=kept)
     return model.state_dict(), dataclasses.replace(outcome, images_per_second=0.0)
 

@@ -18,12 +18,12 @@ from typing import Any
 from manifold_lab.core.durations import duration
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.statistics import NOT_RUN
-from manifold_lab.report.claims.words import NOT_TESTABLE, combined, verdict_counts
-from manifold_lab.report.claims.words import VERDICTS as VERDICTS
-from manifold_lab.report.tables import MISSING, ClaimResult, claim_value, read_claims, verdict_words
+from manifold_lab.report.claims.verdicts import NOT_TESTABLE, combined, verdict_counts
+from manifold_lab.report.claims.verdicts import VERDICTS as VERDICTS
+from manifold_lab.report.tables import MISSING, ClaimResult, claim_value, read_claims, verdict_text
 
 FEW = 6
-"""So many rows are told one by one."""
+"""So many rows are reported one by one."""
 SUFFIX = "_claims.csv"
 """Of the names of the files that hold a study's claims."""
 COMMIT_DIGITS = 7
@@ -96,15 +96,15 @@ class Answer:
 
     def sentence(self, root: Path) -> str:
         """Each part with its verdict, what was measured at which scale, value, interval and n."""
-        told = [f"{words}: {_decided(source.lines(root))}" for words, source in self.parts]
-        told += [f"{len(paper_errata())} errata in all"] if self.errata else []
-        return f"{self.about}{' ' if self.about.endswith('?') else ': '}{'; '.join(told)}."
+        parts = [f"{phrase}: {_decided(source.lines(root))}" for phrase, source in self.parts]
+        parts += [f"{len(paper_errata())} errata in all"] if self.errata else []
+        return f"{self.about}{' ' if self.about.endswith('?') else ': '}{'; '.join(parts)}."
 
 
 def _decided(rows: Sequence[ClaimResult]) -> str:
     if not rows:
         return NOT_RUN
-    return "; ".join(f"{verdict_words(row)} [{row.measure}: {claim_value(row)}]" for row in rows)
+    return "; ".join(f"{verdict_text(row)} [{row.measure}: {claim_value(row)}]" for row in rows)
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,9 @@ class ClaimVerdict:
             return f"of {len(self.lines)}, {verdict_counts(row.verdict for row in self.lines)}"
         shared = _shared(self.lines)
         apart = [", ".join(part for part in _parts(row) if part not in shared) for row in self.lines]
-        told = [f"{what or row.says}: {claim_value(row)} {verdict_words(row)}"
+        parts = [f"{what or row.says}: {claim_value(row)} {verdict_text(row)}"
                 for what, row in zip(apart, self.lines, strict=True)]  # fmt: skip
-        return "; ".join(told)
+        return "; ".join(parts)
 
     @property
     def command(self) -> str:
@@ -237,7 +237,7 @@ def paper_errata() -> tuple[Erratum, ...]:
 def answers() -> tuple[Answer, ...]:
     """What a reader wants to know first."""
     return tuple(
-        Answer(entry["about"], entry["link"], tuple((words, ClaimSource(row)) for words, row in entry["parts"]),
+        Answer(entry["about"], entry["link"], tuple((phrase, ClaimSource(row)) for phrase, row in entry["parts"]),
                entry.get("errata", False), entry.get("readme", 0))
         for entry in _registry()["answer"]
     )  # fmt: skip

@@ -40,28 +40,28 @@ class Figure:
     svg: str
     width: str
     height: str
-    words: str
+    description: str
 
 
 def page_figures(root: Path, stems: Iterable[str]) -> dict[str, Figure]:
     """The figures of these experiments, where they have one."""
-    said = descriptions(root)
+    known = descriptions(root)
     found = {}
     for stem in stems:
         path = root / "figures" / f"{stem}.svg"
         svg = NOT_DRAWN.sub("", path.read_text(encoding="utf-8")).strip() if path.is_file() else ""
         size = SIZE.search(svg)
         if size:
-            words = said.get(stem, f"Figure of experiments/{stem}.py")
+            description = known.get(stem, f"Figure of experiments/{stem}.py")
             drawing = re.sub(r"\n\s*", "\n", svg).encode()
-            found[stem] = Figure(packed(drawing), size["width"], size["height"], words)
+            found[stem] = Figure(packed(drawing), size["width"], size["height"], description)
     return found
 
 
 def descriptions(root: Path) -> dict[str, str]:
     """What the texts say in place of each picture, by stem."""
     texts = "".join((root / name).read_text(encoding="utf-8") for name in TEXTS if (root / name).is_file())
-    return {stem: words for words, stem in re.findall(r"!\[([^\]]+)\]\(figures/(\w+)\.png\)", texts)}
+    return {stem: description for description, stem in re.findall(r"!\[([^\]]+)\]\(figures/(\w+)\.png\)", texts)}
 
 
 def tables(root: Path, stems: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -162,11 +162,11 @@ def build_page(root: Path) -> str:
         "tables": tables(root, stems),
     }
     scripts = [f"\n{_piece(name)}" for name in SCRIPTS]
-    look = {
+    theme = {
         "colours": colours(),
         "shades": {"light": explorer.shades(0, 0.88), "dark": explorer.shades(0.3, 1)},
         "explorer": json.dumps(explorer.knowledge()),
         "scripts": scripts,
         "policy": policy(scripts),
     }
-    return _environment().get_template("page.html.j2").render(**shown, **look, piece=_piece)
+    return _environment().get_template("page.html.j2").render(**shown, **theme, piece=_piece)

@@ -105,12 +105,12 @@ def layer_of(state: str) -> tuple[RandomLayer, str]:
         InputError: for a state that the explorer cannot be in.
     """
     known = {"dim": "5", "seed": "0", "turns": "3", "bias": "0", "activation": "relu", "decoder": "pinv", "rows": ""}
-    told = known | {name: value for name, value in parse_qsl(state) if name in known}
-    decoder = one_of("decoder", told["decoder"], EXPLORED)
-    activation = activations.named(one_of("activation", told["activation"], ACTIVATIONS))
+    chosen = known | {name: value for name, value in parse_qsl(state) if name in known}
+    decoder = one_of("decoder", chosen["decoder"], EXPLORED)
+    activation = activations.named(one_of("activation", chosen["activation"], ACTIVATIONS))
     try:
-        dim, seed, turns, bias = int(told["dim"]), int(told["seed"]), float(told["turns"]), float(told["bias"])
-        turned = {int(row): float(angle) for row, angle in (one.split(":") for one in told["rows"].split(",") if one)}
+        dim, seed, turns, bias = int(chosen["dim"]), int(chosen["seed"]), float(chosen["turns"]), float(chosen["bias"])
+        turned = {int(row): float(angle) for row, angle in (one.split(":") for one in chosen["rows"].split(",") if one)}
     except ValueError:
         raise InputError(f"state: {state[:80]!r} is not one of the explorer; copy it from the page's address") from None
     if set(turned) - set(range(dim)):

@@ -1,4 +1,4 @@
-"""Where missing cells are run: a launcher is the function `launch` of a module here, and has the module's name.
+"""Where missing runs are run: a launcher is the function `launch` of a module here, and has the module's name.
 
 To add one, add its module: it is found by looking into this folder.
 """

@@ -2,11 +2,11 @@
 
 from collections.abc import Generator, Sequence
 
-from manifold_lab.sweeps.runner import Work, run_cell
-from manifold_lab.sweeps.store import Cell
+from manifold_lab.sweeps.runner import Work, run_one
+from manifold_lab.sweeps.store import Run
 
 
-def launch(work: Work, cells: Sequence[Cell]) -> Generator[Cell, None, None]:
-    """Run every cell, and say how it ended."""
-    for cell in cells:
-        yield run_cell(work, cell)
+def launch(work: Work, runs: Sequence[Run]) -> Generator[Run, None, None]:
+    """Make every run here, and say how it ended."""
+    for run in runs:
+        yield run_one(work, run)

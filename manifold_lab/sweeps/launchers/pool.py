@@ -17,28 +17,28 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from manifold_lab.core.errors import InputError
-from manifold_lab.sweeps.runner import Work, run_cell
-from manifold_lab.sweeps.store import ABSENT, Cell
+from manifold_lab.sweeps.runner import Work, run_one
+from manifold_lab.sweeps.store import ABSENT, Run
 
 GRACE = 20.0
 """Seconds that a worker which was told to stop has for it before it is killed."""
 
 
-def launch(work: Work, cells: Sequence[Cell]) -> Generator[Cell, None, None]:
+def launch(work: Work, runs: Sequence[Run]) -> Generator[Run, None, None]:
     """In `work.workers` processes of this machine, each with its share of the cores; a dead one is replaced.
 
     The executors of concurrent.futures and loky give up every waiting task when one worker is killed, so that neither
-    serves here: a cell that runs out of memory must not stop the others.
+    serves here: a run that runs out of memory must not stop the others.
 
     Raises:
         InputError: for a folder that a worker cannot write into.
     """
-    waiting, crew = deque(cells), list[_Worker]()
+    waiting, crew = deque(runs), list[_Worker]()
     try:
-        while waiting or any(worker.cell for worker in crew):
+        while waiting or any(worker.run for worker in crew):
             while waiting and (idle := _idle(crew, work)):
                 idle.give(waiting.popleft())
-            busy = [worker.pipe for worker in crew if worker.cell]
+            busy = [worker.pipe for worker in crew if worker.run]
             ready = connection.wait(busy)
             for worker in [worker for worker in crew if worker.pipe in ready]:
                 ended = worker.take()
@@ -50,11 +50,11 @@ def launch(work: Work, cells: Sequence[Cell]) -> Generator[Cell, None, None]:
 
 
 class _Worker:
-    """A process of a pool, and the cell that it runs."""
+    """A process of a pool, and the run that it makes."""
 
     def __init__(self, work: Work) -> None:
         spawn = get_context("spawn")  # a fork would inherit torch's threads, and CUDA not at all
-        self.cell: Cell | None = None
+        self.run: Run | None = None
         self.pipe, theirs = spawn.Pipe()
         threads = max(1, cores() // work.workers)
         self.process = spawn.Process(target=_serve, args=(theirs, work, threads))
@@ -62,21 +62,21 @@ class _Worker:
             self.process.start()
         theirs.close()
 
-    def give(self, cell: Cell) -> None:
-        """Hand out a cell; that a process is dead is found out by `take`."""
-        self.cell = cell
+    def give(self, run: Run) -> None:
+        """Hand out a run; that a process is dead is found out by `take`."""
+        self.run = run
         with contextlib.suppress(OSError):
-            self.pipe.send(cell)
+            self.pipe.send(run)
 
-    def take(self) -> Cell:
-        """How the cell ended, or that its process did."""
-        cell, self.cell = self.cell, None
-        assert cell is not None
+    def take(self) -> Run:
+        """How the run ended, or that its process did."""
+        run, self.run = self.run, None
+        assert run is not None
         try:
             ended = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()
-            return dataclasses.replace(cell, state=ABSENT, note=f"its process ended with {_status(self.process)}")
+            return dataclasses.replace(run, state=ABSENT, note=f"its process ended with {_status(self.process)}")
         if isinstance(ended, InputError):
             raise ended
         return ended
@@ -88,11 +88,11 @@ def cores() -> int:
 
 
 def _idle(crew: list[_Worker], work: Work) -> _Worker | None:
-    """A worker without a cell, a new one if there may be more."""
+    """A worker without a run, a new one if there may be more."""
     if len(crew) < work.workers:
         crew.append(_Worker(work))
         return crew[-1]
-    return next((worker for worker in crew if worker.cell is None), None)
+    return next((worker for worker in crew if worker.run is None), None)
 
 
 def _status(process: BaseProcess) -> str:
@@ -101,10 +101,10 @@ def _status(process: BaseProcess) -> str:
 
 
 def _dismiss(crew: list[_Worker]) -> None:
-    """End every worker: idle ones by closing their pipe, busy ones by a signal, which gives their cell back."""
+    """End every worker: idle ones by closing their pipe, busy ones by a signal, which gives their run back."""
     for worker in crew:
         worker.pipe.close()
-        if worker.cell is not None:
+        if worker.run is not None:
             worker.process.terminate()
     deadline = time.monotonic() + GRACE
     for worker in crew:
@@ -126,7 +126,7 @@ def _deaf() -> Iterator[None]:
 
 
 def _serve(pipe: Connection, work: Work, threads: int) -> None:
-    """A worker's life: run cells until the pipe closes or the driver ends."""
+    """A worker's life: make runs until the pipe closes or the driver ends."""
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_follow_driver, daemon=True).start()
     torch.set_num_threads(threads)
@@ -136,9 +136,9 @@ def _serve(pipe: Connection, work: Work, threads: int) -> None:
             pipe.send(_outcome(work, pipe.recv()))
 
 
-def _outcome(work: Work, cell: Cell) -> Cell | InputError:
+def _outcome(work: Work, run: Run) -> Run | InputError:
     try:
-        return run_cell(work, cell)
+        return run_one(work, run)
     except InputError as error:
         return error
 

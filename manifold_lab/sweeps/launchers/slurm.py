@@ -10,7 +10,7 @@ from typing import Any
 from manifold_lab.core.errors import InputError
 from manifold_lab.sweeps import run_lock, runner, slurm, store, submissions, worker
 from manifold_lab.sweeps.runner import Work
-from manifold_lab.sweeps.store import ABSENT, DAMAGED, FAILED, QUEUED, RUNNING, Cell
+from manifold_lab.sweeps.store import ABSENT, DAMAGED, FAILED, QUEUED, RUNNING, Run
 from manifold_lab.sweeps.submissions import Submission
 
 LOOK_EVERY = 5.0
@@ -24,9 +24,9 @@ export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 began={began}-$SLURM_ARRAY_TASK_ID
 for start in $(seq {starts}); do
   rm -f "$began"
-  srun --unbuffered --kill-on-bad-exit=1 {options} bash -c {step} cell {command}
+  srun --unbuffered --kill-on-bad-exit=1 {options} bash -c {step} run {command}
   status=$?
-  # 0 and {ended}: all cells have ended; 2: bad input; 130, 140, 143: told to stop; else a process was killed at a cell
+  # 0 and {ended}: all runs have ended; 2: bad input; 130, 140, 143: told to stop; else a process was killed at a run
   case $status in 0|2|{ended}|130|140|143) break ;; esac
   [ -e "$began" ] || break
 done
@@ -34,27 +34,27 @@ rm -f "$began"
 exit $status"""
 
 
-def launch(work: Work, cells: Sequence[Cell]) -> Generator[Cell, None, None]:
-    """Hand over what is neither done nor queued, and say so; where told to wait, say how each cell ended too.
+def launch(work: Work, runs: Sequence[Run]) -> Generator[Run, None, None]:
+    """Hand over what is neither done nor queued, and say so; where told to wait, say how each run ended too.
 
     Raises:
         InputError: where submitit or Slurm is missing or refuses; what was handed over before stays in the queue.
     """
-    runs = work.runs
+    folder = work.folder
     slurm.defaults()  # which `options` passes over where it cannot be read
-    if not cells and not (runs / submissions.FOLDER).exists():
+    if not runs and not (folder / submissions.FOLDER).exists():
         return
-    with submissions.only_submitter(runs):
-        submissions.close_ended(runs)
-        now = submissions.view(runs, [store.state(cell.spec, cell.folder) for cell in cells])
-        wanted = [cell for cell in now if cell.state in (ABSENT, FAILED, DAMAGED)]
-        tasks = [tuple((cell.key, cell.attempts) for cell in packed)
-                 for packed in runner.batched(wanted, work.cells_per_job)]  # fmt: skip
+    with submissions.only_submitter(folder):
+        submissions.close_ended(folder)
+        now = submissions.view(folder, [store.state(run.spec, run.folder) for run in runs])
+        wanted = [run for run in now if run.state in (ABSENT, FAILED, DAMAGED)]
+        tasks = [tuple((run.key, run.attempts) for run in packed)
+                 for packed in runner.batched(wanted, work.runs_per_job)]  # fmt: skip
         for array in runner.batched(tasks, slurm.largest_array()) if tasks else ():
-            submit(work, submissions.announce(runs, work.commands().name, array, work.slurm.requeues))
-    yield from (dataclasses.replace(cell, state=QUEUED, note="") for cell in wanted)
+            submit(work, submissions.announce(folder, work.commands().name, array, work.slurm.requeues))
+    yield from (dataclasses.replace(run, state=QUEUED, note="") for run in wanted)
     if work.wait:
-        yield from _ends(runs, now)
+        yield from _ends(folder, now)
 
 
 def submit(work: Work, submission: Submission) -> None:
@@ -70,12 +70,14 @@ def submit(work: Work, submission: Submission) -> None:
         executor = SlurmExecutor(submission.folder.resolve())
         executor.update_parameters(**parameters(work, submission))
         # A job that submitit starts waits for a pickle that is only named after its number is known: a driver that is
-        # killed before would take the job along. So the command is ours, and finds its cells by the submission's name.
+        # killed before would take the job along. So the command is ours, and finds its runs by the submission's name.
         executor.parameters["map_count"] = len(submission.tasks)
         executor._submit_command(script(work, submission))
     except (FailedJobError, FailedSubmissionError, RuntimeError, OSError) as error:
-        told = " ".join(str(error).split())[-300:]
-        raise InputError(f"slurm: the jobs were not taken ({told}); what was handed over before stays queued") from None
+        reason = " ".join(str(error).split())[-300:]
+        raise InputError(
+            f"slurm: the jobs were not taken ({reason}); what was handed over before stays queued"
+        ) from None
 
 
 def parameters(work: Work, submission: Submission) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def parameters(work: Work, submission: Submission) -> dict[str, Any]:
         raise InputError(f"slurm.nodes: {asked.nodes} is not allowed; it must divide the {work.processes} processes")
     chosen = {name: getattr(asked, name) or None for name in ("partition", "account", "qos", "time")}
     options: dict[str, Any] = {
-        name: value or True for name, _, value in (words.partition("=") for words in asked.extra)
+        name: value or True for name, _, value in (option.partition("=") for option in asked.extra)
     }
     return {
         **chosen,
@@ -118,8 +120,8 @@ def _log_files(submission: Submission) -> str:
 
 
 def script(work: Work, submission: Submission) -> str:
-    """The work of a job in shell: its cells, started again as long as one of them kills its process."""
-    command = work.commands().cell("--job")
+    """The work of a job in shell: its runs, started again as long as one of them kills its process."""
+    command = work.commands().worker("--job")
     longest = max(len(task) for task in submission.tasks)
     return SCRIPT.format(
         variable=run_lock.JOB,
@@ -133,13 +135,13 @@ def script(work: Work, submission: Submission) -> str:
     )
 
 
-def _ends(runs: Path, cells: Sequence[Cell]) -> Generator[Cell, None, None]:
-    """How cells end, as soon as they do."""
-    waiting = {cell.key: cell for cell in cells if cell.state in (ABSENT, FAILED, DAMAGED, QUEUED, RUNNING)}
+def _ends(folder: Path, runs: Sequence[Run]) -> Generator[Run, None, None]:
+    """How runs end, as soon as they do."""
+    waiting = {run.key: run for run in runs if run.state in (ABSENT, FAILED, DAMAGED, QUEUED, RUNNING)}
     while waiting:
         time.sleep(LOOK_EVERY)
-        looked = [store.state(cell.spec, cell.folder) for cell in waiting.values()]
-        ended = [cell for cell in submissions.view(runs, looked) if cell.state not in (QUEUED, RUNNING)]
-        for cell in ended:
-            del waiting[cell.key]
+        looked = [store.state(run.spec, run.folder) for run in waiting.values()]
+        ended = [run for run in submissions.view(folder, looked) if run.state not in (QUEUED, RUNNING)]
+        for run in ended:
+            del waiting[run.key]
         yield from ended

@@ -1,4 +1,4 @@
-"""A study whose cells end in every way that a job can: python tests/slurm/cells.py VERB, its grid named by CELLS."""
+"""A study whose runs end in every way that a job can: python tests/slurm/tiny_study.py VERB, its grid named by GRID."""
 
 import dataclasses
 import os
@@ -16,7 +16,7 @@ from manifold_lab import data, stream
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import DIGITS
 from manifold_lab.sweeps import run_lock, study, study_commands
-from manifold_lab.sweeps.store import Cell, Result
+from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.training import Bookkeeping, Recipe, checkpoint, train
 from manifold_lab.training.distributed import current
 
@@ -43,7 +43,7 @@ GRIDS = {
 
 
 def grid(_smoke: bool) -> tuple[Spec, ...]:
-    return GRIDS[os.environ["CELLS"]]
+    return GRIDS[os.environ["GRID"]]
 
 
 def measure(spec: Spec, folder: Path) -> Result:
@@ -52,7 +52,7 @@ def measure(spec: Spec, folder: Path) -> Result:
         with (folder / "ran").open("a") as file:
             file.write(f"{run_lock.host()} {steps_kept(folder)}\n")
     if spec.ends == "error":
-        raise ValueError("this cell fails")
+        raise ValueError("this run fails")
     if spec.ends == "death":
         os.kill(os.getpid(), signal.SIGKILL)
     if spec.ends == "memory":
@@ -69,7 +69,7 @@ def trained(spec: Spec, folder: Path) -> Result:
     model = build(DIGITS, stream(spec.seed, "weights"))
     first = run_lock.JOB in os.environ and not int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
-    def tell(step: int, steps: int, speed: float) -> None:
+    def report(step: int, steps: int, speed: float) -> None:
         (folder / "progress.json").write_text(f'{{"step": {step}, "steps": {steps}, "images_per_second": {speed}}}')
         while spec.ends == "held" and first and step > HELD_AT:
             time.sleep(0.05)
@@ -79,7 +79,9 @@ def trained(spec: Spec, folder: Path) -> Result:
         model.double().register_forward_pre_hook(lambda _model, inputs: (inputs[0].double(),))
         recipe = dataclasses.replace(RECIPE, learning_rate=0.01)
     torch.set_num_threads(1)
-    kept = Bookkeeping(folder, checkpoint_every=EVERY, look_every=1, bar=False, tell=tell if current().first else None)
+    kept = Bookkeeping(
+        folder, checkpoint_every=EVERY, check_every=1, bar=False, report=report if current().first else None
+    )
     outcome = train(model, data.load("digits"), recipe, seed=spec.seed, bookkeeping=kept)
     weights = torch.cat([value.double().flatten() for value in model.state_dict().values()])
     assert outcome.test is not None
@@ -92,14 +94,14 @@ def steps_kept(folder: Path) -> int:
     return max((checkpoint.read_checkpoint(path, torch.device("cpu"))["step"] for path in found), default=0)
 
 
-def rows(cells: Sequence[Cell]) -> Iterable[dict[str, str]]:
-    return [{"seed": str(cell.spec.seed), "state": cell.state} for cell in cells]
+def rows(runs: Sequence[Run]) -> Iterable[dict[str, str]]:
+    return [{"seed": str(run.spec.seed), "state": run.state} for run in runs]
 
 
 PROGRAM = (str(Path(__file__).resolve()),)
 CARD = "Paper  none\nClaims  none\nRun  tests\nDiffers  none"
 STUDY = study.Study(
-    name="cells", card=CARD, grid=grid, measure=measure, rows=lambda cells: list(rows(cells)),
+    name="tiny", card=CARD, grid=grid, measure=measure, rows=lambda runs: list(rows(runs)),
     figure=lambda _: Figure(),
     claims=lambda _: [], program=PROGRAM,
 )  # fmt: skip

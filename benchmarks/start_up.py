@@ -3,7 +3,8 @@
 Run      python -m benchmarks.start_up
 Peer     a process that imports torch and ends
 Work     a process that imports the package, or every public name of it; help, version and a refused option of the
-         spiral's command; that command itself, figures and all
+         spiral's command; that command itself, figures and all; of it, the libraries that it loads, and these with its
+         two figures, drawn and written from its csv files
 Differs  CPU seconds of the whole process, since wall time depends on what else runs
 
 All take turns; numbers are medians over the rounds with their exact intervals. What is compiled is on disk before the
@@ -30,6 +31,16 @@ from manifold_lab.report import tables
 PEER = "import torch"
 SPIRAL = ("-m", "manifold_lab.spiral")
 EVERY = "import manifold_lab; [getattr(manifold_lab, name) for name in manifold_lab.__all__]"
+LIBRARIES = """import fontTools.subset, matplotlib.backends.backend_pdf, matplotlib.pyplot, numba, pandas, rich.console
+import scipy.special, torch, tyro"""
+FIGURES = f"""{LIBRARIES}
+from pathlib import Path
+from manifold_lab.core.files import publish
+from manifold_lab.report import tables
+from manifold_lab.spiral import pipeline
+from manifold_lab.spiral.command import SpiralOptions
+points, numbers = (tables.read_csv(Path(f"figures/{{name}}.csv").read_text()) for name in ("spiral_points", "spiral"))
+publish(Path(FOLDER), pipeline.figures(SpiralOptions(), points, numbers))"""
 WORK: Mapping[str, tuple[str, ...]] = {
     PEER: ("-c", "import torch"),
     "import manifold_lab": ("-c", "import manifold_lab"),
@@ -38,6 +49,8 @@ WORK: Mapping[str, tuple[str, ...]] = {
     "--version": (*SPIRAL, "--version"),
     "refused option": (*SPIRAL, "--dimz", "5"),
     "default command": (*SPIRAL, "--dims", "2", "3", "5", "15", "30"),
+    "its libraries": ("-c", LIBRARIES),
+    "its libraries and figures": ("-c", FIGURES),
 }
 """What python is told, by what is timed."""
 REFUSED = {"refused option": 2}
@@ -47,7 +60,7 @@ COLUMNS = ("work", "peer", *SECONDS, *turns.RATIO)
 
 
 @dataclass(frozen=True)
-class Run:
+class StartUpOptions:
     """Time the start of the package and of its commands beside torch's import."""
 
     rounds: int = 9
@@ -67,7 +80,8 @@ def seconds(name: str, checkout: Path) -> float:
     before = os.times()
     with tempfile.TemporaryDirectory() as folder:
         out = ("--out", folder) if name == "default command" else ()
-        done = subprocess.run([sys.executable, *WORK[name], *out], check=False, capture_output=True, cwd=checkout)
+        command = [part.replace("FOLDER", repr(folder)) for part in (sys.executable, *WORK[name], *out)]
+        done = subprocess.run(command, check=False, capture_output=True, cwd=checkout)
     if done.returncode != REFUSED.get(name, 0):
         raise InputError(f"{name} ended with status {done.returncode}")
     after = os.times()
@@ -78,11 +92,11 @@ def line(name: str, ours: list[float], peer: list[float]) -> dict[str, str]:
     """One line: seconds, those beyond torch's import in the same rounds, and the ratio."""
     whole, beyond = statistics.median(np.array(ours)), statistics.median(np.array(ours) - np.array(peer))
     numbers = (whole.value, whole.low, whole.high, float(np.median(peer)), beyond.value, beyond.low, beyond.high)
-    told = dict(zip(SECONDS, (f"{number:.3g}" for number in numbers), strict=True))
-    return {"work": name, "peer": PEER, **told, **turns.ratio(ours, peer)}
+    columns = dict(zip(SECONDS, (f"{number:.3g}" for number in numbers), strict=True))
+    return {"work": name, "peer": PEER, **columns, **turns.ratio(ours, peer)}
 
 
-def run(options: Run) -> None:
+def run(options: StartUpOptions) -> None:
     """Time everything in turns; print the lines and write the csv.
 
     Raises:
@@ -103,4 +117,4 @@ def run(options: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_cli(Run, run, "benchmarks.start_up"))
+    sys.exit(run_cli(StartUpOptions, run, "benchmarks.start_up"))

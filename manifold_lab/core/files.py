@@ -48,6 +48,34 @@ def read_file(path: str | Path) -> bytes:
         os.close(file)
 
 
+def read_text(path: Path, remedy: str = "run the command that publishes it") -> str:
+    """The text of a file.
+
+    Raises:
+        InputError: if there is none, or it is no text; with what mends it.
+    """
+    try:
+        return read_file(path).decode()
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: {remedy}") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise InputError(f"{path} cannot be read ({reason}): {remedy}") from None
+
+
+@contextlib.contextmanager
+def as_published(name: str) -> Iterator[None]:
+    """What is read from published files within has the columns that were published.
+
+    Raises:
+        InputError: naming the column that is missing.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise InputError(f"{name}: its csv files lack {error}, which is published in them: publish it anew") from error
+
+
 def check_folder(folder: Path) -> None:
     """Make sure, before any work is done, that `folder` is there and takes files, or that it could be made.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from manifold_lab.core.files import read_text
 from manifold_lab.core.random_streams import stream
 from manifold_lab.models.weights import mobilenet_v2
 from manifold_lab.probe import Probe
@@ -75,4 +76,4 @@ def _command_of(path: Path) -> str:
     """What the json file beside a figure says of its command; of several figures of one command, the first has it."""
     stems = [path.stem.rsplit("_", parts)[0] for parts in range(path.stem.count("_") + 1)]
     known = next(one for stem in stems if (one := path.with_name(f"{stem}.json")).is_file())
-    return str(json.loads(known.read_text(encoding="utf-8"))["command"])
+    return str(json.loads(read_text(known))["command"])

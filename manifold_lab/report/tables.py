@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from manifold_lab.core import provenance, statistics
+from manifold_lab.core.errors import InputError
 from manifold_lab.core.files import Writer, csv_rows, csv_text, text, without_apostrophe
 from manifold_lab.core.shown import DataFrame, Series, frame
 from manifold_lab.core.statistics import LEVEL, QUANTILES, UNDECIDED, Estimate, ResultRow
@@ -150,8 +151,15 @@ def claims_file(stem: str, claims: Iterable[ClaimResult], made: provenance.Made 
 
 
 def read_claims(text: str) -> list[ClaimResult]:
-    """The claims of a csv text, as they were before `claims_file`, to the digits that are written."""
-    return [_claim(row) for row in csv_rows(text)]
+    """The claims of a csv text, as they were before `claims_file`, to the digits that are written.
+
+    Raises:
+        InputError: for what is no table of claims.
+    """
+    try:
+        return [_claim(row) for row in csv_rows(text)]
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(f"claims: the table is damaged at {error}: publish it anew") from None
 
 
 def _claim(row: Mapping[str, str]) -> ClaimResult:
@@ -184,12 +192,18 @@ def read_csv(text: str, text_columns: Iterable[str] = ()) -> DataFrame:
     Args:
         text: of the file.
         text_columns: columns that are text whatever it looks like, besides TEXT_COLUMNS.
+
+    Raises:
+        InputError: for what is no table.
     """
     import pandas as pd  # noqa: PLC0415  (a second that commands without tables do not need)
 
     if not text.strip():
         return frame(())
-    made = pd.read_csv(io.StringIO(text), dtype=object, keep_default_na=False)
+    try:
+        made = pd.read_csv(io.StringIO(text), dtype=object, keep_default_na=False)
+    except ValueError as error:
+        raise InputError(f"csv: the table is damaged ({' '.join(str(error).split())}): publish it anew") from None
     for name in made:
         numbers = None if name in (*TEXT_COLUMNS, *text_columns) else _numbers(made[name].to_numpy())
         made[name] = made[name].map(without_apostrophe) if numbers is None else numbers

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from manifold_lab.core.errors import InputError, one_of
-from manifold_lab.core.files import check_folder, publish, read_file, text
+from manifold_lab.core.files import as_published, check_folder, publish, read_text, text
 from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import mobilenet, specs
 from manifold_lab.report import claims as paper
@@ -32,13 +32,6 @@ from manifold_lab.report.tables import (
 TEXTS = page.TEXTS
 
 
-def _content(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        raise InputError(f"{path} is missing: run the command that publishes it first") from None
-
-
 def _asked(numbers: DataFrame) -> list[int]:
     """The dims that were asked for: those with a typical draw."""
     return sorted(map(int, unique(pick(numbers, statistic=results_table.TYPICAL), "dim")))
@@ -46,14 +39,14 @@ def _asked(numbers: DataFrame) -> list[int]:
 
 def spiral_table(root: Path) -> str:
     """The terminal's table as markdown."""
-    numbers = read_csv(_content(root / "figures" / "spiral.csv"))
+    numbers = read_csv(read_text(root / "figures" / "spiral.csv"))
     body = [line for dim in _asked(numbers) for line in results_table.summary_rows(numbers, dim)]
     return markdown(results_table.RESULT_HEAD, body)
 
 
 def spiral_text(root: Path) -> str:
     """One sentence per dim."""
-    numbers = read_csv(_content(root / "figures" / "spiral.csv"))
+    numbers = read_csv(read_text(root / "figures" / "spiral.csv"))
     return "\n".join(f"- {results_table.dim_sentence(numbers, dim)}" for dim in _asked(numbers))
 
 
@@ -126,15 +119,12 @@ def study_text(root: Path, name: str) -> str:
 
 
 def _published(root: Path, name: str) -> str:
-    path = root / "figures" / name
-    if not path.is_file():
-        raise InputError(f"{path} is missing: run the command that publishes it first")
-    return path.read_text(encoding="utf-8").strip()
+    return read_text(root / "figures" / name).strip()
 
 
 def study_claims(root: Path, name: str) -> str:
     """A study's claims, each with its verdict and number."""
-    found = read_claims(_content(root / "figures" / f"{name}_claims.csv"))
+    found = read_claims(read_text(root / "figures" / f"{name}_claims.csv"))
     return "\n".join(f"- {claim_sentence(one)}" for one in found)
 
 
@@ -174,10 +164,11 @@ def filled(content: str, root: Path) -> str:
 
     def fill(found: re.Match[str]) -> str:
         kind, _, name = found[1].partition(":")
-        if name:
-            content = PUBLISHED_BLOCKS[one_of("block", kind, PUBLISHED_BLOCKS)](root, name)
-        else:
-            content = TEXT_BLOCKS[one_of("block", kind, TEXT_BLOCKS)](root)
+        with as_published(found[1]):
+            if name:
+                content = PUBLISHED_BLOCKS[one_of("block", kind, PUBLISHED_BLOCKS)](root, name)
+            else:
+                content = TEXT_BLOCKS[one_of("block", kind, TEXT_BLOCKS)](root)
         return f"<!-- begin {found[1]} -->\n{content}\n<!-- end {found[1]} -->"
 
     return re.sub(r"<!-- begin (\S+) -->\n.*?<!-- end \1 -->", fill, content, flags=re.DOTALL)
@@ -199,14 +190,6 @@ def run(options: ReportOptions) -> None:
         refresh(options)
 
 
-def _text_of(path: Path) -> str:
-    try:
-        return read_file(path).decode()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise InputError(f"root: {path} cannot be read ({reason}); name a checkout with --root") from None
-
-
 def refresh(options: ReportOptions) -> None:
     """Fill or check every text.
 
@@ -214,7 +197,7 @@ def refresh(options: ReportOptions) -> None:
         InputError: with --check, naming the text that is stale.
     """
     for name in TEXTS:
-        content = _text_of(options.root / name)
+        content = read_text(options.root / name, "name a checkout with --root")
         fresh = filled(content, options.root)
         if options.check and fresh != content:
             raise InputError(f"{name} and the csv files differ; run python -m manifold_lab.report")

@@ -8,7 +8,7 @@ from pathlib import Path
 from manifold_lab.core import provenance
 from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
-from manifold_lab.core.files import Writer, text
+from manifold_lab.core.files import Writer, read_text, text
 from manifold_lab.report import plots
 from manifold_lab.report.tables import ClaimResult, Document, claims_file, to_csv, typeset
 from manifold_lab.sweeps import runner, store
@@ -86,7 +86,7 @@ def read_contents(study: Study, folder: Path) -> dict[str, str]:
     missing = [path for path in paths.values() if not path.is_file()]
     if missing:
         raise InputError(f"redraw: there is no {missing[0]}; publish it first")
-    return {part: path.read_text(encoding="utf-8") for part, path in paths.items()}
+    return {part: read_text(path) for part, path in paths.items()}
 
 
 def computed(study: Study, options: GridOptions) -> list[Run]:

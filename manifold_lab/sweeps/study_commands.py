@@ -15,7 +15,7 @@ from manifold_lab.core.cli import FIGURES, destination, run_cli
 from manifold_lab.core.config import key
 from manifold_lab.core.durations import duration
 from manifold_lab.core.errors import InputError, at_least
-from manifold_lab.core.files import publish, text
+from manifold_lab.core.files import as_published, publish, text
 from manifold_lab.core.shown import print_json
 from manifold_lab.report.tables import ClaimResult, claim_sentence
 from manifold_lab.sweeps import command_line, launchers, runner, slurm, store, worker
@@ -209,10 +209,12 @@ def publish_study(study: Study, options: PublishOptions) -> None:
     else:
         found = gathered(study, options)
     published = study.published(found.contents)
-    judged = study.claims(published)
     contents = {} if options.redraw else found.contents
     files = {f"{file_stem(study.name, part)}.csv": text(content) for part, content in contents.items()}
-    written = publish(out, files | published_files(study, published, judged, options.style, found.made))
+    with as_published(study.name) if options.redraw else contextlib.nullcontext():
+        judged = study.claims(published)
+        files |= published_files(study, published, judged, options.style, found.made)
+    written = publish(out, files)
     say_published(options, judged, found.says, written)
     if out.name == FIGURES.name and not (options.smoke or options.json):
         print("now run manifold-lab report, which fills the texts")

@@ -47,6 +47,35 @@ def test_a_missing_csv_says_what_to_do(tmp_path: Path) -> None:
         texts.spiral_table(tmp_path)
 
 
+CLAIM = (b"id,place,says,measure,estimate,low,high,n,verdict,p,within,needed,command\n"
+         b"s.one,here,it is so,share,0.5,0.4,0.6,9,undecided,,0.1,12,python\n")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("block", "file", "harmed"),
+    [
+        ("claims:s", "s_claims.csv", CLAIM.replace(b"here", b"\xff\xfe")),
+        ("claims:s", "s_claims.csv", CLAIM.replace(b"says", b"sais")),
+        ("claims:s", "s_claims.csv", CLAIM.replace(b"0.5", b"half")),
+        ("claims:s", "s_claims.csv", CLAIM.replace(b",9,", b",9.5,")),
+        ("claims:s", "s_claims.csv", CLAIM[:70] + b"\ns.one,here"),
+        ("spiral-table", "spiral.csv", b"quantity,dim\npreserved,2\n"),
+        ("spiral-table", "spiral.csv", b"quantity,dim\npreserved,2,3,4\n"),
+        ("spiral-table", "spiral.csv", b""),
+        ("table:s", "s.md", b"\xff"),
+        ("claims", "thm1_preserved_claims.csv", CLAIM.replace(b"place", b"plaice")),
+    ],
+)
+def test_a_damaged_csv_is_refused_in_one_line(block: str, file: str, harmed: bytes, tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "s_claims.csv").write_bytes(CLAIM)
+    assert "it is so" in filled("<!-- begin claims:s -->\n<!-- end claims:s -->", tmp_path)
+    (tmp_path / "figures" / file).write_bytes(harmed)
+    with pytest.raises(InputError, match=r"publish") as refused:
+        filled(f"<!-- begin {block} -->\n<!-- end {block} -->", tmp_path)
+    assert str(refused.value).count("\n") == 0
+
+
 @pytest.mark.parametrize("dim", [2, 15])
 def test_published_numbers_come_out_again(dim: int) -> None:
     published = read_csv((ROOT / "figures" / "spiral.csv").read_text(encoding="utf-8"))

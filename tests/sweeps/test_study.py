@@ -152,6 +152,12 @@ def test_publish_writes_what_the_runs_say_and_leaves_the_texts_alone(typed, tmp_
         path.unlink()
     assert typed("publish --redraw --runs elsewhere")[0] == 0
     assert {path.name: path.read_bytes() for path in Path("figures").iterdir()} == before
+    for harmed in (b"seed,state,amount\n1,done,2\n", b"seed\n1,2,3\n4,5,6,7\n", b"\xff\xfe"):
+        Path("figures/tiny.csv").write_bytes(harmed)
+        status, told = typed("publish --redraw")
+        assert status == 2 and told.count("\n") == 1 and "publish" in told, told
+        changed = {path.name for path in Path("figures").iterdir() if path.read_bytes() != before[path.name]}
+        assert changed == {"tiny.csv"}
 
 
 def test_a_study_that_keeps_no_runs_makes_them_when_it_publishes(tmp_path: Path, monkeypatch) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from manifold_lab.core.durations import duration
 from manifold_lab.core.errors import InputError
+from manifold_lab.core.files import read_text
 from manifold_lab.core.statistics import NOT_RUN
 from manifold_lab.report.claims.verdicts import NOT_TESTABLE, combined, verdict_counts
 from manifold_lab.report.claims.verdicts import VERDICTS as VERDICTS
@@ -44,7 +45,7 @@ class ClaimSource:
     def lines(self, root: Path) -> list[ClaimResult]:
         """The rows as published; none where the study has not been."""
         path = root / "figures" / f"{self.study}{SUFFIX}"
-        found = read_claims(path.read_text(encoding="utf-8")) if path.is_file() else []
+        found = read_claims(read_text(path)) if path.is_file() else []
         below = (f"{self.id}/", f"{self.id}.")
         return [row for row in found if row.id == self.id or row.id.startswith(below)]
 
@@ -262,7 +263,7 @@ def published(root: Path) -> dict[str, list[ClaimResult]]:
     paths = sorted((root / "figures").glob(f"*{SUFFIX}"))
     if not paths:
         raise InputError(f"root: {root / 'figures'} holds no claims; name a checkout whose experiments are published")
-    return {path.name.removesuffix(SUFFIX): read_claims(path.read_text(encoding="utf-8")) for path in paths}
+    return {path.name.removesuffix(SUFFIX): read_claims(read_text(path)) for path in paths}
 
 
 def verdicts(root: Path, asked: Iterable[Claim] | None = None) -> list[ClaimVerdict]:
@@ -288,4 +289,9 @@ def beyond_the_paper(root: Path) -> list[ClaimVerdict]:
 
 def _made(root: Path, stem: str) -> dict[str, Any]:
     path = root / "figures" / f"{stem}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(read_text(path)))
+    except (ValueError, TypeError):
+        raise InputError(f"{path} is damaged: publish it anew") from None

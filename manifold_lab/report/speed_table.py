@@ -238,7 +238,7 @@ def readable(line: Mapping[str, str]) -> dict[str, str]:
     ends = {f"{name}interval": between(line, f"{name}low", f"{name}high")
             for name in ("", "beyond_") if f"{name}low" in line}  # fmt: skip
     shares = {name: percent(float(cell)) for name, cell in line.items() if name.startswith("share_of_")}
-    return {**line, **ends, **shares, "command": f"`{line.get('options')}`"}
+    return {"command": f"`{line.get('options')}`", **line, **ends, **shares}
 
 
 def training_speed(root: Path) -> str:

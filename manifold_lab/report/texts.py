@@ -18,6 +18,7 @@ from manifold_lab.report import html as page
 from manifold_lab.report import network_table, pages, results_table
 from manifold_lab.report.claims import ClaimVerdict
 from manifold_lab.report.options import ReportOptions
+from manifold_lab.report.speed_bounds import speed_bounds
 from manifold_lab.report.speed_table import SPEED_BLOCKS
 from manifold_lab.report.tables import (
     MISSING,
@@ -146,6 +147,7 @@ TEXT_BLOCKS: dict[str, Callable[[Path], str]] = {
     "neighbours": neighbours_block,
     "beyond": beyond_block,
     **SPEED_BLOCKS,
+    "speed-bounds": speed_bounds,
     "experiments": pages.experiments,
     "findings": pages.findings,
     "gallery": pages.gallery,

@@ -9,7 +9,20 @@ import pytest
 from benchmarks import before
 from manifold_lab.core.errors import InputError
 from manifold_lab.report import speed_table
-from manifold_lab.report.speed_table import AIMS, MET, NOT_MET, NOT_RUN, NOT_SHOWN, Aim, Measured, speed_aims
+from manifold_lab.report.speed_bounds import BOUNDS, speed_bounds
+from manifold_lab.report.speed_table import (
+    AIMS,
+    MET,
+    NOT_MET,
+    NOT_RUN,
+    NOT_SHOWN,
+    Aim,
+    Measured,
+    measured,
+    speed_aims,
+)  # fmt: skip
+
+ROOT = Path(__file__).parent.parent.parent
 
 LIMIT = 1.5
 AT_MOST = Aim("work", "some work", "a peer", "file", {"kind": ("one", "other")}, LIMIT)
@@ -61,6 +74,24 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "benchmarks" / "probe.csv").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match=r"probe\.csv cannot be read"):
         speed_aims(tmp_path)
+
+
+def test_an_aim_that_is_not_met_says_what_bounds_it_and_one_that_is_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    file = tmp_path / "benchmarks" / "start_up.csv"
+    head = "work,peer,seconds,seconds_low,seconds_high,peer_seconds,beyond,beyond_low,beyond_high,ratio,low,high\n"
+    bound = "its libraries,import torch,3.25,,,2.5,,,,,,\n"
+    for beyond, told in ((5, "of 7.5 s of CPU time, loading its libraries takes 3.25 (torch alone 2.5)"), (3, "")):
+        spent = f"default command,import torch,7.5,7,8,2.5,{beyond},{beyond - 0.5},{beyond + 0.5},3,2.9,3.1\n"
+        file.write_text(head + spent + bound)
+        said = speed_bounds(tmp_path)
+        assert (told in said and "takes (not run)" in said) if told else said == "Every aim that was measured is met."
+
+
+def test_every_sentence_is_of_an_aim_and_no_measured_one_lacks_it() -> None:
+    lacking = [one.aim.name for one in measured(ROOT) if one.now is not None and one.verdict != MET]
+    assert set(lacking) <= set(BOUNDS) <= {aim.name for aim in AIMS}
+    assert speed_bounds(ROOT).count("\n") == len(lacking) - 1 and "(not run)" not in speed_bounds(ROOT)
 
 
 def test_names_of_aims_are_not_given_twice() -> None:

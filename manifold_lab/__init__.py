@@ -6,7 +6,7 @@ The one-page public API. Each name is imported when it is first used, so that im
 import sys
 from typing import TYPE_CHECKING
 
-from manifold_lab.core.lazy import lazy_attributes
+from manifold_lab.core.lazy import lazy_imports
 from manifold_lab.core.starting import stop_at_once
 
 if TYPE_CHECKING:
@@ -30,71 +30,7 @@ if TYPE_CHECKING:
     from manifold_lab.sweeps.compare import compare
     from manifold_lab.sweeps.study import Study
 
-__all__ = [
-    "ACTIVATIONS",
-    "DECODERS",
-    "LAWS",
-    "MANIFOLDS",
-    "Activation",
-    "ActiveRows",
-    "Cones",
-    "Embedding",
-    "Estimate",
-    "InputError",
-    "ManifoldSpec",
-    "MonteCarlo",
-    "NetworkSpec",
-    "Points",
-    "Probe",
-    "RandomLayer",
-    "ResultRow",
-    "SpiralResult",
-    "Study",
-    "active_rows",
-    "build",
-    "compare",
-    "custom",
-    "draw_embedding",
-    "key",
-    "layers",
-    "measure_layer",
-    "measure_spiral",
-    "metrics",
-    "models",
-    "named",
-    "plane_curve",
-    "reconstruct",
-    "sample",
-    "stream",
-    "theory",
-]
-
 if sys.argv[:1] == ["-m"]:  # so only while python -m looks for one of our modules
     stop_at_once()
 
-__getattr__ = lazy_attributes(
-    __name__,
-    {
-        "metrics": "",
-        "models": "",
-        "theory": "",
-        "activations": "ACTIVATIONS Activation custom named",
-        "core.config": "key",
-        "core.errors": "InputError",
-        "core.random_streams": "stream",
-        "core.statistics": "Estimate ResultRow",
-        "metrics.active_rows": "ActiveRows active_rows",
-        "models.mobilenet": "build",
-        "models.specs": "NetworkSpec",
-        "probe": "Probe",
-        "random_layer.embeddings": "Embedding draw_embedding",
-        "random_layer.layer": "RandomLayer",
-        "random_layer.manifolds": "Points sample",
-        "random_layer.monte_carlo": "layers measure_layer",
-        "random_layer.planar_exact": "Cones plane_curve reconstruct",
-        "random_layer.specs": "DECODERS LAWS MANIFOLDS ManifoldSpec MonteCarlo",
-        "spiral.result": "SpiralResult measure_spiral",
-        "sweeps.compare": "compare",
-        "sweeps.study": "Study",
-    },
-)
+__all__, __getattr__ = lazy_imports(__name__)

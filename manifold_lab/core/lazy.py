@@ -1,7 +1,9 @@
 """Modules that are imported when they are first needed, so that options are known before torch is loaded."""
 
+import ast
 import importlib
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from manifold_lab.core.starting import LOADING
@@ -23,21 +25,27 @@ def lazy_function(name: str) -> Callable[..., Any]:
     return call
 
 
-def lazy_attributes(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package whose public names are imported from its modules when they are first used.
+def lazy_imports(package: str) -> tuple[list[str], Callable[[str], Any]]:
+    """The `__all__` and `__getattr__` of a package whose public names are imported when they are first used.
+
+    They are what it imports under `if TYPE_CHECKING:`, for readers and type checkers, and are named nowhere else.
 
     Source: PEP 562.
 
     Args:
         package: its `__name__`.
-        names: the public names of each module, separated by blanks; none where the module itself is public.
     """
-    homes = {name: module for module, found in names.items() for name in found.split() or [module]}
+    module: Any = sys.modules[package]
+    blocks = [node for node in ast.parse(module.__loader__.get_source(package)).body if isinstance(node, ast.If)]
+    for_readers = next(block for block in blocks if ast.unparse(block.test) == "TYPE_CHECKING")
+    imports = [node for node in for_readers.body if isinstance(node, ast.ImportFrom)]
+    homes = {name.name: str(node.module) for node in imports for name in node.names}
 
     def get(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = importlib.import_module(f"{package}.{homes[name]}")
-        return getattr(module, name) if names[homes[name]] else module
+        if homes[name] == package:
+            return importlib.import_module(f"{package}.{name}")
+        return getattr(importlib.import_module(homes[name]), name)
 
-    return get
+    return sorted(homes), get

@@ -2,20 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from manifold_lab.core.lazy import lazy_attributes
+from manifold_lab.core.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from manifold_lab.models.mobilenet import build
     from manifold_lab.models.specs import NETWORKS, NetworkSpec
     from manifold_lab.models.weights import fetch_weights, load_weights, mobilenet_v2, save_weights
 
-__all__ = ["NETWORKS", "NetworkSpec", "build", "fetch_weights", "load_weights", "mobilenet_v2", "save_weights"]
-
-__getattr__ = lazy_attributes(
-    __name__,
-    {
-        "mobilenet": "build",
-        "specs": "NETWORKS NetworkSpec",
-        "weights": "fetch_weights load_weights mobilenet_v2 save_weights",
-    },
-)
+__all__, __getattr__ = lazy_imports(__name__)

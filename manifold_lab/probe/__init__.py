@@ -6,7 +6,7 @@ measure does not see.
 
 from typing import TYPE_CHECKING
 
-from manifold_lab.core.lazy import lazy_attributes
+from manifold_lab.core.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from manifold_lab.probe.curve import Curve, information_along
@@ -15,15 +15,4 @@ if TYPE_CHECKING:
     from manifold_lab.probe.measures import MEASURES, LayerRow
     from manifold_lab.probe.names import LAYER_KINDS
 
-__all__ = ["LAYER_KINDS", "MEASURES", "Curve", "LayerRecord", "LayerRow", "Probe", "Sampling", "information_along"]
-
-__getattr__ = lazy_attributes(
-    __name__,
-    {
-        "curve": "Curve information_along",
-        "hooks": "Probe",
-        "layer": "LayerRecord Sampling",
-        "measures": "MEASURES LayerRow",
-        "names": "LAYER_KINDS",
-    },
-)
+__all__, __getattr__ = lazy_imports(__name__)

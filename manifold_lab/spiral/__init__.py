@@ -5,13 +5,11 @@ Figure 1 of MobileNetV2 (arXiv:1801.04381), with how much was lost, where, by wh
 
 from typing import TYPE_CHECKING
 
-from manifold_lab.core.lazy import lazy_attributes
+from manifold_lab.core.lazy import lazy_imports
 from manifold_lab.spiral.command import SpiralOptions, main
 
 if TYPE_CHECKING:
     from manifold_lab.spiral.pipeline import survey
     from manifold_lab.spiral.result import SpiralResult, measure_spiral
 
-__all__ = ["SpiralOptions", "SpiralResult", "main", "measure_spiral", "survey"]
-
-__getattr__ = lazy_attributes(__name__, {"pipeline": "survey", "result": "SpiralResult measure_spiral"})
+__all__, __getattr__ = lazy_imports(__name__)

@@ -4,97 +4,58 @@ Throughout, y = ReLU(Tx) with T of shape (ambient m, inputs n); c is the number 
 intrinsic dimension of the manifold on which x lies.
 """
 
-from manifold_lab.theory.bias import (
-    basis_bias,
-    facet_bias,
-    is_omnidirectional,
-    largest_planar_bias,
-    spanning_margin,
-)
-from manifold_lab.theory.certificates import Certificate, RectifiedLayer, certify
-from manifold_lab.theory.counting import (
-    BoundChain,
-    active_probability,
-    collapsed_fraction,
-    dimension_loss_of,
-    expected_collapsed_pairs,
-    inactive_pairs,
-    information_dimension_loss,
-    log2_collapsed_fraction,
-    paper_bounds,
-    poisson_binomial,
-    preserved_fraction,
-    preserved_of,
-)
-from manifold_lab.theory.frames import frame_algorithm, frame_bounds, frame_rate
-from manifold_lab.theory.geometry import (
-    arc_cosine_kernel,
-    expected_log_volume,
-    infinite_width_distance,
-    inverse_stability_bounds,
-    pullback_coefficients,
-    smallest_cell_singular_value,
-)
-from manifold_lab.theory.injectivity import (
-    VERTEX_LIMIT,
-    fewest_active_found,
-    injectivity_lower_bound,
-    injectivity_probability,
-    is_injective,
-    tukey_depth,
-)
-from manifold_lab.theory.readability import channel_r2, noise_for
-from manifold_lab.theory.reconstruction import (
-    affine_r2,
-    best_scale,
-    exact_decoder_error,
-    gain,
-    pinv_error,
-    pinv_variance,
-)
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "VERTEX_LIMIT",
-    "BoundChain",
-    "Certificate",
-    "RectifiedLayer",
-    "active_probability",
-    "affine_r2",
-    "arc_cosine_kernel",
-    "basis_bias",
-    "best_scale",
-    "certify",
-    "channel_r2",
-    "collapsed_fraction",
-    "dimension_loss_of",
-    "exact_decoder_error",
-    "expected_collapsed_pairs",
-    "expected_log_volume",
-    "facet_bias",
-    "fewest_active_found",
-    "frame_algorithm",
-    "frame_bounds",
-    "frame_rate",
-    "gain",
-    "inactive_pairs",
-    "infinite_width_distance",
-    "information_dimension_loss",
-    "injectivity_lower_bound",
-    "injectivity_probability",
-    "inverse_stability_bounds",
-    "is_injective",
-    "is_omnidirectional",
-    "largest_planar_bias",
-    "log2_collapsed_fraction",
-    "noise_for",
-    "paper_bounds",
-    "pinv_error",
-    "pinv_variance",
-    "poisson_binomial",
-    "preserved_fraction",
-    "preserved_of",
-    "pullback_coefficients",
-    "smallest_cell_singular_value",
-    "spanning_margin",
-    "tukey_depth",
-]
+from manifold_lab.core.lazy import lazy_imports
+
+if TYPE_CHECKING:
+    from manifold_lab.theory.bias import (
+        basis_bias,
+        facet_bias,
+        is_omnidirectional,
+        largest_planar_bias,
+        spanning_margin,
+    )
+    from manifold_lab.theory.certificates import Certificate, RectifiedLayer, certify
+    from manifold_lab.theory.counting import (
+        BoundChain,
+        active_probability,
+        collapsed_fraction,
+        dimension_loss_of,
+        expected_collapsed_pairs,
+        inactive_pairs,
+        information_dimension_loss,
+        log2_collapsed_fraction,
+        paper_bounds,
+        poisson_binomial,
+        preserved_fraction,
+        preserved_of,
+    )
+    from manifold_lab.theory.frames import frame_algorithm, frame_bounds, frame_rate
+    from manifold_lab.theory.geometry import (
+        arc_cosine_kernel,
+        expected_log_volume,
+        infinite_width_distance,
+        inverse_stability_bounds,
+        pullback_coefficients,
+        smallest_cell_singular_value,
+    )
+    from manifold_lab.theory.injectivity import (
+        VERTEX_LIMIT,
+        fewest_active_found,
+        injectivity_lower_bound,
+        injectivity_probability,
+        is_injective,
+        tukey_depth,
+    )
+    from manifold_lab.theory.readability import channel_r2, noise_for
+    from manifold_lab.theory.reconstruction import (
+        affine_r2,
+        best_scale,
+        exact_decoder_error,
+        gain,
+        pinv_error,
+        pinv_variance,
+    )
+
+__all__, __getattr__ = lazy_imports(__name__)

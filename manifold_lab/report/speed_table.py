@@ -1,13 +1,13 @@
 """The table that docs/speed.md opens with: what should be how fast, and what the benchmarks' csv files say of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.files import csv_rows, read_file
 from manifold_lab.report.results_table import RESULT_HEAD
-from manifold_lab.report.tables import MISSING, markdown
+from manifold_lab.report.tables import MISSING, markdown, percent
 
 Timings = Sequence[dict[str, str]]
 """A benchmark's csv file as it wrote it: numbers by column, each with the digits that it has there."""
@@ -200,44 +200,99 @@ def speed_aims(root: Path) -> str:
     return f"{markdown(HEAD, [one.cells() for one in found])}\n\n{note}"
 
 
-def start_speed(root: Path) -> str:
-    """CPU time of the package's start and of its commands, beside that of importing torch."""
-    found = lines(root / FOLDER / "start_up.csv")
-    head = ("work", "CPU s", "torch's import, CPU s", "beyond it, s", INTERVAL, "ratio", INTERVAL)
-    body = [
-        [one["work"], one["seconds"], one["peer_seconds"], one["beyond"], between(one, "beyond_low", "beyond_high"),
-         one["ratio"], between(one)]
-        for one in found
-    ]  # fmt: skip
-    return f"{markdown(head, body)}\n\n{rounds(found[0])}" if found else NOT_RUN
+ROUNDS = "Medians of {n} rounds in turns, {threads} threads, torch {torch}."
+"""How the ratios of a benchmark came to be."""
+RATES = {"contestant": "ours", "images_per_second": "images/CPU s", "peer": "peer", "ratio": "ratio",
+         "interval": INTERVAL}  # fmt: skip
+SPENT = {"part": "part of a step", "resolution": "resolution", "plain_ms": "torch's layers, ms",
+         "ours_ms": "ours, ms"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SpeedTable:
+    """A benchmark's csv file as a table.
+
+    Args:
+        file: without its ending.
+        columns: of the file, or of `readable`, in the order of the table, each with its heading.
+        note: below the table, with columns of the first line in braces.
+    """
+
+    file: str
+    columns: Mapping[str, str]
+    note: str = ROUNDS
+
+    def __call__(self, root: Path) -> str:
+        """The table with its note."""
+        found = lines(root / FOLDER / f"{self.file}.csv")
+        return f"{columned(found, self.columns)}\n\n{self.note.format(**found[0])}" if found else NOT_RUN
+
+
+def columned(found: Timings, columns: Mapping[str, str]) -> str:
+    """Some columns of these lines, each with its heading."""
+    return markdown(list(columns.values()), [[readable(one)[name] for name in columns] for one in found])
+
+
+def readable(line: Mapping[str, str]) -> dict[str, str]:
+    """A line with its intervals, its shares in percent, and its options as they are typed."""
+    ends = {f"{name}interval": between(line, f"{name}low", f"{name}high")
+            for name in ("", "beyond_") if f"{name}low" in line}  # fmt: skip
+    shares = {name: percent(float(cell)) for name, cell in line.items() if name.startswith("share_of_")}
+    return {**line, **ends, **shares, "command": f"`{line.get('options')}`"}
+
+
+def training_speed(root: Path) -> str:
+    """Ratio of whole epochs, and what a run spends around its steps."""
+    first, *around = lines(root / FOLDER / "training.csv")
+    spent = ", ".join(f"{line['work']} {line['seconds']} s" for line in around)
+    whole = percent(sum(float(line["share"]) for line in around))
+    table = columned([first], RATES | {"images_per_second": "pictures/s"})
+    around = (
+        f"Around the steps of a run of the ablations, as long as it is at this rate: {spent}; together {whole} of it."
+    )
+    return f"{table}\n\n{ROUNDS.format(**first)} {around}"
 
 
 def training_step_speed(root: Path) -> str:
     """A training step on one thread against torch's own layers, and where its milliseconds go."""
     found = lines(root / FOLDER / "training_step.csv")
-    steps, parts = ([line for line in found if line["work"] == kind] for kind in ("step", "part"))
-    head, keys = ("ours", "images/CPU s", "peer", "ratio"), ("contestant", "images_per_second", "peer", "ratio")
-    body = [[*(line[key] for key in keys), between(line)] for line in steps]
-    spent = [[line["part"], line["resolution"] or MISSING, line["plain_ms"], line["ours_ms"]] for line in parts]
-    where = markdown(("part of a step", "resolution", "torch's layers, ms", "ours, ms"), spent)
-    return f"{markdown((*head, INTERVAL), body)}\n\n{where}\n\n{rounds(steps[0])}" if found else NOT_RUN
+    steps = [line for line in found if line["work"] == "step"]
+    parts = [line | {"resolution": line["resolution"] or MISSING} for line in found if line["work"] == "part"]
+    return (
+        "\n\n".join((columned(steps, RATES), columned(parts, SPENT), ROUNDS.format(**steps[0]))) if found else NOT_RUN
+    )
 
 
-def probe_speed(root: Path) -> str:
-    """Time and memory of looking at every activation, against the forward pass alone."""
-    found = lines(root / FOLDER / "probe.csv")
-    head = ("network", "contestant", "ms", "time / plain", INTERVAL, "peak MiB", "peak / plain", "besides the compiler")
-    names = ("network", "contestant", "milliseconds", "ratio")
-    peaks = ("peak_mib", "peak_ratio", "peak_besides_compiler")
-    body = [[*(one[name] for name in names), between(one), *(one[name] for name in peaks)] for one in found]
-    return f"{markdown(head, body)}\n\n{rounds(found[0])}" if found else NOT_RUN
-
-
-def between(line: Mapping[str, str], low: str = "low", high: str = "high") -> str:
+def between(line: Mapping[str, str], low: str, high: str) -> str:
     """An interval; a dash where there is none."""
     return MISSING if line[low] in ("", "nan") else f"{line[low]} to {line[high]}"
 
 
-def rounds(line: Mapping[str, str]) -> str:
-    """How a ratio came to be."""
-    return f"Medians of {line['n']} rounds in turns, {line['threads']} threads, torch {line['torch']}."
+SPEED_BLOCKS: dict[str, Callable[[Path], str]] = {
+    "speed-aims": speed_aims,
+    "speed": SpeedTable("spiral", {
+        "dim": "dim", "dtype": "precision", "work": "computed", "peer_seconds": "numpy loop, s",
+        "ours_seconds": "ours, s", "ratio": "ratio", "share_of_bandwidth": "of bandwidth",
+        "share_of_arithmetic": "of arithmetic",
+    }, "{draws} draws of {points} points; medians of {rounds} rounds in turns."),
+    "general-speed": SpeedTable("general", {
+        "command": "options", "case_seconds": "CPU s", "default_seconds": "default's CPU s", "ratio": "ratio",
+        "interval": "least to most", "limit": "limit",
+    }, "{draws} draws; medians of {rounds} rounds in turns."),
+    "network-speed": SpeedTable("network", {
+        "work": "work", "resolution": "resolution", "batch": "batch", "width": "width",
+        **RATES, "images_per_second": "pictures/s",
+    }),
+    "training-speed": training_speed,
+    "training-step-speed": training_step_speed,
+    "probe-speed": SpeedTable("probe", {
+        "network": "network", "contestant": "contestant", "milliseconds": "ms", "ratio": "time / plain",
+        "interval": INTERVAL, "peak_mib": "peak MiB", "peak_ratio": "peak / plain",
+        "peak_besides_compiler": "besides the compiler",
+    }),
+    "start-speed": SpeedTable("start_up", {
+        "work": "work", "seconds": "CPU s", "peer_seconds": "torch's import, CPU s", "beyond": "beyond it, s",
+        "beyond_interval": INTERVAL, "ratio": "ratio", "interval": INTERVAL,
+    }),
+}  # fmt: skip
+"""What the benchmarks' csv files say, by the blocks of the texts."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from manifold_lab.core.errors import InputError, one_of
-from manifold_lab.core.files import check_folder, csv_rows, publish, read_file, text
+from manifold_lab.core.files import check_folder, publish, read_file, text
 from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import mobilenet, specs
 from manifold_lab.report import claims as paper
@@ -18,12 +18,11 @@ from manifold_lab.report import html as page
 from manifold_lab.report import network_table, pages, results_table
 from manifold_lab.report.claims import ClaimVerdict
 from manifold_lab.report.options import ReportOptions
-from manifold_lab.report.speed_table import probe_speed, rounds, speed_aims, start_speed, training_step_speed
+from manifold_lab.report.speed_table import SPEED_BLOCKS
 from manifold_lab.report.tables import (
     MISSING,
     claim_sentence,
     markdown,
-    percent,
     pick,
     read_claims,
     read_csv,
@@ -139,63 +138,6 @@ def study_claims(root: Path, name: str) -> str:
     return "\n".join(f"- {claim_sentence(one)}" for one in found)
 
 
-def _timed(path: Path) -> list[dict[str, str]]:
-    """A benchmark's lines as it wrote them, each number with the digits that it has there."""
-    return csv_rows(_content(path))
-
-
-def speed(root: Path) -> str:
-    """Ratios of the benchmark."""
-    lines = _timed(root / "benchmarks" / "spiral.csv")
-    head = ("dim", "precision", "computed", "numpy loop, s", "ours, s", "ratio", "of bandwidth", "of arithmetic")
-    keys = ("dim", "dtype", "work", "peer_seconds", "ours_seconds", "ratio")
-    shares = ("share_of_bandwidth", "share_of_arithmetic")
-    body = [[line[key] for key in keys] + [percent(float(line[key])) for key in shares] for line in lines]
-    note = f"{lines[0]['draws']} draws of {lines[0]['points']} points; medians of {lines[0]['rounds']} rounds in turns."
-    return markdown(head, body) + "\n\n" + note
-
-
-def general_speed(root: Path) -> str:
-    """CPU time of the spiral's command on every manifold and activation, against its default."""
-    if not (root / "benchmarks" / "general.csv").is_file():
-        return "Not run."
-    lines = _timed(root / "benchmarks" / "general.csv")
-    head = ("options", "CPU s", "default's CPU s", "ratio", "least to most", "limit")
-    keys = ("case_seconds", "default_seconds", "ratio")
-    body = [
-        [f"`{one['options']}`", *(one[key] for key in keys), f"{one['low']} to {one['high']}", one["limit"]]
-        for one in lines
-    ]
-    return markdown(head, body) + f"\n\n{lines[0]['draws']} draws; medians of {lines[0]['rounds']} rounds in turns."
-
-
-def network_speed(root: Path) -> str:
-    """Ratios of the network's benchmark."""
-    lines = _timed(root / "benchmarks" / "network.csv")
-    head = ("work", "resolution", "batch", "width", "ours", "pictures/s", "peer", "ratio", results_table.RESULT_HEAD[3])
-    keys = ("work", "resolution", "batch", "width", "contestant", "images_per_second", "peer", "ratio")
-    body = [[line[key] for key in keys] + [f"{line['low']} to {line['high']}"] for line in lines]
-    first = lines[0]
-    note = rounds(first)
-    return markdown(head, body) + "\n\n" + note
-
-
-def training_speed(root: Path) -> str:
-    """Ratio of whole epochs, and what a run spends around its steps."""
-    first, *around = _timed(root / "benchmarks" / "training.csv")
-    head = ("ours", "pictures/s", "peer", "ratio", results_table.RESULT_HEAD[3])
-    keys = ("contestant", "images_per_second", "peer", "ratio")
-    ends = MISSING if first["low"] == "nan" else f"{first['low']} to {first['high']}"
-    body = [[first[key] for key in keys] + [ends]]
-    note = rounds(first)
-    spent = ", ".join(f"{line['work']} {line['seconds']} s" for line in around)
-    whole = percent(sum(float(line["share"]) for line in around))
-    summary = (
-        f"Around the steps of a run of the ablations, as long as it is at this rate: {spent}; together {whole} of it."
-    )
-    return markdown(head, body) + f"\n\n{note} {summary}"
-
-
 def network_command(_root: Path) -> str:
     """The beginning and the end of what the command `network` prints."""
     made = mobilenet.build(dataclasses.replace(specs.V2, width=0.5))
@@ -213,14 +155,7 @@ TEXT_BLOCKS: dict[str, Callable[[Path], str]] = {
     "answers": answers,
     "neighbours": neighbours_block,
     "beyond": beyond_block,
-    "speed-aims": speed_aims,
-    "speed": speed,
-    "general-speed": general_speed,
-    "network-speed": network_speed,
-    "training-speed": training_speed,
-    "training-step-speed": training_step_speed,
-    "probe-speed": probe_speed,
-    "start-speed": start_speed,
+    **SPEED_BLOCKS,
     "experiments": pages.experiments,
     "findings": pages.findings,
     "gallery": pages.gallery,

@@ -15,25 +15,9 @@ import torch
 from torch import Tensor
 
 from manifold_lab.activations import Activation
+from manifold_lab.probe import axis_rules
 from manifold_lab.probe.activation_types import CLIPS
-from manifold_lab.probe.axis_rules import (
-    CREATORS,
-    ELEMENTWISE,
-    KEPT,
-    MOVED,
-    NONLINEAR,
-    NORMALISED,
-    OPERATORS,
-    PRODUCTS,
-    REDUCED,
-    Axes,
-    Placed,
-    joined,
-    kept,
-    normalised,
-    reduced,
-    tensors,
-)
+from manifold_lab.probe.axis_rules import Axes, Placed, tensors
 from manifold_lab.probe.compositions import recognised
 from manifold_lab.probe.product_rules import SUMS, behind_product
 
@@ -157,7 +141,7 @@ class ChannelTracker:
         if not outputs:
             return
         sources = [(x, origin) for x in call.tensors() if (origin := self.of(x)) is not None]
-        if call.name in OPERATORS or call.name in SUMS:
+        if call.name in axis_rules.OPERATORS or call.name in SUMS:
             self._reached([origin for _, origin in sources])
         elif not sources:
             return
@@ -170,31 +154,31 @@ class ChannelTracker:
 
     def _found(self, call: "Call", sources: list[Source], outputs: list[Tensor]) -> list[Origin]:
         first = outputs[0]
-        constant = call.name in CREATORS or (sources and all(origin.constant for _, origin in sources))
-        if constant and call.name not in OPERATORS:
+        constant = call.name in axis_rules.CREATORS or (sources and all(origin.constant for _, origin in sources))
+        if constant and call.name not in axis_rules.OPERATORS:
             return [CONSTANT] * len(outputs)
-        if call.name in MOVED and sources[0][0] is call.args[0]:
+        if call.name in axis_rules.MOVED and sources[0][0] is call.args[0]:
             return [self._one(call, sources, axes) for axes in self._moved(call, sources[0], outputs)]
         axes = _placed(sources)
-        if call.name in ELEMENTWISE or (call.name in REDUCED and call.compares()):
-            return [self._elementwise(call, sources, joined(axes, y.dim())) for y in outputs]
+        if call.name in axis_rules.ELEMENTWISE or (call.name in axis_rules.REDUCED and call.compares()):
+            return [self._elementwise(call, sources, axis_rules.joined(axes, y.dim())) for y in outputs]
         return [self._one(call, sources, self._behind(call, axes, first))] * len(outputs)
 
     def _behind(self, call: "Call", axes: Placed, y: Tensor) -> Axes | None:
         """The axes behind an operator, a norm, a reduction, or a function that keeps them in place."""
         given, named = call.args, call.kwargs
         rules: tuple[tuple[Container[str], Callable[[], Axes | None]], ...] = (
-            (OPERATORS, lambda: OPERATORS[call.name](y)),
-            (NORMALISED, lambda: normalised(given, named, call.name, axes, y)),
-            (REDUCED, lambda: reduced(given, named, axes, y)),
-            (KEPT, lambda: kept(call.name, axes, y)),
+            (axis_rules.OPERATORS, lambda: axis_rules.OPERATORS[call.name](y)),
+            (axis_rules.NORMALISED, lambda: axis_rules.normalised(given, named, call.name, axes, y)),
+            (axis_rules.REDUCED, lambda: axis_rules.reduced(given, named, axes, y)),
+            (axis_rules.KEPT, lambda: axis_rules.kept(call.name, axes, y)),
             (SUMS, lambda: behind_product(self.of, call.name, given)),
         )
         return next((rule() for names, rule in rules if call.name in names), None)
 
     def _one(self, call: "Call", sources: list[Source], axes: Axes | None) -> Origin:
         """An output that is no function of its inputs number by number."""
-        follows = call.name in MOVED or call.name in KEPT
+        follows = call.name in axis_rules.MOVED or call.name in axis_rules.KEPT
         given = axes is None and follows and all(origin.given for _, origin in sources)
         unlisted = frozenset[str]().union(*(origin.unlisted for _, origin in sources)) if follows else frozenset[str]()
         return Origin(axes, given, unlisted=unlisted)
@@ -204,11 +188,11 @@ class ChannelTracker:
         given = axes is None and all(origin.given for origin in origins if origin.axes != ())
         unlisted = frozenset[str]().union(*(origin.unlisted for origin in origins))
         through = frozenset[str]().union(*(origin.through for origin in origins))
-        if call.name in NONLINEAR and call.watched and axes != () and not through:
+        if call.name in axis_rules.NONLINEAR and call.watched and axes != () and not through:
             unlisted |= {f"{call.caller}.{call.name}()" if call.caller else f"{call.name}()"}
         if len({id(origin.root) for origin in origins}) != 1:
             return Origin(axes, given, unlisted=unlisted)
-        gated = call.name in PRODUCTS and len({(origin.through, origin.unlisted) for origin in origins}) > 1
+        gated = call.name in axis_rules.PRODUCTS and len({(origin.through, origin.unlisted) for origin in origins}) > 1
         self.parts |= through if gated else frozenset()
         gated = gated or any(origin.gated for origin in origins)
         return Origin(axes, given, root=origins[0].root, through=through, unlisted=unlisted, gated=gated)

@@ -11,16 +11,7 @@ from manifold_lab.core.cli import About, Json, Quiet, run_cli
 from manifold_lab.core.errors import InputError, one_of, within
 from manifold_lab.core.files import check_folder
 from manifold_lab.core.lazy import lazy_function
-from manifold_lab.probe.names import (
-    CURVE_POINTS,
-    HELP,
-    LAYER_KINDS,
-    MEASURE_NAMES,
-    NOISE,
-    PER_IMAGE,
-    PIXEL_SPACE,
-    POSITIONS,
-)
+from manifold_lab.probe import names
 
 LARGEST, WIDEST = 1_000_000_000, 16_384
 """Of counts, and of pixels of a side."""
@@ -36,17 +27,17 @@ ABOUT = About(examples=(
 class ProbeOptions:
     """Look inside a network: where is information lost, layer by layer."""
 
-    model: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"{HELP}.")]
+    model: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"{names.HELP}.")]
     weights: str = ""
     """A file of weights, or published; without it the network has initial weights drawn from the seed."""
     strip: str = ""
     """Taken from the beginning of the names in a file of weights, such as module. of a DataParallel model."""
-    data: str = NOISE
+    data: str = names.NOISE
     """A folder of image files, an .npz of jpeg, offsets and labels, a data set's name, or random (noise)."""
-    layers: Annotated[tuple[str, ...], tyro.conf.arg(metavar="WORD [WORD ...]")] = (LAYER_KINDS[0],)
+    layers: Annotated[tuple[str, ...], tyro.conf.arg(metavar="WORD [WORD ...]")] = (names.LAYER_KINDS[0],)
     """Kinds (nonlinearity, bottleneck, convolution, linear, norm, block) and names with * and ?."""
     measures: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]", help=f"Any of: {', '.join(MEASURE_NAMES)}.")
+        tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]", help=f"Any of: {', '.join(names.MEASURE_NAMES)}.")
     ] = ("active", "rank", "preservation")
     list: bool = False
     """Only list the layers, their kinds and thresholds, and the measures."""
@@ -56,13 +47,13 @@ class ProbeOptions:
     """Images at a time."""
     resolution: int = 0
     """Pixels of an image's side; 0 for the network's own."""
-    positions: int = POSITIONS
+    positions: int = names.POSITIONS
     """Positions that are kept of a layer for the measures that need points."""
-    per_image: int = PER_IMAGE
+    per_image: int = names.PER_IMAGE
     """Positions of each image that the covariance of the measure spectrum is estimated from; 0 for all."""
-    points: int = CURVE_POINTS
+    points: int = names.CURVE_POINTS
     """Of the curve that information is measured along, all at once."""
-    space: str = PIXEL_SPACE
+    space: str = names.PIXEL_SPACE
     """Where that curve is drawn: pixel, or the name of a layer."""
     seed: int = 0
     """Of initial weights, samples and the curve's plane."""
@@ -91,9 +82,9 @@ def check_options(options: ProbeOptions) -> None:
     within("resolution", options.resolution, 0, WIDEST)
     within("seed", options.seed, 0, 2**63 - 1)
     if not options.measures:
-        raise InputError(f"measures: none given; allowed: {', '.join(MEASURE_NAMES)}")
+        raise InputError(f"measures: none given; allowed: {', '.join(names.MEASURE_NAMES)}")
     for name in options.measures:
-        one_of("measures", name, MEASURE_NAMES)
+        one_of("measures", name, names.MEASURE_NAMES)
     if not re.fullmatch(r"cpu|cuda(:\d+)?", options.device):
         raise InputError(f"device: {options.device!r} is not on this machine; allowed: cpu, cuda, cuda:N")
     check_folder(options.out)

@@ -11,15 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from manifold_lab.probe import layer_types
 from manifold_lab.probe.activation_types import of_module
-from manifold_lab.probe.layer_types import (
-    NORM_TYPES,
-    OPERATOR_TYPES,
-    OTHER_NORMS,
-    TRANSPOSED,
-    is_batch_norm,
-    pointwise,
-)
 
 
 @dataclass(frozen=True)
@@ -35,25 +28,25 @@ class Chain:
     @property
     def inputs(self) -> int | None:
         """The n of Lemma 2: input channels of a 1x1 convolution (or linear layer); None where it has no say."""
-        if self.operator is None or not self.plain or not pointwise(self.operator) or self.by_example:
+        if self.operator is None or not self.plain or not layer_types.pointwise(self.operator) or self.by_example:
             return None
         return int(getattr(self.operator, "in_channels", 0) or getattr(self.operator, "in_features", 0))
 
     @property
     def by_example(self) -> bool:
         """Whether the norm between takes its statistics from each example, so that the whole is no affine map."""
-        return isinstance(self.norm, OTHER_NORMS)
+        return isinstance(self.norm, layer_types.OTHER_NORMS)
 
     @property
     def fixed(self) -> bool:
         """Whether norm and operator are one fixed affine map: not so in training mode, where the batch has a say."""
-        return self.norm is None or (is_batch_norm(self.norm) and batch_norm_scale(self.norm) is not None)
+        return self.norm is None or (layer_types.is_batch_norm(self.norm) and batch_norm_scale(self.norm) is not None)
 
 
 def batch_norm_scale(norm: nn.Module) -> Tensor | None:
     """What a batch norm multiplies each channel with, in float64; None where it uses the statistics of the batch."""
     variance, weight = getattr(norm, "running_var", None), getattr(norm, "weight", None)
-    if variance is None or (norm.training and isinstance(norm, NORM_TYPES)):
+    if variance is None or (norm.training and isinstance(norm, layer_types.NORM_TYPES)):
         return None
     scale = (variance.detach().double() + norm.eps).rsqrt()
     return scale if weight is None else scale * weight.detach().double()
@@ -67,7 +60,7 @@ def effective(chain: Chain) -> tuple[Tensor, Tensor]:
     operator, norm = chain.operator, chain.norm
     assert operator is not None and isinstance(operator.weight, Tensor)
     weight = operator.weight.detach().flatten(1).double()
-    weight = weight.t() if isinstance(operator, TRANSPOSED) else weight
+    weight = weight.t() if isinstance(operator, layer_types.TRANSPOSED) else weight
     bias = operator.bias.detach().double() if isinstance(operator.bias, Tensor) else weight.new_zeros(len(weight))
     if norm is None:
         return weight, bias
@@ -94,7 +87,7 @@ class Tracer:
         chain = self._origin(x)
         if chain is None and self.inside:
             chain = self.inside[-1][1]  # an activation inside a norm acts on what that norm has made
-        if is_batch_norm(module) or isinstance(module, NORM_TYPES):
+        if layer_types.is_batch_norm(module) or isinstance(module, layer_types.NORM_TYPES):
             before = chain if chain is not None and chain.norm is None else Chain()
             self.inside.append((module, Chain(before.operator, module, before.operator_name, before.plain)))
         return chain or Chain()
@@ -105,7 +98,7 @@ class Tracer:
             _, chain = self.inside.pop()
             activated = any(True for _ in module.children())
             self._note(y, None if activated else chain)
-        elif isinstance(module, OPERATOR_TYPES):
+        elif isinstance(module, layer_types.OPERATOR_TYPES):
             self._note(y, Chain(module, None, name))
         elif activates or of_module(module) is not None:
             self._note(y, None)

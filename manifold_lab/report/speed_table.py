@@ -247,10 +247,10 @@ def training_speed(root: Path) -> str:
     spent = ", ".join(f"{line['work']} {line['seconds']} s" for line in around)
     whole = percent(sum(float(line["share"]) for line in around))
     table = columned([first], RATES | {"images_per_second": "pictures/s"})
-    around = (
+    rest = (
         f"Around the steps of a run of the ablations, as long as it is at this rate: {spent}; together {whole} of it."
     )
-    return f"{table}\n\n{ROUNDS.format(**first)} {around}"
+    return f"{table}\n\n{ROUNDS.format(**first)} {rest}"
 
 
 def training_step_speed(root: Path) -> str:

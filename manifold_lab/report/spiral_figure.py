@@ -12,23 +12,9 @@ from matplotlib.figure import Figure
 from manifold_lab.core.shown import DataFrame, Series
 from manifold_lab.random_layer.figure1 import INPUT
 from manifold_lab.random_layer.specs import DECODERS
+from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import BLACK, DECODER_STYLES
-from manifold_lab.report.plots import (
-    ALONG,
-    GAP,
-    GHOST,
-    LOST_COLOUR,
-    MEASURED,
-    THEORY,
-    UPPER_BOUND,
-    captioned,
-    draw_estimates,
-    draw_theory,
-    letter,
-    log_axis,
-    panel_mark,
-    style,
-)
+from manifold_lab.report.plots import ALONG, GAP, GHOST, LOST_COLOUR, MEASURED, THEORY, UPPER_BOUND
 from manifold_lab.report.results_table import TYPICAL
 from manifold_lab.report.tables import percent, pick, plain, unique
 
@@ -92,7 +78,7 @@ def draw_figure(points: DataFrame, numbers: DataFrame, style_name: str) -> Figur
     dims, ways = list(map(int, unique(decoded, "dim"))), unique(decoded, "decoder")
     curve = bool(numbers["intrinsic"].iloc[0] == 1)
     blocks = [dims[i : i + PER_BLOCK] for i in range(0, len(dims), PER_BLOCK)]
-    with style(style_name):
+    with plots.style(style_name):
         width = mpl.rcParams["figure.figsize"][0]
         across = max(map(len, blocks)) + 1
         height = len(blocks) * len(ways) * (width / across + 0.28) + 0.6
@@ -106,16 +92,16 @@ def draw_figure(points: DataFrame, numbers: DataFrame, style_name: str) -> Figur
                 for place, (ax, dim) in enumerate(zip(panels[1:], shown, strict=False), start=1 + block * PER_BLOCK):
                     ax.set_axis_on()
                     draw_points(ax, pick(decoded, dim=dim, decoder=way), ghost, curve)
-                    ax.set_title(f"{panel_mark(place)}dim {dim}" if row == 0 else "", pad=3)
+                    ax.set_title(f"{plots.panel_mark(place)}dim {dim}" if row == 0 else "", pad=3)
                     ax.set_xlabel(
                         _figures_text(numbers, dim, way), labelpad=2, fontsize=mpl.rcParams["legend.fontsize"]
                     )
                 panels[1].set_ylabel(DECODERS[way], labelpad=3)
         axes[0, 0].set_axis_on()
         draw_points(axes[0, 0], ghost, ghost, curve)
-        axes[0, 0].set_title(f"{panel_mark(0)}input", pad=3)
+        axes[0, 0].set_title(f"{plots.panel_mark(0)}input", pad=3)
         _legend(figure, axes[1, 0] if len(ways) > 1 else axes[0, 0], curve)
-        return captioned(figure, figure_title(numbers, dims), figure_caption(numbers))
+        return plots.captioned(figure, figure_title(numbers, dims), figure_caption(numbers))
 
 
 def figure_title(numbers: DataFrame, dims: Sequence[int]) -> str:
@@ -183,8 +169,8 @@ def draw_preserved(ax: Axes, numbers: DataFrame) -> None:
     ):
         rows = _of(numbers, quantity, statistic)
         if len(rows):
-            draw_estimates(ax, rows, (colour, mark), label)
-            draw_theory(ax, rows, "theory" if quantity == "preserved_fraction" else None)
+            plots.draw_estimates(ax, rows, (colour, mark), label)
+            plots.draw_theory(ax, rows, "theory" if quantity == "preserved_fraction" else None)
     ax.set_ylim(-0.04, 1.04)
     ax.set_ylabel("fraction")
     ax.legend(frameon=False, loc="lower right")
@@ -197,11 +183,11 @@ def draw_loss(ax: Axes, numbers: DataFrame) -> None:
         ax.text(0.5, 0.5, "not defined here", transform=ax.transAxes, ha="center", color="0.5")
         return
     smallest = rows["theory"].min() if rows["theory"].notna().any() else 1e-9
-    draw_estimates(ax, rows, (MEASURED, "o"), "measured", floor=1e-12)
-    draw_theory(ax, rows, "theory")
+    plots.draw_estimates(ax, rows, (MEASURED, "o"), "measured", floor=1e-12)
+    plots.draw_theory(ax, rows, "theory")
     if (rows["estimate"] <= 1e-12).any():
         ax.plot([], [], linestyle="", marker=UPPER_BOUND, ms=4, color=MEASURED, label="none lost: upper bound")
-    log_axis(ax)
+    plots.log_axis(ax)
     ax.set_ylim(max(smallest / 3, 1e-12), 2)
     ax.set_ylabel("information dimension lost")
     ax.legend(frameon=False, loc="lower left")
@@ -213,9 +199,9 @@ def draw_errors(ax: Axes, numbers: DataFrame) -> None:
     for decoder in DECODERS_DRAWN:
         (colour, mark), means = DECODER_STYLES[decoder], _of(numbers, "reconstruction_error", "mean", decoder)
         if len(means):
-            draw_estimates(ax, means, (colour, mark), DECODERS[decoder], floor)
-            draw_theory(ax, means)
-    log_axis(ax)
+            plots.draw_estimates(ax, means, (colour, mark), DECODERS[decoder], floor)
+            plots.draw_theory(ax, means)
+    plots.log_axis(ax)
     ax.set_ylim(floor, 4)
     ax.set_ylabel(f"error, {ERROR}")
     ax.legend(frameon=False, loc="lower left")
@@ -224,7 +210,7 @@ def draw_errors(ax: Axes, numbers: DataFrame) -> None:
 def draw_information(ax: Axes, numbers: DataFrame) -> None:
     """(d) Mutual information at the stated noise, below that of the points themselves."""
     rows = _of(numbers, "mutual_information")
-    draw_estimates(ax, rows, (MEASURED, "o"), f"after the activation ({rows['n'].iloc[0]} draws)")
+    plots.draw_estimates(ax, rows, (MEASURED, "o"), f"after the activation ({rows['n'].iloc[0]} draws)")
     for value in pick(numbers, quantity="input_information")["estimate"]:
         ax.axhline(value, color=THEORY, linestyle="--", label="the points themselves")
     ax.set_ylim(bottom=0)
@@ -237,7 +223,7 @@ def draw_statistics(numbers: DataFrame, style_name: str) -> Figure:
     dims, shown = (
         sorted(map(int, found["dim"].dropna().unique())) for found in (numbers, pick(numbers, statistic=TYPICAL))
     )
-    with style(style_name):
+    with plots.style(style_name):
         width = mpl.rcParams["figure.figsize"][0]
         figure = Figure(figsize=(width, 0.66 * width), layout="constrained")
         axes = figure.subplots(2, 2, sharex=True)
@@ -250,8 +236,8 @@ def draw_statistics(numbers: DataFrame, style_name: str) -> Figure:
             ax.minorticks_off()
         for ax in axes[1]:
             ax.set_xlabel("dim m of the embedding")
-        letter(axes.flat, ("what is kept", "dimension lost", "decoders' errors", "information"))
-        return captioned(figure, statistics_title(numbers), statistics_caption(numbers))
+        plots.letter(axes.flat, ("what is kept", "dimension lost", "decoders' errors", "information"))
+        return plots.captioned(figure, statistics_title(numbers), statistics_caption(numbers))
 
 
 def statistics_title(numbers: DataFrame) -> str:

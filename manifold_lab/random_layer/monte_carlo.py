@@ -180,19 +180,12 @@ def _planar(layer: MonteCarloLayer, embedding: Embedding, curve: PlaneCurve) -> 
 def _general(layer: MonteCarloLayer, embedding: Embedding) -> dict[str, Tensor]:
     batch = RandomLayer(layer.points.x, embedding, layer.activation, layer.spec.bias)
     sums = sum_points(batch, layer.points.intrinsic, layer.fits_affine)
-    found = {"collapsed_pairs": sums.collapsed_pairs}
-    if sums.window is not None:
-        found |= {
-            "preserved_fraction": sums.window.preserved,
-            "preserved_on_manifold": sums.window.on_manifold,
-            "reconstruction_error/exact": sums.window.exact_error,
-        }
-        if not layer.activation.folds:
-            found["information_dimension_loss"] = sums.window.dimension_loss
+    found = dict(sums.means)
+    if layer.activation.folds:
+        found.pop("information_dimension_loss", None)
     if layer.tests_injectivity:
         found["injective"] = _injective(layer, embedding)
-    kept = None if sums.window is None else sums.window.kept
-    shares = _linear_errors(layer, *sums.products) | _decoder_share(sums.products, kept)
+    shares = _linear_errors(layer, *sums.products) | _decoder_share(sums.products, sums.kept)
     return found | shares | (_affine_error(*sums.halves) if sums.halves else {})
 
 

@@ -25,26 +25,21 @@ MAX_INPUTS = 16
 
 
 @dataclass(frozen=True)
-class WindowSums:
-    """What is known once the activation says which outputs have one preimage: per draw, means over points.
+class PointSums:
+    """What a batch of layers does to its points, per draw.
 
-    `kept` are the products over preserved points alone; `exact_error` is relative to the sum of |x|^2.
+    Args:
+        products: of the linear decoder over all points.
+        kept: the same over preserved points alone; None where the activation does not say which outputs have one
+            preimage.
+        means: over points, by the names that `monte_carlo.measure_layer` gives them; the exact decoder's error is
+            relative to the sum of |x|^2.
+        halves: the moments to fit an affine decoder on and those held out.
     """
 
-    kept: Products
-    preserved: Float[Tensor, " draws"]
-    on_manifold: Float[Tensor, " draws"]
-    dimension_loss: Float[Tensor, " draws"]
-    exact_error: Float[Tensor, " draws"]
-
-
-@dataclass(frozen=True)
-class PointSums:
-    """Sums over the points of each draw; `halves` are the moments to fit an affine decoder on and those held out."""
-
     products: Products
-    collapsed_pairs: Float[Tensor, " draws"]
-    window: WindowSums | None
+    kept: Products | None
+    means: dict[str, Float[Tensor, " draws"]]
     halves: Halves
 
 
@@ -63,17 +58,16 @@ def sum_points(layer: RandomLayer, intrinsic: int, affine: bool) -> PointSums:
 
 def reference_sums(layer: RandomLayer, intrinsic: int, affine: bool) -> PointSums:
     """The same sums from every point's decoded values, on any device: what the compiled pass is tested against."""
-    window, x = None, layer.x
+    x, kept, means = layer.x, None, {"collapsed_pairs": metrics.collapsed_pairs(layer.y)}
     if layer.activation.window is not None:
-        window = WindowSums(
-            layer.linear_products(layer.preserved.to(x)),
-            layer.preserved.to(x).mean(1),
-            metrics.preserved_on_manifold(layer.active, intrinsic, x.shape[1]).to(x).mean(1),
-            metrics.dimension_loss(layer.active, intrinsic).mean(1),
-            (layer.exact() - x).square().sum((1, 2)) / x.square().sum(),
-        )
-    halves = layer.affine_moments() if affine else None
-    return PointSums(layer.linear_products(), metrics.collapsed_pairs(layer.y), window, halves)
+        kept = layer.linear_products(layer.preserved.to(x))
+        means |= {
+            "preserved_fraction": layer.preserved.to(x).mean(1),
+            "preserved_on_manifold": metrics.preserved_on_manifold(layer.active, intrinsic, x.shape[1]).to(x).mean(1),
+            "reconstruction_error/exact": (layer.exact() - x).square().sum((1, 2)) / x.square().sum(),
+            "information_dimension_loss": metrics.dimension_loss(layer.active, intrinsic).mean(1),
+        }
+    return PointSums(layer.linear_products(), kept, means, layer.affine_moments() if affine else None)
 
 
 def _compiled_sums(layer: RandomLayer, intrinsic: int, affine: bool) -> PointSums:
@@ -141,15 +135,14 @@ def _add_unsure(layer: RandomLayer, points: Images, unsure: Bool[Tensor, "draws 
 
 def _means(layer: RandomLayer, sums: Tensor, pairs: Tensor, intrinsic: int, halves: Halves) -> PointSums:
     """Columns of the compiled pass as what they are."""
-    cross, square, energy, *kept, preserved, on_manifold, lost, exact = sums.unbind(1)
-    window = None
-    if layer.activation.window is not None:
-        points = len(layer.x)
-        window = WindowSums(
-            (kept[0], kept[1], kept[2]),
-            preserved / points,
-            on_manifold / points,
-            lost / (points * intrinsic),
-            exact / layer.x.square().sum(),
-        )
-    return PointSums((cross, square, energy), pairs, window, halves)
+    cross, square, energy, kept_cross, kept_square, kept_energy, preserved, on_manifold, lost, exact = sums.unbind(1)
+    means, points = {"collapsed_pairs": pairs}, len(layer.x)
+    if layer.activation.window is None:
+        return PointSums((cross, square, energy), None, means, halves)
+    means |= {
+        "preserved_fraction": preserved / points,
+        "preserved_on_manifold": on_manifold / points,
+        "reconstruction_error/exact": exact / layer.x.square().sum(),
+        "information_dimension_loss": lost / (points * intrinsic),
+    }
+    return PointSums((cross, square, energy), (kept_cross, kept_square, kept_energy), means, halves)

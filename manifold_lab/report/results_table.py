@@ -111,14 +111,6 @@ class TheoryValue:
         error = theory.pinv_error(layer.dim, layer.inputs, slopes, scale, layer.spec.embedding)
         return error if error is None or np.isfinite(error) else None
 
-    def decoder_share(self) -> None:
-        """No closed form."""
-        return
-
-    def mutual_information(self) -> None:
-        """No closed form."""
-        return
-
 
 _GAUSSIAN = ("gaussian", "zero_pad")
 
@@ -167,10 +159,12 @@ def _estimates(layer: MonteCarloLayer, name: str, values: np.ndarray, bounded: E
     made = []
     if moments > 0:
         note = HEAVY if moments < 3 else FOLDS if layer.activation.folds and "preserved" in name else ""
-        made.append(_row(layer, name, "mean", bounded or statistics.mean(values), spread, expected, note))
+        made.append(
+            _row(layer, name, "mean", bounded or statistics.mean(values), spread=spread, theory=expected, note=note)
+        )
     if "/" in name:
         note = NO_MEAN if moments <= 0 else ""
-        made.append(_row(layer, name, "median", statistics.median(values), spread, None, note))
+        made.append(_row(layer, name, "median", statistics.median(values), spread=spread, note=note))
     return made
 
 
@@ -188,19 +182,12 @@ def _finite_moments(layer: MonteCarloLayer) -> int | float:
 
 def _expected(layer: MonteCarloLayer, name: str) -> float | None:
     quantity, _, decoder = name.partition("/")
-    rule = getattr(TheoryValue(layer), quantity)
+    rule = getattr(TheoryValue(layer), quantity, lambda *_: None)
     return rule(decoder) if decoder else rule()
 
 
-def _row(  # noqa: PLR0913, PLR0917  (the fields of a row that vary)
-    layer: MonteCarloLayer,
-    name: str,
-    statistic: str,
-    estimate: Estimate,
-    spread: dict[str, float] | None = None,
-    theory: float | None = None,
-    note: str = "",
-) -> ResultRow:
+def _row(layer: MonteCarloLayer, name: str, statistic: str, estimate: Estimate, **more: Any) -> ResultRow:
+    """A row of a layer; `more` are its spread, what theory says, and a note, as far as there are any."""
     quantity, _, decoder = name.partition("/")
     spec = layer.spec
     return ResultRow(
@@ -215,15 +202,13 @@ def _row(  # noqa: PLR0913, PLR0917  (the fields of a row that vary)
         embedding=spec.embedding,
         activation=layer.activation.name,
         estimate=estimate,
-        spread=spread,
-        theory=theory,
-        note=note,
+        **more,
     )
 
 
 def input_row(layer: MonteCarloLayer, values: np.ndarray) -> ResultRow:
     """The mutual information of the points themselves, which belongs to no dim; n counts repeats of the noise."""
-    return _row(layer, "input_information", "mean", statistics.mean(values), statistics.quantiles(values))
+    return _row(layer, "input_information", "mean", statistics.mean(values), spread=statistics.quantiles(values))
 
 
 # ── In words ──────────────────────────────────────────────────────────────────────────────────────────────────────

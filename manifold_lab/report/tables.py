@@ -32,6 +32,8 @@ RESULT_COLUMNS = (
     "quantity", "decoder", "statistic", "unit", "dim", "manifold", "inputs", "intrinsic", "embedding", "activation",
     "estimate", "low", "high", "level", "n", *QUANTILES, "theory", "note",
 )  # fmt: skip
+CLAIM_COLUMNS = ("id", "place", "says", "measure", "estimate", "low", "high", "n", "verdict", "p", "within", "needed",
+                 "command")  # fmt: skip
 
 
 def number(value: float | None) -> str:
@@ -51,20 +53,16 @@ def measured(value: float) -> float | None:
 
 def record(row: ResultRow) -> Record:
     """One row of the table of estimates."""
-    spread, found = row.spread or {}, row.estimate
-    known = {
-        **{name: getattr(row, name) for name in RESULT_COLUMNS[:10]},
-        **{
-            name: measured(value)
-            for name, value in (("estimate", found.value), ("low", found.low), ("high", found.high))
-        },
-        "level": LEVEL if math.isfinite(found.low) else None,
-        "n": found.n,
-        **{name: measured(spread[name]) if name in spread else None for name in QUANTILES},
-        "theory": row.theory,
-        "note": row.note,
-    }
-    return {name: known[name] for name in RESULT_COLUMNS}
+    level = LEVEL if math.isfinite(row.estimate.low) else None
+    spread = {name: measured(value) for name, value in (row.spread or {}).items()}
+    known = vars(row) | {"level": level} | estimate_record(row.estimate) | spread
+    return {name: known.get(name) for name in RESULT_COLUMNS}
+
+
+def estimate_record(found: Estimate) -> Record:
+    """The columns of an estimate, as `estimate_in` reads them."""
+    ends = {"estimate": found.value, "low": found.low, "high": found.high}
+    return {name: measured(value) for name, value in ends.items()} | {"n": found.n}
 
 
 @dataclass(frozen=True)
@@ -108,17 +106,9 @@ class ClaimResult:
 
     def record(self) -> Record:
         """One line of a csv of claims."""
-        found = self.estimate
-        return {
-            **{
-                name: getattr(self, name) for name in ("id", "place", "says", "measure", "verdict", "command", "needed")
-            },
-            **{name: measured(value) for name, value in (("low", found.low), ("high", found.high))},
-            "estimate": measured(found.value),
-            "n": found.n,
-            "p": None if self.p_value is None else float(f"{self.p_value:.3g}"),
-            "within": self.within,
-        }
+        p_value = None if self.p_value is None else float(f"{self.p_value:.3g}")
+        known = vars(self) | estimate_record(self.estimate) | {"p": p_value, "within": self.within}
+        return {name: known[name] for name in CLAIM_COLUMNS}
 
 
 def estimated_claim(  # noqa: PLR0913, PLR0917  (the fields of a claim that rests on an estimate)
@@ -151,10 +141,6 @@ def claim_value(claim: ClaimResult) -> str:
         return f"{value:,.0f}" if value.is_integer() else f"{value:.4g}"
     ends = "no interval" if math.isnan(low) else f"{low:.4g} to {high:.4g}"
     return f"{value:.4g} ({ends}; n = {claim.estimate.n:,})"
-
-
-CLAIM_COLUMNS = ("id", "place", "says", "measure", "estimate", "low", "high", "n", "verdict", "p", "within", "needed",
-                 "command")  # fmt: skip
 
 
 def claims_file(stem: str, claims: Iterable[ClaimResult], made: provenance.Made | None = None) -> dict[str, Writer]:

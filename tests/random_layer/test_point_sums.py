@@ -23,12 +23,9 @@ def layer(manifold: str, m: int, activation: str = "relu", bias: float = 0.0, la
 
 def numbers(sums: PointSums) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor of the sums, by name."""
-    yield "collapsed_pairs", sums.collapsed_pairs
     yield from (("products", part) for part in sums.products)
-    if sums.window is not None:
-        yield from (("kept", part) for part in sums.window.kept)
-        for name in ("preserved", "on_manifold", "dimension_loss", "exact_error"):
-            yield name, getattr(sums.window, name)
+    yield from (("kept", part) for part in sums.kept or ())
+    yield from sums.means.items()
     for half in sums.halves or ():
         yield from ((f.name, getattr(half, f.name)) for f in dataclasses.fields(half))
 
@@ -63,11 +60,11 @@ def test_a_nearly_singular_layer_is_decoded_to_the_same_error() -> None:
     matrix = given.embedding.matrix.clone()
     matrix[..., 2] = matrix[..., 1] + 1e-7 * matrix[..., 2]  # condition 1e7: its square is beyond a Gram matrix
     embedding = dataclasses.replace(given.embedding, matrix=matrix, inverse=torch.linalg.pinv(matrix))
-    found = sum_points(dataclasses.replace(given, embedding=embedding), 2, False).window
-    expected = reference_sums(dataclasses.replace(given, embedding=embedding), 2, False).window
-    assert found is not None and expected is not None
-    assert torch.equal(found.preserved, expected.preserved) and 0 < float(found.preserved.mean()) < 1
-    assert torch.allclose(found.exact_error, expected.exact_error, atol=1e-10)
+    found = sum_points(dataclasses.replace(given, embedding=embedding), 2, False).means
+    expected = reference_sums(dataclasses.replace(given, embedding=embedding), 2, False).means
+    kept, error = "preserved_fraction", "reconstruction_error/exact"
+    assert torch.equal(found[kept], expected[kept]) and 0 < float(found[kept].mean()) < 1
+    assert torch.allclose(found[error], expected[error], atol=1e-10)
 
 
 @pytest.mark.parametrize("closeness", [1e-1, 1e-2, 1e-3, 3e-4, 1e-4, 3e-5, 1e-6])
@@ -78,13 +75,13 @@ def test_nearly_parallel_rows_are_solved_as_by_numpy(m: int, closeness: float) -
     matrix = given.embedding.matrix.clone()
     matrix[:, 1] = matrix[:, 0] + closeness * matrix[:, 1]
     embedding = dataclasses.replace(given.embedding, matrix=matrix, inverse=torch.linalg.pinv(matrix))
-    found = sum_points(dataclasses.replace(given, embedding=embedding), 2, False).window
+    found = sum_points(dataclasses.replace(given, embedding=embedding), 2, False).means
     x, wrong = given.x.numpy(), np.zeros(len(matrix))
     for draw, rows in enumerate(matrix.numpy()):
         for point in x:
             on = rows @ point + 0.3 > 0
             wrong[draw] += ((np.linalg.lstsq(rows[on], rows[on] @ point)[0] - point) ** 2).sum() if on.any() else 1
-    assert found is not None and np.allclose(found.exact_error, wrong / (x**2).sum(), rtol=0, atol=1e-10)
+    assert np.allclose(found["reconstruction_error/exact"], wrong / (x**2).sum(), rtol=0, atol=1e-10)
 
 
 def test_any_number_of_points_is_summed_whole() -> None:
@@ -97,7 +94,7 @@ def test_any_number_of_points_is_summed_whole() -> None:
 def test_without_a_window_only_the_linear_decoder_is_summed(way) -> None:
     given = layer("sphere", 5, "gelu")
     sums = way(dataclasses.replace(given, activation=dataclasses.replace(given.activation, window=None)), 2, False)
-    assert sums.window is None and sums.halves is None
+    assert sums.kept is None and sums.halves is None and [*sums.means] == ["collapsed_pairs"]
     assert all(map(torch.allclose, sums.products, given.linear_products()))
 
 

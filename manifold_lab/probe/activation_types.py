@@ -103,32 +103,33 @@ SMOOTH: dict[str, Activation] = {
 """Activations without parameters, of torch and timm, by the names of their classes."""
 
 
-def _rrelu(lower: int | float, upper: int | float) -> Found:
-    """Slopes drawn between two bounds."""
-    return sloped(torch.tensor([lower, upper], dtype=torch.float64))
+PLAIN: dict[str, Found] = {**SMOOTH, **dict.fromkeys(("Hardshrink", "Softshrink"), NO_INTERVAL)}
+"""All types without parameters."""
 
 
-def _always(found: Found) -> Callable[[Any], Found]:
-    return lambda _given: found
-
-
-def _gelu(approximate: str | None) -> Found:
+def _gelu(approximate: str) -> Found:
     return SMOOTH["GELUTanh" if approximate == "tanh" else "GELU"]
 
 
-MODULES: dict[str, Callable[[Any], Found]] = {
-    **{name: _always(found) for name, found in SMOOTH.items()},
-    "GELU": lambda module: _gelu(getattr(module, "approximate", "none")),
-    "Hardtanh": lambda module: clipped(module.min_val, module.max_val),
-    "LeakyReLU": lambda module: sloped(torch.tensor(module.negative_slope, dtype=torch.float64)),
-    "PReLU": lambda module: sloped(module.weight.detach()),
-    "RReLU": lambda module: _rrelu(module.lower, module.upper),
-    "ELU": lambda module: exponential(module.alpha),
-    "CELU": lambda module: exponential(module.alpha),
-    "Threshold": lambda module: threshold(module.threshold, module.value),
-    **dict.fromkeys(("Hardshrink", "Softshrink"), lambda _module: NO_INTERVAL),
+def _leaky(*slopes: int | float) -> Found:
+    """One slope, or two between which slopes are drawn."""
+    return sloped(torch.tensor(slopes, dtype=torch.float64))
+
+
+Rule = tuple[str, Mapping[str, Any], Callable[..., Found]]
+PARAMETRIC: dict[str, Rule] = {
+    "GELU": ("gelu", {"approximate": "none"}, _gelu),
+    "Hardtanh": ("hardtanh", {"min_val": -1.0, "max_val": 1.0}, clipped),
+    "LeakyReLU": ("leaky_relu", {"negative_slope": 0.01}, _leaky),
+    "PReLU": ("prelu", {"weight": None}, lambda weight: sloped(weight.detach())),
+    "RReLU": ("rrelu", {"lower": 1 / 8, "upper": 1 / 3}, _leaky),
+    "ELU": ("elu", {"alpha": 1.0}, exponential),
+    "CELU": ("celu", {"alpha": 1.0}, exponential),
+    "Threshold": ("threshold", {"threshold": None, "value": None}, threshold),
 }
-"""How the activation of a module is found, by the name of its class."""
+"""Types with parameters, by the names of their classes: the function that does the same, the names of the module's
+attributes and of the function's arguments behind the first, with their defaults, and the activation from their
+values."""
 
 
 def of_module(module: nn.Module) -> Found | None:
@@ -139,17 +140,17 @@ def of_module(module: nn.Module) -> Found | None:
     own = getattr(module, "activation", None)
     if isinstance(own, Activation):
         return None if own.name == "identity" else own if own.window is not None else "its window is not given"
-    find = MODULES.get(type(module).__name__)
-    found = None if find is None else find(module)
+    kind = type(module).__name__
+    found = PLAIN.get(kind)
+    if kind in PARAMETRIC:
+        _, parameters, find = PARAMETRIC[kind]
+        found = find(*(getattr(module, name, default) for name, default in parameters.items()))
     return None if found is IDENTITY else found
 
 
-Arguments = Mapping[str, Any]
-
-
-def _bounds(min: Any = None, max: Any = None, **_: Any) -> Found:
+def _bounds(low: Any = None, high: Any = None) -> Found:
     """Clips of clamp and maximum, each None, a number or a tensor of one number."""
-    ends = (-math.inf if min is None else _number(min), math.inf if max is None else _number(max))
+    ends = (-math.inf if low is None else _number(low), math.inf if high is None else _number(high))
     return BOUND_UNKNOWN if any(map(math.isnan, ends)) else clipped(*ends)
 
 
@@ -159,43 +160,27 @@ def _number(value: Any) -> float:
     return float(value) if one else math.nan
 
 
-def _slope(given: Arguments) -> Found:
-    return sloped(torch.tensor(given.get("negative_slope", 0.01), dtype=torch.float64))
+def _always(found: Found) -> Callable[[], Found]:
+    return lambda: found
 
 
-def _hardtanh(given: Arguments) -> Found:
-    return clipped(given.get("min_val", -1.0), given.get("max_val", 1.0))
-
-
-FUNCTIONS: dict[str, tuple[str, tuple[str, ...], Callable[[Arguments], Found]]] = {
-    **{name: (kind, (), _always(SMOOTH[kind])) for name, kind in {
-        "relu": "ReLU", "relu6": "ReLU6", "silu": "SiLU", "mish": "Mish", "hardswish": "Hardswish",
-        "hardsigmoid": "Hardsigmoid", "sigmoid": "Sigmoid", "tanh": "Tanh", "softsign": "Softsign",
-        "logsigmoid": "LogSigmoid", "log_sigmoid": "LogSigmoid", "tanhshrink": "Tanhshrink", "selu": "SELU",
-    }.items()},
-    "gelu": ("GELU", ("approximate",), lambda given: _gelu(given.get("approximate"))),
-    "leaky_relu": ("LeakyReLU", ("negative_slope",), _slope),
-    "prelu": ("PReLU", ("weight",), lambda given: sloped(given["weight"].detach())),
-    "rrelu": ("RReLU", ("lower", "upper"), lambda given: _rrelu(given.get("lower", 1 / 8), given.get("upper", 1 / 3))),
-    "elu": ("ELU", ("alpha",), lambda given: exponential(given.get("alpha", 1.0))),
-    "celu": ("CELU", ("alpha",), lambda given: exponential(given.get("alpha", 1.0))),
-    "softplus": ("Softplus", (), lambda _given: SMOOTH["Softplus"]),
-    "hardtanh": ("Hardtanh", ("min_val", "max_val"), _hardtanh),
-    "threshold": ("Threshold", ("threshold", "value"), lambda given: threshold(given["threshold"], given["value"])),
-    "hardshrink": ("Hardshrink", (), lambda _given: NO_INTERVAL),
-    "softshrink": ("Softshrink", (), lambda _given: NO_INTERVAL),
-    **dict.fromkeys(("clamp", "clip"), ("clamp", ("min", "max"), lambda given: _bounds(**given))),
-    "clamp_min": ("clamp", ("min",), lambda given: _bounds(**given)),
-    "clamp_max": ("clamp", ("max",), lambda given: _bounds(**given)),
-    "maximum": ("maximum", ("other",), lambda given: _bounds(given.get("other", math.nan))),
-}  # fmt: skip
-"""Functions that are activations, by name: the type that the table says, the names of the arguments behind the first,
-and how the activation is found from them."""
+FUNCTIONS: dict[str, Rule] = {
+    **{kind.lower(): (kind, {}, _always(found)) for kind, found in PLAIN.items() if hasattr(nn, kind)},
+    "log_sigmoid": ("LogSigmoid", {}, _always(PLAIN["LogSigmoid"])),
+    **{name: (kind, parameters, find) for kind, (name, parameters, find) in PARAMETRIC.items()},
+    **dict.fromkeys(("clamp", "clip"), ("clamp", {"min": None, "max": None}, _bounds)),
+    "clamp_min": ("clamp", {"min": None}, _bounds),
+    "clamp_max": ("clamp", {"max": None}, lambda high: _bounds(None, high)),
+    "maximum": ("maximum", {"other": math.nan}, _bounds),
+}
+"""Functions that are activations, by name: the type that the table says, the arguments behind the first with their
+defaults, and the activation from their values."""
 CLIPS = ("clamp", "clip", "clamp_min", "clamp_max", "maximum")
 """Functions that serve other ends too: activations only where they act on features."""
 
 
 def of_call(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, Found]:
     """The type and the activation of a call of a function of `FUNCTIONS`."""
-    kind, names, find = FUNCTIONS[name]
-    return kind, find({**dict(zip(names, args[1:], strict=False)), **kwargs})
+    kind, parameters, find = FUNCTIONS[name]
+    given = {**parameters, **dict(zip(parameters, args[1:], strict=False)), **kwargs}
+    return kind, find(*(given[parameter] for parameter in parameters))

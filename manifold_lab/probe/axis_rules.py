@@ -1,12 +1,46 @@
 """Functions of torch by what they do to the axes of the channels; names without the underscores around them."""
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 Axes = tuple[int, ...]
 Placed = list[tuple[Tensor, Axes | None]]
+
+
+@dataclass(eq=False)
+class Root:
+    """A tensor that others are functions of, number by number."""
+
+    made: weakref.ref[Tensor] | None = None
+
+    def tensor(self) -> Tensor | None:
+        """The tensor, as long as the network keeps it."""
+        return None if self.made is None else self.made()
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What is known of a tensor: where its channels are, and which numbers it is a function of, number by number."""
+
+    axes: Axes | None = None
+    """Dimensions that together count the channels; empty after all channels were averaged, None where unknown."""
+    given: bool = False
+    """Whether it is the network's own input, of which nothing has said yet where its channels are."""
+    constant: bool = False
+    """Whether it comes from parameters alone."""
+    root: Root = field(default_factory=Root)
+    """Equal roots: functions of the same tensor, number by number."""
+    through: frozenset[str] = frozenset()
+    """The activations that were applied since the root, by the names of their layers."""
+    unlisted: frozenset[str] = frozenset()
+    """Functions that are not linear and no known activation, applied since the last operator, with who called them."""
+    gated: bool = False
+    """Whether it is made of a product of different functions of the root, such as x * sigmoid(x)."""
+
 
 _BINARY = ("add", "sub", "mul", "truediv", "div", "pow", "floordiv", "mod")
 ELEMENTWISE = frozenset({

@@ -8,7 +8,7 @@ where they went. Whatever else a network does makes the place unknown: nothing i
 import math
 import weakref
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,44 +17,11 @@ from torch import Tensor
 from manifold_lab.activations import Activation
 from manifold_lab.probe import axis_rules
 from manifold_lab.probe.activation_types import CLIPS
-from manifold_lab.probe.axis_rules import Axes, Placed, tensors
+from manifold_lab.probe.axis_rules import Axes, Origin, Placed, tensors
 from manifold_lab.probe.compositions import recognised
 from manifold_lab.probe.product_rules import SUMS, behind_product
 
-
-@dataclass(eq=False)
-class Root:
-    """A tensor that others are functions of, number by number."""
-
-    made: weakref.ref[Tensor] | None = None
-
-    def tensor(self) -> Tensor | None:
-        """The tensor, as long as the network keeps it."""
-        return None if self.made is None else self.made()
-
-
-@dataclass(frozen=True, eq=False)
-class Origin:
-    """What is known of a tensor: where its channels are, and which numbers it is a function of, number by number."""
-
-    axes: Axes | None = None
-    """Dimensions that together count the channels; empty after all channels were averaged, None where unknown."""
-    given: bool = False
-    """Whether it is the network's own input, of which nothing has said yet where its channels are."""
-    constant: bool = False
-    """Whether it comes from parameters alone."""
-    root: Root = field(default_factory=Root)
-    """Equal roots: functions of the same tensor, number by number."""
-    through: frozenset[str] = frozenset()
-    """The activations that were applied since the root, by the names of their layers."""
-    unlisted: frozenset[str] = frozenset()
-    """Functions that are not linear and no known activation, applied since the last operator, with who called them."""
-    gated: bool = False
-    """Whether it is made of a product of different functions of the root, such as x * sigmoid(x)."""
-
-
 CONSTANT = Origin((), constant=True)
-UNKNOWN = Origin()
 Source = tuple[Tensor, Origin]
 
 

@@ -193,12 +193,10 @@ class Probe:
             self._undo()
             return
         state.channels.end(output)
-        for name in state.channels.parts & self.layers.keys():
-            self.layers[name].part = True
-            self.layers[name].note(PART)
-        for name in state.channels.replaced & self.layers.keys():
-            self.layers[name].part = True
-            self.layers[name].note(REPLACED)
+        for note, names in ((PART, state.channels.parts), (REPLACED, state.channels.replaced)):
+            for name in names & self.layers.keys():
+                self.layers[name].part = True
+                self.layers[name].note(note)
         if self.chosen.kind((NONLINEARITY,)):
             self._list(state.channels.unlisted)
         self.passes += 1
@@ -258,14 +256,11 @@ class Probe:
 
 def _refuse_compiled(model: nn.Module) -> None:
     for name, module in model.named_modules():
+        where, remedy = f"its {name}" if name else "it", ""
         if isinstance(module, torch.jit.ScriptModule):
-            where = f"its {name}" if name else "it"
-            raise InputError(
-                f"probe: {where} is scripted or traced, and such code runs past hooks; give the eager model"
-            )
-        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
-            where = f"its {name}" if name else "it"
-            raise InputError(
-                f"probe: {where} is compiled, and compiled code runs past hooks; give the model as it was before "
-                "torch.compile (the same weights: model._orig_mod)"
-            )
+            remedy = "scripted or traced, and such code runs past hooks; give the eager model"
+        elif hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+            remedy = ("compiled, and compiled code runs past hooks; give the model as it was before torch.compile (the "
+                      "same weights: model._orig_mod)")  # fmt: skip
+        if remedy:
+            raise InputError(f"probe: {where} is {remedy}")

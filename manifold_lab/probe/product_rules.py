@@ -2,11 +2,11 @@
 
 import string
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from torch import Tensor
 
-from manifold_lab.probe.axis_rules import Axes, tensors
+from manifold_lab.probe.axis_rules import Axes, Origin, tensors
 
 MULTIPLIED = frozenset({"matmul", "rmatmul", "bmm", "mm", "addmm", "baddbmm"})
 EINSUM = "einsum"
@@ -15,21 +15,8 @@ SUMS = MULTIPLIED | {EINSUM, ATTENTION}
 """Functions that sum over products of two tensors."""
 
 
-@runtime_checkable
-class Known(Protocol):
-    """What is known of a tensor, as these rules read it."""
-
-    @property
-    def axes(self) -> Axes | None:
-        """The dimensions that count the channels; empty where there are none, None where unknown."""
-
-    @property
-    def constant(self) -> bool:
-        """Whether it comes from parameters alone."""
-
-
-OriginOf = Callable[[Tensor], Known | None]
-Factor = tuple[str, Known | None]
+OriginOf = Callable[[Tensor], Origin | None]
+Factor = tuple[str, Origin | None]
 """The letters of a tensor's dimensions, and what is known of it."""
 
 

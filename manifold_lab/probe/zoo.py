@@ -91,10 +91,9 @@ def _preset(name: str, source: Source) -> LoadedModel:
 
 def _refuse_foreign(name: str) -> None:
     """Say of a library's name that it wants the library before it."""
-    for library, module, names in ((TORCHVISION, "torchvision.models", "list_models"), (TIMM, "timm", "list_models")):
-        if importlib.util.find_spec(module.partition(".")[0]) is None:
-            continue
-        if name in getattr(importlib.import_module(module), names)():
+    for library, module in ((TORCHVISION, "torchvision.models"), (TIMM, "timm")):
+        there = importlib.util.find_spec(module.partition(".")[0]) is not None
+        if there and name in importlib.import_module(module).list_models():
             raise InputError(f"model: {name!r} is unknown; did you mean {library + name!r}?")
 
 

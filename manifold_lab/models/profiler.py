@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.hooks import attached
+from manifold_lab.models.layers import Activate
 
 COUNTING_CONVENTION = (
     "MAdds: multiply-adds of convolutions and linear layers for one image, twice that are FLOPs; norms are counted "
@@ -86,12 +87,30 @@ def watched(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[li
         yield seen
 
 
+@contextmanager
+def _idle(model: nn.Module) -> Iterator[None]:
+    """Within the context norms and activations give back what they are given; hooks on them still run."""
+    found = [module for module in model.modules() if isinstance(module, (*NORM_LAYERS, Activate))]
+    try:
+        for module in found:
+            vars(module)["forward"] = _same
+        yield
+    finally:
+        for module in found:
+            vars(module).pop("forward", None)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
 def profile(
     model: nn.Module, shape: Sequence[int], kinds: tuple[type[nn.Module], ...] = OPERATOR_LAYERS + NORM_LAYERS
 ) -> list[LayerProfile]:
     """One forward pass of a batch of one, of this shape, in evaluation mode, wherever the model's parameters live.
 
-    A model on the meta device is walked through without computing anything. Training mode is put back.
+    A model on the meta device is walked through without computing anything, and with norms and activations that do
+    nothing: they keep shapes, and would take nearly all of the time. Training mode is put back.
 
     Raises:
         InputError: if no module of these kinds was reached.
@@ -99,7 +118,7 @@ def profile(
     like = next(model.parameters())
     training = model.training
     try:
-        with watched(model.eval(), kinds) as seen, torch.no_grad():
+        with watched(model.eval(), kinds) as seen, torch.no_grad(), _idle(model if like.is_meta else nn.Identity()):
             model(torch.zeros((1, *shape), dtype=like.dtype, device=like.device))
     finally:
         model.train(training)

@@ -120,7 +120,7 @@ def run_cli(
             warnings.filterwarnings("ignore", module=OTHERS)
         try:
             stopper.listens = True
-            status = _status(kind, run, program, arguments, about)
+            status = _status(lambda: run(parse(kind, program, arguments, about)))
             stopper.listens = False
             return status
         except KeyboardInterrupt as stop:
@@ -128,17 +128,11 @@ def run_cli(
             return _stopped(stop)
 
 
-def _status(
-    kind: type[OptionsType] | Presets[OptionsType],
-    run: Callable[[OptionsType], int | None],
-    program: str,
-    arguments: list[str] | None,
-    about: About | None,
-) -> int:
+def _status(work: Callable[[], int | None]) -> int:
     try:
         if sys.stdout is None:  # closed by who started this: the next file opened would take its place
             raise InputError("output: it is closed; send it to a file or to /dev/null")
-        status = run(parse(kind, program, arguments, about)) or 0
+        status = work() or 0
         sys.stdout.flush()
         return status
     except InputError as error:

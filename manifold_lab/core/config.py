@@ -94,9 +94,8 @@ def _canonical(value: Any) -> Any:
     if not dataclasses.is_dataclass(value):
         return int(value) if isinstance(value, bool | float) and math.isfinite(value) and value == int(value) else value
     kind: Any = type(value)
-    defaults = _first_defaults(kind)
-    content = {name: getattr(value, name) for name in defaults if getattr(value, name) != defaults[name]}
-    return [kind_name(value), {_field_names(kind)[name]: _canonical(part) for name, part in content.items()}]
+    parts = [(old, getattr(value, name), default) for name, (old, default) in _compared(kind).items()]
+    return [kind_name(value), {old: _canonical(part) for old, part, default in parts if part != default}]
 
 
 def kind_name(spec: Any) -> str:
@@ -105,19 +104,17 @@ def kind_name(spec: Any) -> str:
 
 
 @functools.cache
-def _field_names(kind: type) -> dict[str, str]:
-    """The name of each field in keys."""
-    return {field.name: field.metadata.get("key_name", field.name) for field in dataclasses.fields(kind)}
+def _compared(kind: type) -> dict[str, tuple[str, Any]]:
+    """Of each compared field its name in keys, which is that in older records, and the default it was born with.
 
-
-@functools.cache
-def _first_defaults(kind: type) -> dict[str, Any]:
-    """The default that each compared field was born with; for a field without one, a value that nothing equals."""
+    For a field without a default that is a value that nothing equals.
+    """
     found = {}
     for field in dataclasses.fields(kind):
         made = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
         if field.compare:
-            found[field.name] = field.metadata.get("first_default", made)
+            first = field.metadata.get("first_default", made)
+            found[field.name] = field.metadata.get("key_name", field.name), first
     return found
 
 
@@ -143,15 +140,9 @@ def _shared(spec: Any, stored: Any) -> list[tuple[str, Any, Any]] | None:
         kind: Any = type(spec)
         return [
             (name, getattr(spec, name), stored[old if old in stored else name])
-            for name, old in _compared(kind)
+            for name, (old, _) in _compared(kind).items()
             if old in stored or name in stored
         ]
     if isinstance(spec, tuple | list) and isinstance(stored, list) and len(spec) == len(stored):
         return [(str(place), *pair) for place, pair in enumerate(zip(spec, stored, strict=True))]
     return None
-
-
-@functools.cache
-def _compared(kind: type) -> tuple[tuple[str, str], ...]:
-    """The compared fields of a dataclass, each with its name in keys, which is that in older records."""
-    return tuple((name, _field_names(kind)[name]) for name in _first_defaults(kind))

@@ -138,9 +138,8 @@ def bounded_means(values: Float[np.ndarray, "quantities n"], rng: np.random.Gene
     edges = np.arange(0, n, size)
     counts = np.diff(np.append(edges, n))
     low_end, high_end = values[:, edges], values[:, edges + counts - 1]
-    weights = rng.standard_gamma(counts, (RESAMPLES, len(counts))) if size > 1 else None
-    if weights is None:
-        weights = rng.standard_exponential((RESAMPLES, n))
+    shape = (RESAMPLES, len(counts))
+    weights = rng.standard_gamma(counts, shape) if size > 1 else rng.standard_exponential(shape)
     extra = rng.standard_exponential(RESAMPLES)
     total = weights.sum(1) + extra
     tail = (1 - LEVEL) / 2

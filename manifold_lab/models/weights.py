@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import safetensors
@@ -91,29 +91,27 @@ def from_pytorch_layout(spec: NetworkSpec, state: Mapping[str, Tensor]) -> Netwo
 def _loaded(spec: NetworkSpec, state: dict[str, Tensor]) -> Network:
     network = build(spec)
     wanted = network.state_dict()
-    problems = {
+    found = _listed({
         "missing": sorted(set(wanted) - set(state)),
         "surplus": sorted(set(state) - set(wanted)),
-        "of another shape": sorted(
-            f"{key} {tuple(state[key].shape)}, not {tuple(value.shape)}"
-            for key, value in wanted.items()
-            if key in state and state[key].shape != value.shape
-        ),
-        "of another type": sorted(
-            f"{key} {_type(state[key])}, not {_type(value)}"
-            for key, value in wanted.items()
-            if key in state and state[key].dtype != value.dtype
-        ),
-    }
-    problem = "; ".join(f"{len(found)} {kind}: {', '.join(found[:SHOWN])}" for kind, found in problems.items() if found)
-    if problem:
-        raise SourceError(f"weights: these are not of this network; {problem}")
+        "of another shape": _unlike(wanted, state, lambda value: str(tuple(value.shape))),
+        "of another type": _unlike(wanted, state, lambda value: str(value.dtype).removeprefix("torch.")),
+    })  # fmt: skip
+    if found:
+        raise SourceError(f"weights: these are not of this network; {found}")
     network.load_state_dict({key: value.detach().clone() for key, value in state.items()}, assign=True)
     return channels_last(network).eval()
 
 
-def _type(value: Tensor) -> str:
-    return str(value.dtype).removeprefix("torch.")
+def _unlike(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], of: Callable[[Tensor], str]) -> list[str]:
+    """The keys of both whose tensors differ in something, and how."""
+    pairs = [(key, of(state[key]), of(value)) for key, value in wanted.items() if key in state]
+    return sorted(f"{key} {one}, not {other}" for key, one, other in pairs if one != other)
+
+
+def _listed(problems: Mapping[str, Sequence[str]]) -> str:
+    """How many keys have each problem, and the first of them; empty where there is none."""
+    return "; ".join(f"{len(keys)} {kind}: {', '.join(keys[:SHOWN])}" for kind, keys in problems.items() if keys)
 
 
 def read_state(path: str | Path, strip: str = "") -> dict[str, Tensor]:
@@ -188,8 +186,7 @@ def _differences(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> s
               if key in state and state[key].shape != value.shape]  # fmt: skip
     if shapes and not (missing or surplus) and len({one.partition(" ")[0].rpartition(".")[0] for one in shapes}) == 1:
         return f"it has another head or first layer ({shapes[0]}); build the model with these sizes, as MODULE:CALLABLE"
-    kinds = {"missing": missing, "surplus": surplus, "of another shape": shapes}
-    return "; ".join(f"{len(found)} {kind}: {', '.join(found[:SHOWN])}" for kind, found in kinds.items() if found)
+    return _listed({"missing": missing, "surplus": surplus, "of another shape": shapes})
 
 
 def load_weights(spec: NetworkSpec, path: str | Path) -> Network:

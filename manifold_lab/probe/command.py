@@ -20,24 +20,13 @@ from manifold_lab.core.errors import one_of
 from manifold_lab.core.files import publish, text
 from manifold_lab.core.progress import progress
 from manifold_lab.core.shown import frame, print_json
-from manifold_lab.probe import LAYER_KINDS, MEASURES, LayerRecord, LayerRow, Probe, Sampling, zoo
+from manifold_lab.probe import LAYER_KINDS, MEASURES, LayerRow, Probe, Sampling, zoo
 from manifold_lab.probe.curve import Curve, information_along
-from manifold_lab.probe.options import ProbeOptions, check_options, main
+from manifold_lab.probe.options import ProbeOptions, check_options
 from manifold_lab.probe.zoo import LoadedModel
 from manifold_lab.report import tables, terminal
 from manifold_lab.sweeps import training_run
 
-__all__ = [
-    "LAYER_KINDS",
-    "MEASURES",
-    "Curve",
-    "LayerRecord",
-    "Probe",
-    "ProbeOptions",
-    "Sampling",
-    "information_along",
-    "main",
-]
 STEM = "probe"
 INFORMATION = "information"
 NO_THRESHOLD = ("No layer here has a threshold of Lemma 2: none is an activation behind a 1x1 convolution or linear "

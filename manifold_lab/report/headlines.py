@@ -68,10 +68,8 @@ def _part(row: ClaimResult, place: int) -> str:
 
 
 def _by_part(rows: Sequence[ClaimResult], place: int) -> dict[str, list[ClaimResult]]:
-    found: dict[str, list[ClaimResult]] = {}
-    for row in rows:
-        found.setdefault(_part(row, place), []).append(row)
-    return found
+    parts = dict.fromkeys(_part(row, place) for row in rows)
+    return {part: [row for row in rows if _part(row, place) == part] for part in parts}
 
 
 def _name(data: str) -> str:

@@ -13,10 +13,8 @@ from manifold_lab.models.specs import NetworkSpec, Stage, stages
 from manifold_lab.probe import zoo
 from manifold_lab.report import terminal
 
-NETWORK_HEAD = ("layer", "operator", "t", "c", "n", "s", "output", "parameters", "MAdds", "in + out", "shortcut")
-WHOLE = ("parameters", "MAdds", "in_out")
-"""Columns of whole numbers, by their names in programs."""
-FOREIGN_HEAD = ("layer", "operator", "output", "parameters", "MAdds", "in + out")
+OperatorLine = dict[str, str | int]
+"""An operator's numbers, by column."""
 TABLE_CONVENTION = (
     f"{profiler.COUNTING_CONVENTION} in + out: numbers that go in and come out of the operator, without weights."
 )
@@ -25,7 +23,7 @@ TABLE_CONVENTION = (
 def print_network(spec: NetworkSpec, quiet: bool, as_json: bool) -> None:
     """Print the table, the totals and the convention."""
     network = build(spec)
-    _say((NETWORK_HEAD, network_rows(network)), totals(network), quiet, as_json)
+    _say(cost_lines(network), totals(network), quiet, as_json)
 
 
 def print_foreign(name: str, resolution: int, quiet: bool, as_json: bool) -> None:
@@ -38,35 +36,33 @@ def print_foreign(name: str, resolution: int, quiet: bool, as_json: bool) -> Non
     zoo.check_forward(subject, torch.device("cpu"))
     seen = profiler.profile(subject.model, subject.shape)
     counted = [one for one in seen if isinstance(one.module, profiler.OPERATOR_LAYERS)]
-    rows = [[one.name, _operator(one), *_costs(one)] for one in counted]
+    lines = [{"layer": one.name, "operator": _operator(one), **_costs(one)} for one in counted]
     cost, whole = profiler.cost(seen), sum(parameter.numel() for parameter in subject.model.parameters())
     sums = (
         f"{whole:,} parameters, {cost.parameters:,} of them in these operators and in norms; {cost.madds:,} MAdds (and "
         f"{cost.norm_madds:,} of norms) for an image of {'x'.join(map(str, subject.shape))}"
     )
-    _say((FOREIGN_HEAD, rows), sums, quiet, as_json)
+    _say(lines, sums, quiet, as_json)
 
 
-def _say(table: tuple[Sequence[str], list[list[str]]], sums: str, quiet: bool, as_json: bool) -> None:
+def displayed(lines: Sequence[OperatorLine]) -> tuple[list[str], list[list[str]]]:
+    """Lines for readers: the head, and the cells."""
+    head = [name.replace("_", " + ") for name in lines[0]] if lines else []
+    return head, [[f"{cell:,}" if isinstance(cell, int) else cell for cell in line.values()] for line in lines]
+
+
+def _say(lines: list[OperatorLine], sums: str, quiet: bool, as_json: bool) -> None:
     """The table, the sums and what is counted."""
-    head, rows = table
     if as_json:
-        print_json(operators=_values(rows, head), sums=sums, convention=TABLE_CONVENTION)
+        print_json(operators=lines, sums=sums, convention=TABLE_CONVENTION)
         return
     console = Console()
     if not quiet:
+        head, rows = displayed(lines)
         terminal.show(console, "", head, [rows])
     console.print(sums, highlight=False, soft_wrap=quiet)
     if not quiet:
         console.print(TABLE_CONVENTION, highlight=False)
-
-
-def _values(rows: Sequence[Sequence[str]], head: Sequence[str]) -> list[dict[str, str | int]]:
-    names = [name.replace(" + ", "_").replace(" ", "_") for name in head]
-    return [
-        {name: int(cell.replace(",", "")) if name in WHOLE else cell for name, cell in zip(names, row, strict=True)}
-        for row in rows
-    ]
 
 
 def image_shape(network: Network) -> tuple[int, int, int]:
@@ -75,26 +71,26 @@ def image_shape(network: Network) -> tuple[int, int, int]:
     return spec.in_channels, spec.resolution, spec.resolution
 
 
-def cost_lines(network: Network) -> list[dict[str, str | int]]:
-    """The table of `network_rows` with whole numbers, for programs."""
-    return _values(network_rows(network), NETWORK_HEAD)
-
-
-def network_rows(network: Network) -> list[list[str]]:
+def cost_lines(network: Network) -> list[OperatorLine]:
     """One line per operator, as a forward pass met it; t, c, which of n, s as in Table 2 on each block's first line."""
-    spec, plan = network.spec, stages(network.spec)
-    repeats = [f"{repeat + 1}/{count}" for _, _, count, _ in spec.rows for repeat in range(count)]
-    lines, named = [], set()
+    plan = stages(network.spec)
+    repeats = [f"{repeat + 1}/{count}" for _, _, count, _ in network.spec.rows for repeat in range(count)]
+    lines: list[OperatorLine] = []
+    named = set()
     for seen in profiler.profile(network, image_shape(network), profiler.OPERATOR_LAYERS):
-        block = ".".join(seen.name.split(".")[:2]) if seen.name.startswith("blocks.") else ""
-        first = bool(block) and block not in named
-        named.add(block)
-        stage = plan[int(block.split(".")[1])] if block else None
-        row = ["", "", "", ""]
-        if first and stage is not None:
-            place = repeats[int(block.split(".")[1])]
-            row = [f"{stage.expansion:g}", str(stage.outputs), place, str(stage.stride)]
-        lines.append([seen.name, _operator(seen), *row, *_costs(seen), _shortcut(stage) if first and stage else ""])
+        place, shortcut = dict.fromkeys("tcns", ""), ""
+        block = seen.name.split(".")[1] if seen.name.startswith("blocks.") else ""
+        if block and block not in named:
+            stage = plan[int(block)]
+            place = {
+                "t": f"{stage.expansion:g}",
+                "c": str(stage.outputs),
+                "n": repeats[int(block)],
+                "s": str(stage.stride),
+            }
+            shortcut = _shortcut(stage)
+            named.add(block)
+        lines.append({"layer": seen.name, "operator": _operator(seen), **place, **_costs(seen), "shortcut": shortcut})
     return lines
 
 
@@ -112,10 +108,10 @@ def _operator(seen: LayerProfile) -> str:
     return f"{'dwise' if groups > 1 else 'conv2d'} {kernel[0]}x{kernel[1]}"
 
 
-def _costs(seen: LayerProfile) -> list[str]:
+def _costs(seen: LayerProfile) -> OperatorLine:
     channels, *sides = seen.outputs
     size = "x".join(map(str, (*sides, channels) if len(sides) == 2 else seen.outputs))
-    return [size, f"{seen.parameters:,}", f"{seen.madds:,}", f"{seen.elements:,}"]
+    return {"output": size, "parameters": seen.parameters, "MAdds": seen.madds, "in_out": seen.elements}
 
 
 def totals(network: Network) -> str:

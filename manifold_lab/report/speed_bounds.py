@@ -29,17 +29,17 @@ def _seconds(work: str) -> Place:
 
 BOUNDS: Mapping[str, Bound] = {
     "x_hat": Bound(
-        "at its worst it uses {share_of_arithmetic} of the machine's arithmetic and {share_of_bandwidth} of its bandwidth. "
-        "Neither bounds it: the sorting and searching of edges does, and the passes over x̂ itself"
+        "at its worst it uses {share_of_arithmetic} of the machine's arithmetic and {share_of_bandwidth} "
+        "of its bandwidth: neither bounds it: the sorting and searching of edges does, and the passes over x̂ itself"
     ),
     "names": Bound(
-        "of {seconds} s the import of torch takes {peer_seconds}; the libraries of the default command, with nothing of "
-        "ours, take {libraries}",
+        "of {seconds} s the import of torch takes {peer_seconds}; the libraries of the default command, with nothing "
+        "of ours, take {libraries}",
         {"libraries": _seconds("its libraries")},
     ),
     "default command": Bound(
-        "of {seconds} s of CPU time, loading its libraries takes {libraries} (torch alone {peer_seconds}); loading them, "
-        "drawing the two figures and writing them as PNG and PDF takes {figures}. The rest is measurement and tables",
+        "of {seconds} s of CPU time, loading its libraries takes {libraries} (torch alone {peer_seconds}); loading "
+        "them, drawing the two figures and writing them as PNG and PDF takes {figures}. The rest is measurement and tables",
         {"libraries": _seconds("its libraries"), "figures": _seconds("its libraries and figures")},
     ),
     "covariance": Bound(
@@ -49,8 +49,8 @@ BOUNDS: Mapping[str, Bound] = {
     ),
     "untrained": Bound("the median of {ratio} is within the limit, the upper end of its interval, {high}, is not"),
     "memory": Bound(
-        "at its worst the peak is {peak_mib} MiB, {peak_ratio} times a plain forward's and {peak_besides_compiler} times "
-        "that of one with the compiler loaded: kept positions and a copy of one layer's batch are the rest"
+        "at its worst the peak is {peak_mib} MiB, {peak_ratio} times a plain forward's and {peak_besides_compiler} "
+        "times that of one with the compiler loaded: kept positions and a copy of one layer's batch are the rest"
     ),
     "explorer": Bound(
         "at its worst the page's own script takes {script_ms} ms of a frame of {frame_ms}; the rest is the browser's, "

@@ -61,12 +61,11 @@ class Aim:
 
     def line(self, lines: Timings) -> dict[str, str] | None:
         """The line of a csv file that decides it; None where there is none."""
-        found = [one for one in lines if one.get(self.value[0]) and self._has(one)]
+        asked = self.where.items()
+        found = [line for line in lines if line.get(self.value[0])
+                 and all(line.get(column) in texts for column, texts in asked)]  # fmt: skip
         worst = min if self.at_least else max
         return worst(found, key=lambda one: float(one[self.value[0]])) if found else None
-
-    def _has(self, line: Mapping[str, str]) -> bool:
-        return all(line.get(column) in texts for column, texts in self.where.items())
 
 
 def _start(name: str, works: tuple[str, ...], limit: int | float, beyond: bool = False) -> Aim:
@@ -151,7 +150,8 @@ class Measured:
         facts = [] if self.now is None else [(name, self.now[name]) for name in aim.named if self.now[name]]
         worst = ", ".join(f"{name} {fact}" if fact.isdigit() else fact for name, fact in facts)
         work = f"{aim.work}; worst: {worst}" if worst else aim.work
-        return [work, aim.peer, self._ratio(), self._limit(), self._change(), f"**{self.verdict}**"]
+        limit = f"{'≥' if aim.at_least else '≤'} {aim.limit:g}{aim.unit}"
+        return [work, aim.peer, self._ratio(), limit, self._change(), f"**{self.verdict}**"]
 
     def _ratio(self) -> str:
         if self.now is None:
@@ -159,9 +159,6 @@ class Measured:
         names = ("ratio", "low", "high") if self.aim.unit else self.aim.value
         value, low, high = (self.now.get(name, "") for name in names)
         return f"{value} ({low} to {high})" if low and low != "nan" else value or MISSING
-
-    def _limit(self) -> str:
-        return f"{'≥' if self.aim.at_least else '≤'} {self.aim.limit:g}{self.aim.unit}"
 
     def _change(self) -> str:
         if self.now is None and self.before is None:

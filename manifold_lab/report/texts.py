@@ -20,15 +20,7 @@ from manifold_lab.report.claims import ClaimVerdict
 from manifold_lab.report.options import ReportOptions
 from manifold_lab.report.speed_bounds import speed_bounds
 from manifold_lab.report.speed_table import SPEED_BLOCKS
-from manifold_lab.report.tables import (
-    MISSING,
-    claim_sentence,
-    markdown,
-    pick,
-    read_claims,
-    read_csv,
-    unique,
-)
+from manifold_lab.report.tables import MISSING, claim_sentence, markdown, pick, read_claims, read_csv, unique
 
 TEXTS = page.TEXTS
 
@@ -41,8 +33,7 @@ def _asked(numbers: DataFrame) -> list[int]:
 def spiral_table(root: Path) -> str:
     """The terminal's table as markdown."""
     numbers = read_csv(read_text(root / "figures" / "spiral.csv"))
-    body = [line for dim in _asked(numbers) for line in results_table.summary_rows(numbers, dim)]
-    return markdown(results_table.RESULT_HEAD, body)
+    return markdown(results_table.RESULT_HEAD, results_table.summary_table(numbers, _asked(numbers)))
 
 
 def spiral_text(root: Path) -> str:
@@ -111,16 +102,12 @@ def errata_block(root: Path) -> str:
 
 def table(root: Path, name: str) -> str:
     """A published table as it stands."""
-    return _published(root, f"{name}.md")
+    return read_text(root / "figures" / f"{name}.md").strip()
 
 
 def study_text(root: Path, name: str) -> str:
     """What a study says of its numbers."""
-    return _published(root, f"{name}_text.md")
-
-
-def _published(root: Path, name: str) -> str:
-    return read_text(root / "figures" / name).strip()
+    return read_text(root / "figures" / f"{name}_text.md").strip()
 
 
 def study_claims(root: Path, name: str) -> str:
@@ -132,9 +119,9 @@ def study_claims(root: Path, name: str) -> str:
 def network_command(_root: Path) -> str:
     """The beginning and the end of what the command `network` prints."""
     made = mobilenet.build(dataclasses.replace(specs.V2, width=0.5))
-    lines = network_table.network_rows(made)
-    rows = [lines[0], *lines[3:6], lines[-1]]
-    return f"{markdown(network_table.NETWORK_HEAD, rows)}\n\n{network_table.totals(made)}"
+    lines = network_table.cost_lines(made)
+    shown = markdown(*network_table.displayed([lines[0], *lines[3:6], lines[-1]]))
+    return f"{shown}\n\n{network_table.totals(made)}"
 
 
 TEXT_BLOCKS: dict[str, Callable[[Path], str]] = {

@@ -84,12 +84,7 @@ def provenance(options: SpiralOptions) -> str:
         "spec": dataclasses.asdict(options.survey),
         "key": key(options.survey),
         "dims_surveyed": curve_dims(options.dims, options.survey.inputs),
-        "options": {
-            "decoder": options.decoder,
-            "formats": options.formats,
-            "style": options.style,
-            "device": options.device,
-        },
+        "options": {name: getattr(options, name) for name in ("decoder", "formats", "style", "device")},
         "versions": versions("numpy", "scipy", "matplotlib", "tueplots"),
         "commit": commit(),
     }
@@ -123,14 +118,18 @@ def dims_shown(options: SpiralOptions) -> tuple[int, ...]:
     return tuple(dict.fromkeys(options.dims))
 
 
+def sentences(options: SpiralOptions, numbers: DataFrame) -> list[str]:
+    """One for each dim asked for."""
+    return [results_table.dim_sentence(numbers, dim) for dim in dims_shown(options)]
+
+
 def print_results(options: SpiralOptions, numbers: DataFrame, console: Console) -> None:
     """The table and the sentences."""
-    dims = dims_shown(options)
     title = f"{options.activation} on a {options.manifold}, {options.draws} draws"
-    sections = [results_table.summary_rows(numbers, dim) for dim in dims]
+    sections = [results_table.summary_rows(numbers, dim) for dim in dims_shown(options)]
     terminal.show(console, title, results_table.RESULT_HEAD, sections)
-    for dim in dims:
-        console.print(results_table.dim_sentence(numbers, dim), highlight=False)
+    for sentence in sentences(options, numbers):
+        console.print(sentence, highlight=False)
 
 
 def measured(options: SpiralOptions) -> tuple[DataFrame, DataFrame]:
@@ -167,8 +166,7 @@ def run(options: SpiralOptions) -> None:
     written = publish(options.out, files(options, numbers, points))
     line = "written: " + ", ".join(map(str, written))
     if options.json:
-        arguments = [results_table.dim_sentence(numbers, dim) for dim in dims_shown(options)]
-        print_json(estimates=records(numbers), sentences=arguments, written=written)
+        print_json(estimates=records(numbers), sentences=sentences(options, numbers), written=written)
         return
     console = Console()
     if not options.quiet:

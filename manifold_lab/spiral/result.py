@@ -50,7 +50,7 @@ class SpiralResult:
 
     def sentences(self) -> list[str]:
         """One for each dim."""
-        return [results_table.dim_sentence(self.numbers, dim) for dim in pipeline.dims_shown(self.options)]
+        return pipeline.sentences(self.options, self.numbers)
 
     def save(self, out: Path | str) -> list[Path]:
         """Write the files of the command into a folder; their paths.

@@ -15,13 +15,13 @@ from manifold_lab.core import progress
 from manifold_lab.core.errors import InputError
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import DIGITS
-from manifold_lab.probe import command, zoo
+from manifold_lab.probe import command, options, zoo
 from manifold_lab.report.tables import pick, read_csv
 from tests.networks import small
 
 
 def run_probe(*words: str, out: Path) -> int:
-    return command.main([*words, "--out", str(out)])
+    return options.main([*words, "--out", str(out)])
 
 
 def test_the_door_writes_table_figure_and_origin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,7 +162,7 @@ def test_what_is_wrong_is_told_by_layer() -> None:
             return self.b(y)
 
     rows = table(Odd(), torch.randn(1, 3, 4, 4), measures=EVERY)
-    assert rows["a"]["note"].endswith("batches of one picture") and rows["a"]["active_mean"] is not None
+    assert rows["a"]["note"].endswith("batches of one image") and rows["a"]["active_mean"] is not None
     assert "NaN or infinite in 1 channels" in rows["b"]["note"] and rows["b"]["active_mean"] is None
     assert rows["never"]["note"] == "never reached" and rows["never"]["active_mean"] is None
     infinite = table(nn.Sequential(nn.ReLU()), torch.full((2, 3), torch.inf), measures=["recovery"])["0"]

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from manifold_lab.core.shown import DataFrame, frame
-from manifold_lab.report.layer_figure import OTHERS, Words, draw_layers, plain, stages
+from manifold_lab.report.layer_figure import OTHERS, Labels, draw_layers, plain, stages
 
 
 def mobilenet() -> list[str]:
@@ -36,7 +36,7 @@ def table(names: list[str], empty: tuple[str, ...] = ()) -> DataFrame:
 
 
 def panels(lines: DataFrame, title: str = "a network") -> list[Axes]:
-    figure = draw_layers(lines, Words(title, "ten images"))
+    figure = draw_layers(lines, Labels(title, "ten images"))
     figure.canvas.draw()
     return figure.axes
 

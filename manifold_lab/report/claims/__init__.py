@@ -87,8 +87,8 @@ class Answer:
     about: str
     link: str
     parts: tuple[tuple[str, ClaimSource], ...]
-    errata: bool
-    readme: int
+    errata: bool = False
+    readme: int = 0
 
     @property
     def figure(self) -> str:
@@ -229,19 +229,16 @@ def _claim(entry: dict[str, Any]) -> Claim:
 
 def paper_errata() -> tuple[Erratum, ...]:
     """The paper's errata, by number."""
-    return tuple(
-        Erratum(entry["number"], entry["says"], tuple(map(ClaimSource, entry["shown"])))
-        for entry in _registry()["erratum"]
-    )
+    entries = _registry()["erratum"]
+    return tuple(Erratum(**entry | {"shown": tuple(map(ClaimSource, entry["shown"]))}) for entry in entries)
 
 
 def answers() -> tuple[Answer, ...]:
     """What a reader wants to know first."""
     return tuple(
-        Answer(entry["about"], entry["link"], tuple((phrase, ClaimSource(row)) for phrase, row in entry["parts"]),
-               entry.get("errata", False), entry.get("readme", 0))
+        Answer(**entry | {"parts": tuple((phrase, ClaimSource(row)) for phrase, row in entry["parts"])})
         for entry in _registry()["answer"]
-    )  # fmt: skip
+    )
 
 
 def evidence(erratum: Erratum, root: Path) -> list[tuple[str, str, str]]:

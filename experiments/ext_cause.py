@@ -15,7 +15,6 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet; one dat
 """
 
 import dataclasses
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -34,7 +33,6 @@ from manifold_lab.report.tables import ClaimResult, Document, Record, pick
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.store import DIVERGED, DONE, Run
 from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_cause"
 WIDTH = 0.35
@@ -296,4 +294,4 @@ STUDY = trained_study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

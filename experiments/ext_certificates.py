@@ -14,7 +14,6 @@ Differs  a layer is a convolution, its norm and its activation together, judged 
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,7 +36,6 @@ from manifold_lab.sweeps.probe_run import SETTLED, TRAINED, TRAINING, ProbeRun, 
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_certificates"
 MEASURES = ("certificate",)
@@ -206,4 +204,4 @@ STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, claims=cl
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

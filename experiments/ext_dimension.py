@@ -18,7 +18,6 @@ Differs  k is that of single positions (what a 1x1 convolution sees) and, apart,
 import dataclasses
 import functools
 import math
-import sys
 from collections.abc import Sequence
 
 import matplotlib as mpl
@@ -42,7 +41,6 @@ from manifold_lab.sweeps.probe_run import INITIAL, TRAINED, ProbeRun, ProbeSourc
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_dimension"
 SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
@@ -299,4 +297,4 @@ STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, figure=dr
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -11,7 +11,6 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet. Every f
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,7 +28,6 @@ from manifold_lab.report.tables import ClaimResult
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.comparison import Comparison, Place
 from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_expansion"
 PAPER = 6
@@ -171,4 +169,4 @@ STUDY = trained_study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -17,7 +17,6 @@ Differs  The networks are those of fig6a_nonlinearity (trained first where they 
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,7 +44,6 @@ from manifold_lab.sweeps.information_run import (
 )
 from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_information"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
@@ -298,4 +296,4 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

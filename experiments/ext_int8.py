@@ -10,7 +10,6 @@ Differs  CIFAR-10 at width 0.35 and short trainings; post-training quantisation,
 """
 
 import dataclasses
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,6 @@ from manifold_lab.sweeps.comparison import FEWEST, POINTS
 from manifold_lab.sweeps.information_run import network_of
 from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
 from manifold_lab.sweeps.training_run import TrainingRun
 
 NAME = "ext_int8"
@@ -202,4 +200,4 @@ STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, cl
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -17,7 +17,6 @@ Differs  a layer is undone by least squares on its active outputs, in float64; a
 """
 
 import dataclasses
-import sys
 from collections.abc import Iterable
 
 import numpy as np
@@ -37,7 +36,6 @@ from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import FEWEST
 from manifold_lab.sweeps.inversion_run import IMAGES, NEAR, STEM, InversionRun, measure, rows
 from manifold_lab.sweeps.study import MAIN, Published, Study
-from manifold_lab.sweeps.study_commands import main
 from manifold_lab.sweeps.training_run import TrainingRun
 
 NAME = "ext_inversion"
@@ -214,4 +212,4 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

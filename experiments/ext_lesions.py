@@ -17,7 +17,6 @@ Differs  a lesion changes weights that were trained without it. It tells what th
 import dataclasses
 import functools
 import operator
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +37,6 @@ from manifold_lab.sweeps.lesion_run import EACH, RESTORED, TOPS, LesionRun, meas
 from manifold_lab.sweeps.probe_run import RANDOM, ProbeSource
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.study import Study, tables_of
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_lesions"
 SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
@@ -292,4 +290,4 @@ STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=tables_of, clai
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -16,7 +16,6 @@ Differs  no images: a k-sphere, turned into R^16, in 8 classes that depend on al
 import dataclasses
 import functools
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -41,7 +40,6 @@ from manifold_lab.sweeps import ablation, training_run
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
 from manifold_lab.sweeps.store import DIVERGED, DONE, FAILED, Run
 from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
 from manifold_lab.sweeps.training_run import TrainingRun
 from manifold_lab.training import Recipe
 
@@ -297,4 +295,4 @@ STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=training_run.run_train
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

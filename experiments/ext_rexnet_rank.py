@@ -12,7 +12,6 @@ Differs  one fully connected layer (a 1x1 convolution at one position), Gaussian
 """
 
 import functools
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +38,6 @@ from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick, rounded, unique
 from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_rexnet_rank"
 OUTPUTS = 96
@@ -246,4 +244,4 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

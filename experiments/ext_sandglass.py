@@ -11,7 +11,6 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet. MobileN
 """
 
 import functools
-import sys
 
 from experiments.tab_block import matched
 from manifold_lab.report.arm_styles import YELLOW, styles_of
@@ -19,7 +18,6 @@ from manifold_lab.report.headlines import Headline
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_sandglass"
 ARMS: dict[str, ablation.Arm] = {
@@ -52,4 +50,4 @@ STUDY = trained_study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -7,7 +7,6 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet. The cla
          by seed. Shares its runs with fig6a_nonlinearity and fig6b_shortcut. `--smoke` runs the digits
 """
 
-import sys
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes
@@ -22,7 +21,6 @@ from manifold_lab.report.tables import ClaimResult
 from manifold_lab.sweeps import ablation, comparison, comparison_figure, training_run
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder, Place
 from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_shortcut_x_nonlinearity"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
@@ -130,4 +128,4 @@ STUDY = trained_study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -10,7 +10,6 @@ Differs  CIFAR-10 at width 0.35: our network has stride 2 in the stage of 24 cha
 
 import dataclasses
 import functools
-import sys
 
 from manifold_lab.core import statistics
 from manifold_lab.core.shown import DataFrame
@@ -21,7 +20,6 @@ from manifold_lab.report.tables import ClaimResult
 from manifold_lab.sweeps import ablation, comparison
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_small_images"
 WIDTH, WEIGHT_DECAY = 0.35, 4e-5
@@ -76,4 +74,4 @@ STUDY = trained_study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -8,7 +8,6 @@ Differs  the paper gives no numbers; ours are one image at 224 through MobileNet
 """
 
 import dataclasses
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +36,6 @@ from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, estimate_in, pick
 from manifold_lab.sweeps.store import Result
 from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_split"
 BLOCKS = "blocks"
@@ -253,4 +251,4 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -13,7 +13,6 @@ Differs  the theorems speak of n to infinity. Up to n = 4 every layer is tested 
 """
 
 import functools
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,6 @@ from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, estimate_in, estimated_claim, percent, pick, rounded, unique
 from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_threshold"
 EXACT, SEARCHED = (2, 3, 4), (8, 16, 24)
@@ -245,4 +243,4 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -8,7 +8,6 @@ Differs  CIFAR-10 and short trainings instead of ImageNet; images are averaged d
 """
 
 import dataclasses
-import sys
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -22,7 +21,6 @@ from manifold_lab.report.tables import ClaimResult, pick, unique
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "ext_width_resolution"
 ARM = "linear"
@@ -118,4 +116,4 @@ STUDY = trained_study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -9,7 +9,6 @@ Differs  the paper shows one draw and gives neither the law of T, nor the curve,
          an Archimedean spiral of three turns, and the pseudo-inverse, over many draws
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,6 @@ from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.tables import ClaimResult, estimate_in, pick
 from manifold_lab.sweeps.store import Result
 from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "fig1_spiral"
 QUANTITY = "preserved_fraction"
@@ -147,4 +145,4 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -9,7 +9,6 @@ Differs  between expansions: from a block's depthwise output, after its activati
 
 import dataclasses
 import itertools
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,6 @@ from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, pick
 from manifold_lab.sweeps.store import Result
 from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "fig6_wirings"
 WIRINGS = ("bottleneck", "expansion", "none", "projected")
@@ -188,4 +186,4 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

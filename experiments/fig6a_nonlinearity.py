@@ -10,7 +10,6 @@ Differs  CIFAR-10 at small widths and short trainings instead of ImageNet: it te
 """
 
 import functools
-import sys
 
 from manifold_lab.core.shown import DataFrame
 from manifold_lab.report.arm_styles import styles_of
@@ -19,7 +18,6 @@ from manifold_lab.report.tables import ClaimResult
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "fig6a_nonlinearity"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
@@ -82,4 +80,4 @@ STUDY = trained_study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -10,7 +10,6 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet: it test
 """
 
 import functools
-import sys
 
 from matplotlib.figure import Figure
 
@@ -23,7 +22,6 @@ from manifold_lab.sweeps import ablation, comparison
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.comparison_figure import draw_comparison
 from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
 from manifold_lab.sweeps.training_run import FINAL
 
 NAME = "fig6b_shortcut"
@@ -90,4 +88,4 @@ STUDY = trained_study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -18,7 +18,6 @@ Differs  The paper does not say which 17 sites it draws, on which images, or wit
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -38,7 +37,6 @@ from manifold_lab.sweeps.probe_run import INITIAL, STAGES, TRAINED, TRAINING, Pr
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
 from manifold_lab.training import RECIPES
 
 NAME = "fig7_activations"
@@ -278,4 +276,4 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -8,7 +8,6 @@ Differs  in nothing: the paper's own network, counted; what does not agree is th
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,6 @@ from manifold_lab.report.printed import Printed, counted_claims
 from manifold_lab.report.tables import ClaimResult, Document, Record, pick
 from manifold_lab.sweeps.store import Result
 from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "tab2_network"
 COUNTS = "counts"
@@ -273,4 +271,4 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

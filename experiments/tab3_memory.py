@@ -11,7 +11,6 @@ Differs  quoted is arXiv's version 4, whose row at 112 is 64/1600, 16/400, 32/80
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,6 @@ from manifold_lab.report.printed import CountedClaim, Printed, counted_claims
 from manifold_lab.report.tables import ClaimResult, Document, Record, pick
 from manifold_lab.sweeps.store import Result
 from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "tab3_memory"
 PEAKS, SHORTCUT = "peaks", "shortcuts"
@@ -288,4 +286,4 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

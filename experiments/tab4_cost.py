@@ -9,7 +9,6 @@ Differs  accuracies and phone latencies are the paper's: nothing is trained here
 
 import dataclasses
 import itertools
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,6 @@ from manifold_lab.report.printed import Printed, counted_claims
 from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, pick
 from manifold_lab.sweeps.store import Result
 from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "tab4_cost"
 GRID_PART = "grid"
@@ -249,4 +247,4 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

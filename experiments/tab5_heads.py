@@ -12,7 +12,6 @@ Differs  nothing is trained or built but the backbones. The paper does not defin
 """
 
 import dataclasses
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from manifold_lab.report.printed import Printed, counted_claims
 from manifold_lab.report.tables import ClaimResult, Document, pick
 from manifold_lab.sweeps.store import Result
 from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "tab5_heads"
 IMAGE, SEGMENTED = 320, 512
@@ -192,4 +190,4 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

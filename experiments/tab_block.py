@@ -11,7 +11,6 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet. Each ri
 
 import dataclasses
 import functools
-import sys
 
 from manifold_lab.models import matching
 from manifold_lab.models.specs import NetworkSpec
@@ -20,7 +19,6 @@ from manifold_lab.report.headlines import Headline
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "tab_block"
 
@@ -62,4 +60,4 @@ STUDY = trained_study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

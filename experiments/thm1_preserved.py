@@ -9,7 +9,6 @@ Differs  a fresh T and a fresh point of the unit sphere for every draw; Lemma 2 
 """
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,7 +39,6 @@ from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, markdown, number, pick
 from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
 
 NAME = "thm1_preserved"
 MARGIN = 0.05
@@ -268,4 +266,4 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

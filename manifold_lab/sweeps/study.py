@@ -1,6 +1,6 @@
 """An experiment as one value: what runs, what is measured, and what is published of it.
 
-An experiment's file ends with `STUDY = Study(...)` and `sys.exit(main(STUDY))` (`study_commands`): then
+An experiment's file ends with `STUDY = Study(...)` and `raise SystemExit(STUDY.main())`: then
 `python -m experiments.NAME COMMAND` plans, runs, shows and publishes it. `trained_study` fills in what every comparison
 of trained networks shares.
 """

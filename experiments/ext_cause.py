@@ -32,7 +32,7 @@ from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.tables import ClaimResult, Document, Record, pick
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.store import DIVERGED, DONE, Run
-from manifold_lab.sweeps.study import Arms, trained_study
+from manifold_lab.sweeps.trained_study import Arms, trained_study
 
 NAME = "ext_cause"
 WIDTH = 0.35

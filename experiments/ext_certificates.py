@@ -28,14 +28,14 @@ from manifold_lab.core.statistics import Estimate
 from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.probe import Sampling
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
+from manifold_lab.report.headlines import Headline
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED
 from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick
 from manifold_lab.sweeps import probe_run, store
 from manifold_lab.sweeps.probe_run import SETTLED, TRAINED, TRAINING, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Run
-from manifold_lab.sweeps.study import Study
+from manifold_lab.sweeps.study import Study, captioned_figure
 
 NAME = "ext_certificates"
 MEASURES = ("certificate",)
@@ -178,29 +178,27 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def draw(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> str:
     """Certified positions and margins over depth, and certified positions over training."""
-    with plots.style():
-        figure = plots.shaped(2.9)
-        trained = TRAINING in set(table["network"])
-        left, middle, *right = figure.subplots(1, 2 + trained)
-        over_depth(left, table, "certified")
-        left.set(ylabel="share of positions certified", ylim=(-0.03, 1.03))
-        left.legend(frameon=False, loc="best")
-        over_depth(middle, table, "margin_median")
-        middle.axhline(0, color="0.6", lw=0.6)
-        middle.set_ylabel("margin, median over positions")
-        for ax in right:
-            over_training(ax, table)
-        names = ("certified on the data", "how far a position can move", *(["along trainings"] if right else []))
-        plots.letter((left, middle, *right), names)
-        along = "(c): mean over expansions, a line a seed" if right else f"along trainings: {statistics.NOT_RUN}"
-        note = (f"{IMAGES} images; positions of expansions; bars: exact {statistics.PERCENT} intervals over positions, "
-                f"of untrained networks Student's over seeds; {along}.")  # fmt: skip
-        return plots.captioned(figure, headline(claims(table), HEADLINE), note)
+    trained = TRAINING in set(table["network"])
+    left, middle, *right = figure.subplots(1, 2 + trained)
+    over_depth(left, table, "certified")
+    left.set(ylabel="share of positions certified", ylim=(-0.03, 1.03))
+    left.legend(frameon=False, loc="best")
+    over_depth(middle, table, "margin_median")
+    middle.axhline(0, color="0.6", lw=0.6)
+    middle.set_ylabel("margin, median over positions")
+    for ax in right:
+        over_training(ax, table)
+    names = ("certified on the data", "how far a position can move", *(["along trainings"] if right else []))
+    plots.letter((left, middle, *right), names)
+    along = "(c): mean over expansions, a line a seed" if right else f"along trainings: {statistics.NOT_RUN}"
+    return (f"{IMAGES} images; positions of expansions; bars: exact {statistics.PERCENT} intervals over positions, "
+            f"of untrained networks Student's over seeds; {along}.")  # fmt: skip
 
 
-STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, claims=claims, figure=draw)
+FIGURE = captioned_figure(draw, claims, HEADLINE, 2.9)
+STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, claims=claims, figure=FIGURE)
 
 
 if __name__ == "__main__":

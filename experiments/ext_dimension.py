@@ -33,14 +33,14 @@ from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.probe import Sampling
 from manifold_lab.probe.names import BOTTLENECK
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
+from manifold_lab.report.headlines import Headline
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED
 from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick, unique
 from manifold_lab.sweeps import probe_run, store
 from manifold_lab.sweeps.probe_run import INITIAL, TRAINED, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Run
-from manifold_lab.sweeps.study import Study
+from manifold_lab.sweeps.study import Caption, Study, captioned_figure
 
 NAME = "ext_dimension"
 SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
@@ -244,27 +244,23 @@ HEADLINE = Headline(
 )
 
 
-def draw(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> Caption:
     """Positions against channels; by scale; whole maps against published curves."""
     kinds = [kind for kind in STYLES if kind in set(table["network"])]
     one = pick(table, network=table["network"].iloc[0], seed=table["seed"].iloc[0])
-    with plots.style():
-        figure = plots.shaped(3.4)
-        left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 0.8, 1.1))
-        draw_positions(left, table, kinds, blocks(one)["channels"].to_numpy())
-        scan(middle, table)
-        draw_maps(right, table, kinds, len(one) - 1)
-        plots.letter((left, middle, right), ("single positions", "by scale, trained", "whole maps"))
-        networks = pick(table, network=INITIAL)["seed"].nunique()
-        note = (
-            f"MobileNetV2 1.0 on {one['pictures'].iloc[0]:,} ImageNet images, 4,000 positions of them. Bands: "
-            f"{statistics.PERCENT} intervals over points, of the trained network; untrained: the mean of {networks} "
-            "networks, and each as a thin line. Both estimators read high dimensions low. Published: Ansuini et al. "
-            "2019, other networks."
-        )
-        known = {label: handle for ax in (left, right)
-                 for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}  # fmt: skip
-        return plots.captioned(figure, headline(claims(table), HEADLINE), note, list(known.values()))
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 0.8, 1.1))
+    draw_positions(left, table, kinds, blocks(one)["channels"].to_numpy())
+    scan(middle, table)
+    draw_maps(right, table, kinds, len(one) - 1)
+    plots.letter((left, middle, right), ("single positions", "by scale, trained", "whole maps"))
+    networks = pick(table, network=INITIAL)["seed"].nunique()
+    note = (
+        f"MobileNetV2 1.0 on {one['pictures'].iloc[0]:,} ImageNet images, 4,000 positions of them. Bands: "
+        f"{statistics.PERCENT} intervals over points, of the trained network; untrained: the mean of {networks} "
+        "networks, and each as a thin line. Both estimators read high dimensions low. Published: Ansuini et al. "
+        "2019, other networks."
+    )
+    return note, plots.handles_of((left, right))
 
 
 def draw_positions(ax: Axes, table: DataFrame, kinds: Sequence[str], channels: np.ndarray) -> None:
@@ -293,7 +289,8 @@ def draw_maps(ax: Axes, table: DataFrame, kinds: Sequence[str], last_layer: int)
     ax.set_ylim(bottom=0)
 
 
-STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, figure=draw, claims=claims)
+FIGURE = captioned_figure(draw, claims, HEADLINE, 3.4)
+STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, figure=FIGURE, claims=claims)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.tables import ClaimResult
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.comparison import Comparison, Place
-from manifold_lab.sweeps.study import Arms, trained_study
+from manifold_lab.sweeps.trained_study import Arms, trained_study
 
 NAME = "ext_expansion"
 PAPER = 6

@@ -30,7 +30,7 @@ from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.models.repair import AFFINE
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
+from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick
 from manifold_lab.sweeps import ablation, store
 from manifold_lab.sweeps.information_run import (
@@ -43,7 +43,7 @@ from manifold_lab.sweeps.information_run import (
     predicted_lost,
 )
 from manifold_lab.sweeps.store import Run
-from manifold_lab.sweeps.study import Study
+from manifold_lab.sweeps.study import Study, captioned_figure
 
 NAME = "ext_information"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
@@ -244,32 +244,33 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def figure(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> str:
     """Channels, dimension and active channels over depth; losses over depth; cost against predicted loss."""
     mine = pick(single(table), arm="linear")
-    better = beats_depth(table, "predicted_lost")
-    with plots.style():
-        found = plots.shaped(4.9)
-        (sizes, lost), (by_depth, by_loss) = found.subplots(2, 2)
-        draw_sizes(sizes, mine)
-        over_depth(lost, mine, "predicted_lost", LineStyle(plots.MEASURED, "predicted, P(Bin(n, 1/2) ≤ k)"))
-        over_depth(lost, mine, "measured_lost", LineStyle(plots.LOST_COLOUR, "counted, active ≤ k", "--", "o", "white"))
-        lost.set(xlabel="block", ylabel="share of positions", ylim=(-0.03, 1.03))
-        lost.legend(frameon=False, loc="upper right")
-        draw_costs(by_depth, mine, "block", "block")
-        by_depth.set_xticks(range(0, 17, 4))
-        draw_costs(by_loss, mine, "predicted_lost", "predicted share lost")
-        by_loss.legend(frameon=False, loc="upper left")
-        ranks = [goes_with(table, name, ALL).estimate for name in ("earliness", "predicted_lost")]
-        costs = [f"{name}{f', ρ = {one.value:.2f}' * bool(one.n)}" for name, one in zip(
-            ("cost of ReLU6 by depth", "by predicted loss"), ranks, strict=True)]  # fmt: skip
-        plots.letter((sizes, lost, by_depth, by_loss), ("what must fit through", "positions lost", *costs))
-        note = (
-            f"{len(networks(table))} networks trained on CIFAR-10 with linear bottlenecks: a mark is a block of one, "
-            "lines are means. k: MLE of 20 neighbours at single positions. ρ: Spearman's, mean over networks"
-            + correlations_text(ranks, better.estimate)
-        )
-        return plots.captioned(found, headline([better], HEADLINE), note)
+    (sizes, lost), (by_depth, by_loss) = figure.subplots(2, 2)
+    draw_sizes(sizes, mine)
+    over_depth(lost, mine, "predicted_lost", LineStyle(plots.MEASURED, "predicted, P(Bin(n, 1/2) ≤ k)"))
+    over_depth(lost, mine, "measured_lost", LineStyle(plots.LOST_COLOUR, "counted, active ≤ k", "--", "o", "white"))
+    lost.set(xlabel="block", ylabel="share of positions", ylim=(-0.03, 1.03))
+    lost.legend(frameon=False, loc="upper right")
+    draw_costs(by_depth, mine, "block", "block")
+    by_depth.set_xticks(range(0, 17, 4))
+    draw_costs(by_loss, mine, "predicted_lost", "predicted share lost")
+    by_loss.legend(frameon=False, loc="upper left")
+    ranks = [goes_with(table, name, ALL).estimate for name in ("earliness", "predicted_lost")]
+    costs = [f"{name}{f', ρ = {one.value:.2f}' * bool(one.n)}" for name, one in zip(
+        ("cost of ReLU6 by depth", "by predicted loss"), ranks, strict=True)]  # fmt: skip
+    plots.letter((sizes, lost, by_depth, by_loss), ("what must fit through", "positions lost", *costs))
+    return (
+        f"{len(networks(table))} networks trained on CIFAR-10 with linear bottlenecks: a mark is a block of one, "
+        "lines are means. k: MLE of 20 neighbours at single positions. ρ: Spearman's, mean over networks"
+        + correlations_text(ranks, better_than_depth(table)[0].estimate)
+    )
+
+
+def better_than_depth(table: DataFrame) -> list[ClaimResult]:
+    """The claim that decides the title."""
+    return [beats_depth(table, "predicted_lost")]
 
 
 def correlations_text(ranks: Sequence[Estimate], difference: Estimate) -> str:
@@ -290,7 +291,7 @@ STUDY = Study(
     grid=grid,
     measure=measure,
     rows=rows,
-    figure=figure,
+    figure=captioned_figure(draw, better_than_depth, HEADLINE, 4.9),
     claims=claims,
 )
 

@@ -26,15 +26,14 @@ from manifold_lab.core.shown import DataFrame, frame
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.data import Data, DataOptions
 from manifold_lab.models.quantized import quantized
-from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
-from manifold_lab.report.headlines import Headline, headline
+from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult, Document, Record, estimated_claim, pick
 from manifold_lab.sweeps import ablation, training_run
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
 from manifold_lab.sweeps.information_run import network_of
 from manifold_lab.sweeps.store import Result, Run
-from manifold_lab.sweeps.study import Study
+from manifold_lab.sweeps.study import Study, captioned_figure
 from manifold_lab.sweeps.training_run import TrainingRun
 
 NAME = "ext_int8"
@@ -157,25 +156,20 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def figure(lines: DataFrame) -> Figure:
+def draw(figure: Figure, lines: DataFrame) -> str:
     """What int8 costs, run by run, with mean and interval of each arm."""
-    with plots.style():
-        made = plots.shaped(2.6, 0.55)
-        ax = made.subplots()
-        for place, arm in enumerate(ARMS):
-            values = lost(lines, arm)
-            colour, mark = ARM_STYLES[arm]
-            ax.plot([place] * len(values), values, mark, color=colour, ms=3, mfc="none", mew=0.7)
-            mean = statistics.mean(values) if len(values) else NO_RUNS
-            ax.errorbar(place + 0.2, mean.value, [[mean.value - mean.low], [mean.high - mean.value]], fmt=mark,
-                        color=colour, ms=4, capsize=2)  # fmt: skip
-        ax.axhline(0, color="0.6", lw=0.6, ls=":")
-        ax.set_xticks(range(len(ARMS)), [f"{arm}, n = {len(lost(lines, arm))}" for arm in ARMS])
-        ax.set(
-            xlim=(-0.5, len(ARMS) - 0.3), xlabel="activation in every place", ylabel="points of accuracy lost in int8"
-        )
-        note = "Open marks: trained networks, CIFAR-10 at width 0.35; filled: their mean, Student's 95 % interval."
-        return plots.captioned(made, headline(claims(lines), HEADLINE), note)
+    ax = figure.subplots()
+    for place, arm in enumerate(ARMS):
+        values = lost(lines, arm)
+        colour, mark = ARM_STYLES[arm]
+        ax.plot([place] * len(values), values, mark, color=colour, ms=3, mfc="none", mew=0.7)
+        mean = statistics.mean(values) if len(values) else NO_RUNS
+        ax.errorbar(place + 0.2, mean.value, [[mean.value - mean.low], [mean.high - mean.value]], fmt=mark,
+                    color=colour, ms=4, capsize=2)  # fmt: skip
+    ax.axhline(0, color="0.6", lw=0.6, ls=":")
+    ax.set_xticks(range(len(ARMS)), [f"{arm}, n = {len(lost(lines, arm))}" for arm in ARMS])
+    ax.set(xlim=(-0.5, len(ARMS) - 0.3), xlabel="activation in every place", ylabel="points of accuracy lost in int8")
+    return "Open marks: trained networks, CIFAR-10 at width 0.35; filled: their mean, Student's 95 % interval."
 
 
 def _mean(values: np.ndarray) -> str:
@@ -196,7 +190,8 @@ def table(lines: DataFrame) -> Document:
     return Document(caption, head, frame(body))
 
 
-STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, claims=claims, figure=figure, table=table)
+FIGURE = captioned_figure(draw, claims, HEADLINE, 2.6, 0.55)
+STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, claims=claims, figure=FIGURE, table=table)
 
 
 if __name__ == "__main__":

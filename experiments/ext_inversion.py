@@ -29,13 +29,13 @@ from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.probe.inversion import DIFFERENT, EXACT, FOUND, KEPT, LOST, MATCHED, NOT_DECIDED
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
+from manifold_lab.report.headlines import Headline
 from manifold_lab.report.plots import data_name
 from manifold_lab.report.tables import ClaimResult, estimated_claim, pick
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import FEWEST
 from manifold_lab.sweeps.inversion_run import IMAGES, NEAR, STEM, InversionRun, measure, rows
-from manifold_lab.sweeps.study import MAIN, Published, Study
+from manifold_lab.sweeps.study import MAIN, Caption, Published, Study, captioned_figure
 from manifold_lab.sweeps.training_run import TrainingRun
 
 NAME = "ext_inversion"
@@ -177,26 +177,24 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def figure(published: Published) -> Figure:
+def draw(figure: Figure, published: Published) -> Caption:
     """Images beside each other above; error over depth below."""
     table = published[MAIN]
     sets = [name for name in (CIFAR, DIGITS) if name in set(table["data"])]
-    with plots.style():
-        found = plots.shaped(5.4)
-        above, below = found.subfigures(2, 1, squeeze=False, height_ratios=(1.15, 1))[:, 0]
-        drawing.draw_images(above, pick(published[IMAGES], data=DIGITS), PAIRS[0])
-        axes = below.subplots(1, len(sets), squeeze=False)[0]
-        for ax, name in zip(axes, sets, strict=True):
-            drawing.over_depth(ax, pick(table, data=name))
-        plots.letter(axes, [f"{data_name(name)}, what does not come back" for name in sets])
-        many = ", ".join(f"{pick(table, data=name)['image'].nunique()} of {data_name(name)}" for name in sets)
-        note = (
-            f"Test images, {many}. Symbols: networks, geometric means over images, filled where every image is exact; "
-            f"lines and bars: their mean and {statistics.PERCENT} interval. Dashed: controls, which start at the "
-            f"dotted line near the image. Outputs count as the same to {MATCHED:.0%}, images to {KEPT:.0%} of "
-            f"variance, and as different from {DIFFERENT:.0%} on. Under the blocks: how many numbers they give."
-        )
-        return plots.captioned(found, headline(claims(published), HEADLINE), note, drawing.frame_legend())
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.15, 1))[:, 0]
+    drawing.draw_images(above, pick(published[IMAGES], data=DIGITS), PAIRS[0])
+    axes = below.subplots(1, len(sets), squeeze=False)[0]
+    for ax, name in zip(axes, sets, strict=True):
+        drawing.over_depth(ax, pick(table, data=name))
+    plots.letter(axes, [f"{data_name(name)}, what does not come back" for name in sets])
+    many = ", ".join(f"{pick(table, data=name)['image'].nunique()} of {data_name(name)}" for name in sets)
+    note = (
+        f"Test images, {many}. Symbols: networks, geometric means over images, filled where every image is exact; "
+        f"lines and bars: their mean and {statistics.PERCENT} interval. Dashed: controls, which start at the "
+        f"dotted line near the image. Outputs count as the same to {MATCHED:.0%}, images to {KEPT:.0%} of "
+        f"variance, and as different from {DIFFERENT:.0%} on. Under the blocks: how many numbers they give."
+    )
+    return note, drawing.frame_legend()
 
 
 STUDY = Study(
@@ -207,7 +205,7 @@ STUDY = Study(
     rows=rows,
     parts=(MAIN, IMAGES),
     claims=claims,
-    figure=figure,
+    figure=captioned_figure(draw, claims, HEADLINE, 5.4),
 )
 
 

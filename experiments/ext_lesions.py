@@ -31,12 +31,12 @@ from manifold_lab.models import repair
 from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import LESION_STYLES
-from manifold_lab.report.headlines import Headline, headline
+from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, estimated_claim, pick, unique
 from manifold_lab.sweeps.lesion_run import EACH, RESTORED, TOPS, LesionRun, measure
 from manifold_lab.sweeps.probe_run import RANDOM, ProbeSource
 from manifold_lab.sweeps.runner import Measure
-from manifold_lab.sweeps.study import Study, tables_of
+from manifold_lab.sweeps.study import Caption, Study, captioned_figure, tables_of
 
 NAME = "ext_lesions"
 SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
@@ -138,22 +138,18 @@ def draw_top(ax: Axes, lines: DataFrame, top: int) -> None:
     ax.set(xlabel="block of the lesion", ylabel=f"top-{top} accuracy, %", ylim=(-3, 103))
 
 
-def draw(lines: DataFrame) -> Figure:
+def draw(figure: Figure, lines: DataFrame) -> Caption:
     """Top-1 and top-5."""
     lines = unrepaired(lines)
-    with plots.style():
-        figure = plots.shaped(3.0)
-        axes = figure.subplots(1, len(TOPS), sharey=True)
-        for ax, top in zip(axes, TOPS, strict=True):
-            draw_top(ax, lines, top)
-        plots.letter(axes, ("label is the first", "label is among the first five"))
-        note = (
-            f"torchvision's weights of MobileNetV2 1.0, nothing retrained; {lines['n'].iloc[0]:,} ImageNet images, "
-            f"probably training images: read the changes. Bars: exact {statistics.PERCENT} intervals over images."
-        )
-        return plots.captioned(
-            figure, headline(claims(lines), HEADLINE), note, axes[0].get_legend_handles_labels()[0], 6
-        )
+    axes = figure.subplots(1, len(TOPS), sharey=True)
+    for ax, top in zip(axes, TOPS, strict=True):
+        draw_top(ax, lines, top)
+    plots.letter(axes, ("label is the first", "label is among the first five"))
+    note = (
+        f"torchvision's weights of MobileNetV2 1.0, nothing retrained; {lines['n'].iloc[0]:,} ImageNet images, "
+        f"probably training images: read the changes. Bars: exact {statistics.PERCENT} intervals over images."
+    )
+    return note, plots.handles_of(axes[:1]), 6
 
 
 def claims(lines: DataFrame) -> list[ClaimResult]:
@@ -285,7 +281,8 @@ def _change(row: Record) -> str:
     return f"{found.value:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
 
 
-STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=tables_of, claims=claims, figure=draw, table=table,
+FIGURE = captioned_figure(draw, claims, HEADLINE, 3.0)
+STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=tables_of, claims=claims, figure=FIGURE, table=table,
               text=text, text_columns=("block", "repair"))  # fmt: skip
 
 

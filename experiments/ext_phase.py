@@ -34,12 +34,12 @@ from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.models.weights import open_weights
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
+from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult, Record, pick
 from manifold_lab.sweeps import ablation, training_run
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
 from manifold_lab.sweeps.store import DIVERGED, DONE, FAILED, Run
-from manifold_lab.sweeps.study import Study
+from manifold_lab.sweeps.study import Caption, Study, captioned_figure
 from manifold_lab.sweeps.training_run import TrainingRun
 from manifold_lab.training import Recipe
 
@@ -269,28 +269,27 @@ def correlation_text(pairs: Pairs) -> str:
     )
 
 
-def figure(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> Caption:
     """Accuracy of the linear bottleneck, what ReLU6 costs, and the points that it loses."""
     pairs = {place: pair for place, pair in paired(table).items() if pair["linear"]}
     panels = heat_panels(table, pairs)
-    with plots.style():
-        figure = plots.shaped(2.75)
-        axes = figure.subplots(1, 3, sharey=True)
-        for ax, (_, shown, style, bold) in zip(axes, panels, strict=True):
-            if shown:
-                draw_heat(ax, shown, style, bold)
-            ax.label_outer(remove_inner_ticks=True)
-        plots.letter(axes, [name for name, *_ in panels])
-        seeds = sorted({len(pair["linear"]) for pair in pairs.values()})
-        note = (
-            f"k-spheres in {AMBIENT} dimensions, {CLASSES} classes; means over {' or '.join(map(str, seeds))} seeds. "
-            f"Bold: the paired {statistics.PERCENT} interval leaves 0 out. Left of a line: what it names. "
-            f"{correlation_text(pairs)}"
-        )
-        return plots.captioned(figure, headline([ranked(pairs)], HEADLINE), note, axes[0].get_lines(), 3)
+    axes = figure.subplots(1, 3, sharey=True)
+    for ax, (_, shown, style, bold) in zip(axes, panels, strict=True):
+        if shown:
+            draw_heat(ax, shown, style, bold)
+        ax.label_outer(remove_inner_ticks=True)
+    plots.letter(axes, [name for name, *_ in panels])
+    seeds = sorted({len(pair["linear"]) for pair in pairs.values()})
+    note = (
+        f"k-spheres in {AMBIENT} dimensions, {CLASSES} classes; means over {' or '.join(map(str, seeds))} seeds. "
+        f"Bold: the paired {statistics.PERCENT} interval leaves 0 out. Left of a line: what it names. "
+        f"{correlation_text(pairs)}"
+    )
+    return note, axes[0].get_lines(), 3
 
 
-STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=training_run.run_training, rows=rows, figure=figure,
+FIGURE = captioned_figure(draw, lambda table: [ranked(paired(table))], HEADLINE, 2.75)
+STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=training_run.run_training, rows=rows, figure=FIGURE,
               claims=claims, run_folder=training_run.TRAINING_RUNS)  # fmt: skip
 
 

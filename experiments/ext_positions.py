@@ -13,7 +13,7 @@ from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.headlines import Headline
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.study import Arms, trained_study
+from manifold_lab.sweeps.trained_study import Arms, trained_study
 
 ARMS = {
     "both": lambda base: base,

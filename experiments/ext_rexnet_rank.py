@@ -33,11 +33,11 @@ from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.metrics.spectrum import effective_rank_of
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
-from manifold_lab.report.headlines import Headline, headline
+from manifold_lab.report.headlines import Headline
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick, rounded, unique
 from manifold_lab.sweeps.store import Result, Run
-from manifold_lab.sweeps.study import Study
+from manifold_lab.sweeps.study import Caption, Study, captioned_figure
 
 NAME = "ext_rexnet_rank"
 OUTPUTS = 96
@@ -220,27 +220,26 @@ def last_value(curve: ErrorbarContainer) -> float:
     return float(np.asarray(curve[0].get_ydata())[-1])
 
 
-def draw(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> Caption:
     """Both ranks side by side."""
-    with plots.style():
-        figure = plots.shaped(3.0)
-        axes = figure.subplots(1, 2)
-        for ax, kind in zip(axes, RANKS, strict=True):
-            curves(ax, table, kind)
-        axes[0].legend(frameon=False, loc="lower right")
-        plots.letter(axes, RANKS.values())
-        handles = sorted(axes[1].get_legend_handles_labels()[0], key=last_value, reverse=True)
-        layers = len(values(table, LINEAR, "effective", SIXTH))
-        note = (
-            f"Random layers of {OUTPUTS} output channels, {layers} a ratio; bars: Student's {statistics.PERCENT} "
-            f"interval over layers. Activations whose curves are nowhere further apart than {VISIBLE:g} share one."
-        )
-        return plots.captioned(figure, headline(claims(table), HEADLINE), note, handles)
+    axes = figure.subplots(1, 2)
+    for ax, kind in zip(axes, RANKS, strict=True):
+        curves(ax, table, kind)
+    axes[0].legend(frameon=False, loc="lower right")
+    plots.letter(axes, RANKS.values())
+    handles = sorted(axes[1].get_legend_handles_labels()[0], key=last_value, reverse=True)
+    layers = len(values(table, LINEAR, "effective", SIXTH))
+    note = (
+        f"Random layers of {OUTPUTS} output channels, {layers} a ratio; bars: Student's {statistics.PERCENT} "
+        f"interval over layers. Activations whose curves are nowhere further apart than {VISIBLE:g} share one."
+    )
+    return note, handles
 
 
+FIGURE = captioned_figure(draw, claims, HEADLINE, 3.0)
 STUDY = Study(
-    name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, figure=draw, claims=claims, stored=False,
-)  # fmt: skip
+    name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, claims=claims, stored=False, figure=FIGURE
+)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.tables import ClaimResult
 from manifold_lab.sweeps import ablation, comparison, comparison_figure, training_run
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder, Place
-from manifold_lab.sweeps.study import Arms, trained_study
+from manifold_lab.sweeps.trained_study import Arms, trained_study
 
 NAME = "ext_shortcut_x_nonlinearity"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}

@@ -19,7 +19,7 @@ from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult
 from manifold_lab.sweeps import ablation, comparison
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.study import Arms, trained_study
+from manifold_lab.sweeps.trained_study import Arms, trained_study
 
 NAME = "ext_small_images"
 WIDTH, WEIGHT_DECAY = 0.35, 4e-5

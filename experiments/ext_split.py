@@ -9,9 +9,7 @@ Differs  the paper gives no numbers; ours are one image at 224 through MobileNet
 
 import dataclasses
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import numpy as np
@@ -34,8 +32,7 @@ from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, estimate_in, pick
-from manifold_lab.sweeps.store import Result
-from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
+from manifold_lab.sweeps.study import MAIN, captioned_figure, computed_study
 
 NAME = "ext_split"
 BLOCKS = "blocks"
@@ -48,17 +45,9 @@ CHANNELS = 3
 """So many single channels besides input and output are the O(max(s², s'²)) of section 5.1."""
 
 
-@dataclass(frozen=True)
-class Spec:
-    """Memory and time of split inference."""
-
-    rounds: int
-    """Passes per t, taken in turns."""
-
-
-def measure(spec: Spec, _folder: Path) -> Result:
+def tables(smoke: bool) -> dict[str, list[Record]]:
     """The lines of both files."""
-    return tables_result({MAIN: by_parts(spec.rounds), BLOCKS: in_single_channels()})
+    return {MAIN: by_parts(rounds=3 if smoke else 30), BLOCKS: in_single_channels()}
 
 
 def way(network: Network, parts: int) -> Callable[[Tensor], Tensor]:
@@ -93,7 +82,11 @@ def _product_flops(_sum: torch.Size, a: torch.Size, b: torch.Size, **_: object) 
 
 
 def by_parts(rounds: int) -> list[Record]:
-    """One line per t; memory in numbers, the image included; time as ratios to the whole pass of the same turn."""
+    """One line per t; memory in numbers, the image included; time as ratios to the whole pass of the same turn.
+
+    Args:
+        rounds: passes per t, taken in turns.
+    """
     network, lines = folded(build(V2, stream(0, "weights")).eval()), []
     x = torch.randn((1, 3, 224, 224), generator=stream(0, "picture")).to(memory_format=torch.channels_last)
     with torch.inference_mode():
@@ -170,38 +163,36 @@ def draw_time(ax: Axes, table: DataFrame) -> None:
     ax.set_yticks([1, 2, 5, 10, 20])
 
 
-def title(published: dict[str, DataFrame]) -> str:
+def message(found: Sequence[ClaimResult]) -> str:
     """What the paper's largest number of chunks saves, and its price in time."""
-    price = f"at {pick(published[MAIN], parts=HELPFUL)['ratio'].item():.3g} times the time"
+    ratio = next(one.estimate.value for one in found if one.id == f"{NAME}.slower")
+    price = f"at {ratio:.3g} times the time"
     messages = Headline(
         f"{NAME}.most_helpful", f"{HELPFUL} chunks save nearly all the memory that splitting can save, {price}",
         f"More than {HELPFUL} chunks are needed to save most of what splitting can save; {HELPFUL} run {price}", "",
     )  # fmt: skip
-    return headline(claims(published), messages)
+    return headline(found, messages)
 
 
-def draw(published: dict[str, DataFrame]) -> Figure:
+def draw(figure: Figure, published: dict[str, DataFrame]) -> str:
     """Memory and time."""
     table = published[MAIN]
-    with plots.style():
-        figure = plots.shaped(2.7)
-        left, right = figure.subplots(1, 2, sharex=True)
-        draw_memory(left, table)
-        draw_time(right, table)
-        for ax, corner in ((left, "upper right"), (right, "lower right")):
-            ax.axvspan(2, HELPFUL, color="0.93", zorder=0, label=f"the paper's range, 2 to {HELPFUL}")
-            ax.set_xscale("log")
-            ax.set_xticks(PARTS, [str(parts) for parts in PARTS])
-            ax.minorticks_off()
-            ax.set_xlabel("chunks t of the expanded channels")
-            ax.legend(frameon=False, loc=corner)
-        plots.letter((left, right), ("memory of one pass", "time of one pass"))
-        note = (
-            "MobileNetV2 1.0, norms folded, one image at 224, on a CPU; memory is measured in 32-bit floats and told "
-            "at two bytes a number; Equation 2 lies below: it counts one operator's input and output; bars: "
-            f"{statistics.PERCENT} intervals of the median over {table['n'].iloc[0]} turns."
-        )
-        return plots.captioned(figure, title(published), note)
+    left, right = figure.subplots(1, 2, sharex=True)
+    draw_memory(left, table)
+    draw_time(right, table)
+    for ax, corner in ((left, "upper right"), (right, "lower right")):
+        ax.axvspan(2, HELPFUL, color="0.93", zorder=0, label=f"the paper's range, 2 to {HELPFUL}")
+        ax.set_xscale("log")
+        ax.set_xticks(PARTS, [str(parts) for parts in PARTS])
+        ax.minorticks_off()
+        ax.set_xlabel("chunks t of the expanded channels")
+        ax.legend(frameon=False, loc=corner)
+    plots.letter((left, right), ("memory of one pass", "time of one pass"))
+    return (
+        "MobileNetV2 1.0, norms folded, one image at 224, on a CPU; memory is measured in 32-bit floats and told "
+        "at two bytes a number; Equation 2 lies below: it counts one operator's input and output; bars: "
+        f"{statistics.PERCENT} intervals of the median over {table['n'].iloc[0]} turns."
+    )
 
 
 def claims(published: dict[str, DataFrame]) -> list[ClaimResult]:
@@ -237,16 +228,13 @@ def time_claims(table: DataFrame) -> list[ClaimResult]:
     ]
 
 
-STUDY = Study(
+STUDY = computed_study(
     name=NAME,
     card=__doc__,
-    grid=lambda smoke: (Spec(3 if smoke else 30),),
-    measure=measure,
-    rows=tables_of,
-    figure=draw,
+    tables=tables,
+    figure=captioned_figure(draw, claims, message, 2.7),
     claims=claims,
     parts=(MAIN, BLOCKS),
-    stored=False,
 )
 
 

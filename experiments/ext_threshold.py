@@ -32,11 +32,11 @@ from manifold_lab.core.random_streams import stream
 from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
+from manifold_lab.report.headlines import Headline
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, estimate_in, estimated_claim, percent, pick, rounded, unique
 from manifold_lab.sweeps.store import Result, Run
-from manifold_lab.sweeps.study import Study
+from manifold_lab.sweeps.study import Study, captioned_figure
 
 NAME = "ext_threshold"
 EXACT, SEARCHED = (2, 3, 4), (8, 16, 24)
@@ -216,30 +216,28 @@ def points_lost(table: DataFrame) -> str:
     )
 
 
-def draw(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> str:
     """The exact shares; what a search leaves of larger n."""
-    with plots.style():
-        figure = plots.shaped(3.1)
-        left, right = figure.subplots(1, 2, sharey=True)
-        for ax, kind in ((left, "exact"), (right, "search")):
-            for n in [n for n in unique(table, "inputs") if (n in EXACT) == (kind == "exact")]:
-                curve(ax, pick(table, inputs=n, test=kind), LOOKS[n], str(n))
-            thresholds(ax)
-            ax.legend(title="n", frameon=False, loc="upper left")
-        plane = pick(table, inputs=2, test="exact")
-        left.plot(plane["expansion"], plane["theory"], "x", color=plots.THEORY, ms=5, zorder=4)
-        left.set_ylabel("share of Gaussian layers")
-        plots.letter((left, right), ("injective, exactly", "not refuted by a search: at most so many"))
-        note = (
-            f"At least {table['n'].min():,} layers a mark; bars: exact {statistics.PERCENT} intervals; crosses: the "
-            f"closed form at n = 2.{points_lost(table)}"
-        )
-        return plots.captioned(figure, headline(claims(table), HEADLINE), note)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for ax, kind in ((left, "exact"), (right, "search")):
+        for n in [n for n in unique(table, "inputs") if (n in EXACT) == (kind == "exact")]:
+            curve(ax, pick(table, inputs=n, test=kind), LOOKS[n], str(n))
+        thresholds(ax)
+        ax.legend(title="n", frameon=False, loc="upper left")
+    plane = pick(table, inputs=2, test="exact")
+    left.plot(plane["expansion"], plane["theory"], "x", color=plots.THEORY, ms=5, zorder=4)
+    left.set_ylabel("share of Gaussian layers")
+    plots.letter((left, right), ("injective, exactly", "not refuted by a search: at most so many"))
+    return (
+        f"At least {table['n'].min():,} layers a mark; bars: exact {statistics.PERCENT} intervals; crosses: the "
+        f"closed form at n = 2.{points_lost(table)}"
+    )
 
 
+FIGURE = captioned_figure(draw, claims, HEADLINE, 3.1)
 STUDY = Study(
-    name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, figure=draw, claims=claims, stored=False,
-)  # fmt: skip
+    name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, claims=claims, stored=False, figure=FIGURE
+)
 
 
 if __name__ == "__main__":

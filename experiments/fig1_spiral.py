@@ -23,10 +23,10 @@ from manifold_lab.random_layer import monte_carlo
 from manifold_lab.random_layer.monte_carlo import layers
 from manifold_lab.random_layer.specs import PAPER_DIMS, MonteCarlo
 from manifold_lab.report import plots, results_table, tables
-from manifold_lab.report.headlines import Headline, headline
+from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult, estimate_in, pick
 from manifold_lab.sweeps.store import Result
-from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
+from manifold_lab.sweeps.study import MAIN, Study, captioned_figure, tables_of, tables_result
 
 NAME = "fig1_spiral"
 QUANTITY = "preserved_fraction"
@@ -87,20 +87,17 @@ def draw_blame(ax: Axes, table: DataFrame) -> None:
     ax.legend(frameon=False, loc="upper left")
 
 
-def draw(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> str:
     """The two panels."""
-    with plots.style():
-        figure = plots.shaped(2.7)
-        left, right = figure.subplots(1, 2)
-        draw_distribution(left, pick(table, quantity=QUANTITY, statistic="quantile"))
-        draw_blame(right, table)
-        plots.letter((left, right), ("recoverable, over draws", "where pinv's error lies"))
-        draws = table["n"].max()
-        note = (
-            f"Spirals of three turns, ReLU, {draws:,.0f} draws of T per dim. (a): density with median and quartiles. "
-            f"(b): means with {statistics.PERCENT} intervals."
-        )
-        return plots.captioned(figure, headline(claims(table), HEADLINE), note)
+    left, right = figure.subplots(1, 2)
+    draw_distribution(left, pick(table, quantity=QUANTITY, statistic="quantile"))
+    draw_blame(right, table)
+    plots.letter((left, right), ("recoverable, over draws", "where pinv's error lies"))
+    draws = table["n"].max()
+    return (
+        f"Spirals of three turns, ReLU, {draws:,.0f} draws of T per dim. (a): density with median and quartiles. "
+        f"(b): means with {statistics.PERCENT} intervals."
+    )
 
 
 def found(table: DataFrame, quantity: str, dim: int, statistic: str = "mean", decoder: str = "") -> Estimate:
@@ -138,7 +135,7 @@ STUDY = Study(
     grid=grid,
     measure=measure,
     rows=tables_of,
-    figure=draw,
+    figure=captioned_figure(draw, claims, HEADLINE, 2.7),
     claims=claims,
     stored=False,
 )

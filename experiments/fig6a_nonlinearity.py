@@ -17,7 +17,7 @@ from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.study import Arms, trained_study
+from manifold_lab.sweeps.trained_study import Arms, trained_study
 
 NAME = "fig6a_nonlinearity"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}

@@ -11,17 +11,14 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet: it test
 
 import functools
 
-from matplotlib.figure import Figure
-
 from manifold_lab.core.shown import DataFrame
 from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.headlines import Headline, headline
+from manifold_lab.report.headlines import Headline
 from manifold_lab.report.plots import data_name
 from manifold_lab.report.tables import ClaimResult, pick
 from manifold_lab.sweeps import ablation, comparison
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.comparison_figure import draw_comparison
-from manifold_lab.sweeps.study import Arms, trained_study
+from manifold_lab.sweeps.trained_study import Arms, trained_study
 from manifold_lab.sweeps.training_run import FINAL
 
 NAME = "fig6b_shortcut"
@@ -70,19 +67,13 @@ def dearer(table: DataFrame) -> str:
     return f" Multiply-adds against {CONTRAST.reference}, {data_name(first)}: {', '.join(more)}." if more else ""
 
 
-def figure(table: DataFrame) -> Figure:
-    """Arms side by side; what they differ in besides the shortcut is said."""
-    return draw_comparison(table, CONTRAST, headline(claims(table), HEADLINE), dearer(table))
-
-
 STUDY = trained_study(
     name=NAME,
     card=__doc__,
     grid=functools.partial(ablation.grid, ARMS, SETTINGS),
-    arms=Arms(comparison=CONTRAST, expected=[*EXPECTED, *SHRINKING]),
+    arms=Arms(comparison=CONTRAST, expected=[*EXPECTED, *SHRINKING], headline=HEADLINE, note=dearer),
     caption="Figure 6b: what the shortcut joins.",
     claims=claims,
-    figure=figure,
     at_scale=functools.partial(ablation.at_scale, ARMS),
 )
 

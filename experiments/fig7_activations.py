@@ -36,7 +36,7 @@ from manifold_lab.sweeps.comparison import FEWEST
 from manifold_lab.sweeps.probe_run import INITIAL, STAGES, TRAINED, TRAINING, ProbedTraining, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Run
-from manifold_lab.sweeps.study import Study
+from manifold_lab.sweeps.study import Caption, Study, captioned_figure
 from manifold_lab.training import RECIPES
 
 NAME = "fig7_activations"
@@ -227,23 +227,19 @@ def message(found: Sequence[ClaimResult]) -> str:
     return headline(found, messages) + beside
 
 
-def draw(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> Caption:
     """Above counts, below fractions; step 0, trained; to the right the training on CIFAR-10."""
-    with plots.style():
-        figure = plots.shaped(4.6)
-        axes = figure.subplots(2, 3, width_ratios=(1, 1, 0.72))
-        kinds = {INITIAL: "step 0, first of {n} seeds", TRAINED: "trained on ImageNet"}
-        names = []
-        for place, (kind, title) in enumerate(kinds.items()):
-            mine = pick(table, network=kind)
-            if len(mine):
-                draw_network(axes[:, place], pick(mine, seed=seeds(mine)[0]))
-            names.append(title.format(n=len(seeds(mine))))
-        names.append(draw_training(axes[:, 2], pick(table, network=TRAINING, drawn=1)))
-        plots.letter(axes.flat, [*names, *["the same, as fractions"] * 2, "its spread"])
-        known = {label: handle for ax in axes[0, :2]
-                 for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}  # fmt: skip
-        return plots.captioned(figure, message(claims(table)), caption(table), list(known.values()))
+    axes = figure.subplots(2, 3, width_ratios=(1, 1, 0.72))
+    kinds = {INITIAL: "step 0, first of {n} seeds", TRAINED: "trained on ImageNet"}
+    names = []
+    for place, (kind, title) in enumerate(kinds.items()):
+        mine = pick(table, network=kind)
+        if len(mine):
+            draw_network(axes[:, place], pick(mine, seed=seeds(mine)[0]))
+        names.append(title.format(n=len(seeds(mine))))
+    names.append(draw_training(axes[:, 2], pick(table, network=TRAINING, drawn=1)))
+    plots.letter(axes.flat, [*names, *["the same, as fractions"] * 2, "its spread"])
+    return caption(table), plots.handles_of(axes[0, :2])
 
 
 def caption(table: DataFrame) -> str:
@@ -270,7 +266,7 @@ STUDY = Study(
     card=__doc__,
     on_images=on_images,
     rows=rows,
-    figure=draw,
+    figure=captioned_figure(draw, claims, message, 4.6),
     claims=claims,
 )
 

@@ -33,12 +33,12 @@ from manifold_lab.models import specs
 from manifold_lab.random_layer import manifolds
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
+from manifold_lab.report.headlines import Headline
 from manifold_lab.report.plots import LOST_COLOUR
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, markdown, number, pick
 from manifold_lab.sweeps.store import Result, Run
-from manifold_lab.sweeps.study import Study
+from manifold_lab.sweeps.study import Study, captioned_figure
 
 NAME = "thm1_preserved"
 MARGIN = 0.05
@@ -168,23 +168,20 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def draw(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> str:
     """The two panels."""
-    with plots.style():
-        figure = plots.shaped(3.0)
-        left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
-        draw_curves(left, table)
-        draw_bound(right, table)
-        plots.letter(
-            (left, right), ("measured, and the law at every m as lines", r"×: more is lost than the bound $2^{-m/2}$")
-        )
-        drawn = table["n"]
-        note = (
-            f"Volumes in n dimensions, ReLU: marks are fractions of {drawn.min():,.0f} to {drawn.max():,.0f} draws of "
-            f"T and a point, bars exact {statistics.PERCENT} intervals; (b) is the closed form; framed: "
-            "MobileNetV2's expansion."
-        )
-        return plots.captioned(figure, headline(claims(table), HEADLINE), note)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
+    draw_curves(left, table)
+    draw_bound(right, table)
+    plots.letter(
+        (left, right), ("measured, and the law at every m as lines", r"×: more is lost than the bound $2^{-m/2}$")
+    )
+    drawn = table["n"]
+    return (
+        f"Volumes in n dimensions, ReLU: marks are fractions of {drawn.min():,.0f} to {drawn.max():,.0f} draws of "
+        f"T and a point, bars exact {statistics.PERCENT} intervals; (b) is the closed form; framed: "
+        "MobileNetV2's expansion."
+    )
 
 
 def margin_tests(kept: int, draws: int, law: float) -> tuple[float, float]:
@@ -258,7 +255,7 @@ STUDY = Study(
     grid=grid,
     measure=measure,
     rows=rows,
-    figure=draw,
+    figure=captioned_figure(draw, claims, HEADLINE, 3.0),
     claims=claims,
     text=bound_table,
     stored=False,

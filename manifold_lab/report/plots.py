@@ -86,6 +86,12 @@ def letter(axes: Iterable[Axes], names: Iterable[str]) -> None:
         ax.set_title(mark + name, loc="left", pad=3, fontsize="medium")
 
 
+def handles_of(axes: Iterable[Axes]) -> list[Artist | Container]:
+    """What one legend of several panels shows: every label once."""
+    return list({label: handle for ax in axes
+                 for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}.values())  # fmt: skip
+
+
 def panel_mark(place: int) -> str:
     """The letter of a panel, before its name; panels beyond the alphabet have none."""
     return f"({string.ascii_lowercase[place]}) " if place < len(string.ascii_lowercase) else ""

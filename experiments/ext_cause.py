@@ -14,7 +14,6 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet; one dat
          end, gradient norms; weights of seeds 0 and 1 of the new arms, 5 and 6 of the ends. `--smoke` runs the digits
 """
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -27,9 +26,8 @@ from experiments.rules import ext_cause_neighbours as neighbours
 from experiments.rules import ext_cause_text as rule_text
 from experiments.rules.ext_cause_arms import ARMS, ENDS, LEAKY, NOISE
 from manifold_lab.core import statistics
-from manifold_lab.core.shown import DataFrame, frame
 from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.tables import ClaimResult, Document, Record, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, frame, pick
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.store import DIVERGED, DONE, Run
 from manifold_lab.sweeps.trained_study import Arms, trained_study
@@ -76,13 +74,8 @@ def trainings(
     arms: Iterable[str], seeds: Iterable[int], length: int = ablation.SHORT_IMAGES, rate: float = RATE, group: str = ""
 ) -> list[training_run.TrainingRun]:
     """Some arms, seeds outermost; a group is a learning rate."""
-    base = ablation.cifar_setting(WIDTH)
-    recipe = dataclasses.replace(base.recipe, images=length, learning_rate=rate)
-    return [
-        training_run.TrainingRun(ARMS[arm](base.network), recipe, base.data, seed, arm=arm, group=group or f"{rate:g}")
-        for seed in seeds
-        for arm in arms
-    ]
+    base = ablation.cifar_setting(WIDTH).of_length(length, learning_rate=rate)
+    return [*ablation.paired({arm: ARMS[arm] for arm in arms}, group or f"{rate:g}", base, seeds)]
 
 
 KEPT, GRADIENT = "bottleneck", "gradient"

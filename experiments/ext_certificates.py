@@ -23,15 +23,13 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.fig7_activations import trainings
 from manifold_lab.core import contrasts, statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
-from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.probe import Sampling
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED
-from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick
-from manifold_lab.sweeps import probe_run, store
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick
+from manifold_lab.sweeps import probe_run
 from manifold_lab.sweeps.probe_run import SETTLED, TRAINED, TRAINING, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Run
@@ -39,7 +37,6 @@ from manifold_lab.sweeps.study import Study, captioned_figure
 
 NAME = "ext_certificates"
 MEASURES = ("certificate",)
-SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
 IMAGES, SMOKE_IMAGES, SEEDS = 100, 10, 3
 MOST = 0.9
 """A layer counts as certified on the data where more than this share of the positions is."""
@@ -52,8 +49,8 @@ STYLES = {TRAINED: (MEASURED, "o", "trained"), SETTLED: (LOST_COLOUR, "s", "untr
 
 def on_images(source: ProbeSource) -> tuple[tuple[probe_run.Spec, ...], Measure]:
     """The trained network, untrained ones, and the trainings of Figure 6a's linear arm, measured in between."""
-    smoke = source.digest == probe_run.RANDOM
-    spec, count, seeds = (SMALL, SMOKE_IMAGES, 1) if smoke else (V2, IMAGES, SEEDS)
+    smoke, (spec, count) = source.images is None, source.sized(IMAGES, SMOKE_IMAGES)
+    seeds = 1 if smoke else SEEDS
     wanted = [(TRAINED, 0), *((SETTLED, seed) for seed in range(seeds))]
     networks = [
         ProbeRun(kind, seed, spec, source.digest, count, measures=MEASURES, sampling=Sampling(positions=500))
@@ -65,13 +62,8 @@ def on_images(source: ProbeSource) -> tuple[tuple[probe_run.Spec, ...], Measure]
 
 def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per network, moment of its training, and layer that the certificate speaks of."""
-    found = []
-    for run in runs:
-        kind, on = (run.spec.kind, "") if isinstance(run.spec, ProbeRun) else (TRAINING, run.spec.data)
-        known = {"network": kind, "data": on, "seed": run.spec.seed}
-        history = probe_run.at_evaluations(run.spec, store.history(run))
-        found += [{name: {**known, **row}.get(name) for name in COLUMNS} for row in history if row.get("verdict")]
-    return found
+    found = (row for row in probe_run.layer_rows(runs) if row.get("verdict"))
+    return [{name: row.get(name) for name in COLUMNS} for row in found]
 
 
 def expansions(table: DataFrame) -> DataFrame:
@@ -146,10 +138,8 @@ def over_depth(ax: Axes, table: DataFrame, name: str) -> None:
     for kind, (colour, mark, label) in STYLES.items():
         mine = expansions(pick(table, network=kind)).groupby("layer", sort=False)
         found = [number_of(layer, name) for _, layer in mine]
-        value, low, high = (np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
-        ends = np.nan_to_num(np.stack([value - low, high - value])).clip(0)
-        ax.errorbar(np.arange(len(found)), value, ends, fmt=f"{mark}-", color=colour, ms=2.5, lw=0.7, elinewidth=0.6,
-                    label=label)  # fmt: skip
+        plots.draw_intervals(ax, np.arange(len(found)), found, fmt=f"{mark}-", color=colour, ms=2.5, lw=0.7,
+                             elinewidth=0.6, label=label)  # fmt: skip
     ax.set(xlabel="expansion, in order")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 

@@ -27,23 +27,20 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from manifold_lab.core import contrasts, statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
-from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.probe import Sampling
 from manifold_lab.probe.names import BOTTLENECK
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED
-from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick, unique
-from manifold_lab.sweeps import probe_run, store
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick, unique
+from manifold_lab.sweeps import probe_run
 from manifold_lab.sweeps.probe_run import INITIAL, TRAINED, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Caption, Study, captioned_figure
 
 NAME = "ext_dimension"
-SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
 IMAGES, SMOKE_IMAGES = 1000, 40
 LAST = "dropout"
 """The layer that gives the pooled features before the classifier."""
@@ -60,25 +57,19 @@ STYLES = {TRAINED: (MEASURED, "trained"), INITIAL: (LOST_COLOUR, "untrained")}
 ESTIMATORS = {"mle": "MLE of 20 neighbours, which reads 20 dimensions as 15", "two_nn": "TwoNN"}
 
 
-def networks(digest: str) -> tuple[ProbeRun, ...]:
-    """The trained network, and untrained ones of several seeds, on the images of this digest."""
-    spec, count = (SMALL, SMOKE_IMAGES) if digest == probe_run.RANDOM else (V2, IMAGES)
+def on_images(source: ProbeSource) -> tuple[tuple[ProbeRun, ...], Measure]:
+    """The trained network, and untrained ones of several seeds, measured on these images."""
+    spec, count = source.sized(IMAGES, SMOKE_IMAGES)
     sampling = Sampling(positions=4000, pictures=1000, coordinates=8192)
     wanted = [(TRAINED, 0), *((INITIAL, seed) for seed in range(SEEDS))]
-    return tuple(ProbeRun(kind, seed, spec, digest, count, (BOTTLENECK, LAST), ("dimension",), sampling)
-                 for kind, seed in wanted)  # fmt: skip
-
-
-def on_images(source: ProbeSource) -> tuple[tuple[ProbeRun, ...], Measure]:
-    """The grid on these images, and what measures it."""
-    return networks(source.digest), probe_run.measure_on(source)
+    networks = tuple(ProbeRun(kind, seed, spec, source.digest, count, (BOTTLENECK, LAST), ("dimension",), sampling)
+                     for kind, seed in wanted)  # fmt: skip
+    return networks, probe_run.measure_on(source)
 
 
 def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per network and layer."""
-    known = [(run.spec, row) for run in runs for row in store.history(run)]
-    return [{name: {**row, "network": spec.kind, "seed": spec.seed}.get(name) for name in COLUMNS}
-            for spec, row in known]  # fmt: skip
+    return [{name: row.get(name) for name in COLUMNS} for row in probe_run.layer_rows(runs)]
 
 
 def blocks(table: DataFrame) -> DataFrame:

@@ -18,13 +18,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import matching
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import PAPER as PAPER_STYLE
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.tables import ClaimResult
+from manifold_lab.report.tables import ClaimResult, DataFrame
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.comparison import Comparison, Place
 from manifold_lab.sweeps.trained_study import Arms, trained_study
@@ -145,11 +144,6 @@ def near(runs: DataFrame, place: Place, arm: str) -> ClaimResult:
 SAYS = f"expansion factors between 5 and 10 give nearly the same accuracy (within {NEAR:g} points)"
 
 
-def document(runs: DataFrame) -> comparison.Document:
-    """Every factor beside the paper's."""
-    return comparison.comparison_table(runs, CONTRAST, "Expansion factors t at matched multiply-adds; the arm is t.")
-
-
 def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
     """Every factor; for smoke a few."""
     arms = {arm: of for arm, of in ARMS.items() if not smoke or arm in ("6", "1", "8")}
@@ -164,7 +158,6 @@ STUDY = trained_study(
     caption="Expansion factors t at matched multiply-adds; the arm is t.",
     figure=figure,
     claims=claims,
-    table=document,
 )
 
 

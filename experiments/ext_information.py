@@ -26,12 +26,11 @@ from matplotlib.figure import Figure
 from experiments.drawing.ext_information import LineStyle, draw_costs, draw_sizes, over_depth
 from manifold_lab.core import resampling, statistics
 from manifold_lab.core.resampling import rank_correlation
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.models.repair import AFFINE
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline
-from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick
 from manifold_lab.sweeps import ablation, store
 from manifold_lab.sweeps.information_run import (
     ALL_BLOCKS,

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from manifold_lab import data
 from manifold_lab.core import contrasts, statistics
-from manifold_lab.core.shown import DataFrame, frame
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.data import Data, DataOptions
 from manifold_lab.models.quantized import quantized
 from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.headlines import Headline
-from manifold_lab.report.tables import ClaimResult, Document, Record, estimated_claim, pick
+from manifold_lab.report.plots import draw_intervals
+from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, estimated_claim, frame, pick
 from manifold_lab.sweeps import ablation, training_run
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
 from manifold_lab.sweeps.information_run import network_of
@@ -64,10 +64,8 @@ def grid(smoke: bool) -> tuple[Int8Run, ...]:
     """Both arms, seeds outermost."""
     if smoke:
         return tuple(map(Int8Run, ablation.training_runs(ARMS, {"": ablation.digits_setting({640: 2})})))
-    base = ablation.cifar_setting(WIDTH)
-    recipe = dataclasses.replace(base.recipe, images=ablation.SHORT_IMAGES)
-    return tuple(Int8Run(TrainingRun(of(base.network), recipe, base.data, seed, arm=arm, group=f"{WIDTH:g}"))
-                 for seed in SEEDS for arm, of in ARMS.items())  # fmt: skip
+    base = ablation.cifar_setting(WIDTH).of_length(ablation.SHORT_IMAGES)
+    return tuple(map(Int8Run, ablation.paired(ARMS, f"{WIDTH:g}", base, SEEDS)))
 
 
 def measure(run: Int8Run, folder: Path) -> Result:
@@ -152,7 +150,6 @@ def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | Non
 
 HEADLINE = Headline(
     f"{NAME}.relu6_loses_less", "ReLU6 loses less in int8 than ReLU", "ReLU6 loses more in int8 than ReLU",
-    "Whether ReLU6 loses less in int8 than ReLU is undecided",
 )  # fmt: skip
 
 
@@ -164,8 +161,7 @@ def draw(figure: Figure, lines: DataFrame) -> str:
         colour, mark = ARM_STYLES[arm]
         ax.plot([place] * len(values), values, mark, color=colour, ms=3, mfc="none", mew=0.7)
         mean = statistics.mean(values) if len(values) else NO_RUNS
-        ax.errorbar(place + 0.2, mean.value, [[mean.value - mean.low], [mean.high - mean.value]], fmt=mark,
-                    color=colour, ms=4, capsize=2)  # fmt: skip
+        draw_intervals(ax, [place + 0.2], [mean], fmt=mark, color=colour, ms=4, capsize=2)
     ax.axhline(0, color="0.6", lw=0.6, ls=":")
     ax.set_xticks(range(len(ARMS)), [f"{arm}, n = {len(lost(lines, arm))}" for arm in ARMS])
     ax.set(xlim=(-0.5, len(ARMS) - 0.3), xlabel="activation in every place", ylabel="points of accuracy lost in int8")

@@ -25,18 +25,16 @@ from matplotlib.figure import Figure
 from experiments.drawing import ext_inversion as drawing
 from experiments.ext_cause import ARMS, RATE, WIDTH
 from manifold_lab.core import contrasts, statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.probe.inversion import DIFFERENT, EXACT, FOUND, KEPT, LOST, MATCHED, NOT_DECIDED
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline
 from manifold_lab.report.plots import data_name
-from manifold_lab.report.tables import ClaimResult, estimated_claim, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, estimated_claim, pick
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import FEWEST
 from manifold_lab.sweeps.inversion_run import IMAGES, NEAR, STEM, InversionRun, measure, rows
 from manifold_lab.sweeps.study import MAIN, Caption, Published, Study, captioned_figure
-from manifold_lab.sweeps.training_run import TrainingRun
 
 NAME = "ext_inversion"
 CIFAR, DIGITS = "cifar10", "digits"
@@ -54,25 +52,15 @@ def grid(smoke: bool) -> tuple[InversionRun, ...]:
     """Of the digits both arms; of CIFAR-10 every network whose weights are kept."""
     if smoke:
         return tuple(digits_runs(range(2), images=640, shown=2, steps=10))
-    base = ablation.cifar_setting(WIDTH)
-    recipe = dataclasses.replace(base.recipe, images=ablation.SHORT_IMAGES, learning_rate=RATE)
-    kept = [
-        TrainingRun(ARMS[arm](base.network), recipe, base.data, seed, arm=arm, group=f"{RATE:g}")
-        for arm, seeds in SEEDS.items()
-        for seed in seeds
-    ]
+    base = ablation.cifar_setting(WIDTH).of_length(ablation.SHORT_IMAGES, learning_rate=RATE)
+    kept = [run for arm, seeds in SEEDS.items() for run in ablation.paired({arm: ARMS[arm]}, f"{RATE:g}", base, seeds)]
     return (*digits_runs(DIGITS_SEEDS, images=20_000), *(InversionRun(one, CIFAR_PLACES, kept=0) for one in kept))
 
 
 def digits_runs(seeds: Iterable[int], images: int, shown: int = 8, steps: int = 100) -> list[InversionRun]:
     """The linear arm and the one with ReLU6."""
-    base = ablation.digits_setting()
-    recipe = dataclasses.replace(base.recipe, images=images)
-    trained = [
-        TrainingRun(ARMS[arm](base.network), recipe, base.data, seed, arm=arm, group=f"{RATE:g}")
-        for seed in seeds
-        for arm in PAIRS[0]
-    ]
+    base = ablation.digits_setting().of_length(images)
+    trained = ablation.paired({arm: ARMS[arm] for arm in PAIRS[0]}, f"{RATE:g}", base, seeds)
     return [InversionRun(one, DIGITS_PLACES, shown, steps) for one in trained]
 
 

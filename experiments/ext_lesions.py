@@ -28,18 +28,16 @@ from manifold_lab.core import statistics
 from manifold_lab.core.shown import DataFrame, frame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.models import repair
-from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import LESION_STYLES
 from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, estimated_claim, pick, unique
 from manifold_lab.sweeps.lesion_run import EACH, RESTORED, TOPS, LesionRun, measure
-from manifold_lab.sweeps.probe_run import RANDOM, ProbeSource
+from manifold_lab.sweeps.probe_run import ProbeSource
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.study import Caption, Study, captioned_figure, tables_of
 
 NAME = "ext_lesions"
-SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
 IMAGES, SMOKE_IMAGES = 1000, 40
 FALSE = 0.05
 """Rate of false discoveries (Benjamini and Hochberg 1995) at which a lesion is called a loss or a gain."""
@@ -59,7 +57,7 @@ HEAD = {
 
 def on_images(source: ProbeSource) -> tuple[tuple[LesionRun, ...], Measure]:
     """The one run on these images, and what measures it."""
-    spec, count = (SMALL, SMOKE_IMAGES) if source.digest == RANDOM else (V2, IMAGES)
+    spec, count = source.sized(IMAGES, SMOKE_IMAGES)
     return (LesionRun(spec, source.digest, count, repair.MAPS),), functools.partial(measure, source=source)
 
 
@@ -126,9 +124,10 @@ def draw_top(ax: Axes, lines: DataFrame, top: int) -> None:
     for shift, (kind, (colour, mark)) in zip((-0.25, 0.0, 0.25), LESION_STYLES.items(), strict=True):
         mine = pick(lines, kind=kind)
         x = np.array([float(block) + shift if block else last + 2.5 + 2 * shift for block in mine["block"]])
-        value, low_end, high_end = (100 * mine[f"top{top}{end}"].to_numpy() for end in ("", "_low", "_high"))
-        ends = np.stack([value - low_end, high_end - value]).clip(0)
-        ax.errorbar(x, value, ends, fmt=mark, color=colour, ms=3, elinewidth=0.7, label=WORDS[kind], zorder=3)
+        names = [f"top{top}{end}" for end in ("", "_low", "_high")]
+        found = [estimate_in(row, *names) for row in mine.to_dict("records")]
+        plots.draw_intervals(ax, x, found, 100, fmt=mark, color=colour, ms=3, elinewidth=0.7, label=WORDS[kind],
+                             zorder=3)  # fmt: skip
     for at, place in enumerate(sorted(map(int, joined(lines)))):
         label = None if at else "block with a shortcut"
         ax.axvspan(place - 0.5, place + 0.5, color=plots.MEASURED, alpha=0.09, lw=0, zorder=0, label=label)

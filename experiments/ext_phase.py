@@ -27,7 +27,6 @@ from experiments.drawing.ext_phase import KEPT, LOST, draw_heat, heat_panels, pr
 from manifold_lab import activations, data, metrics
 from manifold_lab.core import contrasts, resampling, statistics
 from manifold_lab.core.resampling import rank_correlation
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.data import DataOptions, ManifoldTask
 from manifold_lab.models.specs import NetworkSpec
@@ -35,7 +34,7 @@ from manifold_lab.models.weights import open_weights
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline
-from manifold_lab.report.tables import ClaimResult, Record, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, pick
 from manifold_lab.sweeps import ablation, training_run
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
 from manifold_lab.sweeps.store import DIVERGED, DONE, FAILED, Run

@@ -27,7 +27,6 @@ from torch import Tensor
 from manifold_lab import activations, metrics
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.random_streams import stream
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.metrics.spectrum import effective_rank_of
@@ -35,7 +34,7 @@ from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.headlines import Headline
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick, rounded, unique
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick, rounded, unique
 from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.sweeps.study import Caption, Study, captioned_figure
 
@@ -198,9 +197,8 @@ def curves(ax: Axes, table: DataFrame, kind: str) -> None:
     for names in alike(table, kind):
         colour, mark = STYLES[names[0]]
         found = [statistics.mean(values(table, names[0], kind, ratio)) for ratio in RATIOS]
-        centre, low, high = (np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
-        ax.errorbar(RATIOS, centre, (centre - low, high - centre), fmt=f"{mark}-", color=colour, ms=3, lw=0.7,
-                    elinewidth=0.6, label=together(names))  # fmt: skip
+        plots.draw_intervals(ax, RATIOS, found, fmt=f"{mark}-", color=colour, ms=3, lw=0.7, elinewidth=0.6,
+                             label=together(names))  # fmt: skip
     size = mpl.rcParams["legend.fontsize"]
     ax.text(SIXTH + 0.01, 0.5, "MobileNetV2", rotation=90, va="bottom", color="0.4", fontsize=size)
     ax.axvline(SIXTH, color="0.6", lw=0.6, ls=":", zorder=0)
@@ -211,7 +209,6 @@ def curves(ax: Axes, table: DataFrame, kind: str) -> None:
 HEADLINE = Headline(
     f"{NAME}.nonlinearity_lifts_rank", "Every nonlinearity lifts the effective rank of a random layer's output",
     "Some nonlinearity does not lift the effective rank of a random layer's output",
-    "Whether every nonlinearity lifts the effective rank of a random layer's output is undecided",
 )  # fmt: skip
 
 

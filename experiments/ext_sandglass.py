@@ -38,7 +38,6 @@ EXPECTED = [
 HEADLINE = Headline(
     f"{NAME}.sandglass_beats_inverted", "The sandglass block beats the inverted residual at equal multiply-adds",
     "The sandglass block does not beat the inverted residual at equal multiply-adds",
-    "Whether the sandglass block beats the inverted residual at equal multiply-adds is undecided",
 )  # fmt: skip
 STUDY = trained_study(
     name=NAME,

@@ -13,11 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES, styles_of
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.tables import ClaimResult
+from manifold_lab.report.tables import ClaimResult, DataFrame
 from manifold_lab.sweeps import ablation, comparison, comparison_figure, training_run
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder, Place
 from manifold_lab.sweeps.trained_study import Arms, trained_study
@@ -30,7 +29,6 @@ CONTRAST = Comparison(styles_of(ARMS), "shortcut")
 HEADLINE = Headline(
     f"{NAME}.shortcut_", "A shortcut softens what ReLU6 in the bottleneck costs",
     "A shortcut does not soften what ReLU6 in the bottleneck costs",
-    "Whether a shortcut softens what ReLU6 in the bottleneck costs is undecided",
 )  # fmt: skip
 
 

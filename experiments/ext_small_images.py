@@ -12,11 +12,10 @@ import dataclasses
 import functools
 
 from manifold_lab.core import statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.models.specs import CIFAR_LARGE_MAPS
 from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.headlines import Headline
-from manifold_lab.report.tables import ClaimResult
+from manifold_lab.report.tables import ClaimResult, DataFrame
 from manifold_lab.sweeps import ablation, comparison
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.trained_study import Arms, trained_study

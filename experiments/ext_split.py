@@ -21,7 +21,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from manifold_lab.core import statistics
 from manifold_lab.core.random_streams import stream
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import memory
 from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import Block, Network, build
@@ -31,7 +30,7 @@ from manifold_lab.models.split import split_block, split_forward
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, Record, estimate_in, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimate_in, estimated_claim, estimates_in, pick
 from manifold_lab.sweeps.study import MAIN, captioned_figure, computed_study
 
 NAME = "ext_split"
@@ -153,10 +152,9 @@ def draw_memory(ax: Axes, table: DataFrame) -> None:
 
 def draw_time(ax: Axes, table: DataFrame) -> None:
     """Time of a pass against that of the whole one."""
-    value, low, high = (table[name].to_numpy(float) for name in ("ratio", "low", "high"))
-    ends = np.nan_to_num(np.stack([value - low, high - value]).clip(0))
-    ax.errorbar(table["parts"], value, ends, fmt="o-", color=plots.MEASURED, ms=3, elinewidth=0.8,
-                label=f"median of {table['n'].iloc[0]} turns")  # fmt: skip
+    found = estimates_in(table, "ratio", "low", "high")
+    plots.draw_intervals(ax, table["parts"], found, fmt="o-", color=plots.MEASURED, ms=3, elinewidth=0.8,
+                         label=f"median of {table['n'].iloc[0]} turns")  # fmt: skip
     ax.set(ylabel="time / time of the whole pass", yscale="log")
     ax.yaxis.set_major_formatter(lambda number, _position: f"{number:g}")
     ax.yaxis.set_minor_formatter("")
@@ -169,8 +167,8 @@ def message(found: Sequence[ClaimResult]) -> str:
     price = f"at {ratio:.3g} times the time"
     messages = Headline(
         f"{NAME}.most_helpful", f"{HELPFUL} chunks save nearly all the memory that splitting can save, {price}",
-        f"More than {HELPFUL} chunks are needed to save most of what splitting can save; {HELPFUL} run {price}", "",
-    )  # fmt: skip
+        f"More than {HELPFUL} chunks are needed to save most of what splitting can save; {HELPFUL} run {price}",
+)  # fmt: skip
     return headline(found, messages)
 
 
@@ -221,11 +219,8 @@ def time_claims(table: DataFrame) -> list[ClaimResult]:
         ("keeps_efficiency", "Section 5.1 (our reading)", "most of the efficiency is kept: more than half of the speed",
          f"{measured}, below 2", ratio.below(2)),
     )  # fmt: skip
-    command = f"python -m experiments.{NAME}"
-    return [
-        ClaimResult(f"{NAME}.{name}", place, says, measure, ratio, statistics.verdict(holds), command)
-        for name, place, says, measure, holds in judged
-    ]
+    return [estimated_claim(NAME, name, place, says, measure, ratio, holds)
+            for name, place, says, measure, holds in judged]  # fmt: skip
 
 
 STUDY = computed_study(

@@ -177,10 +177,9 @@ def complete(table: DataFrame) -> ClaimResult:
 
 def curve(ax: Axes, mine: DataFrame, style: tuple[str, str], label: str) -> None:
     """Shares with intervals against m / n."""
-    value, low, high = (mine[name].to_numpy() for name in ("estimate", "low", "high"))
-    ends = np.stack([value - low, high - value]).clip(0)
-    ax.errorbar(mine["expansion"], value, ends, fmt=f"{style[1]}-", color=style[0], ms=3, lw=0.7,
-                elinewidth=0.7, label=label)  # fmt: skip
+    found = [estimate_in(row) for row in mine.to_dict("records")]
+    plots.draw_intervals(ax, mine["expansion"], found, fmt=f"{style[1]}-", color=style[0], ms=3, lw=0.7,
+                         elinewidth=0.7, label=label)  # fmt: skip
 
 
 def thresholds(ax: Axes) -> None:

@@ -13,11 +13,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import OTHER_STYLES, styles_of
 from manifold_lab.report.headlines import Headline
-from manifold_lab.report.tables import ClaimResult, pick, unique
+from manifold_lab.report.tables import ClaimResult, DataFrame, pick, unique
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import captioned_figure
@@ -96,11 +95,6 @@ def steps(cheap: str, dear: str) -> bool:
     return width == more_width and more_size == min((one for one in (*RESOLUTIONS, *SMALL) if one > size), default=None)
 
 
-def document(table: DataFrame) -> comparison.Document:
-    """Every network."""
-    return comparison.comparison_table(table, CONTRAST, "Width and resolution multipliers.")
-
-
 STUDY = trained_study(
     name=NAME,
     card=__doc__,
@@ -109,7 +103,6 @@ STUDY = trained_study(
     caption="Width and resolution multipliers.",
     figure=captioned_figure(draw, claims, HEADLINE, 2.6, 0.6),
     claims=claims,
-    table=document,
 )
 
 

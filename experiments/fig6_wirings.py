@@ -17,13 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.models.specs import V2, stages
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.headlines import Headline
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, Record, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, pick
 from manifold_lab.sweeps.study import MAIN, captioned_figure, computed_study
 
 NAME = "fig6_wirings"
@@ -123,7 +122,7 @@ def draw_wiring(ax: Axes, table: DataFrame) -> None:
 
 HEADLINE = Headline(
     f"{NAME}.equally_many", "Figure 6b compares equally many shortcuts of either kind",
-    "Figure 6b compares unequally many shortcuts of either kind", "",
+    "Figure 6b compares unequally many shortcuts of either kind",
 )  # fmt: skip
 
 

@@ -11,10 +11,9 @@ Differs  CIFAR-10 at small widths and short trainings instead of ImageNet: it te
 
 import functools
 
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.headlines import Headline
-from manifold_lab.report.tables import ClaimResult
+from manifold_lab.report.tables import ClaimResult, DataFrame
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.trained_study import Arms, trained_study
@@ -49,7 +48,7 @@ NARROWING = ExpectedOrder(
 )  # fmt: skip
 HEADLINE = Headline(
     f"{NAME}.linear_beats_relu6", "A linear bottleneck beats one with ReLU6",
-    "A linear bottleneck does not beat one with ReLU6", "Whether a linear bottleneck beats one with ReLU6 is undecided",
+    "A linear bottleneck does not beat one with ReLU6",
 )  # fmt: skip
 
 

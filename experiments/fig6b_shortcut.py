@@ -11,11 +11,10 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet: it test
 
 import functools
 
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.headlines import Headline
 from manifold_lab.report.plots import data_name
-from manifold_lab.report.tables import ClaimResult, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, pick
 from manifold_lab.sweeps import ablation, comparison
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.trained_study import Arms, trained_study

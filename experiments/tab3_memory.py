@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from manifold_lab.core.random_streams import stream
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import memory, profiler
 from manifold_lab.models.mobilenet import Block, ConvNormAct, Network, build
 from manifold_lab.models.specs import SHORTCUTS, V1, V2
@@ -29,7 +28,7 @@ from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.headlines import Headline
 from manifold_lab.report.printed import CountedClaim, Printed, counted_claims
-from manifold_lab.report.tables import ClaimResult, Document, Record, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, pick
 from manifold_lab.sweeps.study import MAIN, Caption, captioned_figure, computed_study
 
 NAME = "tab3_memory"
@@ -170,7 +169,7 @@ RULES = {"by_operator": "operator by operator", "as_one": "a block as one operat
 
 HEADLINE = Headline(
     f"{NAME}.narrow_shortcut/as_one", "A narrow shortcut saves memory where a block runs as one operator",
-    "A narrow shortcut saves no memory, even where a block runs as one operator", "",
+    "A narrow shortcut saves no memory, even where a block runs as one operator",
 )  # fmt: skip
 
 

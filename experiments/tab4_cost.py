@@ -25,7 +25,7 @@ from manifold_lab.models.specs import V1, V2, NetworkSpec
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline
 from manifold_lab.report.printed import Printed, counted_claims
-from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, pick
+from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, estimated_claim, pick
 from manifold_lab.sweeps.study import MAIN, captioned_figure, computed_study
 
 NAME = "tab4_cost"
@@ -140,7 +140,7 @@ def grid_costs() -> list[Record]:
 
 HEADLINE = Headline(
     f"{NAME}.authors_list", "The multiply-adds that the authors list are those of a forward pass",
-    "Some multiply-adds that the authors list are not those of a forward pass", "",
+    "Some multiply-adds that the authors list are not those of a forward pass",
 )  # fmt: skip
 
 
@@ -209,9 +209,8 @@ def _time_claim(name: str, row: Series) -> ClaimResult:
     faster = float(row["paper_ratio"]) < 1
     compared = "faster" if faster else "slower"
     says = f"{name} is {compared} than MobileNetV1 ({row['paper_ratio']} of its time on a phone)"
-    verdict = statistics.verdict(measured.below(1) if faster else measured.exceeds(1))
-    command = f"python -m experiments.{NAME}"
-    return ClaimResult(f"{NAME}.{compared}", "Table 4", says, "time / MobileNetV1's, here", measured, verdict, command)
+    holds = measured.below(1) if faster else measured.exceeds(1)
+    return estimated_claim(NAME, compared, "Table 4", says, "time / MobileNetV1's, here", measured, holds)
 
 
 STUDY = computed_study(

@@ -14,12 +14,11 @@ Differs  nothing is trained or built but the backbones. The paper does not defin
 import dataclasses
 from dataclasses import dataclass
 
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import profiler
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import V1, V2, NetworkSpec
 from manifold_lab.report.printed import Printed, counted_claims
-from manifold_lab.report.tables import ClaimResult, Document, Record, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, pick
 from manifold_lab.sweeps.study import MAIN, computed_study
 
 NAME = "tab5_heads"

@@ -27,7 +27,7 @@ from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.random_layer import decoders, embeddings
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline
-from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, pick
+from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, estimated_claim, pick
 from manifold_lab.sweeps.study import MAIN, captioned_figure, computed_study
 
 NAME = "tab_appendix"
@@ -248,8 +248,7 @@ def claims(published: dict[str, DataFrame]) -> Sequence[ClaimResult]:
     made = []
     for _, row in published[MAIN].iterrows():
         found, (place, says, measured, holds) = estimate(row), STATEMENTS[row["claim"]]
-        verdict, command = statistics.verdict(holds(found)), f"python -m experiments.{NAME}"
-        made.append(ClaimResult(f"{NAME}.{row['claim']}", place, says, measured, found, verdict, command))
+        made.append(estimated_claim(NAME, row["claim"], place, says, measured, found, holds(found)))
     return made
 
 

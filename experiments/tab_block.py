@@ -48,7 +48,6 @@ EXPECTED = [
 HEADLINE = Headline(
     f"{NAME}.inverted_beats_classic", "Inverted residuals beat classic ones at equal multiply-adds",
     "Inverted residuals do not beat classic ones at equal multiply-adds",
-    "Whether inverted residuals beat classic ones at equal multiply-adds is undecided",
 )  # fmt: skip
 STUDY = trained_study(
     name=NAME,

@@ -8,10 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab.core import contrasts, statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES, label_of
-from manifold_lab.report.tables import pick, unique
+from manifold_lab.report.tables import DataFrame, pick, unique
 from manifold_lab.sweeps import comparison_figure
 
 CAPTION = (

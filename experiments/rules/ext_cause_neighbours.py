@@ -4,8 +4,7 @@ import numpy as np
 
 from experiments.rules.ext_cause import FEWEST, LINEAR, RELU6, Runs
 from manifold_lab.core import contrasts, statistics
-from manifold_lab.core.shown import DataFrame
-from manifold_lab.report.tables import ClaimResult, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, pick
 
 STUDY = "ext_cause"
 AFTER_SUM = "after_sum"

@@ -241,6 +241,11 @@ def estimate_in(row: Mapping[str, Any] | Series, *names: str) -> Estimate:
     return Estimate(value, low, high, int(row["n"]))
 
 
+def estimates_in(table: DataFrame, *names: str) -> list[Estimate]:
+    """The estimates of a table, row by row; columns as of `estimate_in`."""
+    return [estimate_in(row, *names) for row in table.to_dict("records")]
+
+
 def percent(value: float) -> str:
     """A share as a reader wants it: 100 % only where it is exactly that, near misses with as many digits as needed.
 

@@ -15,7 +15,6 @@ Differs  k is that of single positions (what a 1x1 convolution sees) and, apart,
          TwoNN on whole maps of other networks, about 2,000 images, with the input near 31: an orientation
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -183,8 +182,9 @@ def hunched(trained: DataFrame) -> list[ClaimResult]:
         estimate = Estimate(float(gap), float(gap - half), float(gap + half), int(trained["pictures"].iloc[0]))
         measure = f"TwoNN, largest within (layer {peak} of {len(value)}) − {'first' if end == 0 else 'last'} layer"
         says = f"along a trained network the dimension of whole maps {phrase}, for this checkpoint"
-        one = claim(f"whole_maps_{name}", "Ansuini et al. 2019", says, measure, estimate, estimate.exceeds(0))
-        found.append(dataclasses.replace(one, p_value=float(min(1.0, tests * 2 * norm.sf(abs(gap) / deviation)))))
+        p_value = float(min(1.0, tests * 2 * norm.sf(abs(gap) / deviation)))
+        found.append(claim(f"whole_maps_{name}", "Ansuini et al. 2019", says, measure, estimate, estimate.exceeds(0),
+                           p_value=p_value))  # fmt: skip
     return found
 
 

@@ -24,7 +24,7 @@ from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import PAPER as PAPER_STYLE
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.tables import ClaimResult, DataFrame
-from manifold_lab.sweeps import ablation, comparison, training_run
+from manifold_lab.sweeps import ablation, comparison, comparison_figure, training_run
 from manifold_lab.sweeps.comparison import Comparison, Place
 from manifold_lab.sweeps.trained_study import Arms, trained_study
 
@@ -74,9 +74,8 @@ def figure(runs: DataFrame) -> Figure:
         names: list[str] = []
         for (left, right), (mine, place) in zip(axes, shown, strict=False):
             draw(left, right, mine, place)
-            counts = sorted({len(comparison.scores(mine, arm, *place)) for arm in with_runs(mine, place)})
-            many = f"n = {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))}"
-            on = f"{plots.data_name(mine['data'].iloc[0])}, {place[1]:,} images, {many}"
+            counts = {len(comparison.scores(mine, arm, *place)) for arm in with_runs(mine, place)}
+            on = f"{plots.data_name(mine['data'].iloc[0])}, {place[1]:,} images, {comparison_figure.many(counts)}"
             names += [on, "the same, against t = 6"]
         if shown:
             plots.letter(axes.flat, names)
@@ -134,7 +133,11 @@ def near(runs: DataFrame, place: Place, arm: str) -> ClaimResult:
     claim = comparison.ExpectedOrder("near_6", "Section 4", SAYS, *pair)
     on = f"{comparison.data_of(runs, place[0])}, {place[1]:,} images seen"
     found = comparison.judged(
-        runs, claim, NAME, comparison.pair_of(claim, place), f"points of test accuracy at t = {arm} minus t = 6, {on}"
+        runs,
+        claim,
+        NAME,
+        comparison.change_of_gap(pair, place),
+        f"points of test accuracy at t = {arm} minus t = 6, {on}",
     )
     enough = comparison.fewest(runs, pair, place) >= comparison.FEWEST
     verdict = statistics.verdict(found.estimate.within(NEAR) if enough else None, found.estimate)

@@ -15,10 +15,10 @@ Differs  The networks are those of fig6a_nonlinearity (trained first where they 
          fall along the network; depth stands beside every predictor as its rival. `--smoke` runs the digits
 """
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -175,9 +175,9 @@ def comes_back(table: DataFrame, together: bool) -> ClaimResult:
                  found, found.exceeds(MOST))  # fmt: skip
 
 
-def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
+def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None, **tested: Any) -> ClaimResult:
     """A claim of this study."""
-    return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, found, holds)
+    return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, found, holds, **tested)
 
 
 def goes_with(table: DataFrame, predictor: str, where: Where, cost: str = "cost") -> ClaimResult:
@@ -197,8 +197,8 @@ def goes_with(table: DataFrame, predictor: str, where: Where, cost: str = "cost"
     says = f"what ReLU6 costs at a bottleneck{behind} {PREDICTORS[predictor]}"
     many = f"mean over {len(columns)} networks" if columns else "mean over networks"
     measure = f"Spearman's correlation with the lesion's cost, {where.phrase}, {many}, by resampling blocks"
-    one = claim(f"cost_goes_with/{predictor}/{where.name}{end}", says, measure, found if blocks else NO_RUNS, holds)
-    return dataclasses.replace(one, p_value=p_value)
+    name = f"cost_goes_with/{predictor}/{where.name}{end}"
+    return claim(name, says, measure, found if blocks else NO_RUNS, holds, p_value=p_value)
 
 
 def beats_depth(table: DataFrame, predictor: str) -> ClaimResult:

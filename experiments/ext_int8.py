@@ -20,18 +20,17 @@ from matplotlib.figure import Figure
 from scipy import stats
 from torch import Tensor, nn
 
-from manifold_lab import data
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.statistics import NO_RUNS, Estimate
-from manifold_lab.data import Data, DataOptions
+from manifold_lab.data import Data
 from manifold_lab.models.quantized import quantized
 from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.headlines import Headline
 from manifold_lab.report.plots import draw_intervals
 from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, estimated_claim, frame, pick
-from manifold_lab.sweeps import ablation, training_run
+from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
-from manifold_lab.sweeps.information_run import network_of
+from manifold_lab.sweeps.information_run import trained
 from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.sweeps.study import Study, captioned_figure
 from manifold_lab.sweeps.training_run import TrainingRun
@@ -70,9 +69,7 @@ def grid(smoke: bool) -> tuple[Int8Run, ...]:
 
 def measure(run: Int8Run, folder: Path) -> Result:
     """Test accuracy in float and in int8."""
-    network = network_of(run.training, folder.parent.parent / training_run.TRAINING_RUNS)
-    options = DataOptions(resolution=run.training.network.resolution)
-    images = data.load(run.training.data, seed=run.training.seed, options=options)
+    network, images = trained(run.training, folder)
     shown = (x for x, _ in images.evaluation("validation", min(BATCH, images.size("validation"))))
     twin = quantized(network, up_to(shown, run.calibration))
     return Result({"test_accuracy": accuracy(network, images), "int8_accuracy": accuracy(twin, images),

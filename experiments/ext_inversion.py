@@ -16,8 +16,8 @@ Differs  a layer is undone by least squares on its active outputs, in float64; a
          first numbers had been seen. `--smoke` runs the digits
 """
 
-import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -79,9 +79,9 @@ def compared(table: DataFrame) -> list[tuple[str, str]]:
     return [pair for pair in PAIRS if pair == PAIRS[0] or table["arm"].isin(pair).any()]
 
 
-def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
+def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None, **tested: Any) -> ClaimResult:
     """A claim of this study."""
-    return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, found, holds)
+    return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, found, holds, **tested)
 
 
 def share_of_images(table: DataFrame, surely: Iterable[str], never: Iterable[str]) -> Estimate:
@@ -151,10 +151,10 @@ def loses_more(table: DataFrame, data: str, pair: tuple[str, str]) -> ClaimResul
     found = gap.estimate if plain and rectified else NO_RUNS
     enough = min(len(plain), len(rectified)) >= FEWEST
     says = f"less of the image comes back from {pair[1]} than from {pair[0]}"
-    one = claim(f"relu6_loses_more/{data}/{pair[1]}", says,
-                f"share of noise near the image that a search cannot undo, {data_name(data)}, mean over bottlenecks, "
-                f"{pair[1]} − {pair[0]}, over networks", found, found.exceeds(0) if enough else None)  # fmt: skip
-    return dataclasses.replace(one, p_value=gap.p_value if enough else None)
+    holds, p_value = (found.exceeds(0), gap.p_value) if enough else (None, None)
+    return claim(f"relu6_loses_more/{data}/{pair[1]}", says,
+                 f"share of noise near the image that a search cannot undo, {data_name(data)}, mean over bottlenecks, "
+                 f"{pair[1]} − {pair[0]}, over networks", found, holds, p_value=p_value)  # fmt: skip
 
 
 HEADLINE = Headline(

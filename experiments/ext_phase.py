@@ -13,7 +13,6 @@ Differs  no images: a k-sphere, turned into R^16, in 8 classes that depend on al
          equal accuracy says nothing there. Of 20 intervals at 95 % one misses zero by chance
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +33,7 @@ from manifold_lab.models.weights import open_weights
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline
-from manifold_lab.report.tables import ClaimResult, DataFrame, Record, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick
 from manifold_lab.sweeps import ablation, training_run
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
 from manifold_lab.sweeps.store import DIVERGED, DONE, FAILED, Run
@@ -222,17 +221,9 @@ def claim(
     spread = (estimate.high - estimate.value) / _student(estimate.n) * math.sqrt(estimate.n) if estimate.n > 1 else 0.0
     distance = estimate.value if margin is None else margin - abs(estimate.value)
     needed = contrasts.runs_to_decide(distance, spread, paired=True) if decided is None and spread else None
-    return ClaimResult(
-        id=f"{NAME}.{name}",
-        place="Section 3.2 (ours)",
-        says=says,
-        measure=measure,
-        estimate=estimate,
-        verdict=statistics.verdict(decided, estimate),
-        command=STUDY.command,
-        p_value=found.p_value if found and margin is None and estimate.n >= FEWEST else None,
-        needed=None if needed is None else max(needed, FEWEST),
-    )
+    p_value = found.p_value if found and margin is None and estimate.n >= FEWEST else None
+    return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, estimate, decided, p_value=p_value,
+                           needed=None if needed is None else max(needed, FEWEST))  # fmt: skip
 
 
 def _student(n: int) -> float:
@@ -245,8 +236,9 @@ def ranked(pairs: Pairs) -> ClaimResult:
     seeds = min((len(pair["linear"]) for place, pair in pairs.items() if place[1] > place[0]), default=0)
     holds = found.exceeds(0) if p_value is not None and p_value < 1 - statistics.LEVEL and seeds >= FEWEST else None
     measure = "Spearman's correlation of lost fraction and cost, mean over seeds, by resampling the cells with n > k"
-    one = claim("costs_more_where_more_lost", "the more points theory sees lost, the more ReLU6 costs", measure, None)
-    return dataclasses.replace(one, estimate=found, verdict=statistics.verdict(holds, found), p_value=p_value)
+    says = "the more points theory sees lost, the more ReLU6 costs"
+    return estimated_claim(NAME, "costs_more_where_more_lost", "Section 3.2 (ours)", says, measure, found, holds,
+                           p_value=p_value)  # fmt: skip
 
 
 HEADLINE = Headline(

@@ -13,8 +13,6 @@ Differs  one fully connected layer (a 1x1 convolution at one position), Gaussian
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -35,8 +33,7 @@ from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.headlines import Headline
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick, rounded, unique
-from manifold_lab.sweeps.store import Result, Run
-from manifold_lab.sweeps.study import Caption, Study, captioned_figure
+from manifold_lab.sweeps.study import MAIN, Caption, captioned_figure, computed_study
 
 NAME = "ext_rexnet_rank"
 OUTPUTS = 96
@@ -55,39 +52,30 @@ POINTS = 10
 STYLES = {name: ARM_STYLES[name] for name in NONLINEAR} | {LINEAR: ARM_STYLES["linear"]}
 
 
-@dataclass(frozen=True)
-class Spec:
-    """Random layers of one ratio, each under every activation."""
-
-    ratio: float
-    draws: int
-    outputs: int = OUTPUTS
-    seed: int = 0
-
-    @property
-    def inputs(self) -> int:
-        """Input channels."""
-        return round(self.ratio * self.outputs)
+def tables(smoke: bool) -> dict[str, list[Record]]:
+    """The lines of every ratio."""
+    draws, outputs = (4, 24) if smoke else (30, OUTPUTS)
+    return {MAIN: [line for ratio in RATIOS for line in lines(ratio, draws, outputs)]}
 
 
-def grid(smoke: bool) -> tuple[Spec, ...]:
-    """Every ratio."""
-    return tuple(Spec(ratio, 4, 24) if smoke else Spec(ratio, 30) for ratio in RATIOS)
-
-
-def measure(spec: Spec, _folder: Path) -> Result:
-    """Both ranks of every layer under every activation, as shares of the output channels, and what ReLU keeps."""
-    found: dict[str, list[float]] = {}
-    for draw in range(spec.draws):
-        rng = stream(spec.seed, NAME, spec.inputs, spec.outputs, draw)
-        x = torch.randn((POINTS * spec.outputs, spec.inputs), generator=rng)
-        weight = torch.randn((spec.outputs, spec.inputs), generator=rng) / spec.inputs**0.5
+def lines(ratio: float, draws: int, outputs: int) -> list[Record]:
+    """One line per activation, kind of rank and layer, so that layers stay paired, and per layer what ReLU keeps."""
+    inputs, found = round(ratio * outputs), dict[tuple[str, str], list[float]]()
+    for draw in range(draws):
+        rng = stream(0, NAME, inputs, outputs, draw)
+        x = torch.randn((POINTS * outputs, inputs), generator=rng)
+        weight = torch.randn((outputs, inputs), generator=rng) / inputs**0.5
         for name in (LINEAR, *NONLINEAR):
             for kind, value in ranks(activations.named(name)(x @ weight.mT)).items():
-                found.setdefault(f"{name}/{kind}", []).append(value / spec.outputs)
-        if spec.ratio == HALF:
-            found.setdefault(KEPT, []).append(kept(weight, x[: spec.outputs]))
-    return Result(found)
+                found.setdefault((name, kind), []).append(value / outputs)
+        if ratio == HALF:
+            found.setdefault((KEPT, ""), []).append(kept(weight, x[:outputs]))
+    return [
+        {"ratio": ratio, "inputs": inputs, "outputs": outputs, "activation": name, "rank": kind, "draw": draw,
+         "value": value}
+        for (name, kind), values in found.items()
+        for draw, value in enumerate(values)
+    ]  # fmt: skip
 
 
 def ranks(y: Tensor) -> dict[str, float]:
@@ -103,17 +91,6 @@ def kept(weight: Tensor, x: Tensor) -> float:
     relu, before = activations.named("relu"), x @ weight.mT
     rows = active_rows(weight[None].double(), relu.is_active(relu(before))[None])
     return float(metrics.preserved(rows).double().mean())
-
-
-def rows(runs: Sequence[Run]) -> list[Record]:
-    """One line per ratio, activation, kind of rank and layer, so that layers stay paired; empty where it is not run."""
-    return [
-        {"ratio": run.spec.ratio, "inputs": run.spec.inputs, "outputs": run.spec.outputs,
-         "activation": name.partition("/")[0], "rank": name.partition("/")[2], "draw": draw, "value": value}
-        for run in runs
-        for name, values in run.numbers.items()
-        for draw, value in enumerate(values)
-    ]  # fmt: skip
 
 
 def values(table: DataFrame, activation: str, kind: str, ratio: float) -> np.ndarray:
@@ -234,9 +211,7 @@ def draw(figure: Figure, table: DataFrame) -> Caption:
 
 
 FIGURE = captioned_figure(draw, claims, HEADLINE, 3.0)
-STUDY = Study(
-    name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, claims=claims, stored=False, figure=FIGURE
-)
+STUDY = computed_study(name=NAME, card=__doc__, tables=tables, figure=FIGURE, claims=claims)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def softened(table: DataFrame, groups: tuple[str, str], length: int) -> ClaimRes
     says = f"a shortcut (between {with_one}s) makes the loss by ReLU6 smaller than without one"
     claim = ExpectedOrder(f"shortcut_{with_one}_softens", "Footnote 3", says, "linear", "relu6")
     on = f"{comparison.data_of(table, groups[0])}, {with_none} minus {with_one}, {length:,} images seen"
-    tested = comparison.pair_of(claim, (groups[1], length), (groups[0], length))
+    tested = comparison.change_of_gap(claim.pair, (groups[1], length), (groups[0], length))
     return comparison.judged(table, claim, NAME, tested, f"points of test accuracy lost, {on}")
 
 

@@ -13,8 +13,7 @@ Differs  the theorems speak of n to infinity. Up to n = 4 every layer is tested 
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
@@ -35,8 +34,7 @@ from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, estimate_in, estimated_claim, percent, pick, rounded, unique
-from manifold_lab.sweeps.store import Result, Run
-from manifold_lab.sweeps.study import Study, captioned_figure
+from manifold_lab.sweeps.study import MAIN, captioned_figure, computed_study
 
 NAME = "ext_threshold"
 EXACT, SEARCHED = (2, 3, 4), (8, 16, 24)
@@ -63,7 +61,13 @@ def grid(smoke: bool) -> tuple[Spec, ...]:
     return tuple(Spec(n, t, draws.get(n, 100)) for n in EXACT + SEARCHED for t in EXPANSIONS)
 
 
-def measure(spec: Spec, _folder: Path) -> Result:
+def lines(spec: Spec) -> list[Record]:
+    """One line per test of a shape."""
+    found = measured(spec)
+    return [line(spec, kind, found[kind]) for kind in KINDS if kind in found]
+
+
+def measured(spec: Spec) -> dict[str, int]:
     """How many of the layers are injective, and how many no direction that was tried refutes."""
     rng = stream(spec.seed, NAME, spec.inputs, spec.ambient)
     matrix = torch.randn((spec.draws, spec.ambient, spec.inputs), generator=rng, dtype=torch.float64)
@@ -72,10 +76,8 @@ def measure(spec: Spec, _folder: Path) -> Result:
              "search": functools.partial(theory.fewest_active_found, generator=rng)}  # fmt: skip
     if spec.inputs in EXACT:
         tests["exact"] = theory.tukey_depth
-    return Result({
-        kind: sum(int((test(part) >= spec.inputs).sum()) for part in matrix.split(CHUNK))
-        for kind, test in tests.items()
-    })  # fmt: skip
+    return {kind: sum(int((test(part) >= spec.inputs).sum()) for part in matrix.split(CHUNK))
+            for kind, test in tests.items()}  # fmt: skip
 
 
 def unmoved(matrix: Tensor, generator: torch.Generator) -> Tensor:
@@ -83,13 +85,8 @@ def unmoved(matrix: Tensor, generator: torch.Generator) -> Tensor:
     return theory.fewest_active_found(matrix, generator, starts=RANDOM, steps=0)
 
 
-def rows(runs: Sequence[Run]) -> list[Record]:
-    """One line per shape and test, with the closed form where there is one and the measure of what is lost."""
-    return [line(run.spec, kind, run.numbers[kind]) for run in runs for kind in KINDS if kind in run.numbers]
-
-
 def line(spec: Spec, kind: str, injective: int) -> Record:
-    """One share with its interval."""
+    """One share with its interval, the closed form where there is one, and the measure of what is lost."""
     share = statistics.proportion(injective, spec.draws)
     law = theory.injectivity_probability(spec.ambient, spec.inputs)
     bound = theory.injectivity_lower_bound(spec.ambient, spec.inputs)
@@ -234,8 +231,12 @@ def draw(figure: Figure, table: DataFrame) -> str:
 
 
 FIGURE = captioned_figure(draw, claims, HEADLINE, 3.1)
-STUDY = Study(
-    name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, claims=claims, stored=False, figure=FIGURE
+STUDY = computed_study(
+    name=NAME,
+    card=__doc__,
+    tables=lambda smoke: {MAIN: [one for spec in grid(smoke) for one in lines(spec)]},
+    figure=FIGURE,
+    claims=claims,
 )
 
 

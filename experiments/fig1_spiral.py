@@ -9,8 +9,6 @@ Differs  the paper shows one draw and gives neither the law of T, nor the curve,
          an Archimedean spiral of three turns, and the pseudo-inverse, over many draws
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -24,8 +22,7 @@ from manifold_lab.random_layer.specs import PAPER_DIMS, MonteCarlo
 from manifold_lab.report import plots, results_table, tables
 from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult, DataFrame, estimate_in, estimated_claim, estimates_in, pick
-from manifold_lab.sweeps.store import Result
-from manifold_lab.sweeps.study import MAIN, Study, captioned_figure, tables_of, tables_result
+from manifold_lab.sweeps.study import MAIN, captioned_figure, computed_study
 
 NAME = "fig1_spiral"
 QUANTITY = "preserved_fraction"
@@ -37,17 +34,15 @@ LEVELS = tuple(np.linspace(0, 1, 101).round(2).tolist())
 """Quantile levels at which the distribution over draws is published."""
 
 
-def grid(smoke: bool) -> tuple[MonteCarlo, ...]:
-    """One survey per panel."""
-    return tuple(MonteCarlo((dim,), draws=200 if smoke else 10_000) for dim in PAPER_DIMS)
-
-
-def measure(spec: MonteCarlo, _folder: Path) -> Result:
-    """The rows of a panel: every estimate, then the share of recoverable points over draws as quantiles."""
-    (layer,) = layers(spec, torch.device("cpu"))
-    measured = monte_carlo.measure_layer(layer)
-    lines = [tables.record(row) for row in results_table.rows(layer, measured)]
-    return tables_result({MAIN: lines + distribution(layer.dim, measured["preserved_fraction"])})
+def panels(smoke: bool) -> dict[str, list[tables.Record]]:
+    """The rows of every panel: its estimates, then the share of recoverable points over draws as quantiles."""
+    found = []
+    for dim in PAPER_DIMS:
+        (layer,) = layers(MonteCarlo((dim,), draws=200 if smoke else 10_000), torch.device("cpu"))
+        measured = monte_carlo.measure_layer(layer)
+        found += [tables.record(row) for row in results_table.rows(layer, measured)]
+        found += distribution(dim, measured["preserved_fraction"])
+    return {MAIN: found}
 
 
 def distribution(dim: int, values: np.ndarray) -> list[tables.Record]:
@@ -131,16 +126,8 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     return judged
 
 
-STUDY = Study(
-    name=NAME,
-    card=__doc__,
-    grid=grid,
-    measure=measure,
-    rows=tables_of,
-    figure=captioned_figure(draw, claims, HEADLINE, 2.7),
-    claims=claims,
-    stored=False,
-)
+FIGURE = captioned_figure(draw, claims, HEADLINE, 2.7)
+STUDY = computed_study(name=NAME, card=__doc__, tables=panels, figure=FIGURE, claims=claims)
 
 
 if __name__ == "__main__":

@@ -170,8 +170,8 @@ def along(table: DataFrame) -> list[ClaimResult]:
 def over_trainings(name: str, says: str, measure: str, found: statistics.Paired, holds: bool | None) -> ClaimResult:
     """A claim over trained networks: below `FEWEST` of them undecided, whatever the interval."""
     n = found.difference.n
-    one = claim(name, "Figure 7", says, measure, found.difference, holds if n >= FEWEST else None)
-    return dataclasses.replace(one, needed=FEWEST if n < FEWEST and holds is not None else None)
+    decided, needed = (holds, None) if n >= FEWEST else (None, None if holds is None else FEWEST)
+    return claim(name, "Figure 7", says, measure, found.difference, decided, needed=needed)
 
 
 def level(table: DataFrame) -> np.ndarray:

@@ -10,10 +10,7 @@ Differs  a fresh T and a fresh point of the unit sphere for every draw; Lemma 2 
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -38,8 +35,7 @@ from manifold_lab.report.headlines import Headline
 from manifold_lab.report.plots import LOST_COLOUR
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, estimates_in, markdown, number, pick
-from manifold_lab.sweeps.store import Result, Run
-from manifold_lab.sweeps.study import Study, captioned_figure
+from manifold_lab.sweeps.study import MAIN, captioned_figure, computed_study
 
 NAME = "thm1_preserved"
 MARGIN = 0.05
@@ -91,11 +87,11 @@ def saturated(law: float) -> bool:
     return not MARGIN <= law <= 1 - MARGIN
 
 
-def measure(spec: Spec, _folder: Path) -> Result:
+def measured(spec: Spec) -> Estimate | None:
     """The fraction of draws whose point keeps one preimage, where draws can show a loss."""
     inputs, ambient = spec.inputs, spec.ambient
     if spec.expansion not in MEASURED or inputs * ambient > LARGEST:
-        return Result({})
+        return None
     points = manifolds.sample(ManifoldSpec("sphere", inputs=inputs), spec.draws, stream(spec.seed, "points", inputs)).x
     generator, relu = stream(spec.seed, "embedding", inputs, ambient), activations.named("relu")
     kept = 0
@@ -103,24 +99,20 @@ def measure(spec: Spec, _folder: Path) -> Result:
         matrix = torch.randn((len(x), ambient, inputs), generator=generator, dtype=x.dtype)
         y = relu((matrix @ x[..., None]).mT)
         kept += int(metrics.preserved(active_rows(matrix, relu.is_active(y))).sum())
-    return Result(dataclasses.asdict(statistics.proportion(kept, spec.draws)))
+    return statistics.proportion(kept, spec.draws)
 
 
-def rows(runs: Sequence[Run]) -> list[Record]:
-    """One line per run: the measured fraction where it is measured, the closed form and the paper's bound."""
-    return [_row(run.spec, run.numbers) for run in runs]
-
-
-def _row(spec: Spec, numbers: Mapping[str, Any]) -> Record:
-    chain = theory.paper_bounds(spec.ambient, spec.inputs)
+def row(spec: Spec) -> Record:
+    """The measured fraction where it is measured, the closed form and the paper's bound."""
+    found, chain = measured(spec), theory.paper_bounds(spec.ambient, spec.inputs)
     return {
         "inputs": spec.inputs,
         "dim": spec.ambient,
         "expansion": spec.expansion,
-        "estimate": numbers.get("value"),
-        "low": numbers.get("low"),
-        "high": numbers.get("high"),
-        "n": numbers.get("n"),
+        "estimate": found and found.value,
+        "low": found and found.low,
+        "high": found and found.high,
+        "n": found and found.n,
         "theory": float(theory.preserved_fraction(spec.ambient, spec.inputs)),
         "log2_lost": chain.exact,
         "log2_bound": chain.last,
@@ -249,16 +241,13 @@ def bound_table(table: DataFrame) -> str:
     return markdown(head, [[*(f"{value:.6g}" for value in row[:-1]), row[-1]] for row in own.itertuples(index=False)])
 
 
-STUDY = Study(
+STUDY = computed_study(
     name=NAME,
     card=__doc__,
-    grid=grid,
-    measure=measure,
-    rows=rows,
+    tables=lambda smoke: {MAIN: [row(spec) for spec in grid(smoke)]},
     figure=captioned_figure(draw, claims, HEADLINE, 3.0),
     claims=claims,
     text=bound_table,
-    stored=False,
 )
 
 

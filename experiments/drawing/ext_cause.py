@@ -94,7 +94,7 @@ def draw_training(ax: Axes, panels: Panels) -> str:
     ax.set(xlabel="images seen, thousands", ylabel="validation accuracy, %", xlim=(0, None))
     if runs:
         ax.legend(frameon=False, loc="lower right")
-    return f"{longest:,} images, n = {min(runs, default=0)}" + f" to {max(runs)}" * (len(runs) > 1)
+    return f"{longest:,} images, {comparison_figure.many(runs or {0})}"
 
 
 def draw_rates(ax: Axes, panels: Panels) -> None:

@@ -160,17 +160,16 @@ def draw_point(
     ax.errorbar(x, found.value, ends, fmt=mark, color=colour, mfc=face, ms=4, elinewidth=0.8, label=label)
 
 
-def draw_intervals(ax: Axes, x: Any, found: Sequence[Estimate], scale: float = 1.0, **style: Any) -> None:
+def draw_intervals(ax: Axes, x: Any, found: Sequence[Estimate], **style: Any) -> None:
     """Estimates with their intervals, where there are any, against x.
 
     Args:
         ax: what is drawn into.
         x: a place for each of them.
         found: the estimates.
-        scale: a factor of them, such as 100 for shares in percent.
         style: of `Axes.errorbar`.
     """
-    value, low, high = scale * np.array([(one.value, one.low, one.high) for one in found]).T
+    value, low, high = np.array([(one.value, one.low, one.high) for one in found]).T
     ends = np.nan_to_num(np.stack([value - low, high - value])).clip(0)
     ax.errorbar(x, value, ends, **style)
 

@@ -26,14 +26,12 @@ from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.probe import Sampling
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline
-from manifold_lab.report.plots import LOST_COLOUR, MEASURED
 from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick
 from manifold_lab.sweeps import probe_run
 from manifold_lab.sweeps.probe_run import SETTLED, TRAINED, TRAINING, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Run
-from manifold_lab.sweeps.study import Study, captioned_figure
+from manifold_lab.sweeps.study import Headline, Study, captioned_figure
 
 NAME = "ext_certificates"
 MEASURES = ("certificate",)
@@ -44,7 +42,7 @@ EXPANSION = "expand.act"
 COLUMNS = ("network", "data", "seed", "images", "layer", "channels", "certified", "certificate_points",
            "least_singular_value", "stability", "margin", "margin_median", "data_radius", "ball",
            "verdict")  # fmt: skip
-STYLES = {TRAINED: (MEASURED, "o", "trained"), SETTLED: (LOST_COLOUR, "s", "untrained")}
+STYLES = {TRAINED: (plots.MEASURED, "o", "trained"), SETTLED: (plots.LOST_COLOUR, "s", "untrained")}
 
 
 def on_images(source: ProbeSource) -> tuple[tuple[probe_run.Spec, ...], Measure]:
@@ -157,7 +155,7 @@ def over_training(ax: Axes, table: DataFrame) -> None:
     mine = expansions(pick(table, network=TRAINING))
     for _, own in mine.groupby("seed"):
         certified = own.groupby("images")["certified"].mean()
-        ax.plot(certified.index, certified, ".-", color=MEASURED, ms=3, lw=0.7)
+        ax.plot(certified.index, certified, ".-", color=plots.MEASURED, ms=3, lw=0.7)
     ax.set(xlabel=f"images seen, {mine['data'].iloc[0]}", ylim=(-0.03, 1.03))
 
 

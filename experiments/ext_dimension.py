@@ -30,14 +30,12 @@ from manifold_lab.core.statistics import Estimate
 from manifold_lab.probe import Sampling
 from manifold_lab.probe.names import BOTTLENECK
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline
-from manifold_lab.report.plots import LOST_COLOUR, MEASURED
 from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick, unique
 from manifold_lab.sweeps import probe_run
 from manifold_lab.sweeps.probe_run import INITIAL, TRAINED, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Run
-from manifold_lab.sweeps.study import Caption, Study, captioned_figure
+from manifold_lab.sweeps.study import Caption, Headline, Study, captioned_figure
 
 NAME = "ext_dimension"
 IMAGES, SMOKE_IMAGES = 1000, 40
@@ -52,7 +50,7 @@ COLUMNS = ("network", "seed", "layer", "channels", "pictures", *(
 ))  # fmt: skip
 PEAK, END = (66, 120), (12.4, 25.2)
 """TwoNN on whole maps as Ansuini et al. 2019 draw it: peaks of ImageNet networks, and their last hidden layers."""
-STYLES = {TRAINED: (MEASURED, "trained"), INITIAL: (LOST_COLOUR, "untrained")}
+STYLES = {TRAINED: (plots.MEASURED, "trained"), INITIAL: (plots.LOST_COLOUR, "untrained")}
 ESTIMATORS = {"mle": "MLE of 20 neighbours, which reads 20 dimensions as 15", "two_nn": "TwoNN"}
 
 

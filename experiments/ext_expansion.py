@@ -22,11 +22,9 @@ from manifold_lab.models import matching
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import PAPER as PAPER_STYLE
-from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.tables import ClaimResult, DataFrame
 from manifold_lab.sweeps import ablation, comparison, comparison_figure, training_run
-from manifold_lab.sweeps.comparison import Comparison, Place
-from manifold_lab.sweeps.trained_study import Arms, trained_study
+from manifold_lab.sweeps.trained_study import Arms, Headline, headline, trained_study
 
 NAME = "ext_expansion"
 PAPER = 6
@@ -45,7 +43,7 @@ def expanded(base: NetworkSpec, factor: int) -> NetworkSpec:
 
 ARMS = {str(factor): functools.partial(expanded, factor=factor) for factor in FACTORS}
 SETTINGS = {"0.35": ablation.cifar_setting(0.35), "digits": ablation.digits_setting()}
-CONTRAST = Comparison(dict.fromkeys(ARMS, PAPER_STYLE), "width")
+CONTRAST = comparison.Comparison(dict.fromkeys(ARMS, PAPER_STYLE), "width")
 
 
 HEADLINE = Headline(
@@ -82,7 +80,7 @@ def figure(runs: DataFrame) -> Figure:
         return plots.captioned(found, headline(claims(runs), HEADLINE), CAPTION + all_near(shown))
 
 
-def all_near(shown: Sequence[tuple[DataFrame, Place]]) -> str:
+def all_near(shown: Sequence[tuple[DataFrame, comparison.Place]]) -> str:
     """The largest difference of any factor, on data where all are as near as those that the claim is about."""
     found = ""
     for mine, place in shown:
@@ -95,12 +93,12 @@ def all_near(shown: Sequence[tuple[DataFrame, Place]]) -> str:
     return found
 
 
-def with_runs(runs: DataFrame, place: Place) -> list[str]:
+def with_runs(runs: DataFrame, place: comparison.Place) -> list[str]:
     """The factors that have runs, by size."""
     return [arm for arm in sorted(ARMS, key=int) if comparison.scores(runs, arm, *place)]
 
 
-def draw(left: Axes, right: Axes, runs: DataFrame, place: Place) -> None:
+def draw(left: Axes, right: Axes, runs: DataFrame, place: comparison.Place) -> None:
     """Accuracy and difference of one data set at one length."""
     right.axhspan(-NEAR, NEAR, color=plots.GHOST, alpha=0.4, lw=0)
     right.axhline(0, color="0.5", lw=0.6)
@@ -127,7 +125,7 @@ def claims(runs: DataFrame) -> list[ClaimResult]:
     ]
 
 
-def near(runs: DataFrame, place: Place, arm: str) -> ClaimResult:
+def near(runs: DataFrame, place: comparison.Place, arm: str) -> ClaimResult:
     """Whether one factor is nearly as good as the paper's: decided where the interval lies inside, or outside."""
     pair = (arm, str(PAPER))
     claim = comparison.ExpectedOrder("near_6", "Section 4", SAYS, *pair)

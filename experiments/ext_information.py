@@ -29,7 +29,6 @@ from manifold_lab.core.resampling import rank_correlation
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.models.repair import AFFINE
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick
 from manifold_lab.sweeps import ablation, store
 from manifold_lab.sweeps.information_run import (
@@ -42,7 +41,7 @@ from manifold_lab.sweeps.information_run import (
     predicted_lost,
 )
 from manifold_lab.sweeps.store import Run
-from manifold_lab.sweeps.study import Study, captioned_figure
+from manifold_lab.sweeps.study import Headline, Study, captioned_figure
 
 NAME = "ext_information"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}

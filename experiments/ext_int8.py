@@ -25,14 +25,13 @@ from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.data import Data
 from manifold_lab.models.quantized import quantized
 from manifold_lab.report.arm_styles import ARM_STYLES
-from manifold_lab.report.headlines import Headline
 from manifold_lab.report.plots import draw_intervals
 from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, estimated_claim, frame, pick
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
 from manifold_lab.sweeps.information_run import trained
 from manifold_lab.sweeps.store import Result, Run
-from manifold_lab.sweeps.study import Study, captioned_figure
+from manifold_lab.sweeps.study import Headline, Study, captioned_figure
 from manifold_lab.sweeps.training_run import TrainingRun
 
 NAME = "ext_int8"

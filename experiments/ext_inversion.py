@@ -28,13 +28,11 @@ from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.probe.inversion import DIFFERENT, EXACT, FOUND, KEPT, LOST, MATCHED, NOT_DECIDED
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline
-from manifold_lab.report.plots import data_name
 from manifold_lab.report.tables import ClaimResult, DataFrame, estimated_claim, pick
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import FEWEST
 from manifold_lab.sweeps.inversion_run import IMAGES, NEAR, STEM, InversionRun, measure, rows
-from manifold_lab.sweeps.study import MAIN, Caption, Published, Study, captioned_figure
+from manifold_lab.sweeps.study import MAIN, Caption, Headline, Published, Study, captioned_figure
 
 NAME = "ext_inversion"
 CIFAR, DIGITS = "cifar10", "digits"
@@ -103,7 +101,7 @@ def exact_at_stem(table: DataFrame, data: str) -> ClaimResult:
     mine = pick(table, block=STEM)
     found = share_of_images(mine, (EXACT,), (FOUND, LOST, NOT_DECIDED))
     return claim(f"exact_at_stem/{data}", "least squares on the stem's active outputs gives the image back exactly",
-                 f"share of test images, {data_name(data)}, exact in all {networks(mine)} networks", found,
+                 f"share of test images, {plots.data_name(data)}, exact in all {networks(mine)} networks", found,
                  found.exceeds(MOST))  # fmt: skip
 
 
@@ -122,7 +120,7 @@ def kept(table: DataFrame, data: str) -> ClaimResult:
     """Whether the output of one block keeps most images in every network of one arm."""
     (arm, block), share = table[["arm", "block"]].iloc[0], share_of_images(table, (EXACT, FOUND), (LOST,))
     says = f"{arm}: most images can be had back from the output of block {block}, for these networks"
-    measure = f"share of test images, {data_name(data)}, in all {networks(table)} networks"
+    measure = f"share of test images, {plots.data_name(data)}, in all {networks(table)} networks"
     return claim(f"kept/{data}/{arm}/{block}", says, measure, share, share.exceeds(MOST))
 
 
@@ -131,7 +129,7 @@ def decided(table: DataFrame, data: str) -> ClaimResult:
     shares = table["status"].isin((EXACT, FOUND, LOST)).groupby(table["image"]).mean().to_numpy()
     found = statistics.bounded_means(shares[None], np.random.default_rng(0))[0]
     return claim(f"decided/{data}", "whether an image is kept is decided at most places, a failed search or not",
-                 f"share of networks and places, {data_name(data)}, over images", found,
+                 f"share of networks and places, {plots.data_name(data)}, over images", found,
                  found.exceeds(MOST))  # fmt: skip
 
 
@@ -153,8 +151,8 @@ def loses_more(table: DataFrame, data: str, pair: tuple[str, str]) -> ClaimResul
     says = f"less of the image comes back from {pair[1]} than from {pair[0]}"
     holds, p_value = (found.exceeds(0), gap.p_value) if enough else (None, None)
     return claim(f"relu6_loses_more/{data}/{pair[1]}", says,
-                 f"share of noise near the image that a search cannot undo, {data_name(data)}, mean over bottlenecks, "
-                 f"{pair[1]} − {pair[0]}, over networks", found, holds, p_value=p_value)  # fmt: skip
+                 f"share of noise near the image that a search cannot undo, {plots.data_name(data)}, mean over "
+                 f"bottlenecks, {pair[1]} − {pair[0]}, over networks", found, holds, p_value=p_value)  # fmt: skip
 
 
 HEADLINE = Headline(
@@ -174,8 +172,8 @@ def draw(figure: Figure, published: Published) -> Caption:
     axes = below.subplots(1, len(sets), squeeze=False)[0]
     for ax, name in zip(axes, sets, strict=True):
         drawing.over_depth(ax, pick(table, data=name))
-    plots.letter(axes, [f"{data_name(name)}, what does not come back" for name in sets])
-    many = ", ".join(f"{pick(table, data=name)['image'].nunique()} of {data_name(name)}" for name in sets)
+    plots.letter(axes, [f"{plots.data_name(name)}, what does not come back" for name in sets])
+    many = ", ".join(f"{pick(table, data=name)['image'].nunique()} of {plots.data_name(name)}" for name in sets)
     note = (
         f"Test images, {many}. Symbols: networks, geometric means over images, filled where every image is exact; "
         f"lines and bars: their mean and {statistics.PERCENT} interval. Dashed: controls, which start at the "

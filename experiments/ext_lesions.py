@@ -30,12 +30,11 @@ from manifold_lab.core.statistics import Estimate
 from manifold_lab.models import repair
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import LESION_STYLES
-from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, estimated_claim, pick, unique
 from manifold_lab.sweeps.lesion_run import EACH, RESTORED, TOPS, LesionRun, measure
 from manifold_lab.sweeps.probe_run import ProbeSource
 from manifold_lab.sweeps.runner import Measure
-from manifold_lab.sweeps.study import Caption, Study, captioned_figure, tables_of
+from manifold_lab.sweeps.study import Caption, Headline, Study, captioned_figure, tables_of
 
 NAME = "ext_lesions"
 IMAGES, SMOKE_IMAGES = 1000, 40

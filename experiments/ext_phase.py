@@ -32,12 +32,11 @@ from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.models.weights import open_weights
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick
 from manifold_lab.sweeps import ablation, training_run
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
 from manifold_lab.sweeps.store import DIVERGED, DONE, FAILED, Run
-from manifold_lab.sweeps.study import Caption, Study, captioned_figure
+from manifold_lab.sweeps.study import Caption, Headline, Study, captioned_figure
 from manifold_lab.sweeps.training_run import TrainingRun
 from manifold_lab.training import Recipe
 

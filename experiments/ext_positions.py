@@ -10,10 +10,9 @@ Differs  CIFAR-10 at width 0.35 and short trainings: linear behind the expansion
 import functools
 
 from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.headlines import Headline
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.trained_study import Arms, trained_study
+from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
 ARMS = {
     "both": lambda base: base,

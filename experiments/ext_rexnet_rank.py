@@ -30,10 +30,9 @@ from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.metrics.spectrum import effective_rank_of
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
-from manifold_lab.report.headlines import Headline
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick, rounded, unique
-from manifold_lab.sweeps.study import MAIN, Caption, captioned_figure, computed_study
+from manifold_lab.sweeps.study import MAIN, Caption, Headline, captioned_figure, computed_study
 
 NAME = "ext_rexnet_rank"
 OUTPUTS = 96

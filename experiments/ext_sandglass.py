@@ -14,10 +14,9 @@ import functools
 
 from experiments.tab_block import matched
 from manifold_lab.report.arm_styles import YELLOW, styles_of
-from manifold_lab.report.headlines import Headline
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.trained_study import Arms, trained_study
+from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
 NAME = "ext_sandglass"
 ARMS: dict[str, ablation.Arm] = {

@@ -14,11 +14,9 @@ import functools
 from manifold_lab.core import statistics
 from manifold_lab.models.specs import CIFAR_LARGE_MAPS
 from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult, DataFrame
 from manifold_lab.sweeps import ablation, comparison
-from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.trained_study import Arms, trained_study
+from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
 NAME = "ext_small_images"
 WIDTH, WEIGHT_DECAY = 0.35, 4e-5
@@ -31,11 +29,12 @@ COMMON = ablation.Setting(
     dataclasses.replace(OURS.recipe, weight_decay=WEIGHT_DECAY),
     SEEDS,
 )
-EXPECTED = [ExpectedOrder("linear_beats_relu6", "Figure 6a (ours)", "a linear bottleneck is better than one with ReLU6",
-                          "linear", "relu6")]  # fmt: skip
+EXPECTED = [comparison.ExpectedOrder(
+    "linear_beats_relu6", "Figure 6a (ours)", "a linear bottleneck is better than one with ReLU6", "linear", "relu6",
+)]  # fmt: skip
 LARGER = "last maps 4x4"
 SETTINGS = {"last maps 2x2": OURS, LARGER: COMMON}
-CONTRAST = Comparison(styles_of(ARMS), "network")
+CONTRAST = comparison.Comparison(styles_of(ARMS), "network")
 HEADLINE = Headline(
     f"{NAME}.linear_beats_relu6/cifar10/{LARGER}", "A linear bottleneck beats ReLU6 on larger maps too",
     "A linear bottleneck does not beat ReLU6 on larger maps",

@@ -28,10 +28,9 @@ from manifold_lab.models.profiler import LayerProfile, profile
 from manifold_lab.models.specs import V2
 from manifold_lab.models.split import split_block, split_forward
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimate_in, estimated_claim, estimates_in, pick
-from manifold_lab.sweeps.study import MAIN, captioned_figure, computed_study
+from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study, headline
 
 NAME = "ext_split"
 BLOCKS = "blocks"
@@ -94,20 +93,15 @@ def by_parts(rounds: int) -> list[Record]:
             run = way(network, parts)
             ratio = statistics.median(np.array(times[parts]) / np.array(times[1]))
             rule = memory.peak_split(network, parts) if parts > 1 else memory.peak_by_operator(network).elements
-            lines.append(
-                {
-                    "parts": parts,
-                    "rule": rule,
-                    "alive": max(memory.live_peaks(network, run).values()),
-                    "allocated": memory.allocated_peak(lambda run=run: run(x)) // 4 + x.numel(),  # type: ignore[misc]
-                    "madds": madds(network, x, parts),
-                    "milliseconds": 1000 * median(times[parts]),
-                    "ratio": ratio.value,
-                    "low": ratio.low,
-                    "high": ratio.high,
-                    "n": ratio.n,
-                }
-            )
+            known = {
+                "parts": parts,
+                "rule": rule,
+                "alive": max(memory.live_peaks(network, run).values()),
+                "allocated": memory.allocated_peak(lambda run=run: run(x)) // 4 + x.numel(),  # type: ignore[misc]
+                "madds": madds(network, x, parts),
+                "milliseconds": 1000 * median(times[parts]),
+            }
+            lines.append(known | dict(zip(("ratio", "low", "high", "n"), dataclasses.astuple(ratio), strict=True)))
     return lines
 
 

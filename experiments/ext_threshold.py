@@ -31,10 +31,9 @@ from manifold_lab.core.random_streams import stream
 from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, estimate_in, estimated_claim, percent, pick, rounded, unique
-from manifold_lab.sweeps.study import MAIN, captioned_figure, computed_study
+from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
 NAME = "ext_threshold"
 EXACT, SEARCHED = (2, 3, 4), (8, 16, 24)

@@ -15,20 +15,18 @@ from matplotlib.figure import Figure
 from manifold_lab.core import statistics
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import OTHER_STYLES, styles_of
-from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult, DataFrame, pick, unique
 from manifold_lab.sweeps import ablation, comparison, training_run
-from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import captioned_figure
-from manifold_lab.sweeps.trained_study import Arms, trained_study
+from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
 NAME = "ext_width_resolution"
 ARM = "linear"
 WIDTHS, RESOLUTIONS = (0.35, 0.25, 0.5), (32, 24, 16)
 SMALL = (4, 6, 8)
 """Resolutions of the digits."""
-EXPECTED = ExpectedOrder("accuracy_rises", "Figure 5", "accuracy rises with multiply-adds", ARM, ARM)
-CONTRAST = Comparison(styles_of({ARM: None}), "width @ resolution")
+EXPECTED = comparison.ExpectedOrder("accuracy_rises", "Figure 5", "accuracy rises with multiply-adds", ARM, ARM)
+CONTRAST = comparison.Comparison(styles_of({ARM: None}), "width @ resolution")
 HEADLINE = Headline(
     f"{NAME}.accuracy_rises", "Accuracy rises with multiply-adds", "Accuracy does not rise with multiply-adds",
     "Whether accuracy rises with every step of multiply-adds is undecided",

@@ -20,9 +20,8 @@ from manifold_lab.random_layer import monte_carlo
 from manifold_lab.random_layer.monte_carlo import layers
 from manifold_lab.random_layer.specs import PAPER_DIMS, MonteCarlo
 from manifold_lab.report import plots, results_table, tables
-from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult, DataFrame, estimate_in, estimated_claim, estimates_in, pick
-from manifold_lab.sweeps.study import MAIN, captioned_figure, computed_study
+from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
 NAME = "fig1_spiral"
 QUANTITY = "preserved_fraction"

@@ -20,10 +20,9 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from manifold_lab.models.specs import V2, stages
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
-from manifold_lab.report.headlines import Headline
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, DataFrame, Record, pick
-from manifold_lab.sweeps.study import MAIN, captioned_figure, computed_study
+from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
 NAME = "fig6_wirings"
 WIRINGS = ("bottleneck", "expansion", "none", "projected")
@@ -45,12 +44,7 @@ def wirings(names: Sequence[str]) -> list[Record]:
     for wiring in names:
         wide = False
         for block, stage in enumerate(stages(dataclasses.replace(V2, shortcut=wiring))):
-            channels = {
-                "inputs": stage.inputs,
-                "hidden": stage.hidden,
-                "outputs": stage.outputs,
-                "stride": stage.stride,
-            }
+            channels = {name: getattr(stage, name) for name in ("inputs", "hidden", "outputs", "stride")}
             ends = {"shortcut": stage.shortcut, "wide": "identity" if wide else "none"}
             lines.append({"wiring": wiring, "block": block} | channels | ends)
             wide = stage.gives_wide

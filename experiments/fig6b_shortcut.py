@@ -12,21 +12,19 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet: it test
 import functools
 
 from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.headlines import Headline
 from manifold_lab.report.plots import data_name
 from manifold_lab.report.tables import ClaimResult, DataFrame, pick
 from manifold_lab.sweeps import ablation, comparison
-from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.trained_study import Arms, trained_study
+from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 from manifold_lab.sweeps.training_run import FINAL
 
 NAME = "fig6b_shortcut"
 ARMS = {name: ablation.variant(shortcut=name) for name in ("bottleneck", "expansion", "none", "projected")}
 SETTINGS = {"0.35": ablation.cifar_setting(0.35), "1": ablation.cifar_setting(1.0, ablation.SHORT_ONLY)}
 SETTINGS["digits"] = ablation.digits_setting()
-CONTRAST = Comparison(styles_of(ARMS), "width")
+CONTRAST = comparison.Comparison(styles_of(ARMS), "width")
 EXPECTED = [
-    ExpectedOrder(
+    comparison.ExpectedOrder(
         f"beats_{arm}", "Figure 6b", f"a shortcut between bottlenecks is better than {other}", "bottleneck", arm
     )
     for arm, other in (
@@ -35,7 +33,7 @@ EXPECTED = [
     )
 ]
 SHRINKING = [
-    ExpectedOrder(
+    comparison.ExpectedOrder(
         f"lead_over_{arm}_shrinks", "Figure 6b",
         f"the lead over {other} gets smaller with training (in the paper {paper})", "bottleneck", arm,
     )

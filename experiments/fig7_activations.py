@@ -28,14 +28,13 @@ from manifold_lab.core import statistics
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.models.specs import DIGITS
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick
 from manifold_lab.sweeps import ablation, probe_run
 from manifold_lab.sweeps.comparison import FEWEST
 from manifold_lab.sweeps.probe_run import INITIAL, STAGES, TRAINED, TRAINING, ProbedTraining, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Run
-from manifold_lab.sweeps.study import Caption, Study, captioned_figure
+from manifold_lab.sweeps.study import Caption, Headline, Study, captioned_figure, headline
 from manifold_lab.training import RECIPES
 
 NAME = "fig7_activations"

@@ -20,10 +20,9 @@ from manifold_lab.models.mobilenet import Block, build
 from manifold_lab.models.profiler import LayerProfile
 from manifold_lab.models.specs import TABLE_2, V2, NetworkSpec, stages
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline
 from manifold_lab.report.printed import Printed, counted_claims
 from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, pick
-from manifold_lab.sweeps.study import MAIN, captioned_figure, computed_study
+from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
 NAME = "tab2_network"
 COUNTS = "counts"
@@ -70,14 +69,12 @@ def groups(spec: NetworkSpec) -> list[tuple[str, tuple[str, ...], list[LayerProf
         rows.setdefault(f"row {place[int(part[1])]}" if part[0] == "blocks" else part[0], []).append(one)
     found = []
     for name, members in rows.items():
-        printed = tuple(f"{value:g}" for value in spec.rows[int(name[4:])]) if name.startswith("row") else ("",) * 4
-        found.append((_operator(name, members[0]), printed, members))
+        if name.startswith("row"):
+            found.append(("bottleneck", tuple(f"{value:g}" for value in spec.rows[int(name[4:])]), members))
+        else:
+            kernel = getattr(members[0].module, "kernel_size", (1,))[0]
+            found.append((f"conv2d {kernel}x{kernel}", ("",) * 4, members))
     return found
-
-
-def _operator(name: str, first: LayerProfile) -> str:
-    kernel = getattr(first.module, "kernel_size", (1,))[0]
-    return "bottleneck" if name.startswith("row") else f"conv2d {kernel}x{kernel}"
 
 
 def size(shape: Sequence[int]) -> str:

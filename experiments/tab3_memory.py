@@ -26,10 +26,9 @@ from manifold_lab.models.mobilenet import Block, ConvNormAct, Network, build
 from manifold_lab.models.specs import SHORTCUTS, V1, V2
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
-from manifold_lab.report.headlines import Headline
 from manifold_lab.report.printed import CountedClaim, Printed, counted_claims
 from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, pick
-from manifold_lab.sweeps.study import MAIN, Caption, captioned_figure, computed_study
+from manifold_lab.sweeps.study import MAIN, Caption, Headline, captioned_figure, computed_study
 
 NAME = "tab3_memory"
 PEAKS, SHORTCUT = "peaks", "shortcuts"

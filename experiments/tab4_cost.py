@@ -23,10 +23,9 @@ from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import V1, V2, NetworkSpec
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline
 from manifold_lab.report.printed import Printed, counted_claims
 from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, estimated_claim, pick
-from manifold_lab.sweeps.study import MAIN, captioned_figure, computed_study
+from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
 NAME = "tab4_cost"
 GRID_PART = "grid"

@@ -26,9 +26,8 @@ from manifold_lab.core.statistics import Estimate
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.random_layer import decoders, embeddings
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline
 from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, estimated_claim, pick
-from manifold_lab.sweeps.study import MAIN, captioned_figure, computed_study
+from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
 NAME = "tab_appendix"
 POINTS = "points"

@@ -15,10 +15,9 @@ import functools
 from manifold_lab.models import matching
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.headlines import Headline
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.trained_study import Arms, trained_study
+from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
 NAME = "tab_block"
 

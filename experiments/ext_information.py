@@ -95,10 +95,9 @@ def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per bottleneck of every network that was measured, and one for all of a network that was repaired."""
     repaired = {(run.spec.training, row["block"]): row for run in runs if isinstance(run.spec, RepairRun)
                 for row in store.history(run)}  # fmt: skip
-    found = [(run.spec.training, row) for run in runs if isinstance(run.spec, InformationRun)
-             for row in store.history(run)]  # fmt: skip
-    found = [(of, row | {name: text for name, text in repaired.get((of, row["block"]), {}).items() if name != "cost"})
-             for of, row in found]  # fmt: skip
+    measured = [(run.spec.training, row) for run in runs if isinstance(run.spec, InformationRun)
+                for row in store.history(run)]  # fmt: skip
+    found = [(of, repaired.get((of, row["block"]), {}) | row) for of, row in measured]
     found += [(of, row) for (of, block), row in repaired.items() if block == ALL_BLOCKS]
     return [
         {"arm": of.arm, "group": of.group, "seed": of.seed} | {name: row.get(name) for name in COLUMNS[3:]}

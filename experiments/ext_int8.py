@@ -9,10 +9,10 @@ Differs  CIFAR-10 at width 0.35 and short trainings; post-training quantisation,
          Bottlenecks are linear in both arms. `--smoke` runs the digits
 """
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,15 +120,13 @@ def claims(lines: DataFrame) -> list[ClaimResult]:
     groups = [(lost(lines, "relu"), 1), (lost(lines, "relu6"), -1)]
     gap = contrasts.contrast(groups)
     says = "ReLU6 loses less in int8 than ReLU"
-    enough = min(len(values) for values, _ in groups) >= FEWEST
     measure = f"points lost with ReLU − with ReLU6, {on}"
-    if not enough:
+    if min(len(values) for values, _ in groups) < FEWEST:
         return [*found, claim("relu6_loses_less", says, measure, gap.estimate, None)]
     decided, spread = gap.exceeds(0), float(np.sqrt(np.mean([np.var(values, ddof=1) for values, _ in groups])))
-    one = claim("relu6_loses_less", says, f"{measure}{beside_student(*(values for values, _ in groups))}",
-                gap.estimate, decided)  # fmt: skip
     needed = contrasts.runs_to_decide(gap.estimate.value, spread) if decided is None else None
-    return [*found, dataclasses.replace(one, p_value=gap.p_value, needed=needed)]
+    measure += beside_student(*(values for values, _ in groups))
+    return [*found, claim("relu6_loses_less", says, measure, gap.estimate, decided, p_value=gap.p_value, needed=needed)]
 
 
 def beside_student(one: np.ndarray, other: np.ndarray) -> str:
@@ -138,10 +136,10 @@ def beside_student(one: np.ndarray, other: np.ndarray) -> str:
     return f" (Student's test decides; by permuting runs p = {found.pvalue:.2g})"
 
 
-def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
+def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None, **tested: Any) -> ClaimResult:
     """A claim of this study."""
     decided = holds if found.n >= FEWEST else None
-    return estimated_claim(NAME, name, "Section 4", says, measure, found if found.n else NO_RUNS, decided)
+    return estimated_claim(NAME, name, "Section 4", says, measure, found if found.n else NO_RUNS, decided, **tested)
 
 
 HEADLINE = Headline(

@@ -201,7 +201,7 @@ def everywhere(kind: str, together: Record) -> ClaimResult:
 
 def in_percent(row: Record, name: str) -> Estimate:
     """A share, or its change, over images."""
-    value, low, high = (100 * row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    value, low, high = (100 * float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
     return Estimate(value, low, high, int(row["n"]))
 
 

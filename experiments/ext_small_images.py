@@ -14,7 +14,7 @@ import functools
 from manifold_lab.core import statistics
 from manifold_lab.models.specs import CIFAR_LARGE_MAPS
 from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.tables import ClaimResult, DataFrame
+from manifold_lab.report.tables import ClaimResult, DataFrame, estimated_claim
 from manifold_lab.sweeps import ablation, comparison
 from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
@@ -48,17 +48,10 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     found = comparison.comparison_claims(table, CONTRAST, EXPECTED, NAME)
     if LARGER in comparison.groups(table):
         return found
-    length = max(SEEDS)
-    missing = dataclasses.replace(
-        found[0],
-        id=f"{NAME}.{EXPECTED[0].id}/{COMMON.data}/{LARGER}/{length}",
-        measure=f"points of test accuracy, {COMMON.data}, {CONTRAST.group} {LARGER}, {length:,} images seen",
-        estimate=statistics.NO_RUNS,
-        verdict=statistics.NOT_RUN,
-        p_value=None,
-        needed=None,
-    )
-    return [*found, missing]
+    (claim,), length = EXPECTED, max(SEEDS)
+    name = f"{claim.id}/{COMMON.data}/{LARGER}/{length}"
+    measure = f"points of test accuracy, {COMMON.data}, {CONTRAST.group} {LARGER}, {length:,} images seen"
+    return [*found, estimated_claim(NAME, name, claim.place, claim.says, measure, statistics.NO_RUNS, None)]
 
 
 STUDY = trained_study(

@@ -150,14 +150,7 @@ def draw(figure: Figure, published: dict[str, DataFrame]) -> str:
     shades = plots.ALONG(np.linspace(0, 1, len(GRID)))
     for width, shade, mark in zip(GRID, shades, "osD^vP", strict=True):
         mine = pick(table, width=str(width))
-        ax.plot(
-            mine["resolution"],
-            mine["madds"] / 1e6,
-            f"{mark}-",
-            color=shade,
-            ms=3,
-            label=f"{width:g}",
-        )
+        ax.plot(mine["resolution"], mine["madds"] / 1e6, f"{mark}-", color=shade, ms=3, label=f"{width:g}")
     ax.plot(table["resolution"], table["published_madds"], "x", color="black", ms=4, mew=0.7,
             label="published")  # fmt: skip
     ax.set(yscale="log", xlabel="resolution, pixels", ylabel="multiply-adds, millions", xticks=RESOLUTIONS)

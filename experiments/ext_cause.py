@@ -14,8 +14,6 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet; one dat
          end, gradient norms; weights of seeds 0 and 1 of the new arms, 5 and 6 of the ends. `--smoke` runs the digits
 """
 
-import dataclasses
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -28,13 +26,11 @@ from experiments.rules import ext_cause_neighbours as neighbours
 from experiments.rules import ext_cause_text as rule_text
 from experiments.rules.ext_cause_arms import ARMS, ENDS, LEAKY, NOISE
 from manifold_lab.core import statistics
-from manifold_lab.core.shown import DataFrame, frame
 from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.tables import ClaimResult, Document, Record, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, estimated_claim, frame, pick
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.store import DIVERGED, DONE, Run
-from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.trained_study import Arms, trained_study
 
 NAME = "ext_cause"
 WIDTH = 0.35
@@ -46,6 +42,8 @@ DECIDING = ("linear", "relu6", "leaky_0.1", "noise_0.734")
 FIRST = (*DECIDING, "half_gain", "renormed")
 SEEDS, MORE_SEEDS = 5, 8
 RATE, OTHER_RATES, RATE_SEEDS = 0.1, (0.05, 0.025, 0.2), 3
+GROUP = f"{RATE:g}"
+"""Of the runs at that learning rate."""
 BEST_RATES: Mapping[str, float] = MappingProxyType({})
 """The learning rate of each deciding arm that was best on validation; empty until those runs are finished."""
 FRESH = range(100, 105)
@@ -61,7 +59,7 @@ CONTRAST = comparison.Comparison(styles_of(ARMS), "learning rate")
 def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
     """In the order of what decides: five seeds of every arm, three more of both families, long runs, learning rates."""
     if smoke:
-        return ablation.training_runs(ARMS, {f"{RATE:g}": ablation.digits_setting({640: 1})})
+        return ablation.training_runs(ARMS, {GROUP: ablation.digits_setting({640: 1})})
     rest = [arm for arm in ARMS if arm not in FIRST]
     found = trainings(FIRST, range(SEEDS)) + trainings(rest, range(SEEDS))
     found += trainings((*ENDS, *LEAKY, *NOISE), range(SEEDS, MORE_SEEDS))
@@ -78,13 +76,8 @@ def trainings(
     arms: Iterable[str], seeds: Iterable[int], length: int = ablation.SHORT_IMAGES, rate: float = RATE, group: str = ""
 ) -> list[training_run.TrainingRun]:
     """Some arms, seeds outermost; a group is a learning rate."""
-    base = ablation.cifar_setting(WIDTH)
-    recipe = dataclasses.replace(base.recipe, images=length, learning_rate=rate)
-    return [
-        training_run.TrainingRun(ARMS[arm](base.network), recipe, base.data, seed, arm=arm, group=group or f"{rate:g}")
-        for seed in seeds
-        for arm in arms
-    ]
+    base = ablation.cifar_setting(WIDTH).of_length(length, learning_rate=rate)
+    return [*ablation.paired({arm: ARMS[arm] for arm in arms}, group or f"{rate:g}", base, seeds)]
 
 
 KEPT, GRADIENT = "bottleneck", "gradient"
@@ -131,7 +124,7 @@ def readabilities(table: DataFrame, arm: str, group: str, length: int) -> list[f
     return mine.groupby("seed", sort=False)["linear_r2"].mean().dropna().tolist()
 
 
-def findings(table: DataFrame, length: int, group: str = f"{RATE:g}") -> rule.Findings:
+def findings(table: DataFrame, length: int, group: str = GROUP) -> rule.Findings:
     """What the rule reads."""
     mine = accuracies(table, group, length)
     judged = rule.outcomes(mine)
@@ -144,14 +137,14 @@ def findings(table: DataFrame, length: int, group: str = f"{RATE:g}") -> rule.Fi
 
 def deciding_length(table: DataFrame) -> int:
     """That of the long trainings where they are all there, else of the short ones."""
-    shortest, *longer = comparison.lengths(table, f"{RATE:g}")
-    runs = accuracies(table, f"{RATE:g}", longer[-1]) if longer else {}
+    shortest, *longer = comparison.lengths(table, GROUP)
+    runs = accuracies(table, GROUP, longer[-1]) if longer else {}
     return longer[-1] if longer and all(len(runs.get(arm, ())) >= rule.FEWEST for arm in DECIDING) else shortest
 
 
 def not_decided(table: DataFrame) -> str:
     """Which runs the reading lacks; empty where it has them."""
-    runs = accuracies(table, f"{RATE:g}", deciding_length(table))
+    runs = accuracies(table, GROUP, deciding_length(table))
     short = [f"{len(runs.get(arm, ()))} of {arm}" for arm in DECIDING if len(runs.get(arm, ())) < rule.FEWEST]
     needed = f"not decided yet: it needs {rule.FEWEST} runs of every deciding arm, and there are {', '.join(short)}"
     return needed if short else ""
@@ -167,7 +160,7 @@ def paragraph(table: DataFrame) -> str:
     """The answer, what every arm costs, and how far that carries."""
     length = deciding_length(table)
     where = f"{table['data'].iloc[0]} at width {WIDTH}, {length:,} images, learning rate {RATE}"
-    return rule_text.paragraph(accuracies(table, f"{RATE:g}", length), answer(table), where)
+    return rule_text.paragraph(accuracies(table, GROUP, length), answer(table), where)
 
 
 EXPECTED = {
@@ -188,15 +181,15 @@ EXPECTED = {
 def claims(table: DataFrame) -> list[ClaimResult]:
     """What the paper's argument expects of each arm, at every length, by the rule; and what other papers do."""
     found = []
-    shortest, *longer = comparison.lengths(table, f"{RATE:g}")
-    begun = [length for length in longer if set(EXPECTED) & set(accuracies(table, f"{RATE:g}", length))]
+    shortest, *longer = comparison.lengths(table, GROUP)
+    begun = [length for length in longer if set(EXPECTED) & set(accuracies(table, GROUP, length))]
     for length in (shortest, *begun):
-        judged = rule.outcomes(accuracies(table, f"{RATE:g}", length))
+        judged = rule.outcomes(accuracies(table, GROUP, length))
         found += [claim(arm, judged.get(arm), table["data"].iloc[0], length) for arm in EXPECTED]
-    mine = pick(table, group=f"{RATE:g}", length=shortest)
+    mine = pick(table, group=GROUP, length=shortest)
     gradients = neighbours.first_gradients(pick(mine, kind=GRADIENT))
     where = f"{table['data'].iloc[0]}/{shortest}"
-    return found + neighbours.claims(accuracies(table, f"{RATE:g}", shortest), gradients, where)
+    return found + neighbours.claims(accuracies(table, GROUP, shortest), gradients, where)
 
 
 def claim(arm: str, found: rule.ArmOutcome | None, data: str, length: int) -> ClaimResult:
@@ -206,16 +199,9 @@ def claim(arm: str, found: rule.ArmOutcome | None, data: str, length: int) -> Cl
     outcome = rule.WITH_RELU6 if outcome == rule.BELOW_RELU6 else outcome
     holds = None if outcome == rule.UNDECIDED else outcome == like
     estimate = found.distance.estimate if found else statistics.NO_RUNS
-    return ClaimResult(
-        id=f"{NAME}.as_the_argument_expects/{arm}/{data}/{length}",
-        place="Section 3.2 (cause)",
-        says=says,
-        measure=f"points above the midpoint of linear and relu6, {data}, {length:,} images seen",
-        estimate=estimate,
-        verdict=statistics.verdict(holds, estimate),
-        command=f"python -m experiments.{NAME}",
-        p_value=found.p_value if found else None,
-    )
+    measure = f"points above the midpoint of linear and relu6, {data}, {length:,} images seen"
+    return estimated_claim(NAME, f"as_the_argument_expects/{arm}/{data}/{length}", "Section 3.2 (cause)", says, measure,
+                           estimate, holds, p_value=found.p_value if found else None)  # fmt: skip
 
 
 HEAD = {
@@ -257,14 +243,13 @@ def row(
 
 def figure(table: DataFrame) -> Figure:
     """Accuracy lost against measured linear R², curves, and learning rates; the reading is the title."""
-    group = f"{RATE:g}"
-    length, rates = comparison.lengths(table, group)[0], comparison.numbers(comparison.groups(table))
+    length, rates = comparison.lengths(table, GROUP)[0], comparison.numbers(comparison.groups(table))
     dose = {
-        arm: drawing.Dose(values, readabilities(table, arm, group, length))
-        for arm, values in accuracies(table, group, length).items()
+        arm: drawing.Dose(values, readabilities(table, arm, GROUP, length))
+        for arm, values in accuracies(table, GROUP, length).items()
     }
     by_rate = {arm: {rate: accuracies(table, rate, length).get(arm, []) for rate in rates} for arm in DECIDING}
-    curves = pick(table, kind=training_run.CURVE, group=group)
+    curves = pick(table, kind=training_run.CURVE, group=GROUP)
     panels = drawing.Panels(dose, FAMILIES, curves, by_rate)
     title, tuning = headings(table)
     return drawing.draw(panels, title, tuning, length)
@@ -296,4 +281,4 @@ STUDY = trained_study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

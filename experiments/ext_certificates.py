@@ -14,7 +14,6 @@ Differs  a layer is a convolution, its norm and its activation together, judged 
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,24 +23,18 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.fig7_activations import trainings
 from manifold_lab.core import contrasts, statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
-from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.probe import Sampling
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import LOST_COLOUR, MEASURED
-from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick
-from manifold_lab.sweeps import probe_run, store
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick
+from manifold_lab.sweeps import probe_run
 from manifold_lab.sweeps.probe_run import SETTLED, TRAINED, TRAINING, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Run
-from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.study import Headline, Study, captioned_figure
 
 NAME = "ext_certificates"
 MEASURES = ("certificate",)
-SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
 IMAGES, SMOKE_IMAGES, SEEDS = 100, 10, 3
 MOST = 0.9
 """A layer counts as certified on the data where more than this share of the positions is."""
@@ -49,13 +42,13 @@ EXPANSION = "expand.act"
 COLUMNS = ("network", "data", "seed", "images", "layer", "channels", "certified", "certificate_points",
            "least_singular_value", "stability", "margin", "margin_median", "data_radius", "ball",
            "verdict")  # fmt: skip
-STYLES = {TRAINED: (MEASURED, "o", "trained"), SETTLED: (LOST_COLOUR, "s", "untrained")}
+STYLES = {TRAINED: (plots.MEASURED, "o", "trained"), SETTLED: (plots.LOST_COLOUR, "s", "untrained")}
 
 
 def on_images(source: ProbeSource) -> tuple[tuple[probe_run.Spec, ...], Measure]:
     """The trained network, untrained ones, and the trainings of Figure 6a's linear arm, measured in between."""
-    smoke = source.digest == probe_run.RANDOM
-    spec, count, seeds = (SMALL, SMOKE_IMAGES, 1) if smoke else (V2, IMAGES, SEEDS)
+    smoke, (spec, count) = source.images is None, source.sized(IMAGES, SMOKE_IMAGES)
+    seeds = 1 if smoke else SEEDS
     wanted = [(TRAINED, 0), *((SETTLED, seed) for seed in range(seeds))]
     networks = [
         ProbeRun(kind, seed, spec, source.digest, count, measures=MEASURES, sampling=Sampling(positions=500))
@@ -67,13 +60,8 @@ def on_images(source: ProbeSource) -> tuple[tuple[probe_run.Spec, ...], Measure]
 
 def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per network, moment of its training, and layer that the certificate speaks of."""
-    found = []
-    for run in runs:
-        kind, on = (run.spec.kind, "") if isinstance(run.spec, ProbeRun) else (TRAINING, run.spec.data)
-        known = {"network": kind, "data": on, "seed": run.spec.seed}
-        history = probe_run.at_evaluations(run.spec, store.history(run))
-        found += [{name: {**known, **row}.get(name) for name in COLUMNS} for row in history if row.get("verdict")]
-    return found
+    found = (row for row in probe_run.layer_rows(runs) if row.get("verdict"))
+    return [{name: row.get(name) for name in COLUMNS} for row in found]
 
 
 def expansions(table: DataFrame) -> DataFrame:
@@ -148,10 +136,8 @@ def over_depth(ax: Axes, table: DataFrame, name: str) -> None:
     for kind, (colour, mark, label) in STYLES.items():
         mine = expansions(pick(table, network=kind)).groupby("layer", sort=False)
         found = [number_of(layer, name) for _, layer in mine]
-        value, low, high = (np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
-        ends = np.nan_to_num(np.stack([value - low, high - value])).clip(0)
-        ax.errorbar(np.arange(len(found)), value, ends, fmt=f"{mark}-", color=colour, ms=2.5, lw=0.7, elinewidth=0.6,
-                    label=label)  # fmt: skip
+        plots.draw_intervals(ax, np.arange(len(found)), found, fmt=f"{mark}-", color=colour, ms=2.5, lw=0.7,
+                             elinewidth=0.6, label=label)  # fmt: skip
     ax.set(xlabel="expansion, in order")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
@@ -169,7 +155,7 @@ def over_training(ax: Axes, table: DataFrame) -> None:
     mine = expansions(pick(table, network=TRAINING))
     for _, own in mine.groupby("seed"):
         certified = own.groupby("images")["certified"].mean()
-        ax.plot(certified.index, certified, ".-", color=MEASURED, ms=3, lw=0.7)
+        ax.plot(certified.index, certified, ".-", color=plots.MEASURED, ms=3, lw=0.7)
     ax.set(xlabel=f"images seen, {mine['data'].iloc[0]}", ylim=(-0.03, 1.03))
 
 
@@ -180,30 +166,28 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def draw(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> str:
     """Certified positions and margins over depth, and certified positions over training."""
-    with plots.style():
-        figure = plots.shaped(2.9)
-        trained = TRAINING in set(table["network"])
-        left, middle, *right = figure.subplots(1, 2 + trained)
-        over_depth(left, table, "certified")
-        left.set(ylabel="share of positions certified", ylim=(-0.03, 1.03))
-        left.legend(frameon=False, loc="best")
-        over_depth(middle, table, "margin_median")
-        middle.axhline(0, color="0.6", lw=0.6)
-        middle.set_ylabel("margin, median over positions")
-        for ax in right:
-            over_training(ax, table)
-        names = ("certified on the data", "how far a position can move", *(["along trainings"] if right else []))
-        plots.letter((left, middle, *right), names)
-        along = "(c): mean over expansions, a line a seed" if right else f"along trainings: {statistics.NOT_RUN}"
-        note = (f"{IMAGES} images; positions of expansions; bars: exact {statistics.PERCENT} intervals over positions, "
-                f"of untrained networks Student's over seeds; {along}.")  # fmt: skip
-        return plots.captioned(figure, headline(claims(table), HEADLINE), note)
+    trained = TRAINING in set(table["network"])
+    left, middle, *right = figure.subplots(1, 2 + trained)
+    over_depth(left, table, "certified")
+    left.set(ylabel="share of positions certified", ylim=(-0.03, 1.03))
+    left.legend(frameon=False, loc="best")
+    over_depth(middle, table, "margin_median")
+    middle.axhline(0, color="0.6", lw=0.6)
+    middle.set_ylabel("margin, median over positions")
+    for ax in right:
+        over_training(ax, table)
+    names = ("certified on the data", "how far a position can move", *(["along trainings"] if right else []))
+    plots.letter((left, middle, *right), names)
+    along = "(c): mean over expansions, a line a seed" if right else f"along trainings: {statistics.NOT_RUN}"
+    return (f"{IMAGES} images; positions of expansions; bars: exact {statistics.PERCENT} intervals over positions, "
+            f"of untrained networks Student's over seeds; {along}.")  # fmt: skip
 
 
-STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, claims=claims, figure=draw)
+FIGURE = captioned_figure(draw, claims, HEADLINE, 2.9)
+STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, claims=claims, figure=FIGURE)
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -15,10 +15,8 @@ Differs  k is that of single positions (what a 1x1 convolution sees) and, apart,
          TwoNN on whole maps of other networks, about 2,000 images, with the input near 31: an orientation
 """
 
-import dataclasses
 import functools
 import math
-import sys
 from collections.abc import Sequence
 
 import matplotlib as mpl
@@ -28,24 +26,18 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from manifold_lab.core import contrasts, statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
-from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.probe import Sampling
 from manifold_lab.probe.names import BOTTLENECK
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import LOST_COLOUR, MEASURED
-from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick, unique
-from manifold_lab.sweeps import probe_run, store
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick, unique
+from manifold_lab.sweeps import probe_run
 from manifold_lab.sweeps.probe_run import INITIAL, TRAINED, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Run
-from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.study import Caption, Headline, Study, captioned_figure
 
 NAME = "ext_dimension"
-SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
 IMAGES, SMOKE_IMAGES = 1000, 40
 LAST = "dropout"
 """The layer that gives the pooled features before the classifier."""
@@ -58,29 +50,23 @@ COLUMNS = ("network", "seed", "layer", "channels", "pictures", *(
 ))  # fmt: skip
 PEAK, END = (66, 120), (12.4, 25.2)
 """TwoNN on whole maps as Ansuini et al. 2019 draw it: peaks of ImageNet networks, and their last hidden layers."""
-STYLES = {TRAINED: (MEASURED, "trained"), INITIAL: (LOST_COLOUR, "untrained")}
+STYLES = {TRAINED: (plots.MEASURED, "trained"), INITIAL: (plots.LOST_COLOUR, "untrained")}
 ESTIMATORS = {"mle": "MLE of 20 neighbours, which reads 20 dimensions as 15", "two_nn": "TwoNN"}
 
 
-def networks(digest: str) -> tuple[ProbeRun, ...]:
-    """The trained network, and untrained ones of several seeds, on the images of this digest."""
-    spec, count = (SMALL, SMOKE_IMAGES) if digest == probe_run.RANDOM else (V2, IMAGES)
+def on_images(source: ProbeSource) -> tuple[tuple[ProbeRun, ...], Measure]:
+    """The trained network, and untrained ones of several seeds, measured on these images."""
+    spec, count = source.sized(IMAGES, SMOKE_IMAGES)
     sampling = Sampling(positions=4000, pictures=1000, coordinates=8192)
     wanted = [(TRAINED, 0), *((INITIAL, seed) for seed in range(SEEDS))]
-    return tuple(ProbeRun(kind, seed, spec, digest, count, (BOTTLENECK, LAST), ("dimension",), sampling)
-                 for kind, seed in wanted)  # fmt: skip
-
-
-def on_images(source: ProbeSource) -> tuple[tuple[ProbeRun, ...], Measure]:
-    """The grid on these images, and what measures it."""
-    return networks(source.digest), probe_run.measure_on(source)
+    networks = tuple(ProbeRun(kind, seed, spec, source.digest, count, (BOTTLENECK, LAST), ("dimension",), sampling)
+                     for kind, seed in wanted)  # fmt: skip
+    return networks, probe_run.measure_on(source)
 
 
 def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per network and layer."""
-    known = [(run.spec, row) for run in runs for row in store.history(run)]
-    return [{name: {**row, "network": spec.kind, "seed": spec.seed}.get(name) for name in COLUMNS}
-            for spec, row in known]  # fmt: skip
+    return [{name: row.get(name) for name in COLUMNS} for row in probe_run.layer_rows(runs)]
 
 
 def blocks(table: DataFrame) -> DataFrame:
@@ -194,8 +180,9 @@ def hunched(trained: DataFrame) -> list[ClaimResult]:
         estimate = Estimate(float(gap), float(gap - half), float(gap + half), int(trained["pictures"].iloc[0]))
         measure = f"TwoNN, largest within (layer {peak} of {len(value)}) − {'first' if end == 0 else 'last'} layer"
         says = f"along a trained network the dimension of whole maps {phrase}, for this checkpoint"
-        one = claim(f"whole_maps_{name}", "Ansuini et al. 2019", says, measure, estimate, estimate.exceeds(0))
-        found.append(dataclasses.replace(one, p_value=float(min(1.0, tests * 2 * norm.sf(abs(gap) / deviation)))))
+        p_value = float(min(1.0, tests * 2 * norm.sf(abs(gap) / deviation)))
+        found.append(claim(f"whole_maps_{name}", "Ansuini et al. 2019", says, measure, estimate, estimate.exceeds(0),
+                           p_value=p_value))  # fmt: skip
     return found
 
 
@@ -246,27 +233,23 @@ HEADLINE = Headline(
 )
 
 
-def draw(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> Caption:
     """Positions against channels; by scale; whole maps against published curves."""
     kinds = [kind for kind in STYLES if kind in set(table["network"])]
     one = pick(table, network=table["network"].iloc[0], seed=table["seed"].iloc[0])
-    with plots.style():
-        figure = plots.shaped(3.4)
-        left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 0.8, 1.1))
-        draw_positions(left, table, kinds, blocks(one)["channels"].to_numpy())
-        scan(middle, table)
-        draw_maps(right, table, kinds, len(one) - 1)
-        plots.letter((left, middle, right), ("single positions", "by scale, trained", "whole maps"))
-        networks = pick(table, network=INITIAL)["seed"].nunique()
-        note = (
-            f"MobileNetV2 1.0 on {one['pictures'].iloc[0]:,} ImageNet images, 4,000 positions of them. Bands: "
-            f"{statistics.PERCENT} intervals over points, of the trained network; untrained: the mean of {networks} "
-            "networks, and each as a thin line. Both estimators read high dimensions low. Published: Ansuini et al. "
-            "2019, other networks."
-        )
-        known = {label: handle for ax in (left, right)
-                 for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}  # fmt: skip
-        return plots.captioned(figure, headline(claims(table), HEADLINE), note, list(known.values()))
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 0.8, 1.1))
+    draw_positions(left, table, kinds, blocks(one)["channels"].to_numpy())
+    scan(middle, table)
+    draw_maps(right, table, kinds, len(one) - 1)
+    plots.letter((left, middle, right), ("single positions", "by scale, trained", "whole maps"))
+    networks = pick(table, network=INITIAL)["seed"].nunique()
+    note = (
+        f"MobileNetV2 1.0 on {one['pictures'].iloc[0]:,} ImageNet images, 4,000 positions of them. Bands: "
+        f"{statistics.PERCENT} intervals over points, of the trained network; untrained: the mean of {networks} "
+        "networks, and each as a thin line. Both estimators read high dimensions low. Published: Ansuini et al. "
+        "2019, other networks."
+    )
+    return note, plots.handles_of((left, right))
 
 
 def draw_positions(ax: Axes, table: DataFrame, kinds: Sequence[str], channels: np.ndarray) -> None:
@@ -295,8 +278,9 @@ def draw_maps(ax: Axes, table: DataFrame, kinds: Sequence[str], last_layer: int)
     ax.set_ylim(bottom=0)
 
 
-STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, figure=draw, claims=claims)
+FIGURE = captioned_figure(draw, claims, HEADLINE, 3.4)
+STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, figure=FIGURE, claims=claims)
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -11,7 +11,6 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet. Every f
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,17 +18,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import matching
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import PAPER as PAPER_STYLE
-from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.tables import ClaimResult
-from manifold_lab.sweeps import ablation, comparison, training_run
-from manifold_lab.sweeps.comparison import Comparison, Place
-from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.report.tables import ClaimResult, DataFrame
+from manifold_lab.sweeps import ablation, comparison, comparison_figure, training_run
+from manifold_lab.sweeps.trained_study import Arms, Headline, headline, trained_study
 
 NAME = "ext_expansion"
 PAPER = 6
@@ -48,7 +43,7 @@ def expanded(base: NetworkSpec, factor: int) -> NetworkSpec:
 
 ARMS = {str(factor): functools.partial(expanded, factor=factor) for factor in FACTORS}
 SETTINGS = {"0.35": ablation.cifar_setting(0.35), "digits": ablation.digits_setting()}
-CONTRAST = Comparison(dict.fromkeys(ARMS, PAPER_STYLE), "width")
+CONTRAST = comparison.Comparison(dict.fromkeys(ARMS, PAPER_STYLE), "width")
 
 
 HEADLINE = Headline(
@@ -77,16 +72,15 @@ def figure(runs: DataFrame) -> Figure:
         names: list[str] = []
         for (left, right), (mine, place) in zip(axes, shown, strict=False):
             draw(left, right, mine, place)
-            counts = sorted({len(comparison.scores(mine, arm, *place)) for arm in with_runs(mine, place)})
-            many = f"n = {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))}"
-            on = f"{plots.data_name(mine['data'].iloc[0])}, {place[1]:,} images, {many}"
+            counts = {len(comparison.scores(mine, arm, *place)) for arm in with_runs(mine, place)}
+            on = f"{plots.data_name(mine['data'].iloc[0])}, {place[1]:,} images, {comparison_figure.many(counts)}"
             names += [on, "the same, against t = 6"]
         if shown:
             plots.letter(axes.flat, names)
         return plots.captioned(found, headline(claims(runs), HEADLINE), CAPTION + all_near(shown))
 
 
-def all_near(shown: Sequence[tuple[DataFrame, Place]]) -> str:
+def all_near(shown: Sequence[tuple[DataFrame, comparison.Place]]) -> str:
     """The largest difference of any factor, on data where all are as near as those that the claim is about."""
     found = ""
     for mine, place in shown:
@@ -99,12 +93,12 @@ def all_near(shown: Sequence[tuple[DataFrame, Place]]) -> str:
     return found
 
 
-def with_runs(runs: DataFrame, place: Place) -> list[str]:
+def with_runs(runs: DataFrame, place: comparison.Place) -> list[str]:
     """The factors that have runs, by size."""
     return [arm for arm in sorted(ARMS, key=int) if comparison.scores(runs, arm, *place)]
 
 
-def draw(left: Axes, right: Axes, runs: DataFrame, place: Place) -> None:
+def draw(left: Axes, right: Axes, runs: DataFrame, place: comparison.Place) -> None:
     """Accuracy and difference of one data set at one length."""
     right.axhspan(-NEAR, NEAR, color=plots.GHOST, alpha=0.4, lw=0)
     right.axhline(0, color="0.5", lw=0.6)
@@ -131,13 +125,17 @@ def claims(runs: DataFrame) -> list[ClaimResult]:
     ]
 
 
-def near(runs: DataFrame, place: Place, arm: str) -> ClaimResult:
+def near(runs: DataFrame, place: comparison.Place, arm: str) -> ClaimResult:
     """Whether one factor is nearly as good as the paper's: decided where the interval lies inside, or outside."""
     pair = (arm, str(PAPER))
     claim = comparison.ExpectedOrder("near_6", "Section 4", SAYS, *pair)
     on = f"{comparison.data_of(runs, place[0])}, {place[1]:,} images seen"
     found = comparison.judged(
-        runs, claim, NAME, comparison.pair_of(claim, place), f"points of test accuracy at t = {arm} minus t = 6, {on}"
+        runs,
+        claim,
+        NAME,
+        comparison.change_of_gap(pair, place),
+        f"points of test accuracy at t = {arm} minus t = 6, {on}",
     )
     enough = comparison.fewest(runs, pair, place) >= comparison.FEWEST
     verdict = statistics.verdict(found.estimate.within(NEAR) if enough else None, found.estimate)
@@ -145,11 +143,6 @@ def near(runs: DataFrame, place: Place, arm: str) -> ClaimResult:
 
 
 SAYS = f"expansion factors between 5 and 10 give nearly the same accuracy (within {NEAR:g} points)"
-
-
-def document(runs: DataFrame) -> comparison.Document:
-    """Every factor beside the paper's."""
-    return comparison.comparison_table(runs, CONTRAST, "Expansion factors t at matched multiply-adds; the arm is t.")
 
 
 def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
@@ -166,9 +159,8 @@ STUDY = trained_study(
     caption="Expansion factors t at matched multiply-adds; the arm is t.",
     figure=figure,
     claims=claims,
-    table=document,
 )
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -15,11 +15,10 @@ Differs  The networks are those of fig6a_nonlinearity (trained first where they 
          fall along the network; depth stands beside every predictor as its rival. `--smoke` runs the digits
 """
 
-import dataclasses
 import functools
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -27,12 +26,10 @@ from matplotlib.figure import Figure
 from experiments.drawing.ext_information import LineStyle, draw_costs, draw_sizes, over_depth
 from manifold_lab.core import resampling, statistics
 from manifold_lab.core.resampling import rank_correlation
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.models.repair import AFFINE
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick
 from manifold_lab.sweeps import ablation, store
 from manifold_lab.sweeps.information_run import (
     ALL_BLOCKS,
@@ -44,8 +41,7 @@ from manifold_lab.sweeps.information_run import (
     predicted_lost,
 )
 from manifold_lab.sweeps.store import Run
-from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.study import Headline, Study, captioned_figure
 
 NAME = "ext_information"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
@@ -99,10 +95,9 @@ def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per bottleneck of every network that was measured, and one for all of a network that was repaired."""
     repaired = {(run.spec.training, row["block"]): row for run in runs if isinstance(run.spec, RepairRun)
                 for row in store.history(run)}  # fmt: skip
-    found = [(run.spec.training, row) for run in runs if isinstance(run.spec, InformationRun)
-             for row in store.history(run)]  # fmt: skip
-    found = [(of, row | {name: text for name, text in repaired.get((of, row["block"]), {}).items() if name != "cost"})
-             for of, row in found]  # fmt: skip
+    measured = [(run.spec.training, row) for run in runs if isinstance(run.spec, InformationRun)
+                for row in store.history(run)]  # fmt: skip
+    found = [(of, repaired.get((of, row["block"]), {}) | row) for of, row in measured]
     found += [(of, row) for (of, block), row in repaired.items() if block == ALL_BLOCKS]
     return [
         {"arm": of.arm, "group": of.group, "seed": of.seed} | {name: row.get(name) for name in COLUMNS[3:]}
@@ -178,9 +173,9 @@ def comes_back(table: DataFrame, together: bool) -> ClaimResult:
                  found, found.exceeds(MOST))  # fmt: skip
 
 
-def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
+def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None, **tested: Any) -> ClaimResult:
     """A claim of this study."""
-    return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, found, holds)
+    return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, found, holds, **tested)
 
 
 def goes_with(table: DataFrame, predictor: str, where: Where, cost: str = "cost") -> ClaimResult:
@@ -200,8 +195,8 @@ def goes_with(table: DataFrame, predictor: str, where: Where, cost: str = "cost"
     says = f"what ReLU6 costs at a bottleneck{behind} {PREDICTORS[predictor]}"
     many = f"mean over {len(columns)} networks" if columns else "mean over networks"
     measure = f"Spearman's correlation with the lesion's cost, {where.phrase}, {many}, by resampling blocks"
-    one = claim(f"cost_goes_with/{predictor}/{where.name}{end}", says, measure, found if blocks else NO_RUNS, holds)
-    return dataclasses.replace(one, p_value=p_value)
+    name = f"cost_goes_with/{predictor}/{where.name}{end}"
+    return claim(name, says, measure, found if blocks else NO_RUNS, holds, p_value=p_value)
 
 
 def beats_depth(table: DataFrame, predictor: str) -> ClaimResult:
@@ -246,32 +241,33 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def figure(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> str:
     """Channels, dimension and active channels over depth; losses over depth; cost against predicted loss."""
     mine = pick(single(table), arm="linear")
-    better = beats_depth(table, "predicted_lost")
-    with plots.style():
-        found = plots.shaped(4.9)
-        (sizes, lost), (by_depth, by_loss) = found.subplots(2, 2)
-        draw_sizes(sizes, mine)
-        over_depth(lost, mine, "predicted_lost", LineStyle(plots.MEASURED, "predicted, P(Bin(n, 1/2) ≤ k)"))
-        over_depth(lost, mine, "measured_lost", LineStyle(plots.LOST_COLOUR, "counted, active ≤ k", "--", "o", "white"))
-        lost.set(xlabel="block", ylabel="share of positions", ylim=(-0.03, 1.03))
-        lost.legend(frameon=False, loc="upper right")
-        draw_costs(by_depth, mine, "block", "block")
-        by_depth.set_xticks(range(0, 17, 4))
-        draw_costs(by_loss, mine, "predicted_lost", "predicted share lost")
-        by_loss.legend(frameon=False, loc="upper left")
-        ranks = [goes_with(table, name, ALL).estimate for name in ("earliness", "predicted_lost")]
-        costs = [f"{name}{f', ρ = {one.value:.2f}' * bool(one.n)}" for name, one in zip(
-            ("cost of ReLU6 by depth", "by predicted loss"), ranks, strict=True)]  # fmt: skip
-        plots.letter((sizes, lost, by_depth, by_loss), ("what must fit through", "positions lost", *costs))
-        note = (
-            f"{len(networks(table))} networks trained on CIFAR-10 with linear bottlenecks: a mark is a block of one, "
-            "lines are means. k: MLE of 20 neighbours at single positions. ρ: Spearman's, mean over networks"
-            + correlations_text(ranks, better.estimate)
-        )
-        return plots.captioned(found, headline([better], HEADLINE), note)
+    (sizes, lost), (by_depth, by_loss) = figure.subplots(2, 2)
+    draw_sizes(sizes, mine)
+    over_depth(lost, mine, "predicted_lost", LineStyle(plots.MEASURED, "predicted, P(Bin(n, 1/2) ≤ k)"))
+    over_depth(lost, mine, "measured_lost", LineStyle(plots.LOST_COLOUR, "counted, active ≤ k", "--", "o", "white"))
+    lost.set(xlabel="block", ylabel="share of positions", ylim=(-0.03, 1.03))
+    lost.legend(frameon=False, loc="upper right")
+    draw_costs(by_depth, mine, "block", "block")
+    by_depth.set_xticks(range(0, 17, 4))
+    draw_costs(by_loss, mine, "predicted_lost", "predicted share lost")
+    by_loss.legend(frameon=False, loc="upper left")
+    ranks = [goes_with(table, name, ALL).estimate for name in ("earliness", "predicted_lost")]
+    costs = [f"{name}{f', ρ = {one.value:.2f}' * bool(one.n)}" for name, one in zip(
+        ("cost of ReLU6 by depth", "by predicted loss"), ranks, strict=True)]  # fmt: skip
+    plots.letter((sizes, lost, by_depth, by_loss), ("what must fit through", "positions lost", *costs))
+    return (
+        f"{len(networks(table))} networks trained on CIFAR-10 with linear bottlenecks: a mark is a block of one, "
+        "lines are means. k: MLE of 20 neighbours at single positions. ρ: Spearman's, mean over networks"
+        + correlations_text(ranks, better_than_depth(table)[0].estimate)
+    )
+
+
+def better_than_depth(table: DataFrame) -> list[ClaimResult]:
+    """The claim that decides the title."""
+    return [beats_depth(table, "predicted_lost")]
 
 
 def correlations_text(ranks: Sequence[Estimate], difference: Estimate) -> str:
@@ -292,10 +288,10 @@ STUDY = Study(
     grid=grid,
     measure=measure,
     rows=rows,
-    figure=figure,
+    figure=captioned_figure(draw, better_than_depth, HEADLINE, 4.9),
     claims=claims,
 )
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -9,11 +9,10 @@ Differs  CIFAR-10 at width 0.35 and short trainings; post-training quantisation,
          Bottlenecks are linear in both arms. `--smoke` runs the digits
 """
 
-import dataclasses
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,22 +20,18 @@ from matplotlib.figure import Figure
 from scipy import stats
 from torch import Tensor, nn
 
-from manifold_lab import data
 from manifold_lab.core import contrasts, statistics
-from manifold_lab.core.shown import DataFrame, frame
 from manifold_lab.core.statistics import NO_RUNS, Estimate
-from manifold_lab.data import Data, DataOptions
+from manifold_lab.data import Data
 from manifold_lab.models.quantized import quantized
-from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
-from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.tables import ClaimResult, Document, Record, estimated_claim, pick
-from manifold_lab.sweeps import ablation, training_run
+from manifold_lab.report.plots import draw_intervals
+from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, estimated_claim, frame, pick
+from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
-from manifold_lab.sweeps.information_run import network_of
+from manifold_lab.sweeps.information_run import trained
 from manifold_lab.sweeps.store import Result, Run
-from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.study import Headline, Study, captioned_figure
 from manifold_lab.sweeps.training_run import TrainingRun
 
 NAME = "ext_int8"
@@ -67,17 +62,13 @@ def grid(smoke: bool) -> tuple[Int8Run, ...]:
     """Both arms, seeds outermost."""
     if smoke:
         return tuple(map(Int8Run, ablation.training_runs(ARMS, {"": ablation.digits_setting({640: 2})})))
-    base = ablation.cifar_setting(WIDTH)
-    recipe = dataclasses.replace(base.recipe, images=ablation.SHORT_IMAGES)
-    return tuple(Int8Run(TrainingRun(of(base.network), recipe, base.data, seed, arm=arm, group=f"{WIDTH:g}"))
-                 for seed in SEEDS for arm, of in ARMS.items())  # fmt: skip
+    base = ablation.cifar_setting(WIDTH).of_length(ablation.SHORT_IMAGES)
+    return tuple(map(Int8Run, ablation.paired(ARMS, f"{WIDTH:g}", base, SEEDS)))
 
 
 def measure(run: Int8Run, folder: Path) -> Result:
     """Test accuracy in float and in int8."""
-    network = network_of(run.training, folder.parent.parent / training_run.TRAINING_RUNS)
-    options = DataOptions(resolution=run.training.network.resolution)
-    images = data.load(run.training.data, seed=run.training.seed, options=options)
+    network, images = trained(run.training, folder)
     shown = (x for x, _ in images.evaluation("validation", min(BATCH, images.size("validation"))))
     twin = quantized(network, up_to(shown, run.calibration))
     return Result({"test_accuracy": accuracy(network, images), "int8_accuracy": accuracy(twin, images),
@@ -129,15 +120,13 @@ def claims(lines: DataFrame) -> list[ClaimResult]:
     groups = [(lost(lines, "relu"), 1), (lost(lines, "relu6"), -1)]
     gap = contrasts.contrast(groups)
     says = "ReLU6 loses less in int8 than ReLU"
-    enough = min(len(values) for values, _ in groups) >= FEWEST
     measure = f"points lost with ReLU − with ReLU6, {on}"
-    if not enough:
+    if min(len(values) for values, _ in groups) < FEWEST:
         return [*found, claim("relu6_loses_less", says, measure, gap.estimate, None)]
     decided, spread = gap.exceeds(0), float(np.sqrt(np.mean([np.var(values, ddof=1) for values, _ in groups])))
-    one = claim("relu6_loses_less", says, f"{measure}{beside_student(*(values for values, _ in groups))}",
-                gap.estimate, decided)  # fmt: skip
     needed = contrasts.runs_to_decide(gap.estimate.value, spread) if decided is None else None
-    return [*found, dataclasses.replace(one, p_value=gap.p_value, needed=needed)]
+    measure += beside_student(*(values for values, _ in groups))
+    return [*found, claim("relu6_loses_less", says, measure, gap.estimate, decided, p_value=gap.p_value, needed=needed)]
 
 
 def beside_student(one: np.ndarray, other: np.ndarray) -> str:
@@ -147,37 +136,30 @@ def beside_student(one: np.ndarray, other: np.ndarray) -> str:
     return f" (Student's test decides; by permuting runs p = {found.pvalue:.2g})"
 
 
-def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
+def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None, **tested: Any) -> ClaimResult:
     """A claim of this study."""
     decided = holds if found.n >= FEWEST else None
-    return estimated_claim(NAME, name, "Section 4", says, measure, found if found.n else NO_RUNS, decided)
+    return estimated_claim(NAME, name, "Section 4", says, measure, found if found.n else NO_RUNS, decided, **tested)
 
 
 HEADLINE = Headline(
     f"{NAME}.relu6_loses_less", "ReLU6 loses less in int8 than ReLU", "ReLU6 loses more in int8 than ReLU",
-    "Whether ReLU6 loses less in int8 than ReLU is undecided",
 )  # fmt: skip
 
 
-def figure(lines: DataFrame) -> Figure:
+def draw(figure: Figure, lines: DataFrame) -> str:
     """What int8 costs, run by run, with mean and interval of each arm."""
-    with plots.style():
-        made = plots.shaped(2.6, 0.55)
-        ax = made.subplots()
-        for place, arm in enumerate(ARMS):
-            values = lost(lines, arm)
-            colour, mark = ARM_STYLES[arm]
-            ax.plot([place] * len(values), values, mark, color=colour, ms=3, mfc="none", mew=0.7)
-            mean = statistics.mean(values) if len(values) else NO_RUNS
-            ax.errorbar(place + 0.2, mean.value, [[mean.value - mean.low], [mean.high - mean.value]], fmt=mark,
-                        color=colour, ms=4, capsize=2)  # fmt: skip
-        ax.axhline(0, color="0.6", lw=0.6, ls=":")
-        ax.set_xticks(range(len(ARMS)), [f"{arm}, n = {len(lost(lines, arm))}" for arm in ARMS])
-        ax.set(
-            xlim=(-0.5, len(ARMS) - 0.3), xlabel="activation in every place", ylabel="points of accuracy lost in int8"
-        )
-        note = "Open marks: trained networks, CIFAR-10 at width 0.35; filled: their mean, Student's 95 % interval."
-        return plots.captioned(made, headline(claims(lines), HEADLINE), note)
+    ax = figure.subplots()
+    for place, arm in enumerate(ARMS):
+        values = lost(lines, arm)
+        colour, mark = ARM_STYLES[arm]
+        ax.plot([place] * len(values), values, mark, color=colour, ms=3, mfc="none", mew=0.7)
+        mean = statistics.mean(values) if len(values) else NO_RUNS
+        draw_intervals(ax, [place + 0.2], [mean], fmt=mark, color=colour, ms=4, capsize=2)
+    ax.axhline(0, color="0.6", lw=0.6, ls=":")
+    ax.set_xticks(range(len(ARMS)), [f"{arm}, n = {len(lost(lines, arm))}" for arm in ARMS])
+    ax.set(xlim=(-0.5, len(ARMS) - 0.3), xlabel="activation in every place", ylabel="points of accuracy lost in int8")
+    return "Open marks: trained networks, CIFAR-10 at width 0.35; filled: their mean, Student's 95 % interval."
 
 
 def _mean(values: np.ndarray) -> str:
@@ -198,8 +180,9 @@ def table(lines: DataFrame) -> Document:
     return Document(caption, head, frame(body))
 
 
-STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, claims=claims, figure=figure, table=table)
+FIGURE = captioned_figure(draw, claims, HEADLINE, 2.6, 0.55)
+STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, claims=claims, figure=FIGURE, table=table)
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -16,9 +16,8 @@ Differs  a layer is undone by least squares on its active outputs, in float64; a
          first numbers had been seen. `--smoke` runs the digits
 """
 
-import dataclasses
-import sys
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -26,19 +25,14 @@ from matplotlib.figure import Figure
 from experiments.drawing import ext_inversion as drawing
 from experiments.ext_cause import ARMS, RATE, WIDTH
 from manifold_lab.core import contrasts, statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.probe.inversion import DIFFERENT, EXACT, FOUND, KEPT, LOST, MATCHED, NOT_DECIDED
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import data_name
-from manifold_lab.report.tables import ClaimResult, estimated_claim, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, estimated_claim, pick
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import FEWEST
 from manifold_lab.sweeps.inversion_run import IMAGES, NEAR, STEM, InversionRun, measure, rows
-from manifold_lab.sweeps.study import MAIN, Published, Study
-from manifold_lab.sweeps.study_commands import main
-from manifold_lab.sweeps.training_run import TrainingRun
+from manifold_lab.sweeps.study import MAIN, Caption, Headline, Published, Study, captioned_figure
 
 NAME = "ext_inversion"
 CIFAR, DIGITS = "cifar10", "digits"
@@ -56,25 +50,15 @@ def grid(smoke: bool) -> tuple[InversionRun, ...]:
     """Of the digits both arms; of CIFAR-10 every network whose weights are kept."""
     if smoke:
         return tuple(digits_runs(range(2), images=640, shown=2, steps=10))
-    base = ablation.cifar_setting(WIDTH)
-    recipe = dataclasses.replace(base.recipe, images=ablation.SHORT_IMAGES, learning_rate=RATE)
-    kept = [
-        TrainingRun(ARMS[arm](base.network), recipe, base.data, seed, arm=arm, group=f"{RATE:g}")
-        for arm, seeds in SEEDS.items()
-        for seed in seeds
-    ]
+    base = ablation.cifar_setting(WIDTH).of_length(ablation.SHORT_IMAGES, learning_rate=RATE)
+    kept = [run for arm, seeds in SEEDS.items() for run in ablation.paired({arm: ARMS[arm]}, f"{RATE:g}", base, seeds)]
     return (*digits_runs(DIGITS_SEEDS, images=20_000), *(InversionRun(one, CIFAR_PLACES, kept=0) for one in kept))
 
 
 def digits_runs(seeds: Iterable[int], images: int, shown: int = 8, steps: int = 100) -> list[InversionRun]:
     """The linear arm and the one with ReLU6."""
-    base = ablation.digits_setting()
-    recipe = dataclasses.replace(base.recipe, images=images)
-    trained = [
-        TrainingRun(ARMS[arm](base.network), recipe, base.data, seed, arm=arm, group=f"{RATE:g}")
-        for seed in seeds
-        for arm in PAIRS[0]
-    ]
+    base = ablation.digits_setting().of_length(images)
+    trained = ablation.paired({arm: ARMS[arm] for arm in PAIRS[0]}, f"{RATE:g}", base, seeds)
     return [InversionRun(one, DIGITS_PLACES, shown, steps) for one in trained]
 
 
@@ -93,9 +77,9 @@ def compared(table: DataFrame) -> list[tuple[str, str]]:
     return [pair for pair in PAIRS if pair == PAIRS[0] or table["arm"].isin(pair).any()]
 
 
-def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
+def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None, **tested: Any) -> ClaimResult:
     """A claim of this study."""
-    return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, found, holds)
+    return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, found, holds, **tested)
 
 
 def share_of_images(table: DataFrame, surely: Iterable[str], never: Iterable[str]) -> Estimate:
@@ -117,7 +101,7 @@ def exact_at_stem(table: DataFrame, data: str) -> ClaimResult:
     mine = pick(table, block=STEM)
     found = share_of_images(mine, (EXACT,), (FOUND, LOST, NOT_DECIDED))
     return claim(f"exact_at_stem/{data}", "least squares on the stem's active outputs gives the image back exactly",
-                 f"share of test images, {data_name(data)}, exact in all {networks(mine)} networks", found,
+                 f"share of test images, {plots.data_name(data)}, exact in all {networks(mine)} networks", found,
                  found.exceeds(MOST))  # fmt: skip
 
 
@@ -136,7 +120,7 @@ def kept(table: DataFrame, data: str) -> ClaimResult:
     """Whether the output of one block keeps most images in every network of one arm."""
     (arm, block), share = table[["arm", "block"]].iloc[0], share_of_images(table, (EXACT, FOUND), (LOST,))
     says = f"{arm}: most images can be had back from the output of block {block}, for these networks"
-    measure = f"share of test images, {data_name(data)}, in all {networks(table)} networks"
+    measure = f"share of test images, {plots.data_name(data)}, in all {networks(table)} networks"
     return claim(f"kept/{data}/{arm}/{block}", says, measure, share, share.exceeds(MOST))
 
 
@@ -145,7 +129,7 @@ def decided(table: DataFrame, data: str) -> ClaimResult:
     shares = table["status"].isin((EXACT, FOUND, LOST)).groupby(table["image"]).mean().to_numpy()
     found = statistics.bounded_means(shares[None], np.random.default_rng(0))[0]
     return claim(f"decided/{data}", "whether an image is kept is decided at most places, a failed search or not",
-                 f"share of networks and places, {data_name(data)}, over images", found,
+                 f"share of networks and places, {plots.data_name(data)}, over images", found,
                  found.exceeds(MOST))  # fmt: skip
 
 
@@ -165,10 +149,10 @@ def loses_more(table: DataFrame, data: str, pair: tuple[str, str]) -> ClaimResul
     found = gap.estimate if plain and rectified else NO_RUNS
     enough = min(len(plain), len(rectified)) >= FEWEST
     says = f"less of the image comes back from {pair[1]} than from {pair[0]}"
-    one = claim(f"relu6_loses_more/{data}/{pair[1]}", says,
-                f"share of noise near the image that a search cannot undo, {data_name(data)}, mean over bottlenecks, "
-                f"{pair[1]} − {pair[0]}, over networks", found, found.exceeds(0) if enough else None)  # fmt: skip
-    return dataclasses.replace(one, p_value=gap.p_value if enough else None)
+    holds, p_value = (found.exceeds(0), gap.p_value) if enough else (None, None)
+    return claim(f"relu6_loses_more/{data}/{pair[1]}", says,
+                 f"share of noise near the image that a search cannot undo, {plots.data_name(data)}, mean over "
+                 f"bottlenecks, {pair[1]} − {pair[0]}, over networks", found, holds, p_value=p_value)  # fmt: skip
 
 
 HEADLINE = Headline(
@@ -179,26 +163,24 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def figure(published: Published) -> Figure:
+def draw(figure: Figure, published: Published) -> Caption:
     """Images beside each other above; error over depth below."""
     table = published[MAIN]
     sets = [name for name in (CIFAR, DIGITS) if name in set(table["data"])]
-    with plots.style():
-        found = plots.shaped(5.4)
-        above, below = found.subfigures(2, 1, squeeze=False, height_ratios=(1.15, 1))[:, 0]
-        drawing.draw_images(above, pick(published[IMAGES], data=DIGITS), PAIRS[0])
-        axes = below.subplots(1, len(sets), squeeze=False)[0]
-        for ax, name in zip(axes, sets, strict=True):
-            drawing.over_depth(ax, pick(table, data=name))
-        plots.letter(axes, [f"{data_name(name)}, what does not come back" for name in sets])
-        many = ", ".join(f"{pick(table, data=name)['image'].nunique()} of {data_name(name)}" for name in sets)
-        note = (
-            f"Test images, {many}. Symbols: networks, geometric means over images, filled where every image is exact; "
-            f"lines and bars: their mean and {statistics.PERCENT} interval. Dashed: controls, which start at the "
-            f"dotted line near the image. Outputs count as the same to {MATCHED:.0%}, images to {KEPT:.0%} of "
-            f"variance, and as different from {DIFFERENT:.0%} on. Under the blocks: how many numbers they give."
-        )
-        return plots.captioned(found, headline(claims(published), HEADLINE), note, drawing.frame_legend())
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.15, 1))[:, 0]
+    drawing.draw_images(above, pick(published[IMAGES], data=DIGITS), PAIRS[0])
+    axes = below.subplots(1, len(sets), squeeze=False)[0]
+    for ax, name in zip(axes, sets, strict=True):
+        drawing.over_depth(ax, pick(table, data=name))
+    plots.letter(axes, [f"{plots.data_name(name)}, what does not come back" for name in sets])
+    many = ", ".join(f"{pick(table, data=name)['image'].nunique()} of {plots.data_name(name)}" for name in sets)
+    note = (
+        f"Test images, {many}. Symbols: networks, geometric means over images, filled where every image is exact; "
+        f"lines and bars: their mean and {statistics.PERCENT} interval. Dashed: controls, which start at the "
+        f"dotted line near the image. Outputs count as the same to {MATCHED:.0%}, images to {KEPT:.0%} of "
+        f"variance, and as different from {DIFFERENT:.0%} on. Under the blocks: how many numbers they give."
+    )
+    return note, drawing.frame_legend()
 
 
 STUDY = Study(
@@ -209,9 +191,9 @@ STUDY = Study(
     rows=rows,
     parts=(MAIN, IMAGES),
     claims=claims,
-    figure=figure,
+    figure=captioned_figure(draw, claims, HEADLINE, 5.4),
 )
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -17,7 +17,6 @@ Differs  a lesion changes weights that were trained without it. It tells what th
 import dataclasses
 import functools
 import operator
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,19 +28,15 @@ from manifold_lab.core import statistics
 from manifold_lab.core.shown import DataFrame, frame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.models import repair
-from manifold_lab.models.specs import DIGITS, V2
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import LESION_STYLES
-from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, estimated_claim, pick, unique
 from manifold_lab.sweeps.lesion_run import EACH, RESTORED, TOPS, LesionRun, measure
-from manifold_lab.sweeps.probe_run import RANDOM, ProbeSource
+from manifold_lab.sweeps.probe_run import ProbeSource
 from manifold_lab.sweeps.runner import Measure
-from manifold_lab.sweeps.study import Study, tables_of
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.study import Caption, Headline, Study, captioned_figure, tables_of
 
 NAME = "ext_lesions"
-SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
 IMAGES, SMOKE_IMAGES = 1000, 40
 FALSE = 0.05
 """Rate of false discoveries (Benjamini and Hochberg 1995) at which a lesion is called a loss or a gain."""
@@ -61,7 +56,7 @@ HEAD = {
 
 def on_images(source: ProbeSource) -> tuple[tuple[LesionRun, ...], Measure]:
     """The one run on these images, and what measures it."""
-    spec, count = (SMALL, SMOKE_IMAGES) if source.digest == RANDOM else (V2, IMAGES)
+    spec, count = source.sized(IMAGES, SMOKE_IMAGES)
     return (LesionRun(spec, source.digest, count, repair.MAPS),), functools.partial(measure, source=source)
 
 
@@ -81,15 +76,16 @@ def called(row: Record) -> str:
 
 def shown_row(row: Record) -> dict[str, Any]:
     """A row as a reader wants it."""
-    share = {name: f"{100 * row[name]:.1f}" for name in ("top1", "top5")}
-    ends = {name: [f"{100 * row[f'{name}_{end}']:.1f}" for end in ("low", "high")] for name in ("top1", "difference")}
+    top1, change = in_percent(row, "top1"), in_percent(row, "difference")
     place = "" if row["kind"] == "intact" else row["block"] or f"all {row['blocks']:.0f}"
-    return share | {
+    return {
         "words": WORDS[row["kind"]],
         "place": place,
-        "top1_interval": " to ".join(ends["top1"]),
-        "difference": f"{100 * row['difference']:+.1f}" if place else "",
-        "difference_interval": " to ".join(ends["difference"]) if place else "",
+        "top1": f"{top1.value:.1f}",
+        "top1_interval": f"{top1.low:.1f} to {top1.high:.1f}",
+        "top5": f"{100 * row['top5']:.1f}",
+        "difference": f"{change.value:+.1f}" if place else "",
+        "difference_interval": f"{change.low:.1f} to {change.high:.1f}" if place else "",
         "lost": row["lost"] if place else "",
         "gained": row["gained"] if place else "",
         "p_text": f"{row['p_value']:.2g}" if place else "",
@@ -120,17 +116,16 @@ HEADLINE = Headline(
 
 def draw_top(ax: Axes, lines: DataFrame, top: int) -> None:
     """Accuracy against the lesion's block, one series per kind; all blocks together to the right."""
-    intact = lines.iloc[0]
-    low, high = (100 * intact[f"top{top}_{end}"] for end in ("low", "high"))
-    ax.axhspan(low, high, color="0.85", lw=0, zorder=0, label=f"intact, {statistics.PERCENT} interval")
-    ax.axhline(100 * intact[f"top{top}"], color="0.4", lw=0.6, zorder=1, label="intact")
+    intact = in_percent(lines.to_dict("records")[0], f"top{top}")
+    ax.axhspan(intact.low, intact.high, color="0.85", lw=0, zorder=0, label=f"intact, {statistics.PERCENT} interval")
+    ax.axhline(intact.value, color="0.4", lw=0.6, zorder=1, label="intact")
     last = max(int(block) for block in lines["block"] if block)
     for shift, (kind, (colour, mark)) in zip((-0.25, 0.0, 0.25), LESION_STYLES.items(), strict=True):
         mine = pick(lines, kind=kind)
         x = np.array([float(block) + shift if block else last + 2.5 + 2 * shift for block in mine["block"]])
-        value, low_end, high_end = (100 * mine[f"top{top}{end}"].to_numpy() for end in ("", "_low", "_high"))
-        ends = np.stack([value - low_end, high_end - value]).clip(0)
-        ax.errorbar(x, value, ends, fmt=mark, color=colour, ms=3, elinewidth=0.7, label=WORDS[kind], zorder=3)
+        found = [in_percent(row, f"top{top}") for row in mine.to_dict("records")]
+        plots.draw_intervals(ax, x, found, fmt=mark, color=colour, ms=3, elinewidth=0.7, label=WORDS[kind],
+                             zorder=3)  # fmt: skip
     for at, place in enumerate(sorted(map(int, joined(lines)))):
         label = None if at else "block with a shortcut"
         ax.axvspan(place - 0.5, place + 0.5, color=plots.MEASURED, alpha=0.09, lw=0, zorder=0, label=label)
@@ -140,22 +135,18 @@ def draw_top(ax: Axes, lines: DataFrame, top: int) -> None:
     ax.set(xlabel="block of the lesion", ylabel=f"top-{top} accuracy, %", ylim=(-3, 103))
 
 
-def draw(lines: DataFrame) -> Figure:
+def draw(figure: Figure, lines: DataFrame) -> Caption:
     """Top-1 and top-5."""
     lines = unrepaired(lines)
-    with plots.style():
-        figure = plots.shaped(3.0)
-        axes = figure.subplots(1, len(TOPS), sharey=True)
-        for ax, top in zip(axes, TOPS, strict=True):
-            draw_top(ax, lines, top)
-        plots.letter(axes, ("label is the first", "label is among the first five"))
-        note = (
-            f"torchvision's weights of MobileNetV2 1.0, nothing retrained; {lines['n'].iloc[0]:,} ImageNet images, "
-            f"probably training images: read the changes. Bars: exact {statistics.PERCENT} intervals over images."
-        )
-        return plots.captioned(
-            figure, headline(claims(lines), HEADLINE), note, axes[0].get_legend_handles_labels()[0], 6
-        )
+    axes = figure.subplots(1, len(TOPS), sharey=True)
+    for ax, top in zip(axes, TOPS, strict=True):
+        draw_top(ax, lines, top)
+    plots.letter(axes, ("label is the first", "label is among the first five"))
+    note = (
+        f"torchvision's weights of MobileNetV2 1.0, nothing retrained; {lines['n'].iloc[0]:,} ImageNet images, "
+        f"probably training images: read the changes. Bars: exact {statistics.PERCENT} intervals over images."
+    )
+    return note, plots.handles_of(axes[:1]), 6
 
 
 def claims(lines: DataFrame) -> list[ClaimResult]:
@@ -184,9 +175,11 @@ def shares(row: Record) -> Estimate:
     return estimate_in(row, *RESTORED)
 
 
-def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
+def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None, **tested: Any) -> ClaimResult:
     """A claim of this study."""
-    return estimated_claim(NAME, name, "Lesions (ours)", f"{says}, for this checkpoint", measure, found, holds)
+    return estimated_claim(
+        NAME, name, "Lesions (ours)", f"{says}, for this checkpoint", measure, found, holds, **tested
+    )
 
 
 def one_by_one(kind: str, single: Sequence[Record]) -> ClaimResult:
@@ -201,21 +194,20 @@ def one_by_one(kind: str, single: Sequence[Record]) -> ClaimResult:
 
 def everywhere(kind: str, together: Record) -> ClaimResult:
     """Whether the lesion in all blocks costs accuracy, over images."""
-    change = in_points(together)
-    one = claim(f"all_cost/{kind}", f"{WORDS[kind]}, in all blocks: costs top-1", "change of top-1, points", change,
-                change.below(0))  # fmt: skip
-    return dataclasses.replace(one, p_value=together["p_value"])
+    change = in_percent(together, "difference")
+    return claim(f"all_cost/{kind}", f"{WORDS[kind]}, in all blocks: costs top-1", "change of top-1, points", change,
+                 change.below(0), p_value=together["p_value"])  # fmt: skip
 
 
-def in_points(row: Record) -> Estimate:
-    """The change of top-1 in percentage points, over images."""
-    value, low, high = (100 * row[f"difference{end}"] for end in ("", "_low", "_high"))
+def in_percent(row: Record, name: str) -> Estimate:
+    """A share, or its change, over images."""
+    value, low, high = (100 * float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
     return Estimate(value, low, high, int(row["n"]))
 
 
 def mean_change(rows: Sequence[Record]) -> Estimate:
     """The mean over blocks of the change; its interval is right however the blocks' errors go together, and wide."""
-    changes = [in_points(row) for row in rows]
+    changes = [in_percent(row, "difference") for row in rows]
     value, low, high = (float(np.mean([getattr(one, part) for one in changes])) for part in ("value", "low", "high"))
     return Estimate(value, low, high, changes[0].n)
 
@@ -278,18 +270,19 @@ def _restored(share: Estimate) -> str:
 
 
 def _share(row: Record) -> str:
-    value, low, high = (100 * row[f"top1{end}"] for end in ("", "_low", "_high"))
-    return f"{value:.1f} % ({low:.1f} to {high:.1f})"
+    found = in_percent(row, "top1")
+    return f"{found.value:.1f} % ({found.low:.1f} to {found.high:.1f})"
 
 
 def _change(row: Record) -> str:
-    found = in_points(row)
+    found = in_percent(row, "difference")
     return f"{found.value:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
 
 
-STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=tables_of, claims=claims, figure=draw, table=table,
+FIGURE = captioned_figure(draw, claims, HEADLINE, 3.0)
+STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=tables_of, claims=claims, figure=FIGURE, table=table,
               text=text, text_columns=("block", "repair"))  # fmt: skip
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

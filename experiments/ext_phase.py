@@ -13,10 +13,8 @@ Differs  no images: a k-sphere, turned into R^16, in 8 classes that depend on al
          equal accuracy says nothing there. Of 20 intervals at 95 % one misses zero by chance
 """
 
-import dataclasses
 import functools
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -28,20 +26,17 @@ from experiments.drawing.ext_phase import KEPT, LOST, draw_heat, heat_panels, pr
 from manifold_lab import activations, data, metrics
 from manifold_lab.core import contrasts, resampling, statistics
 from manifold_lab.core.resampling import rank_correlation
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.data import DataOptions, ManifoldTask
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.models.weights import open_weights
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.tables import ClaimResult, Record, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick
 from manifold_lab.sweeps import ablation, training_run
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
 from manifold_lab.sweeps.store import DIVERGED, DONE, FAILED, Run
-from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.study import Caption, Headline, Study, captioned_figure
 from manifold_lab.sweeps.training_run import TrainingRun
 from manifold_lab.training import Recipe
 
@@ -225,17 +220,9 @@ def claim(
     spread = (estimate.high - estimate.value) / _student(estimate.n) * math.sqrt(estimate.n) if estimate.n > 1 else 0.0
     distance = estimate.value if margin is None else margin - abs(estimate.value)
     needed = contrasts.runs_to_decide(distance, spread, paired=True) if decided is None and spread else None
-    return ClaimResult(
-        id=f"{NAME}.{name}",
-        place="Section 3.2 (ours)",
-        says=says,
-        measure=measure,
-        estimate=estimate,
-        verdict=statistics.verdict(decided, estimate),
-        command=STUDY.command,
-        p_value=found.p_value if found and margin is None and estimate.n >= FEWEST else None,
-        needed=None if needed is None else max(needed, FEWEST),
-    )
+    p_value = found.p_value if found and margin is None and estimate.n >= FEWEST else None
+    return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, estimate, decided, p_value=p_value,
+                           needed=None if needed is None else max(needed, FEWEST))  # fmt: skip
 
 
 def _student(n: int) -> float:
@@ -248,8 +235,9 @@ def ranked(pairs: Pairs) -> ClaimResult:
     seeds = min((len(pair["linear"]) for place, pair in pairs.items() if place[1] > place[0]), default=0)
     holds = found.exceeds(0) if p_value is not None and p_value < 1 - statistics.LEVEL and seeds >= FEWEST else None
     measure = "Spearman's correlation of lost fraction and cost, mean over seeds, by resampling the cells with n > k"
-    one = claim("costs_more_where_more_lost", "the more points theory sees lost, the more ReLU6 costs", measure, None)
-    return dataclasses.replace(one, estimate=found, verdict=statistics.verdict(holds, found), p_value=p_value)
+    says = "the more points theory sees lost, the more ReLU6 costs"
+    return estimated_claim(NAME, "costs_more_where_more_lost", "Section 3.2 (ours)", says, measure, found, holds,
+                           p_value=p_value)  # fmt: skip
 
 
 HEADLINE = Headline(
@@ -271,30 +259,29 @@ def correlation_text(pairs: Pairs) -> str:
     )
 
 
-def figure(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> Caption:
     """Accuracy of the linear bottleneck, what ReLU6 costs, and the points that it loses."""
     pairs = {place: pair for place, pair in paired(table).items() if pair["linear"]}
     panels = heat_panels(table, pairs)
-    with plots.style():
-        figure = plots.shaped(2.75)
-        axes = figure.subplots(1, 3, sharey=True)
-        for ax, (_, shown, style, bold) in zip(axes, panels, strict=True):
-            if shown:
-                draw_heat(ax, shown, style, bold)
-            ax.label_outer(remove_inner_ticks=True)
-        plots.letter(axes, [name for name, *_ in panels])
-        seeds = sorted({len(pair["linear"]) for pair in pairs.values()})
-        note = (
-            f"k-spheres in {AMBIENT} dimensions, {CLASSES} classes; means over {' or '.join(map(str, seeds))} seeds. "
-            f"Bold: the paired {statistics.PERCENT} interval leaves 0 out. Left of a line: what it names. "
-            f"{correlation_text(pairs)}"
-        )
-        return plots.captioned(figure, headline([ranked(pairs)], HEADLINE), note, axes[0].get_lines(), 3)
+    axes = figure.subplots(1, 3, sharey=True)
+    for ax, (_, shown, style, bold) in zip(axes, panels, strict=True):
+        if shown:
+            draw_heat(ax, shown, style, bold)
+        ax.label_outer(remove_inner_ticks=True)
+    plots.letter(axes, [name for name, *_ in panels])
+    seeds = sorted({len(pair["linear"]) for pair in pairs.values()})
+    note = (
+        f"k-spheres in {AMBIENT} dimensions, {CLASSES} classes; means over {' or '.join(map(str, seeds))} seeds. "
+        f"Bold: the paired {statistics.PERCENT} interval leaves 0 out. Left of a line: what it names. "
+        f"{correlation_text(pairs)}"
+    )
+    return note, axes[0].get_lines(), 3
 
 
-STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=training_run.run_training, rows=rows, figure=figure,
+FIGURE = captioned_figure(draw, lambda table: [ranked(paired(table))], HEADLINE, 2.75)
+STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=training_run.run_training, rows=rows, figure=FIGURE,
               claims=claims, run_folder=training_run.TRAINING_RUNS)  # fmt: skip
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -8,14 +8,11 @@ Differs  CIFAR-10 at width 0.35 and short trainings: linear behind the expansion
 """
 
 import functools
-import sys
 
 from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.headlines import Headline
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
 ARMS = {
     "both": lambda base: base,
@@ -46,4 +43,4 @@ STUDY = trained_study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

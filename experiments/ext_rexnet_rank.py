@@ -12,10 +12,7 @@ Differs  one fully connected layer (a 1x1 convolution at one position), Gaussian
 """
 
 import functools
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -28,18 +25,14 @@ from torch import Tensor
 from manifold_lab import activations, metrics
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.random_streams import stream
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.metrics.spectrum import effective_rank_of
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
-from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick, rounded, unique
-from manifold_lab.sweeps.store import Result, Run
-from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick, rounded, unique
+from manifold_lab.sweeps.study import MAIN, Caption, Headline, captioned_figure, computed_study
 
 NAME = "ext_rexnet_rank"
 OUTPUTS = 96
@@ -58,39 +51,30 @@ POINTS = 10
 STYLES = {name: ARM_STYLES[name] for name in NONLINEAR} | {LINEAR: ARM_STYLES["linear"]}
 
 
-@dataclass(frozen=True)
-class Spec:
-    """Random layers of one ratio, each under every activation."""
-
-    ratio: float
-    draws: int
-    outputs: int = OUTPUTS
-    seed: int = 0
-
-    @property
-    def inputs(self) -> int:
-        """Input channels."""
-        return round(self.ratio * self.outputs)
+def tables(smoke: bool) -> dict[str, list[Record]]:
+    """The lines of every ratio."""
+    draws, outputs = (4, 24) if smoke else (30, OUTPUTS)
+    return {MAIN: [line for ratio in RATIOS for line in lines(ratio, draws, outputs)]}
 
 
-def grid(smoke: bool) -> tuple[Spec, ...]:
-    """Every ratio."""
-    return tuple(Spec(ratio, 4, 24) if smoke else Spec(ratio, 30) for ratio in RATIOS)
-
-
-def measure(spec: Spec, _folder: Path) -> Result:
-    """Both ranks of every layer under every activation, as shares of the output channels, and what ReLU keeps."""
-    found: dict[str, list[float]] = {}
-    for draw in range(spec.draws):
-        rng = stream(spec.seed, NAME, spec.inputs, spec.outputs, draw)
-        x = torch.randn((POINTS * spec.outputs, spec.inputs), generator=rng)
-        weight = torch.randn((spec.outputs, spec.inputs), generator=rng) / spec.inputs**0.5
+def lines(ratio: float, draws: int, outputs: int) -> list[Record]:
+    """One line per activation, kind of rank and layer, so that layers stay paired, and per layer what ReLU keeps."""
+    inputs, found = round(ratio * outputs), dict[tuple[str, str], list[float]]()
+    for draw in range(draws):
+        rng = stream(0, NAME, inputs, outputs, draw)
+        x = torch.randn((POINTS * outputs, inputs), generator=rng)
+        weight = torch.randn((outputs, inputs), generator=rng) / inputs**0.5
         for name in (LINEAR, *NONLINEAR):
             for kind, value in ranks(activations.named(name)(x @ weight.mT)).items():
-                found.setdefault(f"{name}/{kind}", []).append(value / spec.outputs)
-        if spec.ratio == HALF:
-            found.setdefault(KEPT, []).append(kept(weight, x[: spec.outputs]))
-    return Result(found)
+                found.setdefault((name, kind), []).append(value / outputs)
+        if ratio == HALF:
+            found.setdefault((KEPT, ""), []).append(kept(weight, x[:outputs]))
+    return [
+        {"ratio": ratio, "inputs": inputs, "outputs": outputs, "activation": name, "rank": kind, "draw": draw,
+         "value": value}
+        for (name, kind), values in found.items()
+        for draw, value in enumerate(values)
+    ]  # fmt: skip
 
 
 def ranks(y: Tensor) -> dict[str, float]:
@@ -106,17 +90,6 @@ def kept(weight: Tensor, x: Tensor) -> float:
     relu, before = activations.named("relu"), x @ weight.mT
     rows = active_rows(weight[None].double(), relu.is_active(relu(before))[None])
     return float(metrics.preserved(rows).double().mean())
-
-
-def rows(runs: Sequence[Run]) -> list[Record]:
-    """One line per ratio, activation, kind of rank and layer, so that layers stay paired; empty where it is not run."""
-    return [
-        {"ratio": run.spec.ratio, "inputs": run.spec.inputs, "outputs": run.spec.outputs,
-         "activation": name.partition("/")[0], "rank": name.partition("/")[2], "draw": draw, "value": value}
-        for run in runs
-        for name, values in run.numbers.items()
-        for draw, value in enumerate(values)
-    ]  # fmt: skip
 
 
 def values(table: DataFrame, activation: str, kind: str, ratio: float) -> np.ndarray:
@@ -200,9 +173,8 @@ def curves(ax: Axes, table: DataFrame, kind: str) -> None:
     for names in alike(table, kind):
         colour, mark = STYLES[names[0]]
         found = [statistics.mean(values(table, names[0], kind, ratio)) for ratio in RATIOS]
-        centre, low, high = (np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
-        ax.errorbar(RATIOS, centre, (centre - low, high - centre), fmt=f"{mark}-", color=colour, ms=3, lw=0.7,
-                    elinewidth=0.6, label=together(names))  # fmt: skip
+        plots.draw_intervals(ax, RATIOS, found, fmt=f"{mark}-", color=colour, ms=3, lw=0.7, elinewidth=0.6,
+                             label=together(names))  # fmt: skip
     size = mpl.rcParams["legend.fontsize"]
     ax.text(SIXTH + 0.01, 0.5, "MobileNetV2", rotation=90, va="bottom", color="0.4", fontsize=size)
     ax.axvline(SIXTH, color="0.6", lw=0.6, ls=":", zorder=0)
@@ -213,7 +185,6 @@ def curves(ax: Axes, table: DataFrame, kind: str) -> None:
 HEADLINE = Headline(
     f"{NAME}.nonlinearity_lifts_rank", "Every nonlinearity lifts the effective rank of a random layer's output",
     "Some nonlinearity does not lift the effective rank of a random layer's output",
-    "Whether every nonlinearity lifts the effective rank of a random layer's output is undecided",
 )  # fmt: skip
 
 
@@ -222,28 +193,25 @@ def last_value(curve: ErrorbarContainer) -> float:
     return float(np.asarray(curve[0].get_ydata())[-1])
 
 
-def draw(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> Caption:
     """Both ranks side by side."""
-    with plots.style():
-        figure = plots.shaped(3.0)
-        axes = figure.subplots(1, 2)
-        for ax, kind in zip(axes, RANKS, strict=True):
-            curves(ax, table, kind)
-        axes[0].legend(frameon=False, loc="lower right")
-        plots.letter(axes, RANKS.values())
-        handles = sorted(axes[1].get_legend_handles_labels()[0], key=last_value, reverse=True)
-        layers = len(values(table, LINEAR, "effective", SIXTH))
-        note = (
-            f"Random layers of {OUTPUTS} output channels, {layers} a ratio; bars: Student's {statistics.PERCENT} "
-            f"interval over layers. Activations whose curves are nowhere further apart than {VISIBLE:g} share one."
-        )
-        return plots.captioned(figure, headline(claims(table), HEADLINE), note, handles)
+    axes = figure.subplots(1, 2)
+    for ax, kind in zip(axes, RANKS, strict=True):
+        curves(ax, table, kind)
+    axes[0].legend(frameon=False, loc="lower right")
+    plots.letter(axes, RANKS.values())
+    handles = sorted(axes[1].get_legend_handles_labels()[0], key=last_value, reverse=True)
+    layers = len(values(table, LINEAR, "effective", SIXTH))
+    note = (
+        f"Random layers of {OUTPUTS} output channels, {layers} a ratio; bars: Student's {statistics.PERCENT} "
+        f"interval over layers. Activations whose curves are nowhere further apart than {VISIBLE:g} share one."
+    )
+    return note, handles
 
 
-STUDY = Study(
-    name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, figure=draw, claims=claims, stored=False,
-)  # fmt: skip
+FIGURE = captioned_figure(draw, claims, HEADLINE, 3.0)
+STUDY = computed_study(name=NAME, card=__doc__, tables=tables, figure=FIGURE, claims=claims)
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

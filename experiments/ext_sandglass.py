@@ -11,15 +11,12 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet. MobileN
 """
 
 import functools
-import sys
 
 from experiments.tab_block import matched
 from manifold_lab.report.arm_styles import YELLOW, styles_of
-from manifold_lab.report.headlines import Headline
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
 NAME = "ext_sandglass"
 ARMS: dict[str, ablation.Arm] = {
@@ -40,7 +37,6 @@ EXPECTED = [
 HEADLINE = Headline(
     f"{NAME}.sandglass_beats_inverted", "The sandglass block beats the inverted residual at equal multiply-adds",
     "The sandglass block does not beat the inverted residual at equal multiply-adds",
-    "Whether the sandglass block beats the inverted residual at equal multiply-adds is undecided",
 )  # fmt: skip
 STUDY = trained_study(
     name=NAME,
@@ -52,4 +48,4 @@ STUDY = trained_study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

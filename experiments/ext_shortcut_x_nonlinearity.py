@@ -7,32 +7,26 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet. The cla
          by seed. Shares its runs with fig6a_nonlinearity and fig6b_shortcut. `--smoke` runs the digits
 """
 
-import sys
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES, styles_of
-from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.tables import ClaimResult
+from manifold_lab.report.tables import ClaimResult, DataFrame
 from manifold_lab.sweeps import ablation, comparison, comparison_figure, training_run
-from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder, Place
-from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.trained_study import Arms, Headline, headline, trained_study
 
 NAME = "ext_shortcut_x_nonlinearity"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
 DIGITS = "digits, "
 SHORTCUTS = ("bottleneck", "none", "expansion")
-CONTRAST = Comparison(styles_of(ARMS), "shortcut")
+CONTRAST = comparison.Comparison(styles_of(ARMS), "shortcut")
 HEADLINE = Headline(
     f"{NAME}.shortcut_", "A shortcut softens what ReLU6 in the bottleneck costs",
     "A shortcut does not soften what ReLU6 in the bottleneck costs",
-    "Whether a shortcut softens what ReLU6 in the bottleneck costs is undecided",
 )  # fmt: skip
 
 
@@ -45,7 +39,7 @@ def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
     return ablation.training_runs(ARMS, wired)
 
 
-EVERYWHERE = ExpectedOrder(
+EVERYWHERE = comparison.ExpectedOrder(
     "linear_beats_relu6", "Figure 6 (ours)", "a linear bottleneck is better than one with ReLU6, whatever the shortcut",
     "linear", "relu6",
 )  # fmt: skip
@@ -56,7 +50,7 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     return comparison.comparison_claims(table, CONTRAST, [EVERYWHERE], NAME) + list(interactions(table).values())
 
 
-def interactions(table: DataFrame) -> dict[Place, ClaimResult]:
+def interactions(table: DataFrame) -> dict[comparison.Place, ClaimResult]:
     """Whether a shortcut makes the loss smaller, by the group that has one and the length."""
     present = comparison.groups(table)
     return {
@@ -72,9 +66,9 @@ def softened(table: DataFrame, groups: tuple[str, str], length: int) -> ClaimRes
     """What ReLU6 costs without a shortcut, the second group, minus what it costs with one, the first."""
     with_one, with_none = (comparison.label(table, group) for group in groups)
     says = f"a shortcut (between {with_one}s) makes the loss by ReLU6 smaller than without one"
-    claim = ExpectedOrder(f"shortcut_{with_one}_softens", "Footnote 3", says, "linear", "relu6")
+    claim = comparison.ExpectedOrder(f"shortcut_{with_one}_softens", "Footnote 3", says, "linear", "relu6")
     on = f"{comparison.data_of(table, groups[0])}, {with_none} minus {with_one}, {length:,} images seen"
-    tested = comparison.pair_of(claim, (groups[1], length), (groups[0], length))
+    tested = comparison.change_of_gap(claim.pair, (groups[1], length), (groups[0], length))
     return comparison.judged(table, claim, NAME, tested, f"points of test accuracy lost, {on}")
 
 
@@ -101,7 +95,7 @@ def figure(table: DataFrame) -> Figure:
         return plots.captioned(made, headline(claims(table), HEADLINE), note)
 
 
-def draw_interactions(ax: Axes, table: DataFrame, found: Mapping[Place, ClaimResult]) -> None:
+def draw_interactions(ax: Axes, table: DataFrame, found: Mapping[comparison.Place, ClaimResult]) -> None:
     """Every difference of differences as a row; above zero where a shortcut softens the loss."""
     ax.axvline(0, color="0.5", lw=0.6)
     names = []
@@ -130,4 +124,4 @@ STUDY = trained_study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

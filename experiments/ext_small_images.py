@@ -10,18 +10,13 @@ Differs  CIFAR-10 at width 0.35: our network has stride 2 in the stage of 24 cha
 
 import dataclasses
 import functools
-import sys
 
 from manifold_lab.core import statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.models.specs import CIFAR_LARGE_MAPS
 from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.headlines import Headline
-from manifold_lab.report.tables import ClaimResult
+from manifold_lab.report.tables import ClaimResult, DataFrame, estimated_claim
 from manifold_lab.sweeps import ablation, comparison
-from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
 NAME = "ext_small_images"
 WIDTH, WEIGHT_DECAY = 0.35, 4e-5
@@ -34,11 +29,12 @@ COMMON = ablation.Setting(
     dataclasses.replace(OURS.recipe, weight_decay=WEIGHT_DECAY),
     SEEDS,
 )
-EXPECTED = [ExpectedOrder("linear_beats_relu6", "Figure 6a (ours)", "a linear bottleneck is better than one with ReLU6",
-                          "linear", "relu6")]  # fmt: skip
+EXPECTED = [comparison.ExpectedOrder(
+    "linear_beats_relu6", "Figure 6a (ours)", "a linear bottleneck is better than one with ReLU6", "linear", "relu6",
+)]  # fmt: skip
 LARGER = "last maps 4x4"
 SETTINGS = {"last maps 2x2": OURS, LARGER: COMMON}
-CONTRAST = Comparison(styles_of(ARMS), "network")
+CONTRAST = comparison.Comparison(styles_of(ARMS), "network")
 HEADLINE = Headline(
     f"{NAME}.linear_beats_relu6/cifar10/{LARGER}", "A linear bottleneck beats ReLU6 on larger maps too",
     "A linear bottleneck does not beat ReLU6 on larger maps",
@@ -52,17 +48,10 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     found = comparison.comparison_claims(table, CONTRAST, EXPECTED, NAME)
     if LARGER in comparison.groups(table):
         return found
-    length = max(SEEDS)
-    missing = dataclasses.replace(
-        found[0],
-        id=f"{NAME}.{EXPECTED[0].id}/{COMMON.data}/{LARGER}/{length}",
-        measure=f"points of test accuracy, {COMMON.data}, {CONTRAST.group} {LARGER}, {length:,} images seen",
-        estimate=statistics.NO_RUNS,
-        verdict=statistics.NOT_RUN,
-        p_value=None,
-        needed=None,
-    )
-    return [*found, missing]
+    (claim,), length = EXPECTED, max(SEEDS)
+    name = f"{claim.id}/{COMMON.data}/{LARGER}/{length}"
+    measure = f"points of test accuracy, {COMMON.data}, {CONTRAST.group} {LARGER}, {length:,} images seen"
+    return [*found, estimated_claim(NAME, name, claim.place, claim.says, measure, statistics.NO_RUNS, None)]
 
 
 STUDY = trained_study(
@@ -76,4 +65,4 @@ STUDY = trained_study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -8,11 +8,8 @@ Differs  the paper gives no numbers; ours are one image at 224 through MobileNet
 """
 
 import dataclasses
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import numpy as np
@@ -24,7 +21,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from manifold_lab.core import statistics
 from manifold_lab.core.random_streams import stream
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import memory
 from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import Block, Network, build
@@ -32,12 +28,9 @@ from manifold_lab.models.profiler import LayerProfile, profile
 from manifold_lab.models.specs import V2
 from manifold_lab.models.split import split_block, split_forward
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, Record, estimate_in, pick
-from manifold_lab.sweeps.store import Result
-from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimate_in, estimated_claim, estimates_in, pick
+from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study, headline
 
 NAME = "ext_split"
 BLOCKS = "blocks"
@@ -50,17 +43,9 @@ CHANNELS = 3
 """So many single channels besides input and output are the O(max(s², s'²)) of section 5.1."""
 
 
-@dataclass(frozen=True)
-class Spec:
-    """Memory and time of split inference."""
-
-    rounds: int
-    """Passes per t, taken in turns."""
-
-
-def measure(spec: Spec, _folder: Path) -> Result:
+def tables(smoke: bool) -> dict[str, list[Record]]:
     """The lines of both files."""
-    return tables_result({MAIN: by_parts(spec.rounds), BLOCKS: in_single_channels()})
+    return {MAIN: by_parts(rounds=3 if smoke else 30), BLOCKS: in_single_channels()}
 
 
 def way(network: Network, parts: int) -> Callable[[Tensor], Tensor]:
@@ -95,7 +80,11 @@ def _product_flops(_sum: torch.Size, a: torch.Size, b: torch.Size, **_: object) 
 
 
 def by_parts(rounds: int) -> list[Record]:
-    """One line per t; memory in numbers, the image included; time as ratios to the whole pass of the same turn."""
+    """One line per t; memory in numbers, the image included; time as ratios to the whole pass of the same turn.
+
+    Args:
+        rounds: passes per t, taken in turns.
+    """
     network, lines = folded(build(V2, stream(0, "weights")).eval()), []
     x = torch.randn((1, 3, 224, 224), generator=stream(0, "picture")).to(memory_format=torch.channels_last)
     with torch.inference_mode():
@@ -104,20 +93,15 @@ def by_parts(rounds: int) -> list[Record]:
             run = way(network, parts)
             ratio = statistics.median(np.array(times[parts]) / np.array(times[1]))
             rule = memory.peak_split(network, parts) if parts > 1 else memory.peak_by_operator(network).elements
-            lines.append(
-                {
-                    "parts": parts,
-                    "rule": rule,
-                    "alive": max(memory.live_peaks(network, run).values()),
-                    "allocated": memory.allocated_peak(lambda run=run: run(x)) // 4 + x.numel(),  # type: ignore[misc]
-                    "madds": madds(network, x, parts),
-                    "milliseconds": 1000 * median(times[parts]),
-                    "ratio": ratio.value,
-                    "low": ratio.low,
-                    "high": ratio.high,
-                    "n": ratio.n,
-                }
-            )
+            known = {
+                "parts": parts,
+                "rule": rule,
+                "alive": max(memory.live_peaks(network, run).values()),
+                "allocated": memory.allocated_peak(lambda run=run: run(x)) // 4 + x.numel(),  # type: ignore[misc]
+                "madds": madds(network, x, parts),
+                "milliseconds": 1000 * median(times[parts]),
+            }
+            lines.append(known | dict(zip(("ratio", "low", "high", "n"), dataclasses.astuple(ratio), strict=True)))
     return lines
 
 
@@ -162,48 +146,45 @@ def draw_memory(ax: Axes, table: DataFrame) -> None:
 
 def draw_time(ax: Axes, table: DataFrame) -> None:
     """Time of a pass against that of the whole one."""
-    value, low, high = (table[name].to_numpy(float) for name in ("ratio", "low", "high"))
-    ends = np.nan_to_num(np.stack([value - low, high - value]).clip(0))
-    ax.errorbar(table["parts"], value, ends, fmt="o-", color=plots.MEASURED, ms=3, elinewidth=0.8,
-                label=f"median of {table['n'].iloc[0]} turns")  # fmt: skip
+    found = estimates_in(table, "ratio", "low", "high")
+    plots.draw_intervals(ax, table["parts"], found, fmt="o-", color=plots.MEASURED, ms=3, elinewidth=0.8,
+                         label=f"median of {table['n'].iloc[0]} turns")  # fmt: skip
     ax.set(ylabel="time / time of the whole pass", yscale="log")
     ax.yaxis.set_major_formatter(lambda number, _position: f"{number:g}")
     ax.yaxis.set_minor_formatter("")
     ax.set_yticks([1, 2, 5, 10, 20])
 
 
-def title(published: dict[str, DataFrame]) -> str:
+def message(found: Sequence[ClaimResult]) -> str:
     """What the paper's largest number of chunks saves, and its price in time."""
-    price = f"at {pick(published[MAIN], parts=HELPFUL)['ratio'].item():.3g} times the time"
+    ratio = next(one.estimate.value for one in found if one.id == f"{NAME}.slower")
+    price = f"at {ratio:.3g} times the time"
     messages = Headline(
         f"{NAME}.most_helpful", f"{HELPFUL} chunks save nearly all the memory that splitting can save, {price}",
-        f"More than {HELPFUL} chunks are needed to save most of what splitting can save; {HELPFUL} run {price}", "",
-    )  # fmt: skip
-    return headline(claims(published), messages)
+        f"More than {HELPFUL} chunks are needed to save most of what splitting can save; {HELPFUL} run {price}",
+)  # fmt: skip
+    return headline(found, messages)
 
 
-def draw(published: dict[str, DataFrame]) -> Figure:
+def draw(figure: Figure, published: dict[str, DataFrame]) -> str:
     """Memory and time."""
     table = published[MAIN]
-    with plots.style():
-        figure = plots.shaped(2.7)
-        left, right = figure.subplots(1, 2, sharex=True)
-        draw_memory(left, table)
-        draw_time(right, table)
-        for ax, corner in ((left, "upper right"), (right, "lower right")):
-            ax.axvspan(2, HELPFUL, color="0.93", zorder=0, label=f"the paper's range, 2 to {HELPFUL}")
-            ax.set_xscale("log")
-            ax.set_xticks(PARTS, [str(parts) for parts in PARTS])
-            ax.minorticks_off()
-            ax.set_xlabel("chunks t of the expanded channels")
-            ax.legend(frameon=False, loc=corner)
-        plots.letter((left, right), ("memory of one pass", "time of one pass"))
-        note = (
-            "MobileNetV2 1.0, norms folded, one image at 224, on a CPU; memory is measured in 32-bit floats and told "
-            "at two bytes a number; Equation 2 lies below: it counts one operator's input and output; bars: "
-            f"{statistics.PERCENT} intervals of the median over {table['n'].iloc[0]} turns."
-        )
-        return plots.captioned(figure, title(published), note)
+    left, right = figure.subplots(1, 2, sharex=True)
+    draw_memory(left, table)
+    draw_time(right, table)
+    for ax, corner in ((left, "upper right"), (right, "lower right")):
+        ax.axvspan(2, HELPFUL, color="0.93", zorder=0, label=f"the paper's range, 2 to {HELPFUL}")
+        ax.set_xscale("log")
+        ax.set_xticks(PARTS, [str(parts) for parts in PARTS])
+        ax.minorticks_off()
+        ax.set_xlabel("chunks t of the expanded channels")
+        ax.legend(frameon=False, loc=corner)
+    plots.letter((left, right), ("memory of one pass", "time of one pass"))
+    return (
+        "MobileNetV2 1.0, norms folded, one image at 224, on a CPU; memory is measured in 32-bit floats and told "
+        "at two bytes a number; Equation 2 lies below: it counts one operator's input and output; bars: "
+        f"{statistics.PERCENT} intervals of the median over {table['n'].iloc[0]} turns."
+    )
 
 
 def claims(published: dict[str, DataFrame]) -> list[ClaimResult]:
@@ -232,25 +213,19 @@ def time_claims(table: DataFrame) -> list[ClaimResult]:
         ("keeps_efficiency", "Section 5.1 (our reading)", "most of the efficiency is kept: more than half of the speed",
          f"{measured}, below 2", ratio.below(2)),
     )  # fmt: skip
-    command = f"python -m experiments.{NAME}"
-    return [
-        ClaimResult(f"{NAME}.{name}", place, says, measure, ratio, statistics.verdict(holds), command)
-        for name, place, says, measure, holds in judged
-    ]
+    return [estimated_claim(NAME, name, place, says, measure, ratio, holds)
+            for name, place, says, measure, holds in judged]  # fmt: skip
 
 
-STUDY = Study(
+STUDY = computed_study(
     name=NAME,
     card=__doc__,
-    grid=lambda smoke: (Spec(3 if smoke else 30),),
-    measure=measure,
-    rows=tables_of,
-    figure=draw,
+    tables=tables,
+    figure=captioned_figure(draw, claims, message, 2.7),
     claims=claims,
     parts=(MAIN, BLOCKS),
-    stored=False,
 )
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

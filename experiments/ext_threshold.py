@@ -13,9 +13,7 @@ Differs  the theorems speak of n to infinity. Up to n = 4 every layer is tested 
 """
 
 import functools
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
@@ -33,12 +31,9 @@ from manifold_lab.core.random_streams import stream
 from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, estimate_in, estimated_claim, percent, pick, rounded, unique
-from manifold_lab.sweeps.store import Result, Run
-from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
 NAME = "ext_threshold"
 EXACT, SEARCHED = (2, 3, 4), (8, 16, 24)
@@ -65,7 +60,13 @@ def grid(smoke: bool) -> tuple[Spec, ...]:
     return tuple(Spec(n, t, draws.get(n, 100)) for n in EXACT + SEARCHED for t in EXPANSIONS)
 
 
-def measure(spec: Spec, _folder: Path) -> Result:
+def lines(spec: Spec) -> list[Record]:
+    """One line per test of a shape."""
+    found = measured(spec)
+    return [line(spec, kind, found[kind]) for kind in KINDS if kind in found]
+
+
+def measured(spec: Spec) -> dict[str, int]:
     """How many of the layers are injective, and how many no direction that was tried refutes."""
     rng = stream(spec.seed, NAME, spec.inputs, spec.ambient)
     matrix = torch.randn((spec.draws, spec.ambient, spec.inputs), generator=rng, dtype=torch.float64)
@@ -74,10 +75,8 @@ def measure(spec: Spec, _folder: Path) -> Result:
              "search": functools.partial(theory.fewest_active_found, generator=rng)}  # fmt: skip
     if spec.inputs in EXACT:
         tests["exact"] = theory.tukey_depth
-    return Result({
-        kind: sum(int((test(part) >= spec.inputs).sum()) for part in matrix.split(CHUNK))
-        for kind, test in tests.items()
-    })  # fmt: skip
+    return {kind: sum(int((test(part) >= spec.inputs).sum()) for part in matrix.split(CHUNK))
+            for kind, test in tests.items()}  # fmt: skip
 
 
 def unmoved(matrix: Tensor, generator: torch.Generator) -> Tensor:
@@ -85,13 +84,8 @@ def unmoved(matrix: Tensor, generator: torch.Generator) -> Tensor:
     return theory.fewest_active_found(matrix, generator, starts=RANDOM, steps=0)
 
 
-def rows(runs: Sequence[Run]) -> list[Record]:
-    """One line per shape and test, with the closed form where there is one and the measure of what is lost."""
-    return [line(run.spec, kind, run.numbers[kind]) for run in runs for kind in KINDS if kind in run.numbers]
-
-
 def line(spec: Spec, kind: str, injective: int) -> Record:
-    """One share with its interval."""
+    """One share with its interval, the closed form where there is one, and the measure of what is lost."""
     share = statistics.proportion(injective, spec.draws)
     law = theory.injectivity_probability(spec.ambient, spec.inputs)
     bound = theory.injectivity_lower_bound(spec.ambient, spec.inputs)
@@ -179,10 +173,9 @@ def complete(table: DataFrame) -> ClaimResult:
 
 def curve(ax: Axes, mine: DataFrame, style: tuple[str, str], label: str) -> None:
     """Shares with intervals against m / n."""
-    value, low, high = (mine[name].to_numpy() for name in ("estimate", "low", "high"))
-    ends = np.stack([value - low, high - value]).clip(0)
-    ax.errorbar(mine["expansion"], value, ends, fmt=f"{style[1]}-", color=style[0], ms=3, lw=0.7,
-                elinewidth=0.7, label=label)  # fmt: skip
+    found = [estimate_in(row) for row in mine.to_dict("records")]
+    plots.draw_intervals(ax, mine["expansion"], found, fmt=f"{style[1]}-", color=style[0], ms=3, lw=0.7,
+                         elinewidth=0.7, label=label)  # fmt: skip
 
 
 def thresholds(ax: Axes) -> None:
@@ -218,31 +211,33 @@ def points_lost(table: DataFrame) -> str:
     )
 
 
-def draw(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> str:
     """The exact shares; what a search leaves of larger n."""
-    with plots.style():
-        figure = plots.shaped(3.1)
-        left, right = figure.subplots(1, 2, sharey=True)
-        for ax, kind in ((left, "exact"), (right, "search")):
-            for n in [n for n in unique(table, "inputs") if (n in EXACT) == (kind == "exact")]:
-                curve(ax, pick(table, inputs=n, test=kind), LOOKS[n], str(n))
-            thresholds(ax)
-            ax.legend(title="n", frameon=False, loc="upper left")
-        plane = pick(table, inputs=2, test="exact")
-        left.plot(plane["expansion"], plane["theory"], "x", color=plots.THEORY, ms=5, zorder=4)
-        left.set_ylabel("share of Gaussian layers")
-        plots.letter((left, right), ("injective, exactly", "not refuted by a search: at most so many"))
-        note = (
-            f"At least {table['n'].min():,} layers a mark; bars: exact {statistics.PERCENT} intervals; crosses: the "
-            f"closed form at n = 2.{points_lost(table)}"
-        )
-        return plots.captioned(figure, headline(claims(table), HEADLINE), note)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for ax, kind in ((left, "exact"), (right, "search")):
+        for n in [n for n in unique(table, "inputs") if (n in EXACT) == (kind == "exact")]:
+            curve(ax, pick(table, inputs=n, test=kind), LOOKS[n], str(n))
+        thresholds(ax)
+        ax.legend(title="n", frameon=False, loc="upper left")
+    plane = pick(table, inputs=2, test="exact")
+    left.plot(plane["expansion"], plane["theory"], "x", color=plots.THEORY, ms=5, zorder=4)
+    left.set_ylabel("share of Gaussian layers")
+    plots.letter((left, right), ("injective, exactly", "not refuted by a search: at most so many"))
+    return (
+        f"At least {table['n'].min():,} layers a mark; bars: exact {statistics.PERCENT} intervals; crosses: the "
+        f"closed form at n = 2.{points_lost(table)}"
+    )
 
 
-STUDY = Study(
-    name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, figure=draw, claims=claims, stored=False,
-)  # fmt: skip
+FIGURE = captioned_figure(draw, claims, HEADLINE, 3.1)
+STUDY = computed_study(
+    name=NAME,
+    card=__doc__,
+    tables=lambda smoke: {MAIN: [one for spec in grid(smoke) for one in lines(spec)]},
+    figure=FIGURE,
+    claims=claims,
+)
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -8,29 +8,25 @@ Differs  CIFAR-10 and short trainings instead of ImageNet; images are averaged d
 """
 
 import dataclasses
-import sys
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import OTHER_STYLES, styles_of
-from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.tables import ClaimResult, pick, unique
+from manifold_lab.report.tables import ClaimResult, DataFrame, pick, unique
 from manifold_lab.sweeps import ablation, comparison, training_run
-from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.study import captioned_figure
+from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
 NAME = "ext_width_resolution"
 ARM = "linear"
 WIDTHS, RESOLUTIONS = (0.35, 0.25, 0.5), (32, 24, 16)
 SMALL = (4, 6, 8)
 """Resolutions of the digits."""
-EXPECTED = ExpectedOrder("accuracy_rises", "Figure 5", "accuracy rises with multiply-adds", ARM, ARM)
-CONTRAST = Comparison(styles_of({ARM: None}), "width @ resolution")
+EXPECTED = comparison.ExpectedOrder("accuracy_rises", "Figure 5", "accuracy rises with multiply-adds", ARM, ARM)
+CONTRAST = comparison.Comparison(styles_of({ARM: None}), "width @ resolution")
 HEADLINE = Headline(
     f"{NAME}.accuracy_rises", "Accuracy rises with multiply-adds", "Accuracy does not rise with multiply-adds",
     "Whether accuracy rises with every step of multiply-adds is undecided",
@@ -56,25 +52,22 @@ def points(table: DataFrame, length: int) -> list[tuple[str, int, statistics.Est
     return sorted(found, key=lambda point: point[1])
 
 
-def figure(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> str:
     """Accuracy against multiply-adds, at the length of which most is there; a line joins the widths of a resolution."""
-    with plots.style():
-        found = plots.shaped(2.6, 0.6)
-        ax = found.subplots()
-        most = max((points(table, length) for length in unique(table, "length")), key=len)
-        sizes = sorted({int(group.split("@")[1]) for group, _, _ in most}, reverse=True)
-        for place, size in enumerate(sizes):
-            mine = [(price / 1e6, score) for group, price, score in most if int(group.split("@")[1]) == size]
-            style = OTHER_STYLES[place % len(OTHER_STYLES)]
-            ax.plot([price for price, _ in mine], [score.value for _, score in mine], color=style[0], lw=0.6)
-            for number, (price, score) in enumerate(mine):
-                plots.draw_point(ax, (price, score), style, label=None if number else f"{size} pixels")
-        ax.set(xscale="log", xlabel="multiply-adds of one image, millions", ylabel="test accuracy, %")
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter("{x:g}")
-        ax.legend(frameon=False)
-        note = f"{', '.join(unique(table, 'data'))}; means and {statistics.PERCENT} intervals over runs"
-        return plots.captioned(found, headline(claims(table), HEADLINE), note)
+    ax = figure.subplots()
+    most = max((points(table, length) for length in unique(table, "length")), key=len)
+    sizes = sorted({int(group.split("@")[1]) for group, _, _ in most}, reverse=True)
+    for place, size in enumerate(sizes):
+        mine = [(price / 1e6, score) for group, price, score in most if int(group.split("@")[1]) == size]
+        style = OTHER_STYLES[place % len(OTHER_STYLES)]
+        ax.plot([price for price, _ in mine], [score.value for _, score in mine], color=style[0], lw=0.6)
+        for number, (price, score) in enumerate(mine):
+            plots.draw_point(ax, (price, score), style, label=None if number else f"{size} pixels")
+    ax.set(xscale="log", xlabel="multiply-adds of one image, millions", ylabel="test accuracy, %")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("{x:g}")
+    ax.legend(frameon=False)
+    return f"{', '.join(unique(table, 'data'))}; means and {statistics.PERCENT} intervals over runs"
 
 
 def claims(table: DataFrame) -> list[ClaimResult]:
@@ -100,22 +93,16 @@ def steps(cheap: str, dear: str) -> bool:
     return width == more_width and more_size == min((one for one in (*RESOLUTIONS, *SMALL) if one > size), default=None)
 
 
-def document(table: DataFrame) -> comparison.Document:
-    """Every network."""
-    return comparison.comparison_table(table, CONTRAST, "Width and resolution multipliers.")
-
-
 STUDY = trained_study(
     name=NAME,
     card=__doc__,
     grid=grid,
     arms=Arms(comparison=CONTRAST),
     caption="Width and resolution multipliers.",
-    figure=figure,
+    figure=captioned_figure(draw, claims, HEADLINE, 2.6, 0.6),
     claims=claims,
-    table=document,
 )
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

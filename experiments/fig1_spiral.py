@@ -9,26 +9,19 @@ Differs  the paper shows one draw and gives neither the law of T, nor the curve,
          an Archimedean spiral of three turns, and the pseudo-inverse, over many draws
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab.core import statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.random_layer import monte_carlo
 from manifold_lab.random_layer.monte_carlo import layers
 from manifold_lab.random_layer.specs import PAPER_DIMS, MonteCarlo
 from manifold_lab.report import plots, results_table, tables
-from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.tables import ClaimResult, estimate_in, pick
-from manifold_lab.sweeps.store import Result
-from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.report.tables import ClaimResult, DataFrame, estimate_in, estimated_claim, estimates_in, pick
+from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
 NAME = "fig1_spiral"
 QUANTITY = "preserved_fraction"
@@ -40,17 +33,15 @@ LEVELS = tuple(np.linspace(0, 1, 101).round(2).tolist())
 """Quantile levels at which the distribution over draws is published."""
 
 
-def grid(smoke: bool) -> tuple[MonteCarlo, ...]:
-    """One survey per panel."""
-    return tuple(MonteCarlo((dim,), draws=200 if smoke else 10_000) for dim in PAPER_DIMS)
-
-
-def measure(spec: MonteCarlo, _folder: Path) -> Result:
-    """The rows of a panel: every estimate, then the share of recoverable points over draws as quantiles."""
-    (layer,) = layers(spec, torch.device("cpu"))
-    measured = monte_carlo.measure_layer(layer)
-    lines = [tables.record(row) for row in results_table.rows(layer, measured)]
-    return tables_result({MAIN: lines + distribution(layer.dim, measured["preserved_fraction"])})
+def panels(smoke: bool) -> dict[str, list[tables.Record]]:
+    """The rows of every panel: its estimates, then the share of recoverable points over draws as quantiles."""
+    found = []
+    for dim in PAPER_DIMS:
+        (layer,) = layers(MonteCarlo((dim,), draws=200 if smoke else 10_000), torch.device("cpu"))
+        measured = monte_carlo.measure_layer(layer)
+        found += [tables.record(row) for row in results_table.rows(layer, measured)]
+        found += distribution(dim, measured["preserved_fraction"])
+    return {MAIN: found}
 
 
 def distribution(dim: int, values: np.ndarray) -> list[tables.Record]:
@@ -80,29 +71,25 @@ def draw_blame(ax: Axes, table: DataFrame) -> None:
     """Bars: which part of pinv's error falls on points that the ReLU lost, which on points that it kept."""
     shares = pick(table, quantity="decoder_share", statistic="mean")
     share, place = shares["estimate"].to_numpy(), np.arange(len(shares))
-    ends = np.abs(shares[["low", "high"]].to_numpy().T - share)
     ax.bar(place, share, 0.7, color=plots.MEASURED, label="recoverable points: the decoder's doing")
     ax.bar(place, 1 - share, 0.7, bottom=share, color=plots.GAP, hatch="///", lw=0, label="points that ReLU lost")
-    ax.errorbar(place, share, ends, fmt="none", color="black", elinewidth=0.7, capsize=2)
+    plots.draw_intervals(ax, place, estimates_in(shares), fmt="none", color="black", elinewidth=0.7, capsize=2)
     ax.set_xticks(place, shares["dim"].map(str))
     ax.set(xlabel="dim m of the embedding", ylabel="share of pinv's error", ylim=(0, 1.32), yticks=[0, 0.5, 1])
     ax.legend(frameon=False, loc="upper left")
 
 
-def draw(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> str:
     """The two panels."""
-    with plots.style():
-        figure = plots.shaped(2.7)
-        left, right = figure.subplots(1, 2)
-        draw_distribution(left, pick(table, quantity=QUANTITY, statistic="quantile"))
-        draw_blame(right, table)
-        plots.letter((left, right), ("recoverable, over draws", "where pinv's error lies"))
-        draws = table["n"].max()
-        note = (
-            f"Spirals of three turns, ReLU, {draws:,.0f} draws of T per dim. (a): density with median and quartiles. "
-            f"(b): means with {statistics.PERCENT} intervals."
-        )
-        return plots.captioned(figure, headline(claims(table), HEADLINE), note)
+    left, right = figure.subplots(1, 2)
+    draw_distribution(left, pick(table, quantity=QUANTITY, statistic="quantile"))
+    draw_blame(right, table)
+    plots.letter((left, right), ("recoverable, over draws", "where pinv's error lies"))
+    draws = table["n"].max()
+    return (
+        f"Spirals of three turns, ReLU, {draws:,.0f} draws of T per dim. (a): density with median and quartiles. "
+        f"(b): means with {statistics.PERCENT} intervals."
+    )
 
 
 def found(table: DataFrame, quantity: str, dim: int, statistic: str = "mean", decoder: str = "") -> Estimate:
@@ -110,41 +97,37 @@ def found(table: DataFrame, quantity: str, dim: int, statistic: str = "mean", de
     return estimate_in(pick(table, quantity=quantity, dim=dim, statistic=statistic, decoder=decoder).iloc[0])
 
 
+def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
+    """A claim of this study."""
+    return estimated_claim(NAME, name, "Figure 1", says, measure, found, holds)
+
+
 def claims(table: DataFrame) -> list[ClaimResult]:
     """The caption's claims, each against one number and its interval."""
-    judged: list[tuple[str, str, str, Estimate, bool | None]] = []
+    judged = []
     for dim in (2, 3):
         pairs = found(table, "collapsed_pairs", dim)
-        judged.append((f"collapse/{dim}", "m = 2, 3: points collapse into each other",
-                       f"share of pairs of points with one image, m = {dim}", pairs, pairs.exceeds(0)))  # fmt: skip
+        judged.append(claim(f"collapse/{dim}", "m = 2, 3: points collapse into each other",
+                            f"share of pairs of points with one image, m = {dim}",
+                            pairs, pairs.exceeds(0)))  # fmt: skip
     for dim in (15, 30):
         kept, affine = found(table, "preserved_fraction", dim), found(table, "reconstruction_error", dim, *AFFINE)
-        judged.append((f"kept/{dim}", "m = 15 to 30: the information is kept",
-                       f"share of points with one preimage, m = {dim}", kept, kept.exceeds(KEPT)))  # fmt: skip
-        judged.append((f"linearly_decodable/{dim}", "m = 15 to 30: an affine map gives the spiral back to 1 % of |x|² "
-                       '(the caption: "highly non-convex")', f"median error of the best affine map, m = {dim}",
-                       affine, affine.below(DECODED)))  # fmt: skip
+        judged.append(claim(f"kept/{dim}", "m = 15 to 30: the information is kept",
+                            f"share of points with one preimage, m = {dim}", kept, kept.exceeds(KEPT)))  # fmt: skip
+        judged.append(claim(f"linearly_decodable/{dim}", "m = 15 to 30: an affine map gives the spiral back to "
+                            '1 % of |x|² (the caption: "highly non-convex")',
+                            f"median error of the best affine map, m = {dim}",
+                            affine, affine.below(DECODED)))  # fmt: skip
     spoiled = found(table, "decoder_share", 15)
-    judged.append(("panels_show_relu", "the panels show what ReLU does (not what the decoder does)",
-                   "share of pinv's error on recoverable points, m = 15", spoiled, spoiled.below(0.5)))  # fmt: skip
-    command = f"python -m experiments.{NAME}"
-    return [
-        ClaimResult(f"{NAME}.{name}", "Figure 1", says, measured, estimate, statistics.verdict(holds), command)
-        for name, says, measured, estimate, holds in judged
-    ]
+    judged.append(claim("panels_show_relu", "the panels show what ReLU does (not what the decoder does)",
+                        "share of pinv's error on recoverable points, m = 15",
+                        spoiled, spoiled.below(0.5)))  # fmt: skip
+    return judged
 
 
-STUDY = Study(
-    name=NAME,
-    card=__doc__,
-    grid=grid,
-    measure=measure,
-    rows=tables_of,
-    figure=draw,
-    claims=claims,
-    stored=False,
-)
+FIGURE = captioned_figure(draw, claims, HEADLINE, 2.7)
+STUDY = computed_study(name=NAME, card=__doc__, tables=panels, figure=FIGURE, claims=claims)
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

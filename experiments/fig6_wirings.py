@@ -9,26 +9,20 @@ Differs  between expansions: from a block's depthwise output, after its activati
 
 import dataclasses
 import itertools
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.models.specs import V2, stages
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
-from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, Record, pick
-from manifold_lab.sweeps.store import Result
-from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, pick
+from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
 NAME = "fig6_wirings"
 WIRINGS = ("bottleneck", "expansion", "none", "projected")
@@ -44,30 +38,13 @@ SIZE = 1 / 384
 """Height of a tensor of one channel; 384 channels have height 1."""
 
 
-@dataclass(frozen=True)
-class Spec:
-    """The wirings that are drawn, the paper's first."""
-
-    wirings: tuple[str, ...] = WIRINGS
-
-
-def measure(spec: Spec, _folder: Path) -> Result:
-    """The lines of every wiring."""
-    return tables_result({MAIN: wirings(spec.wirings)})
-
-
 def wirings(names: Sequence[str]) -> list[Record]:
     """One line per wiring and block: its channels, and the shortcuts that end in it."""
     lines = []
     for wiring in names:
         wide = False
         for block, stage in enumerate(stages(dataclasses.replace(V2, shortcut=wiring))):
-            channels = {
-                "inputs": stage.inputs,
-                "hidden": stage.hidden,
-                "outputs": stage.outputs,
-                "stride": stage.stride,
-            }
+            channels = {name: getattr(stage, name) for name in ("inputs", "hidden", "outputs", "stride")}
             ends = {"shortcut": stage.shortcut, "wide": "identity" if wide else "none"}
             lines.append({"wiring": wiring, "block": block} | channels | ends)
             wide = stage.gives_wide
@@ -139,26 +116,23 @@ def draw_wiring(ax: Axes, table: DataFrame) -> None:
 
 HEADLINE = Headline(
     f"{NAME}.equally_many", "Figure 6b compares equally many shortcuts of either kind",
-    "Figure 6b compares unequally many shortcuts of either kind", "",
+    "Figure 6b compares unequally many shortcuts of either kind",
 )  # fmt: skip
 
 
-def draw(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> str:
     """One row per wiring; the operators are named once, at the bottom."""
-    with plots.style():
-        figure = plots.shaped(4.9)
-        axes, shown = figure.subplots(len(WIRINGS), 1), table[table["block"].isin(SHOWN)]
-        for ax, wiring in zip(axes, WIRINGS, strict=True):
-            draw_wiring(ax, pick(shown, wiring=wiring))
-        many = counts(table)
-        plots.letter(axes, (f"{title} ({many[wiring]} in the whole network)" for wiring, title in TITLES.items()))
-        names = ("1×1, ReLU6", "3×3 depthwise, ReLU6", "1×1, linear")
-        for place in range(3 * len(SHOWN)):
-            axes[-1].text(place + 0.5, -0.76, names[place % 3], ha="center", va="top", color="0.3",
-                          fontsize=mpl.rcParams["legend.fontsize"])  # fmt: skip
-        first, last = SHOWN[0], SHOWN[-1]
-        note = f"Shown: blocks {first} to {last} of MobileNetV2 1.0; bars are tensors, as high as they have channels."
-        return plots.captioned(figure, headline(claims(table), HEADLINE), note)
+    axes, shown = figure.subplots(len(WIRINGS), 1), table[table["block"].isin(SHOWN)]
+    for ax, wiring in zip(axes, WIRINGS, strict=True):
+        draw_wiring(ax, pick(shown, wiring=wiring))
+    many = counts(table)
+    plots.letter(axes, (f"{title} ({many[wiring]} in the whole network)" for wiring, title in TITLES.items()))
+    names = ("1×1, ReLU6", "3×3 depthwise, ReLU6", "1×1, linear")
+    for place in range(3 * len(SHOWN)):
+        axes[-1].text(place + 0.5, -0.76, names[place % 3], ha="center", va="top", color="0.3",
+                      fontsize=mpl.rcParams["legend.fontsize"])  # fmt: skip
+    first, last = SHOWN[0], SHOWN[-1]
+    return f"Shown: blocks {first} to {last} of MobileNetV2 1.0; bars are tensors, as high as they have channels."
 
 
 def counts(table: DataFrame) -> dict[str, int]:
@@ -175,17 +149,14 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     return counted_claims(NAME, [("equally_many", "Figure 6b", says, measured, count["expansion"], equal)])
 
 
-STUDY = Study(
+STUDY = computed_study(
     name=NAME,
     card=__doc__,
-    grid=lambda _smoke: (Spec(),),
-    measure=measure,
-    rows=tables_of,
-    figure=draw,
+    tables=lambda _smoke: {MAIN: wirings(WIRINGS)},
+    figure=captioned_figure(draw, claims, HEADLINE, 4.9),
     claims=claims,
-    stored=False,
 )
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -10,29 +10,21 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet: it test
 """
 
 import functools
-import sys
 
-from matplotlib.figure import Figure
-
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.plots import data_name
-from manifold_lab.report.tables import ClaimResult, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, pick
 from manifold_lab.sweeps import ablation, comparison
-from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.comparison_figure import draw_comparison
-from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 from manifold_lab.sweeps.training_run import FINAL
 
 NAME = "fig6b_shortcut"
 ARMS = {name: ablation.variant(shortcut=name) for name in ("bottleneck", "expansion", "none", "projected")}
 SETTINGS = {"0.35": ablation.cifar_setting(0.35), "1": ablation.cifar_setting(1.0, ablation.SHORT_ONLY)}
 SETTINGS["digits"] = ablation.digits_setting()
-CONTRAST = Comparison(styles_of(ARMS), "width")
+CONTRAST = comparison.Comparison(styles_of(ARMS), "width")
 EXPECTED = [
-    ExpectedOrder(
+    comparison.ExpectedOrder(
         f"beats_{arm}", "Figure 6b", f"a shortcut between bottlenecks is better than {other}", "bottleneck", arm
     )
     for arm, other in (
@@ -41,7 +33,7 @@ EXPECTED = [
     )
 ]
 SHRINKING = [
-    ExpectedOrder(
+    comparison.ExpectedOrder(
         f"lead_over_{arm}_shrinks", "Figure 6b",
         f"the lead over {other} gets smaller with training (in the paper {paper})", "bottleneck", arm,
     )
@@ -72,22 +64,16 @@ def dearer(table: DataFrame) -> str:
     return f" Multiply-adds against {CONTRAST.reference}, {data_name(first)}: {', '.join(more)}." if more else ""
 
 
-def figure(table: DataFrame) -> Figure:
-    """Arms side by side; what they differ in besides the shortcut is said."""
-    return draw_comparison(table, CONTRAST, headline(claims(table), HEADLINE), dearer(table))
-
-
 STUDY = trained_study(
     name=NAME,
     card=__doc__,
     grid=functools.partial(ablation.grid, ARMS, SETTINGS),
-    arms=Arms(comparison=CONTRAST, expected=[*EXPECTED, *SHRINKING]),
+    arms=Arms(comparison=CONTRAST, expected=[*EXPECTED, *SHRINKING], headline=HEADLINE, note=dearer),
     caption="Figure 6b: what the shortcut joins.",
     claims=claims,
-    figure=figure,
     at_scale=functools.partial(ablation.at_scale, ARMS),
 )
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

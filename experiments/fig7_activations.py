@@ -18,7 +18,6 @@ Differs  The paper does not say which 17 sites it draws, on which images, or wit
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -26,25 +25,21 @@ from matplotlib.figure import Figure
 
 from experiments.drawing.fig7_activations import draw_network, draw_training, seeds, spread
 from manifold_lab.core import statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
-from manifold_lab.models.specs import DIGITS, V2
+from manifold_lab.models.specs import DIGITS
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, pick
-from manifold_lab.sweeps import ablation, probe_run, store
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick
+from manifold_lab.sweeps import ablation, probe_run
 from manifold_lab.sweeps.comparison import FEWEST
 from manifold_lab.sweeps.probe_run import INITIAL, STAGES, TRAINED, TRAINING, ProbedTraining, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Run
-from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.study import Caption, Headline, Study, captioned_figure, headline
 from manifold_lab.training import RECIPES
 
 NAME = "fig7_activations"
 SAME = 0.05
 """A mean that moves by less, in fractions of the channels, counts as unchanged."""
-SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
 IMAGES, SMOKE_IMAGES = 1000, 20
 COLUMNS = ("network", "data", "seed", "images", "layer", "drawn", "pictures", "channels", "threshold", "active_min",
            "active_q05", "active_q25", "active_mean", "active_q50", "active_q75", "active_q95", "active_max",
@@ -52,39 +47,27 @@ COLUMNS = ("network", "data", "seed", "images", "layer", "drawn", "pictures", "c
            "never_active", "always_saturated", "constant_input", "silent_norm", "both", "first_below")  # fmt: skip
 
 
-def networks(digest: str) -> tuple[ProbeRun, ...]:
-    """Three seeds at step 0, and the trained network, on the images of this digest."""
-    spec, count = (SMALL, SMOKE_IMAGES) if digest == probe_run.RANDOM else (V2, IMAGES)
-    return (
-        *(ProbeRun(INITIAL, seed, spec, digest, count) for seed in range(3)),
-        ProbeRun(TRAINED, 0, spec, digest, count),
-    )
-
-
 def trainings(smoke: bool) -> tuple[ProbedTraining, ...]:
     """Three seeds: those of Figure 6a's linear arm at width 0.35, step for step, measured in between."""
     if smoke:
         recipe = dataclasses.replace(RECIPES["smoke"], images=1_000, evaluate_every=500)
         return tuple(ProbedTraining(DIGITS, recipe, "digits", seed, 50) for seed in range(3))
-    setting = ablation.cifar_setting(0.35)
-    recipe = dataclasses.replace(setting.recipe, images=ablation.SHORT_IMAGES)
-    return tuple(ProbedTraining(setting.network, recipe, setting.data, seed) for seed in range(3))
+    base = ablation.cifar_setting(0.35).of_length(ablation.SHORT_IMAGES)
+    return tuple(ProbedTraining(base.network, base.recipe, base.data, seed) for seed in range(3))
 
 
 def on_images(source: ProbeSource) -> tuple[tuple[probe_run.Spec, ...], Measure]:
-    """The grid on these images, and what measures it."""
-    return (*networks(source.digest), *trainings(source.images is None)), probe_run.measure_on(source)
+    """Three seeds at step 0, the trained network, and the trainings, measured on these images."""
+    spec, count = source.sized(IMAGES, SMOKE_IMAGES)
+    wanted = [*((INITIAL, seed) for seed in range(3)), (TRAINED, 0)]
+    networks = [ProbeRun(kind, seed, spec, source.digest, count) for kind, seed in wanted]
+    return (*networks, *trainings(source.images is None)), probe_run.measure_on(source)
 
 
 def rows(runs: Sequence[Run]) -> list[Record]:
     """One line per network, moment of its training, and site; sites in the order of execution."""
-    found = []
-    for run in runs:
-        kind, on = (run.spec.kind, "") if isinstance(run.spec, ProbeRun) else (TRAINING, run.spec.data)
-        for row in probe_run.at_evaluations(run.spec, store.history(run)):
-            known = {"network": kind, "data": on, "seed": run.spec.seed, "drawn": int(drawn(row["layer"]))}
-            found.append({name: {**known, **row}.get(name) for name in COLUMNS})
-    return found
+    found = (row | {"drawn": int(drawn(row["layer"]))} for row in probe_run.layer_rows(runs))
+    return [{name: row.get(name) for name in COLUMNS} for row in found]
 
 
 def drawn(layer: str) -> bool:
@@ -186,8 +169,8 @@ def along(table: DataFrame) -> list[ClaimResult]:
 def over_trainings(name: str, says: str, measure: str, found: statistics.Paired, holds: bool | None) -> ClaimResult:
     """A claim over trained networks: below `FEWEST` of them undecided, whatever the interval."""
     n = found.difference.n
-    one = claim(name, "Figure 7", says, measure, found.difference, holds if n >= FEWEST else None)
-    return dataclasses.replace(one, needed=FEWEST if n < FEWEST and holds is not None else None)
+    decided, needed = (holds, None) if n >= FEWEST else (None, None if holds is None else FEWEST)
+    return claim(name, "Figure 7", says, measure, found.difference, decided, needed=needed)
 
 
 def level(table: DataFrame) -> np.ndarray:
@@ -229,23 +212,19 @@ def message(found: Sequence[ClaimResult]) -> str:
     return headline(found, messages) + beside
 
 
-def draw(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> Caption:
     """Above counts, below fractions; step 0, trained; to the right the training on CIFAR-10."""
-    with plots.style():
-        figure = plots.shaped(4.6)
-        axes = figure.subplots(2, 3, width_ratios=(1, 1, 0.72))
-        kinds = {INITIAL: "step 0, first of {n} seeds", TRAINED: "trained on ImageNet"}
-        names = []
-        for place, (kind, title) in enumerate(kinds.items()):
-            mine = pick(table, network=kind)
-            if len(mine):
-                draw_network(axes[:, place], pick(mine, seed=seeds(mine)[0]))
-            names.append(title.format(n=len(seeds(mine))))
-        names.append(draw_training(axes[:, 2], pick(table, network=TRAINING, drawn=1)))
-        plots.letter(axes.flat, [*names, *["the same, as fractions"] * 2, "its spread"])
-        known = {label: handle for ax in axes[0, :2]
-                 for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}  # fmt: skip
-        return plots.captioned(figure, message(claims(table)), caption(table), list(known.values()))
+    axes = figure.subplots(2, 3, width_ratios=(1, 1, 0.72))
+    kinds = {INITIAL: "step 0, first of {n} seeds", TRAINED: "trained on ImageNet"}
+    names = []
+    for place, (kind, title) in enumerate(kinds.items()):
+        mine = pick(table, network=kind)
+        if len(mine):
+            draw_network(axes[:, place], pick(mine, seed=seeds(mine)[0]))
+        names.append(title.format(n=len(seeds(mine))))
+    names.append(draw_training(axes[:, 2], pick(table, network=TRAINING, drawn=1)))
+    plots.letter(axes.flat, [*names, *["the same, as fractions"] * 2, "its spread"])
+    return caption(table), plots.handles_of(axes[0, :2])
 
 
 def caption(table: DataFrame) -> str:
@@ -272,10 +251,10 @@ STUDY = Study(
     card=__doc__,
     on_images=on_images,
     rows=rows,
-    figure=draw,
+    figure=captioned_figure(draw, claims, message, 4.6),
     claims=claims,
 )
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -8,34 +8,27 @@ Differs  in nothing: the paper's own network, counted; what does not agree is th
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
 from manifold_lab.core.random_streams import stream
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import matching, profiler
 from manifold_lab.models.mobilenet import Block, build
 from manifold_lab.models.profiler import LayerProfile
 from manifold_lab.models.specs import TABLE_2, V2, NetworkSpec, stages
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.printed import Printed, counted_claims
-from manifold_lab.report.tables import ClaimResult, Document, Record, pick
-from manifold_lab.sweeps.store import Result
-from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, pick
+from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
 NAME = "tab2_network"
 COUNTS = "counts"
+"""The part of the csv files that has what Table 2 does not."""
 PAPER_PARAMETERS = "3.4"
 """Millions, as printed."""
-"""The part of the csv files that has what Table 2 does not."""
 PRINTED = (
     "224x224x3", "112x112x32", "112x112x16", "56x56x24", "28x28x32", "14x14x64", "14x14x96", "7x7x160", "7x7x320",
     "7x7x1280", "1x1x1280",
@@ -57,18 +50,10 @@ CAPTION = (
 )
 
 
-@dataclass(frozen=True)
-class Spec:
-    """The network that is counted."""
-
-    network: NetworkSpec = V2
-
-
-def measure(spec: Spec, _folder: Path) -> Result:
+def tables(_smoke: bool) -> dict[str, list[Record]]:
     """Table 2's rows as met, and the counts that it does not show."""
-    counts = other_counts(spec.network).items()
-    found = [{"count": name, "value": float(value)} for name, value in counts]
-    return tables_result({MAIN: rows(spec.network), COUNTS: found})
+    counts = [{"count": name, "value": float(value)} for name, value in other_counts(V2).items()]
+    return {MAIN: rows(V2), COUNTS: counts}
 
 
 def groups(spec: NetworkSpec) -> list[tuple[str, tuple[str, ...], list[LayerProfile]]]:
@@ -84,14 +69,12 @@ def groups(spec: NetworkSpec) -> list[tuple[str, tuple[str, ...], list[LayerProf
         rows.setdefault(f"row {place[int(part[1])]}" if part[0] == "blocks" else part[0], []).append(one)
     found = []
     for name, members in rows.items():
-        printed = tuple(f"{value:g}" for value in spec.rows[int(name[4:])]) if name.startswith("row") else ("",) * 4
-        found.append((_operator(name, members[0]), printed, members))
+        if name.startswith("row"):
+            found.append(("bottleneck", tuple(f"{value:g}" for value in spec.rows[int(name[4:])]), members))
+        else:
+            kernel = getattr(members[0].module, "kernel_size", (1,))[0]
+            found.append((f"conv2d {kernel}x{kernel}", ("",) * 4, members))
     return found
-
-
-def _operator(name: str, first: LayerProfile) -> str:
-    kernel = getattr(first.module, "kernel_size", (1,))[0]
-    return "bottleneck" if name.startswith("row") else f"conv2d {kernel}x{kernel}"
 
 
 def size(shape: Sequence[int]) -> str:
@@ -129,31 +112,28 @@ def rows(spec: NetworkSpec) -> list[Record]:
 
 HEADLINE = Headline(
     f"{NAME}.madds", "Counted, Table 2's network costs the multiply-adds that the paper prints",
-    "Counted, Table 2's network does not cost the multiply-adds that the paper prints", "",
+    "Counted, Table 2's network does not cost the multiply-adds that the paper prints",
 )  # fmt: skip
 
 
-def draw(published: dict[str, DataFrame]) -> Figure:
+def draw(figure: Figure, published: dict[str, DataFrame]) -> str:
     """Multiply-adds and parameters of every row that has any, from the image down."""
     met = published[MAIN].dropna(subset="madds")
     names = met["operator"] + ", " + met["input"].str.replace("x", "·")
-    with plots.style():
-        figure = plots.shaped(2.9)
-        axes = figure.subplots(1, 2, sharey=True)
-        for ax, key, label in zip(axes, ("madds", "parameters"), ("multiply-adds", "parameters"), strict=True):
-            bars = ax.barh(range(len(met)), met[key] / 1e6, 0.7, color=plots.MEASURED)
-            values = [f"{number / 1e6:.3g}" for number in met[key]]
-            ax.bar_label(bars, values, padding=2, fontsize=mpl.rcParams["legend.fontsize"])
-            ax.margins(x=0.1)
-            ax.set(xlabel=f"{label}, millions", yticks=range(len(met)), yticklabels=names)
-        axes[0].invert_yaxis()
-        plots.letter(axes, (f"{met['madds'].sum():,.0f} multiply-adds", f"{met['parameters'].sum():,.0f} parameters"))
-        bare = pick(published[COUNTS], count="parameters without norms")["value"].item()
-        note = (
-            "MobileNetV2 1.0 at 224, counted on a forward pass: rows of Table 2 by operator and input size. The paper "
-            f"prints {PAPER_PARAMETERS} million parameters; without those of the norms there are {bare:,.0f}."
-        )
-        return plots.captioned(figure, headline(claims(published), HEADLINE), note)
+    axes = figure.subplots(1, 2, sharey=True)
+    for ax, key, label in zip(axes, ("madds", "parameters"), ("multiply-adds", "parameters"), strict=True):
+        bars = ax.barh(range(len(met)), met[key] / 1e6, 0.7, color=plots.MEASURED)
+        values = [f"{number / 1e6:.3g}" for number in met[key]]
+        ax.bar_label(bars, values, padding=2, fontsize=mpl.rcParams["legend.fontsize"])
+        ax.margins(x=0.1)
+        ax.set(xlabel=f"{label}, millions", yticks=range(len(met)), yticklabels=names)
+    axes[0].invert_yaxis()
+    plots.letter(axes, (f"{met['madds'].sum():,.0f} multiply-adds", f"{met['parameters'].sum():,.0f} parameters"))
+    bare = pick(published[COUNTS], count="parameters without norms")["value"].item()
+    return (
+        "MobileNetV2 1.0 at 224, counted on a forward pass: rows of Table 2 by operator and input size. The paper "
+        f"prints {PAPER_PARAMETERS} million parameters; without those of the norms there are {bare:,.0f}."
+    )
 
 
 def other_counts(spec: NetworkSpec) -> dict[str, int | float]:
@@ -258,19 +238,16 @@ def claims(published: dict[str, DataFrame]) -> list[ClaimResult]:
     ])  # fmt: skip
 
 
-STUDY = Study(
+STUDY = computed_study(
     name=NAME,
     card=__doc__,
-    grid=lambda _smoke: (Spec(),),
-    measure=measure,
-    rows=tables_of,
-    figure=draw,
+    tables=tables,
+    figure=captioned_figure(draw, claims, HEADLINE, 2.9),
     claims=claims,
     table=lambda published: Document(CAPTION, HEAD, published[MAIN]),
     parts=(MAIN, COUNTS),
-    stored=False,
 )
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

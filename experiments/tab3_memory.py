@@ -11,10 +11,7 @@ Differs  quoted is arXiv's version 4, whose row at 112 is 64/1600, 16/400, 32/80
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,18 +21,14 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from manifold_lab.core.random_streams import stream
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import memory, profiler
 from manifold_lab.models.mobilenet import Block, ConvNormAct, Network, build
 from manifold_lab.models.specs import SHORTCUTS, V1, V2
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
-from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.printed import CountedClaim, Printed, counted_claims
-from manifold_lab.report.tables import ClaimResult, Document, Record, pick
-from manifold_lab.sweeps.store import Result
-from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, pick
+from manifold_lab.sweeps.study import MAIN, Caption, Headline, captioned_figure, computed_study
 
 NAME = "tab3_memory"
 PEAKS, SHORTCUT = "peaks", "shortcuts"
@@ -70,18 +63,10 @@ PEAK_CAPTION = (
 )
 
 
-@dataclass(frozen=True)
-class Spec:
-    """What is counted: the networks of Table 3 and the wirings of the shortcut."""
-
-    networks: tuple[str, ...] = tuple(PRINTED)
-    shortcuts: tuple[str, ...] = SHORTCUTS
-
-
-def measure(spec: Spec, _folder: Path) -> Result:
+def tables(_smoke: bool) -> dict[str, list[Record]]:
     """The lines of all three files."""
-    lines = [line for name in spec.networks for line in tensors(name)]
-    return tables_result({MAIN: lines, PEAKS: peaks(spec.shortcuts), SHORTCUT: shortcuts(spec.shortcuts)})
+    lines = [line for name in PRINTED for line in tensors(name)]
+    return {MAIN: lines, PEAKS: peaks(SHORTCUTS), SHORTCUT: shortcuts(SHORTCUTS)}
 
 
 def kib(numbers: int) -> float:
@@ -183,7 +168,7 @@ RULES = {"by_operator": "operator by operator", "as_one": "a block as one operat
 
 HEADLINE = Headline(
     f"{NAME}.narrow_shortcut/as_one", "A narrow shortcut saves memory where a block runs as one operator",
-    "A narrow shortcut saves no memory, even where a block runs as one operator", "",
+    "A narrow shortcut saves no memory, even where a block runs as one operator",
 )  # fmt: skip
 
 
@@ -204,23 +189,19 @@ def draw_blocks(ax: Axes, table: DataFrame, rule: str) -> None:
     ax.yaxis.set_minor_formatter("")
 
 
-def draw(published: dict[str, DataFrame]) -> Figure:
+def draw(figure: Figure, published: dict[str, DataFrame]) -> Caption:
     """One panel per rule."""
     table = published[SHORTCUT]
-    with plots.style():
-        figure = plots.shaped(4.3)
-        axes = figure.subplots(len(RULES), 1, sharex=True, sharey=True)
-        for ax, rule in zip(axes, RULES, strict=True):
-            draw_blocks(ax, table, rule)
-        plots.letter(axes, RULES.values())
-        axes[-1].set_xlabel("block")
-        note = (
-            "MobileNetV2 1.0, one image at 224, two bytes a number, counted. Filled: blocks that a shortcut leaves or "
-            "enters; open: the others."
-        )
-        return plots.captioned(
-            figure, headline(claims(published), HEADLINE), note, axes[0].get_legend_handles_labels()[0]
-        )
+    axes = figure.subplots(len(RULES), 1, sharex=True, sharey=True)
+    for ax, rule in zip(axes, RULES, strict=True):
+        draw_blocks(ax, table, rule)
+    plots.letter(axes, RULES.values())
+    axes[-1].set_xlabel("block")
+    note = (
+        "MobileNetV2 1.0, one image at 224, two bytes a number, counted. Filled: blocks that a shortcut leaves or "
+        "enters; open: the others."
+    )
+    return note, plots.handles_of(axes[:1])
 
 
 def claims(published: dict[str, DataFrame]) -> list[ClaimResult]:
@@ -270,22 +251,19 @@ def shortcut_claims(blocks: DataFrame) -> list[CountedClaim]:
     return judged
 
 
-STUDY = Study(
+STUDY = computed_study(
     name=NAME,
     card=__doc__,
-    grid=lambda _smoke: (Spec(),),
-    measure=measure,
-    rows=tables_of,
-    figure=draw,
+    tables=tables,
+    figure=captioned_figure(draw, claims, HEADLINE, 4.3),
     claims=claims,
     table=lambda published: {
         MAIN: Document(CAPTION, HEAD, published[MAIN]),
         PEAKS: Document(PEAK_CAPTION, PEAK_HEAD, published[PEAKS]),
     },
     parts=(MAIN, PEAKS, SHORTCUT),
-    stored=False,
 )
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

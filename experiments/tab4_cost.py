@@ -9,10 +9,7 @@ Differs  accuracies and phone latencies are the paper's: nothing is trained here
 
 import dataclasses
 import itertools
-import sys
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,12 +23,9 @@ from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import V1, V2, NetworkSpec
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.printed import Printed, counted_claims
-from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, pick
-from manifold_lab.sweeps.store import Result
-from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, estimated_claim, pick
+from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
 NAME = "tab4_cost"
 GRID_PART = "grid"
@@ -78,17 +72,9 @@ GRID_CAPTION = (
 )
 
 
-@dataclass(frozen=True)
-class Spec:
-    """Table 4 and the grid of multipliers."""
-
-    rounds: int
-    """Timed passes of each network, taken in turns."""
-
-
-def measure(spec: Spec, _folder: Path) -> Result:
+def tables(smoke: bool) -> dict[str, list[Record]]:
     """The lines of both files."""
-    return tables_result({MAIN: table_4(spec.rounds), GRID_PART: grid_costs()})
+    return {MAIN: table_4(rounds=3 if smoke else 15), GRID_PART: grid_costs()}
 
 
 def counts(spec: NetworkSpec) -> Record:
@@ -99,7 +85,7 @@ def counts(spec: NetworkSpec) -> Record:
 
 
 def times(rounds: int) -> dict[str, statistics.Estimate]:
-    """Time of a pass over that of MobileNetV1 in the same turn, on one thread."""
+    """Time of a pass over that of MobileNetV1 in the same turn, on one thread, over so many turns."""
     networks = {
         name: folded(build(spec, stream(0, "weights")).eval())
         for name, (*_, spec) in TABLE_4.items()
@@ -153,39 +139,29 @@ def grid_costs() -> list[Record]:
 
 HEADLINE = Headline(
     f"{NAME}.authors_list", "The multiply-adds that the authors list are those of a forward pass",
-    "Some multiply-adds that the authors list are not those of a forward pass", "",
+    "Some multiply-adds that the authors list are not those of a forward pass",
 )  # fmt: skip
 
 
-def draw(published: dict[str, DataFrame]) -> Figure:
+def draw(figure: Figure, published: dict[str, DataFrame]) -> str:
     """Multiply-adds over resolution, one line per width; what was published as crosses."""
     table = published[GRID_PART]
-    with plots.style():
-        figure = plots.shaped(2.8, 0.65)
-        ax = figure.subplots()
-        shades = plots.ALONG(np.linspace(0, 1, len(GRID)))
-        for width, shade, mark in zip(GRID, shades, "osD^vP", strict=True):
-            mine = pick(table, width=str(width))
-            ax.plot(
-                mine["resolution"],
-                mine["madds"] / 1e6,
-                f"{mark}-",
-                color=shade,
-                ms=3,
-                label=f"{width:g}",
-            )
-        ax.plot(table["resolution"], table["published_madds"], "x", color="black", ms=4, mew=0.7,
-                label="published")  # fmt: skip
-        ax.set(yscale="log", xlabel="resolution, pixels", ylabel="multiply-adds, millions", xticks=RESOLUTIONS)
-        ax.yaxis.set_major_formatter(lambda value, _position: f"{value:g}")
-        ax.yaxis.set_minor_formatter("")
-        ax.legend(title="width", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-        alone = " and ".join(f"{width:g}" for width, (_, madds) in GRID.items() if not all(madds))
-        note = (
-            "MobileNetV2 by width multiplier: counted on a forward pass, and as its authors' list publishes it, cut "
-            f"off to whole millions; widths {alone} are published at {RESOLUTIONS[-1]} only."
-        )
-        return plots.captioned(figure, headline(claims(published), HEADLINE), note)
+    ax = figure.subplots()
+    shades = plots.ALONG(np.linspace(0, 1, len(GRID)))
+    for width, shade, mark in zip(GRID, shades, "osD^vP", strict=True):
+        mine = pick(table, width=str(width))
+        ax.plot(mine["resolution"], mine["madds"] / 1e6, f"{mark}-", color=shade, ms=3, label=f"{width:g}")
+    ax.plot(table["resolution"], table["published_madds"], "x", color="black", ms=4, mew=0.7,
+            label="published")  # fmt: skip
+    ax.set(yscale="log", xlabel="resolution, pixels", ylabel="multiply-adds, millions", xticks=RESOLUTIONS)
+    ax.yaxis.set_major_formatter(lambda value, _position: f"{value:g}")
+    ax.yaxis.set_minor_formatter("")
+    ax.legend(title="width", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    alone = " and ".join(f"{width:g}" for width, (_, madds) in GRID.items() if not all(madds))
+    return (
+        "MobileNetV2 by width multiplier: counted on a forward pass, and as its authors' list publishes it, cut "
+        f"off to whole millions; widths {alone} are published at {RESOLUTIONS[-1]} only."
+    )
 
 
 def claims(published: dict[str, DataFrame]) -> list[ClaimResult]:
@@ -225,18 +201,15 @@ def _time_claim(name: str, row: Series) -> ClaimResult:
     faster = float(row["paper_ratio"]) < 1
     compared = "faster" if faster else "slower"
     says = f"{name} is {compared} than MobileNetV1 ({row['paper_ratio']} of its time on a phone)"
-    verdict = statistics.verdict(measured.below(1) if faster else measured.exceeds(1))
-    command = f"python -m experiments.{NAME}"
-    return ClaimResult(f"{NAME}.{compared}", "Table 4", says, "time / MobileNetV1's, here", measured, verdict, command)
+    holds = measured.below(1) if faster else measured.exceeds(1)
+    return estimated_claim(NAME, compared, "Table 4", says, "time / MobileNetV1's, here", measured, holds)
 
 
-STUDY = Study(
+STUDY = computed_study(
     name=NAME,
     card=__doc__,
-    grid=lambda smoke: (Spec(3 if smoke else 15),),
-    measure=measure,
-    rows=tables_of,
-    figure=draw,
+    tables=tables,
+    figure=captioned_figure(draw, claims, HEADLINE, 2.8, 0.65),
     claims=claims,
     table=lambda published: {
         MAIN: Document(CAPTION, HEAD, published[MAIN]),
@@ -244,9 +217,8 @@ STUDY = Study(
     },
     parts=(MAIN, GRID_PART),
     text_columns=("paper_ratio", "paper_top1", "ratio", "width"),
-    stored=False,
 )
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

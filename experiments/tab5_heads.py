@@ -12,19 +12,14 @@ Differs  nothing is trained or built but the backbones. The paper does not defin
 """
 
 import dataclasses
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import profiler
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import V1, V2, NetworkSpec
 from manifold_lab.report.printed import Printed, counted_claims
-from manifold_lab.report.tables import ClaimResult, Document, pick
-from manifold_lab.sweeps.store import Result
-from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, pick
+from manifold_lab.sweeps.study import MAIN, computed_study
 
 NAME = "tab5_heads"
 IMAGE, SEGMENTED = 320, 512
@@ -123,23 +118,15 @@ def costs() -> dict[str, Cost]:
     }
 
 
-@dataclass(frozen=True)
-class Spec:
-    """The networks that are counted."""
-
-    networks: tuple[str, ...] = tuple(PRINTED)
-
-
-def measure(spec: Spec, _folder: Path) -> Result:
+def tables(_smoke: bool) -> dict[str, list[Record]]:
     """One line per network."""
-    found, lines = costs(), []
-    for name in spec.networks:
+    lines = []
+    for name, cost in costs().items():
         parameters, madds = PRINTED[name]
         table = "5" if name.startswith("SSD") else "6" if "SSD" in name else "7"
-        known = {"paper_parameters": parameters, "paper_madds": madds}
-        counts = {"parameters": found[name].parameters, "madds": found[name].madds}
-        lines.append({"table": table, "network": name, **known, **counts})
-    return tables_result({MAIN: lines})
+        known = {"table": table, "network": name, "paper_parameters": parameters, "paper_madds": madds}
+        lines.append(known | dataclasses.asdict(cost))
+    return {MAIN: lines}
 
 
 PARTS_JUDGED = (
@@ -178,18 +165,15 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     ])  # fmt: skip
 
 
-STUDY = Study(
+STUDY = computed_study(
     name=NAME,
     card=__doc__,
-    grid=lambda _smoke: (Spec(),),
-    measure=measure,
-    rows=tables_of,
+    tables=tables,
     claims=claims,
     table=lambda published: Document(CAPTION, HEAD, published),
     text_columns=("paper_madds", "paper_parameters"),
-    stored=False,
 )
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

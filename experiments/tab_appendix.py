@@ -9,10 +9,7 @@ Differs  proofs are checked on random points and matrices, preimages by linear p
 """
 
 import math
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,11 +26,8 @@ from manifold_lab.core.statistics import Estimate
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.random_layer import decoders, embeddings
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, pick
-from manifold_lab.sweeps.store import Result
-from manifold_lab.sweeps.study import MAIN, Study, tables_of, tables_result
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, estimated_claim, pick
+from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
 NAME = "tab_appendix"
 POINTS = "points"
@@ -57,22 +51,12 @@ CAPTION = (
 )
 
 
-@dataclass(frozen=True)
-class Spec:
-    """Appendix A and the errata, computed."""
-
-    draws: int
-    """Random matrices per row, each with a point of its own."""
-
-
-def measure(spec: Spec, _folder: Path) -> Result:
-    """The lines of both files."""
-    found = {
-        name: estimate
-        for part in (lemma_1, lemma_2, theorem_1, decoder, texts)
-        for name, estimate in part(spec.draws).items()
-    }
-    return tables_result({MAIN: [line(name, found[name]) for name in STATEMENTS], POINTS: points(spec.draws)})
+def tables(smoke: bool) -> dict[str, list[Record]]:
+    """The lines of both files, by so many random matrices per row, each with a point of its own."""
+    draws, found = 100 if smoke else 4000, dict[str, Estimate]()
+    for part in (lemma_1, lemma_2, theorem_1, decoder, texts):
+        found |= part(draws)
+    return {MAIN: [line(name, found[name]) for name in STATEMENTS], POINTS: points(draws)}
 
 
 def sample(draws: int, ambient: int, inputs: int) -> tuple[Tensor, Tensor]:
@@ -155,30 +139,27 @@ HEADLINE = Headline(
 )  # fmt: skip
 
 
-def draw(published: dict[str, DataFrame]) -> Figure:
+def draw(figure: Figure, published: dict[str, DataFrame]) -> str:
     """Lemma 1 as a picture, Lemma 2 as counts against lengths, and Theorem 1 where its assumptions fail."""
     table, shown = published[MAIN], published[POINTS]
-    with plots.style():
-        figure = plots.shaped(2.8)
-        left, middle, right = figure.subplots(1, 3)
-        images = pick(shown, kind="image")
-        for same, colour, label in ((1, plots.MEASURED, "identity"), (0, plots.LOST_COLOUR, "clipped")):
-            mine = pick(images, identity=same)
-            left.plot(mine["a"], mine["b"], ".", ms=3, mew=0, color=colour, label=label)
-        left.set(xlabel="$y_1$", ylabel="$y_2$")
-        left.legend(frameon=False)
-        preimages = pick(shown, kind="preimage")
-        draw_preimages(middle, preimages)
-        draw_conditions(right, table)
-        names = ("Lemma 1: a disc in the plane", f"Lemma 2: preimages, n = {INPUTS}, m = 5", "Theorem 1: n = 2, m = 5")
-        plots.letter((left, middle, right), names)
-        draws = pick(table, claim="theorem_1_relu6")["n"].item()
-        note = (
-            f"Random Gaussian T. (a): {len(images)} points behind ReLU; (b): {len(preimages)} draws, lengths cut by "
-            f"the box at {BOX:g} in {(preimages['b'] >= BOX).sum()} of them; "
-            f"(c): {draws:,.0f} draws, bars {statistics.PERCENT} intervals (smaller than the marks)."
-        )
-        return plots.captioned(figure, headline(claims(published), HEADLINE), note)
+    left, middle, right = figure.subplots(1, 3)
+    images = pick(shown, kind="image")
+    for same, colour, label in ((1, plots.MEASURED, "identity"), (0, plots.LOST_COLOUR, "clipped")):
+        mine = pick(images, identity=same)
+        left.plot(mine["a"], mine["b"], ".", ms=3, mew=0, color=colour, label=label)
+    left.set(xlabel="$y_1$", ylabel="$y_2$")
+    left.legend(frameon=False)
+    preimages = pick(shown, kind="preimage")
+    draw_preimages(middle, preimages)
+    draw_conditions(right, table)
+    names = ("Lemma 1: a disc in the plane", f"Lemma 2: preimages, n = {INPUTS}, m = 5", "Theorem 1: n = 2, m = 5")
+    plots.letter((left, middle, right), names)
+    draws = pick(table, claim="theorem_1_relu6")["n"].item()
+    return (
+        f"Random Gaussian T. (a): {len(images)} points behind ReLU; (b): {len(preimages)} draws, lengths cut by "
+        f"the box at {BOX:g} in {(preimages['b'] >= BOX).sum()} of them; "
+        f"(c): {draws:,.0f} draws, bars {statistics.PERCENT} intervals (smaller than the marks)."
+    )
 
 
 def draw_preimages(ax: Axes, table: DataFrame) -> None:
@@ -266,24 +247,20 @@ def claims(published: dict[str, DataFrame]) -> Sequence[ClaimResult]:
     made = []
     for _, row in published[MAIN].iterrows():
         found, (place, says, measured, holds) = estimate(row), STATEMENTS[row["claim"]]
-        verdict, command = statistics.verdict(holds(found)), f"python -m experiments.{NAME}"
-        made.append(ClaimResult(f"{NAME}.{row['claim']}", place, says, measured, found, verdict, command))
+        made.append(estimated_claim(NAME, row["claim"], place, says, measured, found, holds(found)))
     return made
 
 
-STUDY = Study(
+STUDY = computed_study(
     name=NAME,
     card=__doc__,
-    grid=lambda smoke: (Spec(100 if smoke else 4000),),
-    measure=measure,
-    rows=tables_of,
-    figure=draw,
+    tables=tables,
+    figure=captioned_figure(draw, claims, HEADLINE, 2.8),
     claims=claims,
     table=lambda published: Document(CAPTION, HEAD, published[MAIN]),
     parts=(MAIN, POINTS),
-    stored=False,
 )
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

@@ -11,16 +11,13 @@ Differs  CIFAR-10 at width 0.35 and short trainings instead of ImageNet. Each ri
 
 import dataclasses
 import functools
-import sys
 
 from manifold_lab.models import matching
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.headlines import Headline
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
-from manifold_lab.sweeps.study import Arms, trained_study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
 NAME = "tab_block"
 
@@ -50,7 +47,6 @@ EXPECTED = [
 HEADLINE = Headline(
     f"{NAME}.inverted_beats_classic", "Inverted residuals beat classic ones at equal multiply-adds",
     "Inverted residuals do not beat classic ones at equal multiply-adds",
-    "Whether inverted residuals beat classic ones at equal multiply-adds is undecided",
 )  # fmt: skip
 STUDY = trained_study(
     name=NAME,
@@ -62,4 +58,4 @@ STUDY = trained_study(
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

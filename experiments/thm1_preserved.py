@@ -8,12 +8,9 @@ Differs  a fresh T and a fresh point of the unit sphere for every draw; Lemma 2 
          for cells where nearly everything or nothing is kept, which cannot tell the law from another
 """
 
+import dataclasses
 import math
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
@@ -34,13 +31,9 @@ from manifold_lab.models import specs
 from manifold_lab.random_layer import manifolds
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 from manifold_lab.report import plots
-from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.plots import LOST_COLOUR
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, Record, markdown, number, pick
-from manifold_lab.sweeps.store import Result, Run
-from manifold_lab.sweeps.study import Study
-from manifold_lab.sweeps.study_commands import main
+from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, estimates_in, markdown, number, pick
+from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
 NAME = "thm1_preserved"
 MARGIN = 0.05
@@ -92,11 +85,11 @@ def saturated(law: float) -> bool:
     return not MARGIN <= law <= 1 - MARGIN
 
 
-def measure(spec: Spec, _folder: Path) -> Result:
+def measured(spec: Spec) -> Estimate | None:
     """The fraction of draws whose point keeps one preimage, where draws can show a loss."""
     inputs, ambient = spec.inputs, spec.ambient
     if spec.expansion not in MEASURED or inputs * ambient > LARGEST:
-        return Result({})
+        return None
     points = manifolds.sample(ManifoldSpec("sphere", inputs=inputs), spec.draws, stream(spec.seed, "points", inputs)).x
     generator, relu = stream(spec.seed, "embedding", inputs, ambient), activations.named("relu")
     kept = 0
@@ -104,24 +97,20 @@ def measure(spec: Spec, _folder: Path) -> Result:
         matrix = torch.randn((len(x), ambient, inputs), generator=generator, dtype=x.dtype)
         y = relu((matrix @ x[..., None]).mT)
         kept += int(metrics.preserved(active_rows(matrix, relu.is_active(y))).sum())
-    return Result(asdict(statistics.proportion(kept, spec.draws)))
+    return statistics.proportion(kept, spec.draws)
 
 
-def rows(runs: Sequence[Run]) -> list[Record]:
-    """One line per run: the measured fraction where it is measured, the closed form and the paper's bound."""
-    return [_row(run.spec, run.numbers) for run in runs]
-
-
-def _row(spec: Spec, numbers: Mapping[str, Any]) -> Record:
-    chain = theory.paper_bounds(spec.ambient, spec.inputs)
+def row(spec: Spec) -> Record:
+    """The measured fraction where it is measured, the closed form and the paper's bound."""
+    found, chain = measured(spec), theory.paper_bounds(spec.ambient, spec.inputs)
     return {
         "inputs": spec.inputs,
         "dim": spec.ambient,
         "expansion": spec.expansion,
-        "estimate": numbers.get("value"),
-        "low": numbers.get("low"),
-        "high": numbers.get("high"),
-        "n": numbers.get("n"),
+        "estimate": found and found.value,
+        "low": found and found.low,
+        "high": found and found.high,
+        "n": found and found.n,
         "theory": float(theory.preserved_fraction(spec.ambient, spec.inputs)),
         "log2_lost": chain.exact,
         "log2_bound": chain.last,
@@ -134,9 +123,8 @@ def draw_curves(ax: Axes, table: DataFrame) -> None:
     for n in [n for n in (2, 8, 32, 160) if n in set(table["inputs"])]:
         shade, mark = LOOKS[n]
         done = pick(table, inputs=n).dropna(subset="estimate")
-        value, low, high = (done[name].to_numpy() for name in ("estimate", "low", "high"))
-        ends = np.stack([value - low, high - value]).clip(0)
-        ax.errorbar(done["expansion"], value, ends, fmt=mark, color=shade, ms=3, elinewidth=0.8, label=str(n))
+        plots.draw_intervals(ax, done["expansion"], estimates_in(done), fmt=mark, color=shade, ms=3, elinewidth=0.8,
+                             label=str(n))  # fmt: skip
         every = np.arange(n, round(1.1 * MOBILENET * n) + 1)
         ax.plot(every / n, [float(theory.preserved_fraction(int(m), n)) for m in every], color=shade, lw=0.8)
     ax.axvline(MOBILENET, color="0.6", lw=0.6, ls=":")
@@ -158,7 +146,7 @@ def draw_bound(ax: Axes, table: DataFrame) -> None:
     ax.plot(x + 0.5, y + 0.5, "x", color="black", ms=4, mew=0.7)
     if MOBILENET in lost:
         own = (lost.columns.get_loc(MOBILENET), 0)
-        ax.add_patch(Rectangle(own, 1, len(lost), fill=False, ec=LOST_COLOUR, lw=1.5, clip_on=False, zorder=5))
+        ax.add_patch(Rectangle(own, 1, len(lost), fill=False, ec=plots.LOST_COLOUR, lw=1.5, clip_on=False, zorder=5))
     ax.set_xticks(np.arange(lost.shape[1]) + 0.5, map(number, lost.columns), rotation=0)
     ax.set_yticks(np.arange(len(lost)) + 0.5, map(str, lost.index), rotation=0)
     ax.set(xlabel="expansion m / n", ylabel="input dimension n")
@@ -166,27 +154,24 @@ def draw_bound(ax: Axes, table: DataFrame) -> None:
 
 HEADLINE = Headline(
     f"{NAME}.bound", "At the paper's own expansions the bound on what is lost holds",
-    "At the paper's own expansions more is lost than its bound allows", "",
+    "At the paper's own expansions more is lost than its bound allows",
 )  # fmt: skip
 
 
-def draw(table: DataFrame) -> Figure:
+def draw(figure: Figure, table: DataFrame) -> str:
     """The two panels."""
-    with plots.style():
-        figure = plots.shaped(3.0)
-        left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
-        draw_curves(left, table)
-        draw_bound(right, table)
-        plots.letter(
-            (left, right), ("measured, and the law at every m as lines", r"×: more is lost than the bound $2^{-m/2}$")
-        )
-        drawn = table["n"]
-        note = (
-            f"Volumes in n dimensions, ReLU: marks are fractions of {drawn.min():,.0f} to {drawn.max():,.0f} draws of "
-            f"T and a point, bars exact {statistics.PERCENT} intervals; (b) is the closed form; framed: "
-            "MobileNetV2's expansion."
-        )
-        return plots.captioned(figure, headline(claims(table), HEADLINE), note)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
+    draw_curves(left, table)
+    draw_bound(right, table)
+    plots.letter(
+        (left, right), ("measured, and the law at every m as lines", r"×: more is lost than the bound $2^{-m/2}$")
+    )
+    drawn = table["n"]
+    return (
+        f"Volumes in n dimensions, ReLU: marks are fractions of {drawn.min():,.0f} to {drawn.max():,.0f} draws of "
+        f"T and a point, bars exact {statistics.PERCENT} intervals; (b) is the closed form; framed: "
+        "MobileNetV2's expansion."
+    )
 
 
 def margin_tests(kept: int, draws: int, law: float) -> tuple[float, float]:
@@ -235,8 +220,8 @@ def claims(table: DataFrame) -> list[ClaimResult]:
         says = "the preserved fraction is P(Binomial(m, 1/2) >= n)"
         what = f"largest difference over {len(cells)} cells where {which}; all within {MARGIN} by two one-sided tests"
         place = "Theorem 1" if name == "preserved_fraction" else "Theorem 1 (saturated cells)"
-        command = f"python -m experiments.{NAME}"
-        judged.append(ClaimResult(f"{NAME}.{name}", place, says, what, difference, verdict, command, p_value))
+        one = estimated_claim(NAME, name, place, says, what, difference, None)
+        judged.append(dataclasses.replace(one, verdict=verdict, p_value=p_value))
     own = pick(table[table["inputs"].isin(EXPANDED)], expansion=MOBILENET)
     within = len(pick(own, bound=HOLDS))
     bound = counted_claims(NAME, [
@@ -254,18 +239,15 @@ def bound_table(table: DataFrame) -> str:
     return markdown(head, [[*(f"{value:.6g}" for value in row[:-1]), row[-1]] for row in own.itertuples(index=False)])
 
 
-STUDY = Study(
+STUDY = computed_study(
     name=NAME,
     card=__doc__,
-    grid=grid,
-    measure=measure,
-    rows=rows,
-    figure=draw,
+    tables=lambda smoke: {MAIN: [row(spec) for spec in grid(smoke)]},
+    figure=captioned_figure(draw, claims, HEADLINE, 3.0),
     claims=claims,
     text=bound_table,
-    stored=False,
 )
 
 
 if __name__ == "__main__":
-    sys.exit(main(STUDY))
+    raise SystemExit(STUDY.main())

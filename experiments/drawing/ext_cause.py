@@ -8,10 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lab.core import contrasts, statistics
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES, label_of
-from manifold_lab.report.tables import pick, unique
+from manifold_lab.report.tables import DataFrame, pick, unique
 from manifold_lab.sweeps import comparison_figure
 
 CAPTION = (
@@ -95,7 +94,7 @@ def draw_training(ax: Axes, panels: Panels) -> str:
     ax.set(xlabel="images seen, thousands", ylabel="validation accuracy, %", xlim=(0, None))
     if runs:
         ax.legend(frameon=False, loc="lower right")
-    return f"{longest:,} images, n = {min(runs, default=0)}" + f" to {max(runs)}" * (len(runs) > 1)
+    return f"{longest:,} images, {comparison_figure.many(runs or {0})}"
 
 
 def draw_rates(ax: Axes, panels: Panels) -> None:

@@ -5,9 +5,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.report import plots
-from manifold_lab.report.tables import pick
+from manifold_lab.report.tables import DataFrame, pick
 
 SHORTCUTS = {"identity": (plots.MEASURED, "o", "with a shortcut"), "none": (plots.LOST_COLOUR, "^", "without")}
 

@@ -9,11 +9,10 @@ from matplotlib.figure import SubFigure
 from matplotlib.patches import Patch
 
 from manifold_lab.core import statistics
-from manifold_lab.core.shown import DataFrame, Series
 from manifold_lab.probe.inversion import EXACT, FOUND, LOST, NOT_DECIDED
 from manifold_lab.report.arm_styles import ARM_STYLES, label_of
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED, log_axis
-from manifold_lab.report.tables import pick, unique
+from manifold_lab.report.tables import DataFrame, Series, pick, unique
 from manifold_lab.sweeps.inversion_run import NEAR, STEM
 
 FRAMES = {EXACT: MEASURED, FOUND: "black", LOST: LOST_COLOUR, NOT_DECIDED: "0.7"}

@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 
 from manifold_lab import theory
 from manifold_lab.core import statistics
-from manifold_lab.core.shown import DataFrame
-from manifold_lab.report.tables import pick
+from manifold_lab.report.tables import DataFrame, pick
 from manifold_lab.sweeps.comparison import POINTS
 
 LOST, KEPT = 0.5, 0.99

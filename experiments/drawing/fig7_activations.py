@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.report import layer_figure
 from manifold_lab.report.arm_styles import BLACK
 from manifold_lab.report.plots import MEASURED, data_name
-from manifold_lab.report.tables import pick, unique
+from manifold_lab.report.tables import DataFrame, pick, unique
 
 
 def spread(table: DataFrame) -> np.ndarray:

@@ -4,8 +4,7 @@ import numpy as np
 
 from experiments.rules.ext_cause import FEWEST, LINEAR, RELU6, Runs
 from manifold_lab.core import contrasts, statistics
-from manifold_lab.core.shown import DataFrame
-from manifold_lab.report.tables import ClaimResult, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, estimated_claim, pick
 
 STUDY = "ext_cause"
 AFTER_SUM = "after_sum"
@@ -43,8 +42,8 @@ def difference(words: tuple[str, str, str], measure: str, between: tuple[Runs, s
     else:
         estimate, p_value = statistics.NO_RUNS, np.nan
     holds = estimate.exceeds(0) if min(map(len, values)) >= FEWEST else None
-    return ClaimResult(f"{STUDY}.{name}", place, says, measure, estimate, statistics.verdict(holds, estimate),
-                       f"python -m experiments.{STUDY}", None if holds is None else p_value)  # fmt: skip
+    tested = {} if holds is None else {"p_value": p_value}
+    return estimated_claim(STUDY, name, place, says, measure, estimate, holds, **tested)
 
 
 def first_gradients(table: DataFrame) -> dict[str, list[float]]:

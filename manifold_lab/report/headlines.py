@@ -17,15 +17,22 @@ class Headline:
         claim: how the ids of the rows that decide it begin; rows of several claims have to say the same.
         holds: where they hold together.
         fails: where they fail.
-        undecided: where they do neither.
+        undecided: where they do neither; by default, that it is undecided whether they hold.
         not_run: where none of them has runs.
     """
 
     claim: str
     holds: str
     fails: str
-    undecided: str
+    undecided: str = ""
     not_run: str = "Not run yet"
+
+    @property
+    def open(self) -> str:
+        """Where they neither hold nor fail."""
+        first, rest = self.holds[0], self.holds[1:]
+        plain = not any(map(str.isupper, rest.partition(" ")[0]))  # a name such as ReLU6 keeps its capital
+        return self.undecided or f"Whether {first.lower() if plain else first}{rest} is undecided"
 
 
 def headline(found: Sequence[ClaimResult], messages: Headline) -> str:
@@ -40,14 +47,14 @@ def headline(found: Sequence[ClaimResult], messages: Headline) -> str:
     claims = list(_by_part(rows, 0).values())
     verdict = _agreed(claims)
     if verdict not in (HOLDS, FAILS):
-        return messages.not_run if verdict == NOT_RUN else messages.undecided
+        return messages.not_run if verdict == NOT_RUN else messages.open
     sentence = messages.holds if verdict == HOLDS else messages.fails
     on = set[str].intersection(*({_part(row, 1) for row in decided(claim)} for claim in claims))
     others = {data: mine for data, mine in _by_part(rows, 1).items() if data not in on}
     if not others:
         return sentence
     if not on:
-        return messages.undecided
+        return messages.open
     stand = "; ".join(f"{data_name(data)}: {_standing(mine)}" for data, mine in others.items())
     return f"{sentence}, on {' and '.join(map(_name, sorted(on)))} ({stand})"
 

@@ -86,6 +86,12 @@ def letter(axes: Iterable[Axes], names: Iterable[str]) -> None:
         ax.set_title(mark + name, loc="left", pad=3, fontsize="medium")
 
 
+def handles_of(axes: Iterable[Axes]) -> list[Artist | Container]:
+    """What one legend of several panels shows: every label once."""
+    return list({label: handle for ax in axes
+                 for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}.values())  # fmt: skip
+
+
 def panel_mark(place: int) -> str:
     """The letter of a panel, before its name; panels beyond the alphabet have none."""
     return f"({string.ascii_lowercase[place]}) " if place < len(string.ascii_lowercase) else ""
@@ -152,6 +158,20 @@ def draw_point(
     ends = None if math.isnan(found.low) else [[found.value - found.low], [found.high - found.value]]
     face = colour if filled else "white"
     ax.errorbar(x, found.value, ends, fmt=mark, color=colour, mfc=face, ms=4, elinewidth=0.8, label=label)
+
+
+def draw_intervals(ax: Axes, x: Any, found: Sequence[Estimate], **style: Any) -> None:
+    """Estimates with their intervals, where there are any, against x.
+
+    Args:
+        ax: what is drawn into.
+        x: a place for each of them.
+        found: the estimates.
+        style: of `Axes.errorbar`.
+    """
+    value, low, high = np.array([(one.value, one.low, one.high) for one in found]).T
+    ends = np.nan_to_num(np.stack([value - low, high - value])).clip(0)
+    ax.errorbar(x, value, ends, **style)
 
 
 def draw_estimates(ax: Axes, rows: DataFrame, style: tuple[str, str], label: str, floor: float = 0.0) -> None:

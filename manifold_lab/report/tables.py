@@ -113,11 +113,14 @@ class ClaimResult:
 
 
 def estimated_claim(  # noqa: PLR0913, PLR0917  (the fields of a claim that rests on an estimate)
-    study: str, name: str, place: str, says: str, measure: str, found: Estimate, holds: bool | None
+    study: str, name: str, place: str, says: str, measure: str, found: Estimate, holds: bool | None, **tested: Any
 ) -> ClaimResult:
-    """A claim that an estimate decides; `holds` is None where it does not tell. `printed.counted_claims` for counts."""
+    """A claim that an estimate decides; `holds` is None where it does not tell. `printed.counted_claims` for counts.
+
+    Of a test, `p_value` and `needed` of `ClaimResult` besides.
+    """
     verdict, command = statistics.verdict(holds, found), f"python -m experiments.{study}"
-    return ClaimResult(f"{study}.{name}", place, says, measure, found, verdict, command)
+    return ClaimResult(f"{study}.{name}", place, says, measure, found, verdict, command, **tested)
 
 
 def claim_sentence(claim: ClaimResult) -> str:
@@ -238,6 +241,11 @@ def estimate_in(row: Mapping[str, Any] | Series, *names: str) -> Estimate:
     """
     value, low, high = (float(row[name]) for name in names or ("estimate", "low", "high"))
     return Estimate(value, low, high, int(row["n"]))
+
+
+def estimates_in(table: DataFrame, *names: str) -> list[Estimate]:
+    """The estimates of a table, row by row; columns as of `estimate_in`."""
+    return [estimate_in(row, *names) for row in table.to_dict("records")]
 
 
 def percent(value: float) -> str:

@@ -1,7 +1,7 @@
 """Grids of trials: arms of an ablation over base networks, seeds and lengths, each arm one change of a base's spec."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,11 @@ class Setting:
     def change(self, **fields: object) -> "Setting":
         """The setting with these words of its network changed."""
         return dataclasses.replace(self, network=dataclasses.replace(self.network, **fields))  # type: ignore[arg-type]
+
+    def of_length(self, images: int, **fields: object) -> TrainingRun:
+        """A training of so many images, with these words of its recipe changed."""
+        recipe = dataclasses.replace(self.recipe, images=images, **fields)  # type: ignore[arg-type]
+        return TrainingRun(self.network, recipe, self.data)
 
 
 def cifar_setting(width: int | float, seeds: Mapping[int, int] = SEEDS_BY_LENGTH) -> Setting:
@@ -74,12 +79,8 @@ def training_runs(arms: Mapping[str, Arm], settings: Mapping[str, Setting]) -> t
         for place in range(most)
         for group, setting in settings.items()
         for length in sorted(setting.seeds)[place : place + 1]
-        for trial in _paired(arms, group, _training_run(setting, length), setting.seeds[length])
+        for trial in paired(arms, group, setting.of_length(length), range(setting.seeds[length]))
     )
-
-
-def _training_run(setting: Setting, length: int) -> TrainingRun:
-    return TrainingRun(setting.network, dataclasses.replace(setting.recipe, images=length), setting.data)
 
 
 def at_scale(arms: Mapping[str, Arm], images: str) -> tuple[TrainingRun, ...]:
@@ -90,13 +91,14 @@ def at_scale(arms: Mapping[str, Arm], images: str) -> tuple[TrainingRun, ...]:
     """
     name = f"imagefolder:{Path(images).resolve()}"  # the folder is a part of the key, however it is spelled
     base = dataclasses.replace(V2, num_classes=len(data.load(name).facts.classes))
-    return _paired(arms, f"{base.width:g}", TrainingRun(base, RECIPES["paper"], name), SCALE_SEEDS)
+    return paired(arms, f"{base.width:g}", TrainingRun(base, RECIPES["paper"], name), range(SCALE_SEEDS))
 
 
-def _paired(arms: Mapping[str, Arm], group: str, base: TrainingRun, seeds: int) -> tuple[TrainingRun, ...]:
+def paired(arms: Mapping[str, Arm], group: str, base: TrainingRun, seeds: Iterable[int]) -> tuple[TrainingRun, ...]:
+    """Every arm of one training, seeds outermost."""
     made = {arm: of(base.network) for arm, of in arms.items()}
     return tuple(
         dataclasses.replace(base, network=network, seed=seed, arm=arm, group=group)
-        for seed in range(seeds)
+        for seed in seeds
         for arm, network in made.items()
     )

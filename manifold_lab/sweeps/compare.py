@@ -13,7 +13,8 @@ from manifold_lab.models.specs import DIGITS, NetworkSpec
 from manifold_lab.report.arm_styles import OTHER_STYLES
 from manifold_lab.report.tables import ClaimResult
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder, comparison_claims
-from manifold_lab.sweeps.study import Arms, Study, trained_study
+from manifold_lab.sweeps.study import Study
+from manifold_lab.sweeps.trained_study import Arms, trained_study
 from manifold_lab.sweeps.training_run import TrainingRun
 from manifold_lab.training import RECIPES, Recipe
 

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,12 +82,9 @@ def gap(runs: DataFrame, pair: tuple[str, str], *places: Place) -> Contrast:
     Runs are not paired by seed: between trained arms a seed's runs are hardly correlated, so that pairs would only
     halve the degrees of freedom.
     """
-    weights = (1.0, -1.0)[: len(places)]
-    return contrasts.contrast([
-        (list(scores(runs, arm, *place).values()), sign * weight)
-        for place, weight in zip(places, weights, strict=True)
-        for arm, sign in zip(pair, (1.0, -1.0), strict=True)
-    ])  # fmt: skip
+    tested = change_of_gap(pair, *places)
+    return contrasts.contrast([([*scores(runs, one.arm, one.group, one.length).values()], one.weight)
+                               for one in tested])  # fmt: skip
 
 
 def fewest(runs: DataFrame, pair: tuple[str, str], *places: Place) -> int:
@@ -172,7 +169,7 @@ def comparison_claims(
 ) -> list[ClaimResult]:
     """Every claim in every group and length."""
     return [
-        judged(runs, claim, study, pair_of(claim, place), where(runs, contrast, place))
+        judged(runs, claim, study, change_of_gap(claim.pair, place), where(runs, contrast, place))
         for claim in expected
         for place in places(runs)
     ]
@@ -188,7 +185,7 @@ def gap_shrinks_with_training(
         if longer:
             places = [(group, shortest), (group, longer[-1])]
             measure = f"{where(runs, contrast, places[0])}: gap there minus gap at {longer[-1]:,}"
-            found.append(judged(runs, claim, study, pair_of(claim, *places), measure))
+            found.append(judged(runs, claim, study, change_of_gap(claim.pair, *places), measure))
     return found
 
 
@@ -207,8 +204,8 @@ def gap_grows_when_narrower(
             slopes = -(x - x.mean()) / np.sum((x - x.mean()) ** 2)
             on = f"{data_of(runs, widths[0])}, {contrast.group} {', '.join(there)}, {length:,} images seen"
             measure = f"points of the gap in test accuracy for each halving of the width, {on}"
-            weighted = [(width, float(weight)) for width, weight in zip(there, slopes, strict=True)]
-            found.append(judged(runs, claim, study, _trend(claim, weighted, length), measure))
+            weighted = [((width, length), float(weight)) for width, weight in zip(there, slopes, strict=True)]
+            found.append(judged(runs, claim, study, weighted_gaps(claim.pair, weighted), measure))
     return found
 
 
@@ -222,18 +219,15 @@ class WeightedArm:
     weight: int | float
 
 
-def pair_of(claim: ExpectedOrder, *places: Place) -> list[WeightedArm]:
-    """The gap of a claim's arms; of two places, the change of it."""
-    return [
-        WeightedArm(arm, group, length, sign * weight)
-        for (group, length), weight in zip(places, (1.0, -1.0), strict=False)
-        for arm, sign in zip(claim.pair, (1.0, -1.0), strict=True)
-    ]
+def weighted_gaps(pair: tuple[str, str], weighted: Iterable[tuple[Place, float]]) -> list[WeightedArm]:
+    """The gaps of two arms, first minus second, in some places, each with its weight."""
+    return [WeightedArm(arm, group, length, sign * weight) for (group, length), weight in weighted
+            for arm, sign in zip(pair, (1.0, -1.0), strict=True)]  # fmt: skip
 
 
-def _trend(claim: ExpectedOrder, weighted: Sequence[tuple[str, float]], length: int) -> list[WeightedArm]:
-    return [WeightedArm(arm, group, length, sign * weight) for group, weight in weighted
-            for arm, sign in zip(claim.pair, (1.0, -1.0), strict=True)]  # fmt: skip
+def change_of_gap(pair: tuple[str, str], *places: Place) -> list[WeightedArm]:
+    """The gap of two arms; of two places, the change of it."""
+    return weighted_gaps(pair, zip(places, (1.0, -1.0), strict=False))
 
 
 def judged(

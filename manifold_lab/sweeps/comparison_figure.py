@@ -1,7 +1,7 @@
 """The figure of arms side by side, from published tables alone: curves, and differences to the reference."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,7 @@ def draw_curves(ax: Axes, runs: DataFrame, contrast: Comparison) -> str:
     ax.set_ylim(max(bottom, 0), min(top, 100))
     ax.legend(frameon=False, loc="lower right")
     named, data = label(runs, group), unique(curves, "data")[0]
-    return ", ".join(filter(None, (plots.data_name(data), named and f"{contrast.group} {named}", _many(seeds))))
+    return ", ".join(filter(None, (plots.data_name(data), named and f"{contrast.group} {named}", many(seeds))))
 
 
 def curve_style(style: Style, place: int) -> dict[str, Any]:
@@ -83,7 +83,8 @@ def curve_style(style: Style, place: int) -> dict[str, Any]:
     }
 
 
-def _many(seeds: set[int]) -> str:
+def many(seeds: Collection[int]) -> str:
+    """Over how many runs the means of a panel are, from the fewest to the most."""
     return f"n = {min(seeds)}" + f" to {max(seeds)}" * (len(seeds) > 1)
 
 

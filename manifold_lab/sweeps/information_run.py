@@ -65,9 +65,7 @@ def measure(run: Spec, folder: Path) -> Result:
 
     Of a `RepairRun` what it would cost, bare and with each map behind it.
     """
-    network = network_of(run.training, folder.parent.parent / training_run.TRAINING_RUNS)
-    options = DataOptions(resolution=run.training.network.resolution)
-    images = data.load(run.training.data, seed=run.training.seed, options=options)
+    network, images = trained(run.training, folder)
     if isinstance(run, RepairRun):
         mended = repaired_costs(network, images, run)
         return Result({"blocks": len(mended)}, mended)
@@ -75,6 +73,17 @@ def measure(run: Spec, folder: Path) -> Result:
     costs = lesion_costs(network, images, run)
     rows = [{**describe(network, block, cloud), "cost": costs.get(block)} for block, cloud in enumerate(points)]
     return Result({"blocks": len(rows)}, rows)
+
+
+def trained(training: TrainingRun, folder: Path) -> tuple[Network, Data]:
+    """The network of a training, and its data, for a run in this folder.
+
+    Raises:
+        InputError: as `network_of`.
+    """
+    network = network_of(training, folder.parent.parent / training_run.TRAINING_RUNS)
+    options = DataOptions(resolution=training.network.resolution)
+    return network, data.load(training.data, seed=training.seed, options=options)
 
 
 def network_of(wanted: TrainingRun, folder: Path) -> Network:

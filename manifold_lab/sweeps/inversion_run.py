@@ -11,16 +11,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from manifold_lab import data
 from manifold_lab.activations import Activation
 from manifold_lab.core.random_streams import stream
-from manifold_lab.data import Data, DataOptions
+from manifold_lab.data import Data
 from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import Activate, Block, ConvNormAct, Network
 from manifold_lab.probe import image_search, inversion
 from manifold_lab.probe.inversion import Layer, Step
 from manifold_lab.report.tables import number
-from manifold_lab.sweeps import information_run, training_run
+from manifold_lab.sweeps import information_run
 from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.sweeps.study import MAIN, tables_of, tables_result
 from manifold_lab.sweeps.training_run import TrainingRun
@@ -55,10 +54,8 @@ class InversionRun:
 
 def measure(run: InversionRun, folder: Path) -> Result:
     """Every image from every place; the network is trained first where it never was."""
-    trainings = folder.parent.parent / training_run.TRAINING_RUNS
-    network = folded(information_run.network_of(run.training, trainings)).requires_grad_(False)
-    images = data.load(run.training.data, seed=run.training.seed,
-                       options=DataOptions(resolution=run.training.network.resolution))  # fmt: skip
+    network, images = information_run.trained(run.training, folder)
+    network = folded(network).requires_grad_(False)
     x, _ = next(images.evaluation("test", run.images))
     known = {"data": run.training.data, "arm": run.training.arm, "seed": str(run.training.seed)}
     lines, pictures = [], _images(known | {"block": ""}, x[: run.kept], images)

@@ -15,6 +15,7 @@ from rich.progress import track
 from scipy.stats import false_discovery_control
 
 from manifold_lab.core import resampling, statistics
+from manifold_lab.core.statistics import Estimate
 from manifold_lab.data import image_files
 from manifold_lab.data.image_files import LabelledImages
 from manifold_lab.models import lesions, repair
@@ -95,18 +96,17 @@ def line(cut: Lesion, right: np.ndarray, intact: np.ndarray, q_value: float) -> 
     n, block = right.shape[1], str(cut.blocks[0]) if len(cut.blocks) == 1 else ""
     row = {"kind": cut.kind, "repair": "", "block": block, "blocks": str(len(cut.blocks))}
     for top, mine in zip(TOPS, right, strict=True):
-        share = statistics.proportion(int(mine.sum()), n)
-        ends = {"": share.value, "_low": share.low, "_high": share.high}
-        row |= {f"top{top}{end}": number(value) for end, value in ends.items()}
+        row |= _written(f"top{top}", statistics.proportion(int(mine.sum()), n))
     change = statistics.paired_proportion(intact[0], right[0])
-    row |= {f"difference{end}": number(value) for end, value in zip(("", "_low", "_high"), _ends(change), strict=True)}
+    row |= _written("difference", change.difference)
     counts = {"lost": change.lost, "gained": change.gained, "n": n}
     return row | {key: str(count) for key, count in counts.items()} | {"p_value": number(change.p_value),
                                                                       "q_value": number(q_value)}  # fmt: skip
 
 
-def _ends(change: statistics.PairedProportion) -> tuple[float, float, float]:
-    return change.difference.value, change.difference.low, change.difference.high
+def _written(name: str, found: Estimate) -> dict[str, str]:
+    """An estimate as three columns."""
+    return {name: number(found.value), f"{name}_low": number(found.low), f"{name}_high": number(found.high)}
 
 
 def compared(cuts: list[Lesion], found: np.ndarray) -> list[dict[str, str]]:
@@ -141,6 +141,4 @@ def restored(intact: np.ndarray, cut: np.ndarray, mended: np.ndarray) -> dict[st
         cost = lost[images].sum()
         return float(back[images].sum() / cost) if cost > 0 else np.nan
 
-    found = resampling.resampled(len(intact), share, np.random.default_rng(0))
-    ends = (found.value, found.low, found.high)
-    return {name: number(value) for name, value in zip(RESTORED, ends, strict=True)}
+    return _written(RESTORED[0], resampling.resampled(len(intact), share, np.random.default_rng(0)))

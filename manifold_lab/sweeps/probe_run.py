@@ -1,12 +1,13 @@
 """Runs that measure inside networks: at initialisation, with trained weights, and along a training."""
 
+import dataclasses
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from rich.console import Console
@@ -21,12 +22,13 @@ from manifold_lab.data import DataOptions, image_files
 from manifold_lab.data.image_files import LabelledImages
 from manifold_lab.models import weights
 from manifold_lab.models.mobilenet import Network, build
-from manifold_lab.models.specs import NetworkSpec
+from manifold_lab.models.specs import DIGITS, V2, NetworkSpec
 from manifold_lab.probe import Probe, Sampling
 from manifold_lab.probe.measures import CONSTANT, constant_inputs
 from manifold_lab.probe.names import NONLINEARITY
+from manifold_lab.sweeps import store
 from manifold_lab.sweeps.runner import Measure
-from manifold_lab.sweeps.store import Result
+from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.training import Bookkeeping, Recipe, evaluates, train
 
 INITIAL, SETTLED, TRAINED, TRAINING = "initial", "settled", "trained", "training"
@@ -34,6 +36,8 @@ INITIAL, SETTLED, TRAINED, TRAINING = "initial", "settled", "trained", "training
 STAGES = (1, 10, 100)
 """Numbers of images after which a trained network's minimum is compared with the threshold, besides all of them."""
 RANDOM = "random"
+SMALL = dataclasses.replace(DIGITS, in_channels=3, resolution=32)
+"""The network that random images are shown."""
 BATCH = 100
 """Images at a time, where a network is measured along its training."""
 
@@ -67,6 +71,10 @@ class ProbeSource:
             return hashlib.sha256(self.images.read_bytes()).hexdigest()[:16]
         except OSError as error:
             raise SourceError(f"images: {self.images} cannot be read ({error.strerror})") from None
+
+    def sized(self, count: int, smoke: int) -> tuple[NetworkSpec, int]:
+        """MobileNetV2 and so many of the file's images; without a file a small network and so many random ones."""
+        return (SMALL, smoke) if self.images is None else (V2, count)
 
     def load(self, count: int, network: NetworkSpec) -> LabelledImages:
         """The first images with their labels; random ones of the network's size where there is no file.
@@ -258,3 +266,11 @@ def at_evaluations(spec: Spec, rows: list[dict[str, str]]) -> list[dict[str, str
         return rows
     size, ends = spec.recipe.batch_size, (0, max(int(row["images"]) for row in rows))
     return [row for row in rows if (seen := int(row["images"])) in ends or evaluates(spec.recipe, seen // size)]
+
+
+def layer_rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
+    """A row per network, moment of its training and layer: what the network is, and what was measured."""
+    for run in runs:
+        kind, on = (run.spec.kind, "") if isinstance(run.spec, ProbeRun) else (TRAINING, run.spec.data)
+        for row in at_evaluations(run.spec, store.history(run)):
+            yield {"network": kind, "data": on, "seed": run.spec.seed, **row}

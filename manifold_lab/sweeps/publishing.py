@@ -10,12 +10,12 @@ from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.files import Writer, read_text, text
 from manifold_lab.report import plots
-from manifold_lab.report.tables import ClaimResult, Document, claims_file, to_csv, typeset
+from manifold_lab.report.tables import ClaimResult, claims_file, to_csv, typeset
 from manifold_lab.sweeps import runner, store
 from manifold_lab.sweeps.options import GridOptions
 from manifold_lab.sweeps.status_table import state_counts
 from manifold_lab.sweeps.store import DONE, Run
-from manifold_lab.sweeps.study import MAIN, Published, Study, by_part, file_stem
+from manifold_lab.sweeps.study import Published, Study, by_part, file_stem
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ def _drawn(study: Study, published: Published, style: str) -> dict[str, Writer]:
     if study.figure is not None:
         with plots.venue(style):
             files |= plots.figure_files(study.figure(published), study.name, style)
-    made = study.table(published) if study.table else {}
-    for part, document in ({MAIN: made} if isinstance(made, Document) else made).items():
+    for part, document in by_part(study.table(published) if study.table else {}).items():
         files |= typeset(file_stem(study.name, part), document)
     if study.text is not None:
         files[f"{study.name}_text.md"] = text(study.text(published).rstrip() + "\n")

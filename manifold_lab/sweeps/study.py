@@ -1,11 +1,10 @@
 """An experiment as one value: what runs, what is measured, and what is published of it.
 
-An experiment's file ends with `STUDY = Study(...)` and `sys.exit(main(STUDY))` (`study_commands`): then
-`python -m experiments.NAME COMMAND` plans, runs, shows and publishes it. `trained_study` fills in what every comparison
-of trained networks shares.
+An experiment's file ends with `STUDY = Study(...)` and `raise SystemExit(STUDY.main())`: then
+`python -m experiments.NAME COMMAND` plans, runs, shows and publishes it. `trained_study.trained_study` fills in
+what every comparison of trained networks shares.
 """
 
-import functools
 import html
 import math
 import re
@@ -14,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.artist import Artist
+from matplotlib.container import Container
 from matplotlib.figure import Figure
 
-from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.errors import InputError
 from manifold_lab.core.lazy import lazy_function
-from manifold_lab.core.shown import DataFrame
+from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.tables import ClaimResult, Document, Record, read_csv
-from manifold_lab.sweeps import comparison, comparison_figure, runner, store, submissions, training_run
-from manifold_lab.sweeps.comparison import Comparison
+from manifold_lab.sweeps import runner, store, submissions
 from manifold_lab.sweeps.options import GridOptions
 from manifold_lab.sweeps.probe_run import ProbeSource
 from manifold_lab.sweeps.store import Result, Run
@@ -251,57 +251,57 @@ def tables_of(runs: Sequence[Run]) -> dict[str, list[Record]]:
     return found
 
 
-@dataclass(frozen=True, kw_only=True)
-class Arms:
-    """What a comparison of trained networks says about its arms, checked where it is made.
+@dataclass(frozen=True)
+class Computation:
+    """The spec of a study that computes its tables: all of them, or a few rows to see that it runs."""
+
+    smoke: bool
+
+
+def computed_study(*, tables: Callable[[bool], Mapping[str, Sequence[Record]]], **fields: Any) -> Study:
+    """A study whose tables are computed anew whenever they are published: counts and closed forms.
 
     Args:
-        comparison: the arms in order, each with its style.
-        expected: the claims about two of them.
-        headline: the figure's title by a claim's verdict; without, the figure has none.
+        tables: the rows of each csv file, by the part of its name; of less work where its argument, smoke, is true.
+        fields: of `Study`.
     """
-
-    comparison: Comparison
-    expected: Sequence[comparison.ExpectedOrder] = ()
-    headline: Headline | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse a claim about an arm that is not there, before anything is trained."""
-        for claim in self.expected:
-            for arm in claim.pair:
-                one_of("arm", arm, list(self.comparison.styles))
+    return Study(
+        grid=lambda smoke: (Computation(smoke),),
+        measure=lambda spec, _folder: tables_result(tables(spec.smoke)),
+        rows=tables_of,
+        stored=False,
+        **fields,
+    )
 
 
-def trained_study(
-    *, name: str, card: str, grid: Callable[[bool], tuple[Any, ...]], arms: Arms, caption: str, **changed: Any
-) -> Study:
-    """A study of trained networks: arms side by side, with curves, differences, table and claims.
+Handles = Sequence[Artist | Container]
+Caption = str | tuple[str, Handles] | tuple[str, Handles, int]
+"""A caption; where all panels share a legend, its handles too, and in how many columns they stand."""
+
+
+def captioned_figure(
+    draw: Callable[[Figure, Any], Caption],
+    claims: Callable[[Any], Sequence[ClaimResult]],
+    message: Headline | Callable[[Sequence[ClaimResult]], str],
+    height: float,
+    share: float = 1.0,
+) -> Callable[[Published], Figure]:
+    """The `figure` of a study: panels in the venue's style, above them a claim's verdict, below them the caption.
 
     Args:
-        name: as of `Study`.
-        card: as of `Study`.
-        grid: training runs.
-        arms: what is compared, and what is expected of it.
-        caption: of the table.
-        changed: fields of `Study` in place of those made here.
-
-    Raises:
-        InputError: for a claim about an arm that is not compared, or an arm of the smoke grid without a style.
+        draw: draws the panels of the published table into an empty figure, and says its caption.
+        claims: those that decide the title, of the published table.
+        message: the title by their verdict, or a function of them.
+        height: in inches.
+        share: of the width of the venue's text.
     """
-    for run in grid(True):
-        one_of("arm", run.arm, list(arms.comparison.styles))
-    expected: dict[str, Any] = {"expected": arms.expected, "study": name}
-    made: dict[str, Any] = {
-        "measure": training_run.run_training,
-        "rows": training_run.training_rows,
-        "claims": functools.partial(comparison.comparison_claims, contrast=arms.comparison, **expected),
-        "table": functools.partial(comparison.comparison_table, contrast=arms.comparison, caption=caption),
-        "run_folder": training_run.TRAINING_RUNS,
-    }
-    made |= changed
 
-    def figure(runs: DataFrame) -> Figure:
-        title = headline(made["claims"](runs), arms.headline) if arms.headline else ""
-        return comparison_figure.draw_comparison(runs, arms.comparison, title)
+    def figure(published: Published) -> Figure:
+        with plots.style():
+            made = plots.shaped(height, share)
+            below = draw(made, published)
+            found = claims(published)
+            title = headline(found, message) if isinstance(message, Headline) else message(found)
+            return plots.captioned(made, title, *((below,) if isinstance(below, str) else below))
 
-    return Study(name=name, card=card, grid=grid, **({"figure": figure} | made))
+    return figure

@@ -4,13 +4,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from manifold_lab.core.files import publish, text
 from manifold_lab.core.provenance import Made
 from manifold_lab.core.shown import Axes, DataFrame, frame
 from manifold_lab.report.interactive import adopted
-from manifold_lab.report.tables import ClaimResult, Document, claim_sentence, read_csv, to_csv
+from manifold_lab.report.tables import ClaimResult, claim_sentence, read_csv, to_csv
 from manifold_lab.sweeps import study_commands
 from manifold_lab.sweeps.options import GridOptions, RunOptions
 from manifold_lab.sweeps.publishing import gathered, published_files
@@ -51,11 +50,9 @@ class StudyResult:
 
     def table(self) -> DataFrame:
         """The table for readers; the verdicts of a study without one."""
-        made: Any = self.study.table(self.published) if self.study.table else {}
-        documents = [made] if isinstance(made, Document) else list(made.values())
-        if not documents:
+        if self.study.table is None:
             return self.verdicts()
-        shown = documents[0]
+        shown = next(iter(by_part(self.study.table(self.published)).values()))
         return read_csv(to_csv(shown.rows[list(shown.head)].rename(columns=shown.head)))
 
     def plot(self) -> list[Axes]:

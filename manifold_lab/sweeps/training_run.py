@@ -153,13 +153,10 @@ def _numbers(outcome: Outcome) -> dict[str, float]:
     return found | {"images_per_second": outcome.images_per_second}
 
 
-def _flat(row: Mapping[str, object]) -> dict[str, object]:
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of history with the validation's metrics beside the rest."""
-    inner = row["validation"]
-    assert isinstance(inner, dict)
-    return {name: value for name, value in row.items() if name != "validation"} | {
-        f"validation_{name}": value for name, value in inner.items()
-    }
+    flat = dict(row)
+    return flat | {f"validation_{name}": value for name, value in flat.pop("validation").items()}
 
 
 TRAINING_COLUMNS = (
@@ -198,5 +195,4 @@ def _price(network: NetworkSpec, model: str) -> profiler.Cost:
 
 
 def _line(facts: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    known = {**values, **facts} if facts["kind"] == FINAL else {**values, **facts, "images": values["images"]}
-    return {name: known.get(name) for name in TRAINING_COLUMNS}
+    return {name: {**values, **facts}.get(name) for name in TRAINING_COLUMNS}

@@ -48,7 +48,7 @@ class Bookkeeping:
     def __post_init__(self) -> None:
         """Refuse what cannot be kept."""
         at_least("checkpoint_every", self.checkpoint_every, 1)
-        at_least("look_every", self.check_every, 1)
+        at_least("check_every", self.check_every, 1)
         if self.tensorboard and self.folder is None:
             raise InputError("tensorboard: it needs a folder to write into; give the run a folder, or leave it off")
 

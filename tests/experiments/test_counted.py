@@ -28,7 +28,6 @@ from manifold_lab.models.mobilenet import ConvNormAct, build
 from manifold_lab.models.specs import V2
 from manifold_lab.report.printed import Printed
 from manifold_lab.report.tables import ClaimResult, pick, read_claims, read_csv
-from manifold_lab.sweeps.store import Run
 from tests.tabled import tabled
 
 ROOT = Path(__file__).parent.parent.parent
@@ -174,8 +173,7 @@ def test_the_appendix_fails_what_is_wrong_and_holds_what_is_right() -> None:
 
 
 def line_of(spec: thm1_preserved.Spec) -> dict[str, str]:
-    numbers = thm1_preserved.measure(spec, Path()).numbers
-    return thm1_preserved.rows([Run(spec, Path(), numbers=numbers)])[0]
+    return thm1_preserved.row(spec)
 
 
 def cell(kept: int, n: int, law: float) -> dict[str, float]:

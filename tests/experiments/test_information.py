@@ -196,7 +196,7 @@ def test_prediction_and_count_agree_where_they_are_near() -> None:
 def test_no_linear_network_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [{**line, "arm": "relu6"} for line in bottleneck_lines(lambda block, _rng: block)]
     assert set(verdicts(lines, monkeypatch).values()) == {"not run"}
-    ext_information.figure(tabled(lines))
+    ext_information.STUDY.figure(tabled(lines))
 
 
 def test_a_run_waits_for_a_training_that_runs_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,5 +187,5 @@ def test_a_seed_that_lacks_an_arm_or_diverged_is_left_out() -> None:
 
 def test_one_arm_alone_is_drawn_as_nothing() -> None:
     alone = pick(tabled(lines({(1, 2): 1.0})), arm="linear")
-    ext_phase.figure(alone)
+    ext_phase.STUDY.figure(alone)
     assert {claim.verdict for claim in ext_phase.claims(alone)} == {"not run"}

@@ -1,8 +1,6 @@
 """The studies of random layers: where injectivity begins, and what a rank says."""
 
-import dataclasses
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +9,6 @@ from experiments import ext_rexnet_rank, ext_threshold
 from manifold_lab import theory
 from manifold_lab.core.random_streams import stream
 from manifold_lab.report.tables import ClaimResult, Record, number
-from manifold_lab.sweeps.store import Run
 from tests.tabled import tabled
 
 
@@ -21,7 +18,7 @@ def verdicts(claims: list[ClaimResult]) -> dict[str, str]:
 
 def test_shares_in_the_plane_are_the_closed_form_and_no_test_refutes_what_is_injective() -> None:
     spec = ext_threshold.Spec(2, 4.0, draws=400)
-    found = ext_threshold.measure(spec, Path()).numbers
+    found = ext_threshold.measured(spec)
     law = theory.injectivity_probability(8, 2)
     assert law == 0.625 and abs(found["exact"] / 400 - law) < 4 * math.sqrt(law * (1 - law) / 400)
     assert found["exact"] <= found["search"] and found["exact"] <= found["random"]
@@ -108,9 +105,7 @@ def test_ranks_are_compared_layer_by_layer(ranks: dict[str, float], lifts: str, 
 
 
 def test_a_line_a_layer_so_that_they_stay_paired() -> None:
-    spec = dataclasses.replace(ext_rexnet_rank.grid(smoke=True)[4], draws=2, outputs=12)
-    run = Run(spec, Path(), numbers=ext_rexnet_rank.measure(spec, Path()).numbers)
-    lines = ext_rexnet_rank.rows([run])
+    lines = ext_rexnet_rank.lines(ext_rexnet_rank.HALF, draws=2, outputs=12)
     assert len(lines) == 2 * (2 * (1 + len(ext_rexnet_rank.NONLINEAR)) + 1)
     linear = [one["value"] for one in lines if one["activation"] == "identity" and one["rank"] == "numerical"]
     assert linear == [0.5, 0.5]

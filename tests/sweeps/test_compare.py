@@ -9,7 +9,7 @@ from manifold_lab.core.config import key
 from manifold_lab.core.errors import InputError
 from manifold_lab.models.specs import DIGITS
 from manifold_lab.report.tables import pick, read_claims, read_csv
-from manifold_lab.sweeps import comparison, study
+from manifold_lab.sweeps import comparison, trained_study
 from manifold_lab.sweeps.compare import compare
 from manifold_lab.sweeps.study_commands import main
 from manifold_lab.sweeps.training_run import network_of
@@ -47,7 +47,7 @@ def test_a_misspelt_arm_is_refused_before_anything_is_trained(better: str, worse
         compare(ARMS, better=better, worse=worse)
     styles = dict.fromkeys(ARMS, ("C0", "o"))
     with pytest.raises(InputError, match="did you mean"):
-        study.Arms(
+        trained_study.Arms(
             comparison=comparison.Comparison(styles, "data"),
             expected=[comparison.ExpectedOrder("id", "here", "says", better, worse)],
         )

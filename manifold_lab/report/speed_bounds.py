@@ -30,7 +30,7 @@ def _seconds(work: str) -> Place:
 BOUNDS: Mapping[str, Bound] = {
     "x_hat": Bound(
         "at its worst it uses {share_of_arithmetic} of the machine's arithmetic and {share_of_bandwidth} "
-        "of its bandwidth: neither bounds it: the sorting and searching of edges does, and the passes over x̂ itself"
+        "of its bandwidth. Neither is the bound: the sorting and searching of edges is, and the passes over x̂ itself"
     ),
     "names": Bound(
         "of {seconds} s the import of torch takes {peer_seconds}; the libraries of the default command, with nothing "
@@ -39,7 +39,7 @@ BOUNDS: Mapping[str, Bound] = {
     ),
     "default command": Bound(
         "of {seconds} s of CPU time, loading its libraries takes {libraries} (torch alone {peer_seconds}); loading "
-        "them, drawing the two figures and writing them as PNG and PDF takes {figures}. The rest is measurement and tables",
+        "them, drawing the two figures and writing them takes {figures}. The rest is measurement and tables",
         {"libraries": _seconds("its libraries"), "figures": _seconds("its libraries and figures")},
     ),
     "covariance": Bound(

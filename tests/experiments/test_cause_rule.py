@@ -98,7 +98,6 @@ def test_a_share_of_a_gap_that_may_be_small_is_not_told() -> None:
 
 @pytest.mark.slow
 def test_true_nulls_are_decided_in_at_most_five_per_cent_of_studies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gc.collect", lambda *_: 0)  # statsmodels calls it every time: most of this test's seconds
     many, wrong = 400, 0
     for study in range(many):
         found = rule.outcomes(

@@ -1,6 +1,5 @@
 """A study in which no arm differs from another, of the published runs' own residuals: how much is decided in it?"""
 
-import gc
 import importlib
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -44,7 +43,6 @@ def residuals() -> np.ndarray:
 @pytest.mark.parametrize("name", STUDIES)
 def test_where_no_arm_differs_a_claim_is_decided_in_at_most_five_per_cent(name: str, monkeypatch) -> None:
     monkeypatch.setattr(contrasts, "runs_to_decide", lambda *_, **__: None)  # told beside a verdict, slow
-    monkeypatch.setattr(gc, "collect", lambda *_: 0)  # statsmodels calls it at every Holm correction
     study, lines, pool = importlib.import_module(f"experiments.{name}").STUDY, finals(name), residuals()
     rng, decided = np.random.default_rng(0), Counter[str]()
     spreads = {place: values.std(ddof=1) if len(values) > 2 else 0.02 for place, values in cells(lines).items()}

@@ -111,7 +111,6 @@ def test_a_claim_of_many_rows_without_an_effect_is_decided_in_at_most_five_per_c
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Six trained rows of five runs an arm each, whose spread is that of the real arms."""
-    monkeypatch.setattr("gc.collect", lambda *_: 0)  # statsmodels calls it every time: most of this test's seconds
     draws, many, decided = np.random.default_rng(0), 1000, 0
     for _ in range(many):
         lines = []

@@ -97,7 +97,7 @@ def test_a_share_of_a_gap_that_may_be_small_is_not_told() -> None:
 
 
 @pytest.mark.slow
-def test_true_nulls_are_decided_in_at_most_five_per_cent_of_studies(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_true_nulls_are_decided_in_at_most_five_per_cent_of_studies() -> None:
     many, wrong = 400, 0
     for study in range(many):
         found = rule.outcomes(

@@ -107,9 +107,7 @@ def test_tested_rows_decide_a_claim_after_holms_correction(rows: list[tuple[str,
 
 
 @pytest.mark.slow
-def test_a_claim_of_many_rows_without_an_effect_is_decided_in_at_most_five_per_cent(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_claim_of_many_rows_without_an_effect_is_decided_in_at_most_five_per_cent() -> None:
     """Six trained rows of five runs an arm each, whose spread is that of the real arms."""
     draws, many, decided = np.random.default_rng(0), 1000, 0
     for _ in range(many):

@@ -63,8 +63,8 @@ class ProbeOptions:
     """Folder of the stored runs, for a run's key."""
     out: Path = Path("figures")
     """Folder for probe.csv, probe_histogram.csv, probe.json and the figure."""
-    style: str = "cvpr2024"
-    """Whose text width and fonts the figure has, such as neurips2024; the gallery lists them."""
+    style: str = ""
+    """Whose text width and fonts the figure has, such as neurips2024; the gallery lists them. Empty: as all figures."""
     quiet: Quiet = False
     json: Json = False
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from manifold_lab.core.shown import DataFrame
 from manifold_lab.report import plots
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED, THEORY
+from manifold_lab.report.styles import DEFAULT_STYLE
 
 LABEL_ROOM = 56
 """Characters of a stage's name that have room under an axis of half the page's width."""
@@ -43,7 +44,7 @@ class Labels:
 
     title: str
     caption: str
-    style: str = "cvpr2024"
+    style: str = DEFAULT_STYLE
 
 
 def draw_active(ax: Axes, layers: DataFrame, fraction: bool) -> None:

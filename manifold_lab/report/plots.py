@@ -21,7 +21,7 @@ from manifold_lab.core.files import Writer
 from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.report.arm_styles import BLUE, VERMILION
-from manifold_lab.report.styles import FORMATS, STYLES
+from manifold_lab.report.styles import DEFAULT_STYLE, FORMATS, STYLES
 
 OURS: dict[str, Any] = {
     "text.usetex": False,  # no TeX needed
@@ -47,7 +47,6 @@ DATA_NAMES = {"cifar10": "CIFAR-10", "digits": "digits"}
 """Data sets as a figure names them."""
 
 
-DEFAULT_STYLE = "cvpr2024"
 _VENUE: ContextVar[str] = ContextVar("venue", default=DEFAULT_STYLE)
 
 
@@ -145,7 +144,7 @@ def writer(figure: Figure, style_name: str) -> Writer:
     return write
 
 
-def figure_files(figure: Figure, stem: str, style_name: str = "cvpr2024") -> dict[str, Writer]:
+def figure_files(figure: Figure, stem: str, style_name: str = DEFAULT_STYLE) -> dict[str, Writer]:
     """The figure as an experiment publishes it: to look at, for papers, and for the report page."""
     return {f"{stem}.{kind}": writer(figure, style_name) for kind in FORMATS}
 

@@ -20,4 +20,5 @@ STYLES: dict[str, Callable[[], dict[str, Any]]] = {
     "tmlr2023": _bundle("tmlr2023"),
 }
 """Full-width figures of the venues; their text widths and font sizes come from tueplots."""
+DEFAULT_STYLE = "cvpr2024"
 FORMATS = ("png", "pdf", "svg")

@@ -21,7 +21,7 @@ from manifold_lab.random_layer.specs import (
     MonteCarlo,
     check_turns,
 )
-from manifold_lab.report.styles import FORMATS, STYLES
+from manifold_lab.report.styles import DEFAULT_STYLE, FORMATS, STYLES
 
 ABOUT = About(examples=(
     "python -m manifold_lab.spiral --dims 2 3 5 15 30",
@@ -65,7 +65,7 @@ class SpiralOptions:
     formats: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FORMAT [FORMAT ...]")] = ("png", "pdf")
     """File formats of the figures: png, pdf, svg."""
     style: Annotated[str, tyro.conf.arg(metavar="VENUE", help=f"Whose text width and fonts: {', '.join(STYLES)}.")] = (
-        "cvpr2024"
+        DEFAULT_STYLE
     )
     device: str = "cpu"
     """cpu, cuda or cuda:N; the random draws are the same on each."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import tyro
 
 from manifold_lab.core.cli import Json, Quiet
+from manifold_lab.report.styles import DEFAULT_STYLE
 from manifold_lab.sweeps import slurm
 from manifold_lab.sweeps.slurm import Slurm
 
@@ -83,7 +84,7 @@ class PublishOptions(GridOptions):
     """Folder for the csv files and figures; by default figures, with --smoke out."""
     redraw: bool = False
     """From the csv files that are there instead of from runs: figure, tables and verdicts anew."""
-    style: str = "cvpr2024"
+    style: str = DEFAULT_STYLE
     """Whose column width and fonts the figure has."""
 
 

@@ -9,6 +9,7 @@ from manifold_lab.core.files import publish, text
 from manifold_lab.core.provenance import Made
 from manifold_lab.core.shown import Axes, DataFrame, frame
 from manifold_lab.report.interactive import adopted
+from manifold_lab.report.styles import DEFAULT_STYLE
 from manifold_lab.report.tables import ClaimResult, claim_sentence, read_csv, to_csv
 from manifold_lab.sweeps import study_commands
 from manifold_lab.sweeps.options import GridOptions, RunOptions
@@ -63,7 +64,7 @@ class StudyResult:
         """One for each claim, with its number."""
         return [claim_sentence(claim) for claim in self.claims]
 
-    def save(self, out: Path | str, style: str = "cvpr2024") -> list[Path]:
+    def save(self, out: Path | str, style: str = DEFAULT_STYLE) -> list[Path]:
         """Write csv files, figure, tables and claims into a folder, as `publish` does; their paths.
 
         Args:

@@ -173,11 +173,11 @@ def lines(network: str, options: Run) -> Iterator[dict[str, str]]:
     """A line a contestant."""
     rates, peaks = taken(network, options)
     for name, mine in rates.items():
-        told = {"milliseconds": f"{1000 / float(np.median(mine)):.4g}", "peak_mib": f"{peaks[name]:.0f}",
+        message = {"milliseconds": f"{1000 / float(np.median(mine)):.4g}", "peak_mib": f"{peaks[name]:.0f}",
                 "peak_ratio": f"{peaks[name] / peaks[PLAIN]:.3g}",
                 "peak_besides_compiler": f"{peaks[name] / peaks[COMPILER]:.3g}"}  # fmt: skip
         facts = {"network": network, "contestant": name, "batch": str(CASES[network][0])}
-        yield {**facts, **told, **turns.ratio(rates[PLAIN], mine)}  # of times
+        yield {**facts, **message, **turns.ratio(rates[PLAIN], mine)}  # of times
 
 
 def run(options: Run) -> None:

@@ -54,8 +54,8 @@ def run(options: Run) -> None:
     check_folder(options.out)
     kept = {line["work"]: line for line in lines(options.out / "suite.csv")}
     found = {work: {"work": work, "minutes": f"{minutes(one_of('work', work, WORK)):.3g}"} for work in options.work}
-    told = [line for work in WORK if (line := (kept | found).get(work))]
-    publish(options.out, {"suite.csv": text(tables.to_csv(told, COLUMNS))})
+    message = [line for work in WORK if (line := (kept | found).get(work))]
+    publish(options.out, {"suite.csv": text(tables.to_csv(message, COLUMNS))})
 
 
 if __name__ == "__main__":

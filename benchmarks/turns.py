@@ -51,10 +51,10 @@ def started(contestant: Contestant) -> Iterator[Turn]:
     def turn(length: int | float) -> float:
         with contextlib.suppress(BrokenPipeError):  # what it said before it ended can still be heard
             pipe.send(length)
-        told = pipe.recv()
-        if isinstance(told, InputError):
-            raise told
-        return float(told)
+        message = pipe.recv()
+        if isinstance(message, InputError):
+            raise message
+        return float(message)
 
     try:
         yield turn

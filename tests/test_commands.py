@@ -33,8 +33,8 @@ def test_quiet_is_one_line_and_json_has_every_operator(capsys: Captured) -> None
     assert network.main(["digits", "--quiet"]) == 0
     (quiet,) = capsys.readouterr().out.splitlines()
     assert network.main(["digits", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["sums"] == quiet and len(told["operators"]) == 2 + 3 * 5 - 1 + 1
+    message = json.loads(capsys.readouterr().out)
+    assert message["sums"] == quiet and len(message["operators"]) == 2 + 3 * 5 - 1 + 1
 
 
 def test_fifty_columns_are_enough(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def test_an_activation_is_one_entry(copied: Path) -> None:
     path = copied / "manifold_lab" / "activations.py"
     entry = 'Activation("softsign", lazy_function("torch.nn.functional.softsign"), EVERYWHERE),\n        '
     path.write_text(path.read_text().replace('Activation("relu", ', entry + 'Activation("relu", ', 1))
-    told = run(
+    message = run(
         copied,
         """
 import dataclasses, torch
@@ -49,7 +49,7 @@ with Probe(network) as probe:
 print(sorted({row["layer"] for row in probe.table() if "project.act" in row["layer"]}))
 """,
     )
-    assert "blocks.0.project.act" in told.splitlines()[-1] and (copied / "out" / "spiral.csv").stat().st_size
+    assert "blocks.0.project.act" in message.splitlines()[-1] and (copied / "out" / "spiral.csv").stat().st_size
 
 
 def test_a_launcher_is_one_file(copied: Path) -> None:

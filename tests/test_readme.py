@@ -56,8 +56,8 @@ def test_what_readme_says_that_the_probe_shows_is_what_it_shows() -> None:
     table = (ROOT / "README.md").read_text(encoding="utf-8").partition("begin probe-frame")[2].partition("<!-- end")[0]
     rows = [[run.strip() for run in line.strip("| ").split("|")] for line in table.splitlines() if "|" in line]
     assert rows[0] == list(shown.columns) and len(rows) - 2 == len(shown) == PROBED_ROWS
-    for told, (_, row) in zip(rows[2:], shown.iterrows(), strict=True):
-        for run, value in zip(told, row, strict=True):
+    for message, (_, row) in zip(rows[2:], shown.iterrows(), strict=True):
+        for run, value in zip(message, row, strict=True):
             missing = isinstance(value, float) and math.isnan(value)
             assert run == value or (run == "–" if missing else float(run) == pytest.approx(value, rel=5e-3))
     plt.close("all")
@@ -66,8 +66,8 @@ def test_what_readme_says_that_the_probe_shows_is_what_it_shows() -> None:
 def test_the_texts_build_every_combination_that_is_not_refused() -> None:
     names = pasted(next(name for name, code in BLOCKS.items() if "product" in code))
     words = ("linear", *ACTIVATIONS), SHORTCUTS, specs.BLOCKS
-    told = [dict(zip(("bottleneck_activation", "shortcut", "block"), one, strict=True)) for one in product(*words)]
-    for changes in told:
+    message = [dict(zip(("bottleneck_activation", "shortcut", "block"), one, strict=True)) for one in product(*words)]
+    for changes in message:
         network = names["every"].get(tuple(changes.values()))
         if network is None:
             with pytest.raises(InputError, match="shortcut: expansion needs block inverted"):

@@ -211,8 +211,8 @@ def test_the_console_script_is_declared_and_knows_every_command() -> None:
 @pytest.mark.parametrize("name", console_script.COMMANDS)
 def test_a_command_answers_as_its_module_does(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert console_script.main([name, "--no-such-option"]) == 2
-    told = capfd.readouterr().err
-    assert told.startswith("error: ") and "--no-such-option" in told and len(told.splitlines()) == 1
+    output = capfd.readouterr().err
+    assert output.startswith("error: ") and "--no-such-option" in output and len(output.splitlines()) == 1
 
 
 def test_version_and_help_of_the_console_script(capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,5 +231,5 @@ def test_without_a_command_it_says_which_there_are(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(("arguments", "message"), [(["spirl"], "did you mean 'spiral'"), ([""], "allowed: spiral")])
 def test_an_unknown_command_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert console_script.main(arguments) == 2
-    told = capsys.readouterr().err
-    assert message in told and len(told.splitlines()) == 1
+    output = capsys.readouterr().err
+    assert message in output and len(output.splitlines()) == 1

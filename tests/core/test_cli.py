@@ -52,8 +52,8 @@ def heard() -> Iterator[None]:
 
 def test_a_message_is_one_line_of_300_characters_at_most(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(refuse) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: field: many faults") and told.count("\n") == 1 and len(told) <= 301
+    message = capsys.readouterr().err
+    assert message.startswith("error: field: many faults") and message.count("\n") == 1 and len(message) <= 301
 
 
 def test_a_word_that_is_no_value_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,8 +68,8 @@ def test_what_the_system_refuses_is_one_line_with_the_reason_at_its_end(
         (tmp_path / ("long" * 75)).read_text()
 
     assert run(read) == 2
-    told = capsys.readouterr().err
-    assert len(told) <= 301 and told.endswith("(File name too long)\n") and str(tmp_path)[:20] in told
+    message = capsys.readouterr().err
+    assert len(message) <= 301 and message.endswith("(File name too long)\n") and str(tmp_path)[:20] in message
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce] can't allocate memory: you tried\n to")])
@@ -228,8 +228,10 @@ def stopped_everywhere(action, folder: Path, number: int) -> list[tuple[int, str
 
 
 @pytest.mark.usefixtures("heard")
-@pytest.mark.parametrize(("action", "told"), [(lambda _: None, ""), (refuse, "error: field"), (interrupt, "stopped")])
-def test_a_signal_at_any_line_of_the_frame_ends_in_order(action, told: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("action", "message"), [(lambda _: None, ""), (refuse, "error: field"), (interrupt, "stopped")]
+)
+def test_a_signal_at_any_line_of_the_frame_ends_in_order(action, message: str, tmp_path: Path) -> None:
     """Killed as by the signal, stopped in one line, or ended before it came; never by an error that nobody catches.
 
     What was refused before the signal came stays said.
@@ -238,4 +240,4 @@ def test_a_signal_at_any_line_of_the_frame_ends_in_order(action, told: str, tmp_
     for step, (status, said) in enumerate(ends):
         assert status in (-signal.SIGTERM, 128 + signal.SIGTERM, alone), (step, status, said)
         assert said.count("\n") <= 1 + said.startswith("error: ") and "Traceback" not in said, (step, said)
-    assert len(ends) > 20 and ends[-1][1].startswith(told)
+    assert len(ends) > 20 and ends[-1][1].startswith(message)

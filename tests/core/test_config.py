@@ -44,8 +44,8 @@ class Outer:
 
 def test_another_process_gives_the_same_key() -> None:
     code = "from manifold_lab.models.specs import CIFAR; from manifold_lab.core.config import key; print(key(CIFAR))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.strip() == key(dataclasses.replace(CIFAR, width=1))
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == key(dataclasses.replace(CIFAR, width=1))
 
 
 def test_specs_that_are_equal_in_python_have_equal_keys() -> None:
@@ -74,9 +74,9 @@ def test_a_field_added_with_a_default_keeps_every_key(dims: list[int], rate: flo
 
 
 def test_a_changed_default_keeps_the_keys_of_both_values_when_the_first_is_told() -> None:
-    told = later(rate=field(default=0.25, metadata={"first_default": 0.5}))
-    assert key(told(rate=0.5)) == key(Spec())
-    assert key(told()) == key(Spec(rate=0.25))
+    output = later(rate=field(default=0.25, metadata={"first_default": 0.5}))
+    assert key(output(rate=0.5)) == key(Spec())
+    assert key(output()) == key(Spec(rate=0.25))
     assert key(later(rate=0.25)()) == key(Spec())  # where it is not told, which `disagreement` is for
 
 

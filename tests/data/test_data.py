@@ -128,10 +128,10 @@ def test_windows_and_flips_are_uniform(agrees) -> None:
 
 
 def test_a_flip_is_torchvisions_where_told_and_undone_by_another() -> None:
-    x, told = torch.rand(8, 3, 4, 4, generator=stream(0, "x")), torch.arange(8) % 3 == 0
-    assert torch.equal(flip(x, told)[told], functional.horizontal_flip(x[told]))
-    assert torch.equal(flip(x, told)[~told], x[~told])
-    assert torch.equal(flip(flip(x, told), told), x)
+    x, output = torch.rand(8, 3, 4, 4, generator=stream(0, "x")), torch.arange(8) % 3 == 0
+    assert torch.equal(flip(x, output)[output], functional.horizontal_flip(x[output]))
+    assert torch.equal(flip(x, output)[~output], x[~output])
+    assert torch.equal(flip(flip(x, output), output), x)
 
 
 @pytest.mark.parametrize("side", [1, 3, 4])
@@ -217,9 +217,9 @@ def test_a_file_with_a_changed_bit_in_its_headers_is_refused_or_read(bit: int, t
 
 
 def refused(message: str, name: str, **arguments: object) -> None:
-    with pytest.raises(InputError, match=message) as told:
+    with pytest.raises(InputError, match=message) as output:
         load(name, **arguments)
-    assert len(str(told.value).splitlines()) == 1
+    assert len(str(output.value).splitlines()) == 1
 
 
 def test_wrong_names_and_places_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

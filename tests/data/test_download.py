@@ -26,9 +26,9 @@ def arrays() -> dict[str, np.ndarray]:
 
 
 def refused(message: str, name: str, root: Path) -> None:
-    with pytest.raises(InputError, match=message) as told:
+    with pytest.raises(InputError, match=message) as output:
         load(name, root=root)
-    assert len(str(told.value).splitlines()) == 1
+    assert len(str(output.value).splitlines()) == 1
 
 
 @pytest.fixture

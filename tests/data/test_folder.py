@@ -104,16 +104,16 @@ def test_pictures_are_flipped_in_half_of_the_cases_only(folder: Path) -> None:
 def test_a_picture_that_cannot_be_read_is_one_line(folder: Path, workers: int) -> None:
     for path in (folder / "train" / "cat").iterdir():
         path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(InputError, match=r"cat/\d\.png cannot be read") as told:
+    with pytest.raises(InputError, match=r"cat/\d\.png cannot be read") as message:
         pictures(read(folder, workers=workers))
-    assert len(str(told.value).splitlines()) == 1 and str(told.value).startswith("data: ")
+    assert len(str(message.value).splitlines()) == 1 and str(message.value).startswith("data: ")
 
 
 def test_an_empty_class_or_other_classes_are_named(folder: Path) -> None:
     (folder / "val" / "fox").mkdir()
-    with pytest.raises(InputError, match="fox") as told:
+    with pytest.raises(InputError, match="fox") as message:
         read(folder)
-    assert len(str(told.value).splitlines()) == 1
+    assert len(str(message.value).splitlines()) == 1
     (folder / "val" / "cat" / "0.png").rename(folder / "val" / "fox" / "0.png")
     with pytest.raises(InputError, match="other classes in train than in test, such as 'fox'"):
         read(folder)

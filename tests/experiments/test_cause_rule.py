@@ -126,8 +126,8 @@ def test_the_reading_is_total_and_says_what_the_issue_of_causes_is() -> None:
     said = set()
     for leaky, noise, half, norm in itertools.product(rule.OUTCOMES, repeat=4):
         for curve, tuning in itertools.product(answers, repeat=2):
-            told = rule.reading(rule.Findings(leaky, noise, half, norm, curve, tuning))
-            first, rest = told.split("; ", 1)
+            message = rule.reading(rule.Findings(leaky, noise, half, norm, curve, tuning))
+            first, rest = message.split("; ", 1)
             assert first == rule.TUNING[tuning] and rest
             assert rest.startswith(rule.OPEN) == (rule.UNDECIDED in (leaky, noise))
             said.add(rest)
@@ -162,13 +162,13 @@ def without_imports(source: str) -> str:
 def test_the_paragraph_gives_what_each_arm_costs_with_scipys_interval() -> None:
     found = runs({"linear": 60.0, "relu6": 47.0, "leaky_0.1": 48.0, "half_gain": 59.0, "abs": 50.0}, n=6)
     found["abs"] = found["abs"][:4]  # too few for a verdict
-    told = rule_text.paragraph(found, "the answer", "somewhere")
+    message = rule_text.paragraph(found, "the answer", "somewhere")
     for arm in ("relu6", "leaky_0.1", "half_gain"):
         welch = scipy_stats.ttest_ind(found["linear"], found[arm], equal_var=False)
         low, high = welch.confidence_interval(0.95)
-        assert f"{np.mean(found['linear']) - np.mean(found[arm]):.1f} [{low:.1f}, {high:.1f}]" in told
-    assert told.startswith(f"**{rule_text.QUESTION}** The answer.") and rule_text.WORDS["abs"] not in told
-    assert f"{rule.WITH_RELU6})" in told and f"{rule.WITH_LINEAR})" in told and "somewhere" in told
+        assert f"{np.mean(found['linear']) - np.mean(found[arm]):.1f} [{low:.1f}, {high:.1f}]" in message
+    assert message.startswith(f"**{rule_text.QUESTION}** The answer.") and rule_text.WORDS["abs"] not in message
+    assert f"{rule.WITH_RELU6})" in message and f"{rule.WITH_LINEAR})" in message and "somewhere" in message
 
 
 def test_every_arm_has_words() -> None:

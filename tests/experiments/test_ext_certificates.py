@@ -59,8 +59,8 @@ def test_training_is_judged_over_seeds(
     for seed, share in enumerate(ends):
         lines = [*lines, *layers(TRAINING, (0.7,), seed, "0"), *layers(TRAINING, (0.1,), seed, "500"),
                  *layers(TRAINING, (share,), seed, "1000")]  # fmt: skip
-    told = verdicts(ext_certificates.claims(tabled(lines)))
-    assert (told["trained_above_untrained"], told["training_moves_towards"]) == (above, towards)
+    message = verdicts(ext_certificates.claims(tabled(lines)))
+    assert (message["trained_above_untrained"], message["training_moves_towards"]) == (above, towards)
 
 
 def test_a_settled_network_has_the_statistics_of_its_images_and_is_one_map() -> None:

@@ -51,8 +51,8 @@ LOW, HIGH = (0.1, 0.12, 0.11, 0.1, 0.13), (0.5, 0.52, 0.51, 0.5, 0.53)
 def test_arms_are_compared_over_networks_five_of_each(
     linear: tuple[float, ...], relu6: tuple[float, ...], verdict: str
 ) -> None:
-    told = verdicts([*lines("linear", linear, (FOUND,)), *lines("relu6", relu6, (LOST,))])
-    assert told["relu6_loses_more/digits/relu6"].verdict == verdict
+    message = verdicts([*lines("linear", linear, (FOUND,)), *lines("relu6", relu6, (LOST,))])
+    assert message["relu6_loses_more/digits/relu6"].verdict == verdict
 
 
 def test_controls_that_went_astray_count_as_all_of_their_noise() -> None:
@@ -71,9 +71,9 @@ def test_controls_that_went_astray_count_as_all_of_their_noise() -> None:
     ],
 )
 def test_a_failed_search_is_no_loss(statuses: tuple[str, ...], verdict: str) -> None:
-    told = verdicts(lines("linear", (0.1,), statuses))
-    assert told["kept/digits/linear/0"].verdict == verdict
-    assert told["decided/digits"].verdict == ("fails" if statuses[0] == NOT_DECIDED else "holds")
+    message = verdicts(lines("linear", (0.1,), statuses))
+    assert message["kept/digits/linear/0"].verdict == verdict
+    assert message["decided/digits"].verdict == ("fails" if statuses[0] == NOT_DECIDED else "holds")
 
 
 def test_an_image_that_one_network_loses_is_not_kept_in_all() -> None:
@@ -112,11 +112,11 @@ def test_sums_and_interventions_have_no_inverse_by_themselves() -> None:
 def test_an_image_is_exact_at_the_stem_and_searched_behind_it() -> None:
     model = folded(build(DIGITS, 0).eval()).requires_grad_(False)
     x = torch.randn(2, 1, 8, 8, generator=stream(0, "x"))
-    found, told = inversion_run.inverted(model, x, STEM, 2)
-    assert [inversion_run.status(line) for line in told] == [EXACT, EXACT] and torch.allclose(found, x, atol=1e-5)
-    assert all(float(line["error"]) < 1e-10 and not line["stopped"] for line in told)
-    _, told = inversion_run.inverted(model, x, 0, 2)
-    assert all(inversion_run.status(line) != EXACT and line["stopped"] == "blocks.0.project" for line in told)
+    found, message = inversion_run.inverted(model, x, STEM, 2)
+    assert [inversion_run.status(line) for line in message] == [EXACT, EXACT] and torch.allclose(found, x, atol=1e-5)
+    assert all(float(line["error"]) < 1e-10 and not line["stopped"] for line in message)
+    _, message = inversion_run.inverted(model, x, 0, 2)
+    assert all(inversion_run.status(line) != EXACT and line["stopped"] == "blocks.0.project" for line in message)
 
 
 def test_images_and_lines_of_one_search_have_the_status_of_its_numbers(tmp_path: Path) -> None:

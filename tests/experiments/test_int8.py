@@ -47,5 +47,5 @@ def test_permuted_runs_stand_beside_students_test() -> None:
     every, apart = np.concatenate([one, other]), one.mean() - other.mean()
     parts = [every[list(chosen)].mean() * 2 - every.sum() / 5 for chosen in itertools.combinations(range(10), 5)]
     expected = np.mean(np.abs(parts) >= apart - 1e-12)
-    told = re.search(r"p = ([0-9.]+)", ext_int8.beside_student(one, other))
-    assert told is not None and float(told[1]) == pytest.approx(expected, rel=0.05)
+    message = re.search(r"p = ([0-9.]+)", ext_int8.beside_student(one, other))
+    assert message is not None and float(message[1]) == pytest.approx(expected, rel=0.05)

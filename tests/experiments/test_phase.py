@@ -29,7 +29,7 @@ STRETCHES = dataclasses.replace(CENTRED, centres=0)
 PLACES = [(k, n) for k in INTRINSIC for n in CHANNELS]
 
 
-def told(task: ManifoldTask, points: int = 4000) -> tuple[torch.Tensor, torch.Tensor]:
+def message(task: ManifoldTask, points: int = 4000) -> tuple[torch.Tensor, torch.Tensor]:
     sampled = manifolds.sample(task.manifold, points, stream(0, "manifold"))
     return sampled.x, synthetic.classes(task, sampled, seed=0)
 
@@ -46,20 +46,20 @@ def shuffled(x: torch.Tensor, coordinate: int) -> torch.Tensor:
 
 
 def test_a_class_with_centres_depends_on_every_coordinate() -> None:
-    x, y = told(CENTRED)
+    x, y = message(CENTRED)
     whole = neighbours_agree(x, y)
     assert whole > 0.6
     assert all(neighbours_agree(shuffled(x, coordinate), y) < whole - 0.15 for coordinate in range(5))
 
 
 def test_a_stretch_of_a_sphere_depends_on_one_coordinate_alone() -> None:
-    x, y = told(STRETCHES)
+    x, y = message(STRETCHES)
     order = x[:, 0].argsort()
     assert torch.equal(y[order], torch.arange(8).repeat_interleave(500))
 
 
 def test_a_class_is_what_the_nearest_of_its_centres_says() -> None:
-    x, y = told(CENTRED, points=400)
+    x, y = message(CENTRED, points=400)
     first = torch.randperm(400, generator=stream(0, "centres"))[:32]
     assert y[first].tolist() == [place % 8 for place in range(32)]
     best = [max(range(32), key=lambda place: float(point @ x[first[place]])) % 8 for point in x]

@@ -38,13 +38,13 @@ def threshold(kept: int, above: tuple[int, int] = (50, 90)) -> dict[str, str]:
 
 
 def test_layers_that_no_search_refutes_are_left_open() -> None:
-    told = [threshold(kept)["mobilenet_not_injective/16"] for kept in (10, 50, 100)]
-    assert told == ["holds", "undecided", "undecided"]
+    message = [threshold(kept)["mobilenet_not_injective/16"] for kept in (10, 50, 100)]
+    assert message == ["holds", "undecided", "undecided"]
 
 
 def test_what_growing_n_does_is_decided_by_both_shares() -> None:
-    told = [threshold(10, above)["more_injective_above"] for above in ((50, 90), (70, 72), (90, 50))]
-    assert told == ["holds", "undecided", "fails"]
+    message = [threshold(10, above)["more_injective_above"] for above in ((50, 90), (70, 72), (90, 50))]
+    assert message == ["holds", "undecided", "fails"]
     assert threshold(10)["less_injective_below"] == "holds"
     assert threshold(10)["search_is_nearly_complete"] == "holds", "all that were refuted exactly were refuted here"
 
@@ -98,10 +98,10 @@ def ranked(**ranks: float) -> list[Record]:
     ],
 )
 def test_ranks_are_compared_layer_by_layer(ranks: dict[str, float], lifts: str, silu: str, information: str) -> None:
-    told = verdicts(ext_rexnet_rank.claims(tabled(ranked(**ranks))))
-    assert told["nonlinearity_lifts_rank"] == lifts and told["rank_is_information"] == information
-    assert told["silu_above_relu6"] == silu and told["rank_rises_with_ratio"] == "holds"
-    assert told["numerical_rank_tells"] == "fails"
+    message = verdicts(ext_rexnet_rank.claims(tabled(ranked(**ranks))))
+    assert message["nonlinearity_lifts_rank"] == lifts and message["rank_is_information"] == information
+    assert message["silu_above_relu6"] == silu and message["rank_rises_with_ratio"] == "holds"
+    assert message["numerical_rank_tells"] == "fails"
 
 
 def test_a_line_a_layer_so_that_they_stay_paired() -> None:

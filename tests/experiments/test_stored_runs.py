@@ -27,8 +27,8 @@ def restored(kind: type, stored: object) -> object:
 
 def tracked() -> list[Path]:
     command = ["git", "ls-files", "runs/*/*/result.json"]
-    told = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    return [ROOT / name for name in told.split()]
+    message = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return [ROOT / name for name in message.split()]
 
 
 def kind(folder: str, record: dict[str, Any]) -> type:

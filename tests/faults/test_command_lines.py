@@ -64,9 +64,9 @@ def test_random_command_lines_end_in_one_line(tmp_path: Path, monkeypatch, capsy
                 status = study_commands.main(faulty.STUDY, given)
             except SystemExit as stop:  # of --help
                 status = stop.code
-        told = capsys.readouterr().err
+        message = capsys.readouterr().err
         assert status in (0, 1, 2), (turn, given)
-        assert "Traceback" not in told and len(told) <= 301 and told.count("\n") <= 1, (turn, given, told)
+        assert "Traceback" not in message and len(message) <= 301 and message.count("\n") <= 1, (turn, given, message)
         sample.tried("random command line", f"status {status}")
         shutil.rmtree(root)
 
@@ -104,10 +104,10 @@ def test_random_command_lines_of_the_package_end_in_one_line(tmp_path: Path, mon
                 status = console_script(given)
             except SystemExit as stop:  # of --help
                 status = stop.code
-        told = capsys.readouterr().err
-        assert status in (0, 2) and told.count("\n") == (status == 2), (turn, given, told)
-        assert "Traceback" not in told and len(told) <= 301, (turn, given, told)
-        reached = "work would begin" in told
+        message = capsys.readouterr().err
+        assert status in (0, 2) and message.count("\n") == (status == 2), (turn, given, message)
+        assert "Traceback" not in message and len(message) <= 301, (turn, given, message)
+        reached = "work would begin" in message
         sample.tried("random command line of the package", "work would begin" if reached else f"status {status}")
 
 
@@ -122,15 +122,17 @@ def test_status_needs_no_environment(tmp_path: Path, monkeypatch, capsys) -> Non
 
 
 @pytest.mark.parametrize(
-    "told",
+    "message",
     [{"WORLD_SIZE": "x"}, {"WORLD_SIZE": "0"}, {"WORLD_SIZE": "2"}, {"WORLD_SIZE": "2", "RANK": "x"},
      {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "x"}],
 )  # fmt: skip
-def test_processes_that_are_not_there_are_one_line(told: dict[str, str], tmp_path: Path, monkeypatch, capsys) -> None:
+def test_processes_that_are_not_there_are_one_line(
+    message: dict[str, str], tmp_path: Path, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in told.items():
+    for name, value in message.items():
         monkeypatch.setenv(name, value)
     assert study_commands.main(faulty.STUDY, ["worker", key(faulty.DONE)]) == 2
     complaint = capsys.readouterr().err
@@ -155,8 +157,8 @@ def test_who_waits_for_other_processes_hears_a_stop(tmp_path: Path, monkeypatch)
         if not ended[0]:
             os.kill(child, signal.SIGKILL)
     assert os.waitstatus_to_exitcode(ended[1]) == 130
-    (told,) = (line for line in (tmp_path / "log").read_text().splitlines() if not line.startswith("[W"))
-    assert told.startswith("stopped; ")
+    (message,) = (line for line in (tmp_path / "log").read_text().splitlines() if not line.startswith("[W"))
+    assert message.startswith("stopped; ")
 
 
 MEETING = """

@@ -137,9 +137,9 @@ def test_signals_at_random_times(tmp_path: Path, monkeypatch, capsys, sample) ->
                 os.kill(child, number)  # twice quickly
         with sample.without_hanging():
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        told = (tmp_path / "log").read_text()
-        assert status in (0, 1, 128 + number, -number), (turn, status, told)
-        assert "Traceback" not in told and told.count("\n") <= 1, told
+        message = (tmp_path / "log").read_text()
+        assert status in (0, 1, 128 + number, -number), (turn, status, message)
+        assert "Traceback" not in message and message.count("\n") <= 1, message
         sample.tried(f"{number.name} at a random time", "ended before" if status in (0, 1) else "stopped in order")
         if turn % 8 == 7:
             assert study_commands.main(faulty.STUDY, ["run"]) == 1

@@ -132,8 +132,8 @@ def test_a_file_of_other_things_is_refused(tmp_path: Path) -> None:
     for path in (*paths.values(), tmp_path / "none.npz", tmp_path):
         with pytest.raises(InputError, match="cannot be read") as refused:
             ProbeSource(path, None, 20, tmp_path).load(3, V2)
-        told = str(refused.value)
-        assert told.startswith(f"images: {path} cannot be read") and len(told.splitlines()) == 1
+        message = str(refused.value)
+        assert message.startswith(f"images: {path} cannot be read") and len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize("command", ["plan", "run", "publish"])
@@ -141,8 +141,8 @@ def test_without_images_the_experiment_says_what_it_needs(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(ext_lesions.STUDY, [command, "--runs", str(tmp_path)]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: images: none given") and len(told.splitlines()) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: images: none given") and len(message.splitlines()) == 1
     assert main(ext_lesions.STUDY, [command, "--runs", str(tmp_path), "--images", str(tmp_path / "none.npz")]) == 2
     assert "images:" in capsys.readouterr().err
 

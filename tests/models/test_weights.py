@@ -78,8 +78,8 @@ def test_numbers_of_another_type_are_refused(kind: torch.dtype, tmp_path: Path) 
     state = {key: value.to(kind) if value.is_floating_point() else value
              for key, value in weights.to_pytorch_layout(small()).items()}  # fmt: skip
     torch.save(state, tmp_path / "net.pth")
-    told = str(kind).removeprefix("torch.")
-    with pytest.raises(InputError, match=rf"of another type: .* {told}, not float32"):
+    message = str(kind).removeprefix("torch.")
+    with pytest.raises(InputError, match=rf"of another type: .* {message}, not float32"):
         weights.load_weights(SMALL, tmp_path / "net.pth")
 
 

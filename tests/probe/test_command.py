@@ -46,9 +46,12 @@ def test_the_figure_is_as_wide_as_the_venue_s_text(tmp_path: Path) -> None:
 
 def test_the_door_lists_layers_and_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_probe("--model", "digits", "--list", out=tmp_path) == 0
-    told = capsys.readouterr().out
+    message = capsys.readouterr().out
     assert (
-        "blocks.1.expand.act" in told and "bottleneck" in told and "recovery:" in told and not list(tmp_path.iterdir())
+        "blocks.1.expand.act" in message
+        and "bottleneck" in message
+        and "recovery:" in message
+        and not list(tmp_path.iterdir())
     )
 
 
@@ -130,8 +133,8 @@ def test_the_list_names_functions_by_what_they_are(tmp_path: Path, capsys: pytes
 ])  # fmt: skip
 def test_no_threshold_is_said_only_where_there_is_none(threshold: int | None, below: float | None, words: str) -> None:
     line = {"layer": "act", "threshold": threshold, "below_threshold": below}
-    assert command.told([line]).startswith(words) and bool(words) == bool(command.told([line]))
-    assert ("No layer" in command.told([{"layer": "act", "threshold": threshold}])) == (not threshold)
+    assert command.message([line]).startswith(words) and bool(words) == bool(command.message([line]))
+    assert ("No layer" in command.message([{"layer": "act", "threshold": threshold}])) == (not threshold)
 
 
 def test_a_long_look_says_how_far_it_is(
@@ -140,8 +143,8 @@ def test_a_long_look_says_how_far_it_is(
     """Both parts of the work, the passes and the measures behind them, say a line from time to time when piped."""
     monkeypatch.setattr(progress, "LINE_EVERY", 0.005)
     assert run_probe("--model", "digits", "--images", "300", "--batch", "10", "--measures", "rank", out=tmp_path) == 0
-    told = capsys.readouterr().err
-    assert re.search(r"^\d+ of 30 batches, \d+ s$", told, re.M)
-    assert re.search(r"^\d+ of 11 layers measured, \d+ s$", told, re.M)
+    message = capsys.readouterr().err
+    assert re.search(r"^\d+ of 30 batches, \d+ s$", message, re.M)
+    assert re.search(r"^\d+ of 11 layers measured, \d+ s$", message, re.M)
     words = ("--model", "digits", "--images", "60", "--measures", "rank", "--quiet")
     assert run_probe(*words, out=tmp_path) == 0 and capsys.readouterr().err == ""

@@ -103,8 +103,8 @@ def test_an_activation_called_as_a_function_is_a_layer_like_its_module(inplace: 
     x = 6 * torch.randn((5, 4, 8, 8), generator=stream(0, "x"))
     model = Functional(inplace)
     (one,) = table(sequence(False), x, measures=("active", "spectrum")).values()
-    (told,) = table(model, x, measures=("active", "spectrum")).values()
-    assert told == one | {"layer": "relu6()"} and told["threshold"] == 4 and hooks(model) == 0
+    (message,) = table(model, x, measures=("active", "spectrum")).values()
+    assert message == one | {"layer": "relu6()"} and message["threshold"] == 4 and hooks(model) == 0
     assert table(nn.Sequential(model), x, layers=("0.relu6()",)).keys() == {"0.relu6()"}
     with pytest.raises(InputError, match=r"nothing of relu\(\) ran in this model"):
         table(model, x, layers=("relu()",))
@@ -225,12 +225,14 @@ def test_information_along_a_curve_is_all_there_through_an_isometry_and_less_beh
     torch.manual_seed(0)
     with torch.no_grad():
         rows = information_along(squeeze, torch.randn(1, 8, 8), curve, "*")
-    told = {row["layer"]: row["information"] for row in rows}
+    message = {row["layer"]: row["information"] for row in rows}
     points = curve.drawn - curve.drawn.mean(0)
     points = points / (points**2).sum(1).mean().sqrt()
     exact = metrics.known_channel_information(points[None], 0.03, 2000, stream(0, "noise"))
-    assert told["0"] == pytest.approx(float(exact), abs=0.06) and told["0"] == pytest.approx(told["1"], abs=1e-3)
-    assert told["4"] < told["0"] < np.log(150) + 0.05
+    assert message["0"] == pytest.approx(float(exact), abs=0.06) and message["0"] == pytest.approx(
+        message["1"], abs=1e-3
+    )
+    assert message["4"] < message["0"] < np.log(150) + 0.05
     with torch.no_grad():
         inside = information_along(squeeze, torch.randn(1, 8, 8), Curve(points=150, space="3"), "*")
     assert [row["layer"] for row in inside if row["information"] is None] == ["0", "1", "2"]

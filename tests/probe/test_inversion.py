@@ -139,11 +139,11 @@ def test_a_control_finds_the_truth_where_a_far_start_fails_and_the_failure_is_no
     y = x.relu()
     far = image_search.search(torch.relu, y, -torch.ones_like(x), 50)
     close = image_search.search(torch.relu, y, image_search.near(x, 0.1, stream(0, "near")), 50, (0.0,))
-    told = [
+    message = [
         (float(inversion.unexplained(one, x)[0]), float(inversion.mismatch(one.relu(), y)[0])) for one in (far, close)
     ]
-    assert told[0][0] > 1 and told[1][0] < 1e-8
-    assert inversion.judged(False, told[0], told[1]) == NOT_DECIDED
+    assert message[0][0] > 1 and message[1][0] < 1e-8
+    assert inversion.judged(False, message[0], message[1]) == NOT_DECIDED
 
 
 def test_a_control_loses_the_share_of_directions_that_the_map_does_not_see() -> None:

@@ -141,16 +141,16 @@ def test_what_cannot_be_tested_says_why_and_names_no_command() -> None:
 
 
 def test_numbers_are_told_as_they_were_got() -> None:
-    told = [claim_value(line("holds", *ends)) for ends in (("3", "3", "3"), ("0.5", "", ""), ("", "", ""))]
-    assert told[0] == "3" and told[1].startswith("0.5 (no interval") and told[2] == "–"
+    message = [claim_value(line("holds", *ends)) for ends in (("3", "3", "3"), ("0.5", "", ""), ("", "", ""))]
+    assert message[0] == "3" and message[1].startswith("0.5 (no interval") and message[2] == "–"
 
 
 def test_missing_commit_and_cost_are_shown_as_missing(tmp_path: Path) -> None:
     (row,) = [one for one in verdict_table([finding("holds")]).splitlines() if "experiments.some" in one]
     assert [cell.strip(" |") for cell in row.split(" | ")[-2:]] == ["–", "–"]
     made = provenance.Made(("0123456789abcdef with changes", "fedcba9876543210"), 7200.0, ("a processor",))
-    told = ClaimVerdict(finding("holds").claim, [line("holds")], json.loads(made.text()))
-    assert (told.commit, told.cost) == ("0123456 with changes, fedcba9", "2 h")
+    message = ClaimVerdict(finding("holds").claim, [line("holds")], json.loads(made.text()))
+    assert (message.commit, message.cost) == ("0123456 with changes, fedcba9", "2 h")
     with pytest.raises(InputError, match="holds no claims"):
         paper.published(tmp_path)
 
@@ -171,7 +171,7 @@ def test_the_commit_is_marked_where_package_or_experiments_differ_from_it(tmp_pa
         who = ("-c", "user.name=n", "-c", "user.email=e")
         return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
 
-    def told() -> str:
+    def message() -> str:
         asked = [sys.executable, "-c", "import provenance; print(provenance.commit())"]
         quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
@@ -179,15 +179,15 @@ def test_the_commit_is_marked_where_package_or_experiments_differ_from_it(tmp_pa
         )
         return done.stdout.strip()
 
-    assert told() == "None"
+    assert message() == "None"
     git("init")
     git("add", ".")
     git("commit", "-m", "one")
     commit = git("rev-parse", "HEAD").strip()
     (tmp_path / "figures" / "one.py").write_text("x = 1\n")
-    assert told() == commit
+    assert message() == commit
     (tmp_path / "experiments" / "one.py").write_text("x = 1\n")
-    assert told() == f"{commit} with changes"
+    assert message() == f"{commit} with changes"
 
 
 def test_extents_of_preimages_that_are_known() -> None:

@@ -136,10 +136,10 @@ def exact(page: Page, name: str) -> float:
 def test_every_claim_is_there_with_its_verdict_number_and_command(page: Page) -> None:
     for key, found in (("claims", paper.verdicts(ROOT)), ("beyond", paper.beyond_the_paper(ROOT))):
         shown = page.locator(f"#{key} details.claim")
-        told = [re.sub(r"\s+", " ", text) for text in shown.all_text_contents()]
+        output = [re.sub(r"\s+", " ", text) for text in shown.all_text_contents()]
         grouped = [one for group in report_page.by_place(found, report_page.section) for one in group.claims]
-        assert len(told) == len(found) == len(grouped) > 10
-        for one, words in zip(grouped, told, strict=True):
+        assert len(output) == len(found) == len(grouped) > 10
+        for one, words in zip(grouped, output, strict=True):
             expected = (one.verdict, one.claim.place, one.claim.says, one.value, one.measured, one.command)
             assert all(re.sub(r"\s+", " ", part).strip() in words for part in expected)
         assert [claim.get_attribute("data-verdict") for claim in shown.all()] == [one.verdict for one in grouped]

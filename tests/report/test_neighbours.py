@@ -25,10 +25,10 @@ def test_every_neighbour_has_a_number_of_its_own_and_every_claim_rows_that_decid
 
 
 def test_a_table_a_paper_with_a_verdict_for_every_claim() -> None:
-    told = neighbours_block(ROOT)
+    message = neighbours_block(ROOT)
     for one in paper.neighbours():
-        assert f"### {one.name}" in told and f"arXiv:{one.arxiv}" in told
-        assert all(claim.says in told for claim in one.claims)
+        assert f"### {one.name}" in message and f"arXiv:{one.arxiv}" in message
+        assert all(claim.says in message for claim in one.claims)
     found = paper.neighbours_verdicts(ROOT)
     assert {one.verdict for one in found} <= set(paper.VERDICTS) - {paper.NOT_TESTABLE}
     assert all(one.verdict == "not run" for one in found if not one.lines)

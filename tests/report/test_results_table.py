@@ -118,10 +118,10 @@ def test_rows_of_the_typical_draw_are_of_one_draw_and_only_where_shown():
     drawn = measure_layer(layers(MonteCarlo(dims=(5,), draws=40, points=60), CPU)[0])
     share, error = drawn["preserved_fraction"], drawn["reconstruction_error/pinv"]
     away = np.maximum(*(abs(stats.rankdata(values) - 20.5) for values in (share, error)))
-    told = pick(found, "preserved_fraction", statistic=TYPICAL).estimate.value
+    message = pick(found, "preserved_fraction", statistic=TYPICAL).estimate.value
     other = pick(found, "reconstruction_error", "pinv", statistic=TYPICAL).estimate.value
     pairs = [(share[draw], error[draw]) for draw in np.flatnonzero(away == away.min())]
-    assert any((told, other) == pytest.approx(pair) for pair in pairs)
+    assert any((message, other) == pytest.approx(pair) for pair in pairs)
     assert not [row for row in rows() if row.statistic == TYPICAL]
 
 
@@ -169,7 +169,9 @@ def test_the_inputs_own_information_belongs_to_no_dim_and_bounds_the_layers():
     )
 
 
-def told(quantity: str, statistic: str, ends: tuple[str, str, str], decoder: str = "", **more: str) -> dict[str, str]:
+def message(
+    quantity: str, statistic: str, ends: tuple[str, str, str], decoder: str = "", **more: str
+) -> dict[str, str]:
     line = dict.fromkeys(tables.RESULT_COLUMNS, "")
     line |= {"quantity": quantity, "statistic": statistic, "decoder": decoder, "dim": "3", "n": "1000"}
     return line | dict(zip(("estimate", "low", "high"), ends, strict=True)) | {"activation": "gelu"} | more
@@ -177,7 +179,7 @@ def told(quantity: str, statistic: str, ends: tuple[str, str, str], decoder: str
 
 def test_a_sentence_quotes_means_and_medians_with_their_intervals_and_says_a_bound() -> None:
     numbers = [
-        told(
+        message(
             "preserved_fraction",
             "mean",
             ("0.25", "0.2", "0.3"),
@@ -185,9 +187,9 @@ def test_a_sentence_quotes_means_and_medians_with_their_intervals_and_says_a_bou
             note=results_table.FOLDS,
             theory="0.125",
         ),
-        told("preserved_fraction", results_table.TYPICAL, ("0.9", "", "")),
-        told("reconstruction_error", "median", ("0.436", "0.4", "0.5"), "pinv"),
-        told("reconstruction_error", results_table.TYPICAL, ("1.05", "", ""), "pinv"),
+        message("preserved_fraction", results_table.TYPICAL, ("0.9", "", "")),
+        message("reconstruction_error", "median", ("0.436", "0.4", "0.5"), "pinv"),
+        message("reconstruction_error", results_table.TYPICAL, ("1.05", "", ""), "pinv"),
     ]
     assert results_table.dim_sentence(tabled(numbers), 3) == (
         "dim 3: gelu lost at most 75.0 % of the points (70.0 % to 80.0 %, mean of 1,000 draws; at most 87.5 % by "
@@ -199,8 +201,8 @@ def test_a_sentence_quotes_means_and_medians_with_their_intervals_and_says_a_bou
 
 
 def test_an_error_above_the_whole_is_told_in_times() -> None:
-    numbers = [told("reconstruction_error", "median", ("1.05", "0.9", "1.2"), "pinv"),
-               told("reconstruction_error", "median", ("0", "0", "0"), "exact")]  # fmt: skip
+    numbers = [message("reconstruction_error", "median", ("1.05", "0.9", "1.2"), "pinv"),
+               message("reconstruction_error", "median", ("0", "0", "0"), "exact")]  # fmt: skip
     assert results_table.dim_sentence(tabled(numbers), 3) == (
         "dim 3: median over draws: pinv gets 1.05 times (0.900 times to 1.20 times) |x|² wrong, "
         "solving on the active rows gives x back."

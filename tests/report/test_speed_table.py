@@ -59,8 +59,8 @@ def test_the_worst_line_counts() -> None:
 def test_a_row_has_the_ratio_the_change_and_the_worst_case() -> None:
     aim = Aim("work", "some work", "a peer", "file", {}, 1, ("s", "s_low", "s_high"), " s", named=("dim", "kind"))
     now = line(2.9, 2.8, 3.0, s="0.5", s_low="0.4", s_high="0.6", dim="15")
-    told = ["some work; worst: dim 15, one", "a peer", "2.9 (2.8 to 3.0)", "≤ 1 s", "2 → 0.5 s", f"**{MET}**"]
-    assert Measured(aim, now, {"aim": "work", "value": "2", "commit": "abc"}).cells() == told
+    message = ["some work; worst: dim 15, one", "a peer", "2.9 (2.8 to 3.0)", "≤ 1 s", "2 → 0.5 s", f"**{MET}**"]
+    assert Measured(aim, now, {"aim": "work", "value": "2", "commit": "abc"}).cells() == message
     assert Measured(aim, now, None).cells()[4] == "– → 0.5 s" and Measured(aim, None, None).cells()[4] == "–"
 
 
@@ -81,11 +81,15 @@ def test_an_aim_that_is_not_met_says_what_bounds_it_and_one_that_is_says_nothing
     file = tmp_path / "benchmarks" / "start_up.csv"
     head = "work,peer,seconds,seconds_low,seconds_high,peer_seconds,beyond,beyond_low,beyond_high,ratio,low,high\n"
     bound = "its libraries,import torch,3.25,,,2.5,,,,,,\n"
-    for beyond, told in ((5, "of 7.5 s of CPU time, loading its libraries takes 3.25 (torch alone 2.5)"), (3, "")):
+    for beyond, message in ((5, "of 7.5 s of CPU time, loading its libraries takes 3.25 (torch alone 2.5)"), (3, "")):
         spent = f"default command,import torch,7.5,7,8,2.5,{beyond},{beyond - 0.5},{beyond + 0.5},3,2.9,3.1\n"
         file.write_text(head + spent + bound)
         said = speed_bounds(tmp_path)
-        assert (told in said and "takes (not run)" in said) if told else said == "Every aim that was measured is met."
+        assert (
+            (message in said and "takes (not run)" in said)
+            if message
+            else said == "Every aim that was measured is met."
+        )
 
 
 def test_every_sentence_is_of_an_aim_and_no_measured_one_lacks_it() -> None:
@@ -112,8 +116,8 @@ def test_values_before_come_from_the_commit_and_do_not_replace_others(
         subprocess.run(["git", *words], check=True)
     (folder / "probe.csv").write_text(f"{heads}active and covariance,1.2,1.1,1.3\n")
     before.run(before.Run("HEAD"))
-    told = {one["aim"]: one for one in speed_table.lines(folder / "before.csv")}
-    assert told.keys() == {"import", "covariance"} and told["import"]["commit"] == "1234567"
-    assert [told["covariance"][name] for name in ("value", "low", "high")] == ["2.5", "2.4", "2.6"]
+    message = {one["aim"]: one for one in speed_table.lines(folder / "before.csv")}
+    assert message.keys() == {"import", "covariance"} and message["import"]["commit"] == "1234567"
+    assert [message["covariance"][name] for name in ("value", "low", "high")] == ["2.5", "2.4", "2.6"]
     with pytest.raises(InputError, match="commit: 'nowhere' is none"):
         before.run(before.Run("nowhere"))

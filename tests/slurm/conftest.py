@@ -49,8 +49,8 @@ class User:
     def types(self, *words: str) -> str:
         """A command of the study of runs in this process; what it says."""
         self.status = main(tiny_study.STUDY, list(words))
-        told = self.capsys.readouterr()
-        return told.out + told.err
+        message = self.capsys.readouterr()
+        return message.out + message.err
 
     def starts(self, *words: str, path: str = "") -> subprocess.CompletedProcess[str]:
         """A command in a process of its own, with a folder before all others on its path."""
@@ -85,13 +85,13 @@ def user(
 ) -> Iterator[User]:
     monkeypatch.chdir(tmp_path)
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    told = {
+    message = {
         "SLURM_CONF": machine.environment["SLURM_CONF"],
         "COLUMNS": "200",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": path,
     }
-    for name, value in told.items():
+    for name, value in message.items():
         monkeypatch.setenv(name, value)
     yield User(machine, tmp_path, capsys)
     with contextlib.suppress(TimeoutError):

@@ -42,9 +42,9 @@ def names(user: User) -> str:
 def held(user: User, count: int) -> None:
     """Wait until so many trainings are held in their middle, while status tells of them."""
     user.until(lambda: sum(run.progress.get("step", 0) > HELD_AT for run in user.runs("training")) == count)
-    told = user.types("status")
-    assert f"{count} running" in told and f"step {HELD_AT + 1} of {STEPS}" in told and "images/s" in told
-    assert all(f"on node{number}" in told for number in range(1, count + 1))
+    message = user.types("status")
+    assert f"{count} running" in message and f"step {HELD_AT + 1} of {STEPS}" in message and "images/s" in message
+    assert all(f"on node{number}" in message for number in range(1, count + 1))
 
 
 def ended_alike(found: list[Run], undisturbed: Callable[[Spec], list[float]]) -> None:

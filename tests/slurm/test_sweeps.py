@@ -52,9 +52,9 @@ def test_runs_that_raise_or_are_killed_are_told_and_run_again_alone(
     assert {run.spec: run.state for run in user.runs("mixed")} == {
         run.spec: wanted[run.spec.ends] for run in user.runs("mixed")
     }
-    told = user.types("status")
-    assert "4 done, 4 failed" in told
-    assert told.count("ValueError: this run fails") == 2 and told.count("its process was killed") == 2
+    message = user.types("status")
+    assert "4 done, 4 failed" in message
+    assert message.count("ValueError: this run fails") == 2 and message.count("its process was killed") == 2
     assert (
         "Killed" in (next(c for c in user.runs("mixed") if c.spec.ends == "death").folder / "failure.json").read_text()
     )
@@ -90,8 +90,8 @@ def test_a_driver_killed_around_sbatch_loses_nothing_and_nothing_runs_twice(
     words = ("run", "--launcher", "slurm", "--runs-per-job", "2")
     killed = user.starts(*tiny_study.PROGRAM, *words, path=sbatch(user.folder / "bin", before, after))
     assert killed.returncode == -9
-    told = user.types(*words)
-    assert ("0 to run" in told) == (place == "before its number is told")
+    message = user.types(*words)
+    assert ("0 to run" in message) == (place == "before its number is told")
     (user.folder / "go").touch()
     if place == "while sbatch lives on":
         user.until((user.folder / "late").exists)
@@ -106,9 +106,9 @@ def test_many_small_runs_are_packed_split_and_begun_by_two_drivers(user: User, m
     words = ("run", "--launcher", "slurm", "--runs-per-job", "100")
     second = f"if [ -e first ]; then {KILL}; exit 1; fi; touch first"  # the driver dies between two arrays
     assert user.starts(*tiny_study.PROGRAM, *words, path=sbatch(user.folder / "bin", second)).returncode == -9
-    told = user.types(*words)
+    message = user.types(*words)
     submitted = {path.parent.name for path in user.folder.rglob("*_submission.sh")}
-    assert len(submitted) == 2 and "300 to run" in told
+    assert len(submitted) == 2 and "300 to run" in message
     user.until_over()
     found = user.runs("many")
     assert Counter((run.state, len(ran(run))) for run in found) == {(DONE, 1): 1200}

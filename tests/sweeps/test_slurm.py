@@ -31,14 +31,14 @@ class Queue:
     """What squeue says, line by line, and the submission of four runs in two tasks that it is about."""
 
     def __init__(self, folder: Path) -> None:
-        self.runs, self.told = folder / "runs", folder / "told"
+        self.runs, self.message = folder / "runs", folder / "told"
         self.of = submissions.announce(
             self.runs, "tiny", [((key(a), 0), (key(b), 0)) for a, b in (SPECS[:2], SPECS[2:])], 3
         )
         self.says()
 
     def says(self, *lines: str) -> None:
-        self.told.write_text("".join(f"{self.of.name}|{line}\n" for line in lines))
+        self.message.write_text("".join(f"{self.of.name}|{line}\n" for line in lines))
 
     def states(self) -> list[str]:
         return [run.state for run in self.view()]
@@ -63,7 +63,7 @@ class Queue:
 def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Queue:
     made = Queue(tmp_path)
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "squeue").write_text(f"#!/bin/sh\ncat {made.told}\n")
+    (tmp_path / "bin" / "squeue").write_text(f"#!/bin/sh\ncat {made.message}\n")
     (tmp_path / "bin" / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     return made
@@ -90,7 +90,7 @@ def test_a_cell_that_was_handed_over_again_stands_as_its_living_job(
     store.fail(queue.runs / key(SPECS[0]), ValueError("no"), {})
     monkeypatch.setattr(submissions.uuid, "uuid4", lambda: SimpleNamespace(hex=again * 32))
     second = submissions.announce(queue.runs, "tiny", [((key(SPECS[0]), 1),)], 3)
-    queue.told.write_text(f"{queue.of.name}|1|{WAITS}\n{second.name}|0|{WAITS}\n")
+    queue.message.write_text(f"{queue.of.name}|1|{WAITS}\n{second.name}|0|{WAITS}\n")
     assert queue.states() == [QUEUED, ABSENT, QUEUED, QUEUED]
 
 
@@ -175,8 +175,8 @@ def test_a_lab_s_defaults_are_read_when_a_command_is_given(tmp_path: Path, monke
     monkeypatch.setenv("MANIFOLD_LAB_SLURM_PARTITION", "spot")
     (tmp_path / "pyproject.toml").write_text("[tool.manifold_lab.slurm]\nextra = ['comment=three']\n")
     for words in (["run"], ["--workers", "2"]):
-        told = parse(command_line.kind_of(words), "experiments.x", words)
-        assert told.slurm == Slurm(partition="spot", extra=("comment=three",))
+        message = parse(command_line.kind_of(words), "experiments.x", words)
+        assert message.slurm == Slurm(partition="spot", extra=("comment=three",))
 
 
 def test_a_process_of_no_job_has_no_cells_of_its_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,14 +267,14 @@ def test_options_reach_sbatch(queue: Queue) -> None:
     asked = Slurm(
         "gpu", "vision", "high", "1-0", 1, 6, "8G", 2, 5, 40, 3, ("module load a",), ("constraint=a", "exclusive")
     )
-    told = launcher.parameters(Work(tiny.measure, program=PROGRAM, processes=4, slurm=asked), queue.of)
+    message = launcher.parameters(Work(tiny.measure, program=PROGRAM, processes=4, slurm=asked), queue.of)
     wanted = {"partition": "gpu", "account": "vision", "qos": "high", "time": "1-0", "nodes": 2, "ntasks_per_node": 2,
               "gpus_per_node": 2, "cpus_per_task": 6, "array_parallelism": 5, "signal_delay_s": 40,
               "setup": ["module load a"]}  # fmt: skip
-    assert wanted.items() <= told.items()
-    output = told["additional_parameters"].pop("output")
+    assert wanted.items() <= message.items()
+    output = message["additional_parameters"].pop("output")
     assert output == f"{queue.of.folder.resolve()}/%A_%a_0_log.out"
-    assert told["additional_parameters"] == {"requeue": True, "mem": "8G", "constraint": "a", "exclusive": True}
+    assert message["additional_parameters"] == {"requeue": True, "mem": "8G", "constraint": "a", "exclusive": True}
     with pytest.raises(InputError, match="must divide the 3 processes"):
         launcher.parameters(Work(tiny.measure, processes=3, slurm=asked), queue.of)
 

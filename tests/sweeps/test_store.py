@@ -240,8 +240,8 @@ def test_failures_and_divergence_keep_their_reason(tmp_path: Path) -> None:
             raise error
         except BaseException as caught:
             store.fail(tmp_path / key(Tiny(seed)), caught, WHERE)
-    told = [(run.state, run.note) for run in store.read_runs(tmp_path, [Tiny(0), Tiny(1), Tiny(2)])]
-    assert told == [
+    message = [(run.state, run.note) for run in store.read_runs(tmp_path, [Tiny(0), Tiny(1), Tiny(2)])]
+    assert message == [
         (FAILED, "ValueError: two lines"),
         (DIVERGED, "at step 40: the loss is nan"),
         (FAILED, "SystemExit: 3"),
@@ -298,8 +298,8 @@ def test_a_default_that_changes_is_refused_until_the_first_one_is_told(inside: b
     if inside:
         kept(tmp_path, Spec())
         changed = grown(seed=0, inner=Inner(width=2.0))
-        told = field(default=Inner(width=2.0), metadata={"first_default": Inner()})
-        cured, old = grown(seed=0, inner=told), {"inner": Inner()}
+        message = field(default=Inner(width=2.0), metadata={"first_default": Inner()})
+        cured, old = grown(seed=0, inner=message), {"inner": Inner()}
     else:
         kept(tmp_path, grown(seed=0, rate=0.5)())
         changed = grown(seed=0, rate=0.25)

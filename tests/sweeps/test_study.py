@@ -53,34 +53,34 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
     def run(words: str) -> tuple[int, str]:
         status = main(STUDY, words.split())
-        told = capsys.readouterr()
-        return status, told.out + told.err
+        message = capsys.readouterr()
+        return status, message.out + message.err
 
     return run
 
 
 def test_plan_runs_nothing_and_tells_the_cost_once_it_is_known(typed, tmp_path: Path) -> None:
-    status, told = typed("plan")
-    assert status == 0 and "12 absent" in told and "Cost     not known" in told and "Paper  none" in told
-    assert key(Tiny(3, "better")) in told and "seed=3 arm=better" in told
+    status, message = typed("plan")
+    assert status == 0 and "12 absent" in message and "Cost     not known" in message and "Paper  none" in message
+    assert key(Tiny(3, "better")) in message and "seed=3 arm=better" in message
     assert not list((tmp_path / "runs").rglob("ran"))
     for seed in range(3):
         folder = tmp_path / "runs" / "tiny" / key(Tiny(seed))
         made = {"seconds": 600.0, "attempt": 1, "commit": None, "device": "abacus"}
         store.finish(Tiny(seed), folder, store.Result({"value": 1}), made)
-    _, told = typed("plan --workers 3")
-    assert "Cost     30 min for 3 of 12 runs, on abacus" in told
-    assert "9 absent, 3 done" in told and "10 min" in told
-    assert "about 30 min with 3 at a time, from finished runs that differ in 1 fields" in told
+    _, message = typed("plan --workers 3")
+    assert "Cost     30 min for 3 of 12 runs, on abacus" in message
+    assert "9 absent, 3 done" in message and "10 min" in message
+    assert "about 30 min with 3 at a time, from finished runs that differ in 1 fields" in message
 
 
 def test_a_run_says_one_object_or_one_line(capsys: pytest.CaptureFixture[str], monkeypatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     wanted = key(Tiny(4))
     assert main(STUDY, ["run", "--only", wanted, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["study"], told["queued"], told["passed_over"]) == ("tiny", 0, None)
-    assert [(one["key"], one["state"], one["how"][:3]) for one in told["ended"]] == [(wanted, "done", "in ")]
+    message = json.loads(capsys.readouterr().out)
+    assert (message["study"], message["queued"], message["passed_over"]) == ("tiny", 0, None)
+    assert [(one["key"], one["state"], one["how"][:3]) for one in message["ended"]] == [(wanted, "done", "in ")]
     assert main(STUDY, ["run", "--quiet"]) == 0
     assert capsys.readouterr().out == "tiny: 11 ended, 0 queued\n"
     for words in (["run", "--smoke", "--json"], ["--json", "--out", "made"]):  # these publish: of that is the object
@@ -90,22 +90,26 @@ def test_a_run_says_one_object_or_one_line(capsys: pytest.CaptureFixture[str], m
 
 def test_run_runs_what_is_missing_and_only_that(typed) -> None:
     assert typed(f"run --only {key(Tiny(4))[:6]}")[1].count("done in") == 1
-    status, told = typed("run")
-    assert status == 0 and "11 to run" in told and told.count("done in") == 11
+    status, message = typed("run")
+    assert status == 0 and "11 to run" in message and message.count("done in") == 11
     assert "0 to run; 12 done" in typed("run")[1]
     assert all(len(ran(Path("runs/tiny") / key(spec))) == 1 for spec in GRIDS["good"])
 
 
 def test_failures_are_in_the_exit_status_and_are_tried_again_when_asked(typed, monkeypatch) -> None:
     monkeypatch.setitem(GRIDS, "good", (Tiny(), Tiny(ends="error"), Tiny(ends="divergence")))
-    status, told = typed("run")
-    assert status == 1 and "failed ValueError: this run fails" in told and "diverged at step 7: the loss is nan" in told
-    status, told = typed("run")
-    assert status == 1 and "1 failed, such as" in told and "run with --retry-failed to repeat" in told
+    status, message = typed("run")
+    assert (
+        status == 1
+        and "failed ValueError: this run fails" in message
+        and "diverged at step 7: the loss is nan" in message
+    )
+    status, message = typed("run")
+    assert status == 1 and "1 failed, such as" in message and "run with --retry-failed to repeat" in message
     assert typed("run --retry-failed")[0] == 1
     assert [len(ran(Path("runs/tiny") / key(spec))) for spec in GRIDS["good"]] == [1, 2, 1]
-    told = typed("status")[1]
-    assert "1 diverged, 1 done, 1 failed" in told and "this run fails" in told
+    message = typed("status")[1]
+    assert "1 diverged, 1 done, 1 failed" in message and "this run fails" in message
 
 
 def test_status_says_how_far_a_running_cell_is(typed) -> None:
@@ -114,9 +118,9 @@ def test_status_says_how_far_a_running_cell_is(typed) -> None:
     run_lock.acquire(folder)
     progress = {"step": 120, "steps": 1000, "images_per_second": 851.4, "seconds_left": 723.2}
     (folder / "progress.json").write_text(json.dumps(progress))
-    told = typed("status")[1]
-    assert "running" in told and "step 120 of 1000, 851 images/s, 12 min left, process" in told
-    assert "11 absent, 1 running" in told
+    message = typed("status")[1]
+    assert "running" in message and "step 120 of 1000, 851 images/s, 12 min left, process" in message
+    assert "11 absent, 1 running" in message
 
 
 def test_a_live_status_ends_when_nothing_runs_any_more(typed, monkeypatch) -> None:
@@ -125,22 +129,27 @@ def test_a_live_status_ends_when_nothing_runs_any_more(typed, monkeypatch) -> No
     claim = run_lock.acquire(folder)
     monkeypatch.setattr(study_commands, "Console", lambda: Console(force_terminal=True))
     monkeypatch.setattr(time, "sleep", lambda _: run_lock.release(claim))
-    told = typed("status")[1]
-    assert "stopped before its end" in told and "process" not in told.splitlines()[-2]
+    message = typed("status")[1]
+    assert "stopped before its end" in message and "process" not in message.splitlines()[-2]
 
 
 def test_a_long_list_is_cut_and_says_so(typed, monkeypatch) -> None:
     monkeypatch.setitem(GRIDS, "good", tuple(Tiny(seed) for seed in range(100)))
-    told = typed("plan")[1]
-    assert told.count("seed=") == status_table.LISTED and f"and {100 - status_table.LISTED} more" in told
+    message = typed("plan")[1]
+    assert message.count("seed=") == status_table.LISTED and f"and {100 - status_table.LISTED} more" in message
 
 
 def test_publish_writes_what_the_runs_say_and_leaves_the_texts_alone(typed, tmp_path: Path) -> None:
     assert typed("publish") == (2, "error: tiny: no run is done yet; run python -m experiments.tiny run\n")
     typed("run")
     (tmp_path / "paper_repro.md").write_text("<!-- begin beyond -->\n<!-- end beyond -->\n")
-    status, told = typed("publish")
-    assert status == 0 and "holds: values are high" in told and "12 done" in told and "run manifold-lab report" in told
+    status, message = typed("publish")
+    assert (
+        status == 0
+        and "holds: values are high" in message
+        and "12 done" in message
+        and "run manifold-lab report" in message
+    )
     assert (tmp_path / "paper_repro.md").read_text().count("\n") == 2
     assert {path.name for path in Path("figures").iterdir()} == {
         f"tiny{end}" for end in (".csv", ".png", ".pdf", ".svg", ".json", "_claims.csv")
@@ -154,8 +163,8 @@ def test_publish_writes_what_the_runs_say_and_leaves_the_texts_alone(typed, tmp_
     assert {path.name: path.read_bytes() for path in Path("figures").iterdir()} == before
     for harmed in (b"seed,state,amount\n1,done,2\n", b"seed\n1,2,3\n4,5,6,7\n", b"\xff\xfe"):
         Path("figures/tiny.csv").write_bytes(harmed)
-        status, told = typed("publish --redraw")
-        assert status == 2 and told.count("\n") == 1 and "publish" in told, told
+        status, message = typed("publish --redraw")
+        assert status == 2 and message.count("\n") == 1 and "publish" in message, message
         changed = {path.name for path in Path("figures").iterdir() if path.read_bytes() != before[path.name]}
         assert changed == {"tiny.csv"}
 
@@ -204,8 +213,8 @@ def test_a_smoke_run_shows_what_comes_out_and_replaces_nothing_that_is_published
 
 
 def test_without_a_verb_a_study_runs_and_publishes(typed) -> None:
-    status, told = typed("--smoke --out made")
-    assert status == 0 and told.count("done in") == SMOKE and "undecided" in told
+    status, message = typed("--smoke --out made")
+    assert status == 0 and message.count("done in") == SMOKE and "undecided" in message
     assert len(read_csv(Path("made/tiny.csv").read_text())) == SMOKE
     assert main(STUDY, []) == 0
     assert len(read_csv(Path("figures/tiny.csv").read_text())) == len(GRIDS["good"])
@@ -221,8 +230,8 @@ def test_without_a_verb_a_study_runs_and_publishes(typed) -> None:
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(words: str, complaint: str, typed) -> None:
-    status, told = typed(words)
-    assert status == 2 and told.startswith(complaint) and told.count("\n") == 1
+    status, message = typed(words)
+    assert status == 2 and message.startswith(complaint) and message.count("\n") == 1
 
 
 def test_a_note_is_told_where_there_is_no_more() -> None:
@@ -232,5 +241,5 @@ def test_a_note_is_told_where_there_is_no_more() -> None:
 def test_runs_that_cannot_be_a_folder_are_refused_in_one_line(typed, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for command in ("plan", "run", "status"):
-        status, told = typed(f"{command} --runs file")
-        assert status == 2 and "cannot be a folder" in told and len(told.strip().splitlines()) == 1
+        status, message = typed(f"{command} --runs file")
+        assert status == 2 and "cannot be a folder" in message and len(message.strip().splitlines()) == 1

@@ -77,8 +77,8 @@ def test_bottlenecks_are_fitted_on_one_half_of_validation_and_measured_on_the_ot
     assert half % training_run.HELD_OUT_BATCH, "the last batch of a half is smaller"
     ((x, _),) = data.evaluation("validation", data.size("validation"))
     found = read_bottlenecks(trained_network(runs, done.key), [x[:half]], [x[half : 2 * half]])
-    for told, one in zip(done.numbers["bottlenecks"], found, strict=True):
-        assert told == pytest.approx(dataclasses.asdict(one), rel=1e-5)
+    for message, one in zip(done.numbers["bottlenecks"], found, strict=True):
+        assert message == pytest.approx(dataclasses.asdict(one), rel=1e-5)
 
 
 def test_the_same_trial_under_another_name_ends_alike_and_another_seed_does_not(tmp_path: Path, done: Run) -> None:
@@ -95,15 +95,15 @@ def test_history_ends_with_the_final_validation_and_progress_with_nothing_left(d
     assert [int(row["step"]) for row in history(done)] == [25, 40, 50, STEPS], (
         "every 25 steps, at the epoch's end, at the end"
     )
-    told = json.loads((done.folder / PROGRESS).read_text(encoding="utf-8"))
-    assert (told["step"], told["steps"], told["seconds_left"]) == (STEPS, STEPS, 0)
-    assert told["images_per_second"] > 0
+    message = json.loads((done.folder / PROGRESS).read_text(encoding="utf-8"))
+    assert (message["step"], message["steps"], message["seconds_left"]) == (STEPS, STEPS, 0)
+    assert message["images_per_second"] > 0
 
 
 def test_a_trial_that_diverges_tells_the_step_and_leaves_no_network(tmp_path: Path, runs: Path, lost: Run) -> None:
-    with pytest.raises(DivergedError) as told:
+    with pytest.raises(DivergedError) as message:
         training_run.run_training(LOST, tmp_path)
-    assert told.value.step == 2, "the first loss is that of the initial weights"
+    assert message.value.step == 2, "the first loss is that of the initial weights"
     assert not list(tmp_path.rglob("*.safetensors"))
     assert (lost.state, lost.note) == (DIVERGED, "at step 2: the loss is not finite")
     with pytest.raises(InputError, match="tells no network"):
@@ -169,9 +169,9 @@ FOREIGN = {
 @pytest.mark.parametrize("header", FOREIGN.values(), ids=FOREIGN)
 def test_a_foreign_file_is_refused_in_one_line(tmp_path: Path, header: dict[str, str] | None) -> None:
     safetensors.torch.save_file({"weight": torch.zeros(3)}, tmp_path / "net.safetensors", metadata=header)
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as message:
         open_weights(tmp_path / "net.safetensors")
-    assert len(str(told.value).splitlines()) == 1
+    assert len(str(message.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "text", "cut off"])
@@ -183,9 +183,9 @@ def test_what_is_no_file_of_ours_is_refused_in_one_line(tmp_path: Path, kind: st
         path.mkdir()
     elif kind != "missing":
         path.write_bytes(b"no tensors\n" if kind == "text" else content[: len(content) // 2])
-    with pytest.raises(InputError, match=r"^weights: .*net\.safetensors tells no network of ours") as told:
+    with pytest.raises(InputError, match=r"^weights: .*net\.safetensors tells no network of ours") as message:
         open_weights(path)
-    assert len(str(told.value).splitlines()) == 1
+    assert len(str(message.value).splitlines()) == 1
 
 
 def test_a_key_that_never_ran_is_refused(runs: Path) -> None:

@@ -31,8 +31,8 @@ print(before, faults())
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
 def test_pages_are_paid_for_once() -> None:
-    told = subprocess.run([sys.executable, "-c", COUNT], check=True, capture_output=True, text=True).stdout
-    before, after = map(float, told.split())
+    message = subprocess.run([sys.executable, "-c", COUNT], check=True, capture_output=True, text=True).stdout
+    before, after = map(float, message.split())
     assert before > 0.9 and after < 0.01
 
 

@@ -47,14 +47,14 @@ class Wide(nn.Module):
 
 def go(recipe: str, folder: Path | None = None, images: int = RECIPE.images) -> dict[str, object]:
     """Train; the weights in the end, and what the run tells."""
-    model, told = Wide(), list[int]()
-    kept = Bookkeeping(folder, checkpoint_every=4, bar=False, report=lambda step, *_: told.append(step))
+    model, message = Wide(), list[int]()
+    kept = Bookkeeping(folder, checkpoint_every=4, bar=False, report=lambda step, *_: message.append(step))
     outcome = train(
         model, load("digits"), dataclasses.replace(RECIPES[recipe], images=images), seed=0, bookkeeping=kept
     )
     row = outcome.history[-1]
     return {"weights": model.state_dict(), "losses": [row.train_loss, row.validation.loss, outcome.test.loss],
-            "pictures": outcome.test.pictures, "told": told}  # fmt: skip
+            "pictures": outcome.test.pictures, "told": message}  # fmt: skip
 
 
 def main(folder: Path) -> None:
@@ -96,8 +96,8 @@ def test_only_the_first_process_keeps_books(pair: Path) -> None:
 
 def test_what_two_began_one_may_end(pair: Path) -> None:
     (pair / "0" / "sgd" / "checkpoint-a.pt").unlink()  # the newer one, of the end
-    told = go("sgd", pair / "0" / "sgd")
-    assert told["losses"] == pytest.approx(go("sgd")["losses"], rel=ROUNDING)
+    message = go("sgd", pair / "0" / "sgd")
+    assert message["losses"] == pytest.approx(go("sgd")["losses"], rel=ROUNDING)
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ def test_the_smoke_preset_learns_the_digits_with_the_small_network(data: InMemor
 def test_tensorboard_is_missed_in_one_line_and_given_every_row(
     data: InMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept, told = Bookkeeping(tmp_path, bar=False, tensorboard=True), []
+    kept, output = Bookkeeping(tmp_path, bar=False, tensorboard=True), []
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(InputError, match="pip install tensorboard"):
         run(data, small(), kept)
@@ -230,11 +230,11 @@ def test_tensorboard_is_missed_in_one_line_and_given_every_row(
         def __init__(self, folder: str, purge_step: int): ...
         def close(self) -> None: ...
         def add_scalar(self, *scalar: object) -> None:
-            told.append(scalar)
+            output.append(scalar)
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
     outcome = run(data, small(), kept)
-    assert ("epoch/validation/accuracy", outcome.history[-1].validation.accuracy, 2560) in told and len(told) == 8
+    assert ("epoch/validation/accuracy", outcome.history[-1].validation.accuracy, 2560) in output and len(output) == 8
 
 
 def test_a_recipe_that_does_not_fit_the_data_is_refused(data: InMemory) -> None:

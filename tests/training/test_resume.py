@@ -253,9 +253,9 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        with pytest.raises(InputError, match="No space left on device") as told:
+        with pytest.raises(InputError, match="No space left on device") as message:
             go(tmp_path, network(), SHORT)
-    assert len(str(told.value).splitlines()) == 1 and newest(tmp_path).read_bytes() == kept
+    assert len(str(message.value).splitlines()) == 1 and newest(tmp_path).read_bytes() == kept
     assert same(go(tmp_path, network(), SHORT), whole)
 
 

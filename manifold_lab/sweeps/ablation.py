@@ -14,7 +14,8 @@ Arm = Callable[[NetworkSpec], NetworkSpec]
 """What an arm makes of a base network."""
 SHORT_IMAGES, LONG_IMAGES = 120_000, 480_000
 """Images seen, on CIFAR-10."""
-SEEDS_BY_LENGTH = {SHORT_IMAGES: 5, LONG_IMAGES: 3}
+SEEDS_BY_LENGTH = {SHORT_IMAGES: 5, LONG_IMAGES: 5}
+"""No verdict is given on fewer runs of an arm."""
 SHORT_ONLY = {SHORT_IMAGES: 5}
 DIGITS_SEEDS = {20_000: 10}
 SMOKE_SEEDS = {640: 2}

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,19 +15,14 @@ from manifold_lab.core.files import Writer, csv_rows, csv_text, text, without_ap
 from manifold_lab.core.shown import DataFrame, Series, frame
 from manifold_lab.core.statistics import LEVEL, QUANTILES, UNDECIDED, Estimate, ResultRow
 from manifold_lab.report import latex
+from manifold_lab.report.markdown import MISSING, markdown
 
 Record = dict[str, Any]
 """A line of a csv file that is to be written: its values by column, None where one is missing."""
 TEXT_COLUMNS = ("arm", "data", "decoder", "group", "note")
 """Columns of names and notes, which are text whatever it looks like: a group may be called 0.35."""
-MISSING = "–"
-"""What a reader sees where there is no number."""
 RESOLUTION = 12
 """Measured numbers are written to this many decimals at most: what is smaller is rounding of the arithmetic."""
-HTML = re.compile("<(?=[A-Za-z/!?])")
-"""Where a tag of HTML would begin."""
-BEFORE_BAR = re.compile(r"(\\*)\|")
-"""A bar, and the backslashes before it, of which the last would else be the one that takes the bar's meaning."""
 RESULT_COLUMNS = (
     "quantity", "decoder", "statistic", "unit", "dim", "manifold", "inputs", "intrinsic", "embedding", "activation",
     "estimate", "low", "high", "level", "n", *QUANTILES, "theory", "note",
@@ -270,26 +264,6 @@ def plain(value: float) -> str:
     ('0', '0.235', '4.1e-05', '43.1')
     """
     return "0" if value == 0 else f"{value:.2g}" if abs(value) < 1e-3 else f"{value:#.3g}".rstrip(".")
-
-
-def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """A markdown table, columns of numbers to the right; no cell ends its cell or line, or begins HTML."""
-    rows = list(body)
-    sides = ["---:" if all(map(_numeric, cells)) else "---" for cells in zip(*rows, strict=True)] or ["---"] * len(head)
-    lines = [head, sides, *rows]
-    return "\n".join("| " + " | ".join(map(_in_markdown, line)) + " |" for line in lines)
-
-
-def _in_markdown(cell: str) -> str:
-    return BEFORE_BAR.sub(r"\1\1\|", HTML.sub("&lt;", _on_one_line(cell)))
-
-
-def _on_one_line(cell: str) -> str:
-    return " ".join(cell.splitlines())
-
-
-def _numeric(cell: str) -> bool:
-    return cell in ("", MISSING) or cell.lstrip("+-−")[:1].isdigit()
 
 
 def shown(value: Any) -> str:

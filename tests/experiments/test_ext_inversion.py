@@ -9,6 +9,7 @@ import torch
 
 from experiments import ext_inversion
 from experiments.drawing import ext_inversion as drawing
+from manifold_lab import data
 from manifold_lab.core.random_streams import stream
 from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import Network, build
@@ -137,9 +138,9 @@ def test_images_and_lines_of_one_search_have_the_status_of_its_numbers(tmp_path:
 
 def test_pixels_come_back_from_a_csv_file() -> None:
     run = ext_inversion.grid(True)[0]
-    images = inversion_run.data.load(run.training.data, seed=0)
+    images = data.load(run.training.data, seed=0)
     x, _ = next(images.evaluation("test", 2))
-    held = inversion_run._pictures({}, x, images)
+    held = inversion_run._images({}, x, images)
     stored = images.splits["test"].x[:2, 0].double().numpy() * 255 / images.facts.full_scale  # type: ignore[attr-defined]
     for line, wanted in zip(held, stored, strict=True):
         assert np.abs(drawing.pixels(line) - wanted).max() <= 0.5 + 1e-4

@@ -1,4 +1,4 @@
-"""The probe's door: tables, figures and refusals; networks and pictures from anywhere."""
+"""The probe's command: tables, figures and refusals; networks and pictures from anywhere."""
 
 import json
 import re
@@ -133,8 +133,8 @@ def test_the_list_names_functions_by_what_they_are(tmp_path: Path, capsys: pytes
 ])  # fmt: skip
 def test_no_threshold_is_said_only_where_there_is_none(threshold: int | None, below: float | None, words: str) -> None:
     line = {"layer": "act", "threshold": threshold, "below_threshold": below}
-    assert command.message([line]).startswith(words) and bool(words) == bool(command.message([line]))
-    assert ("No layer" in command.message([{"layer": "act", "threshold": threshold}])) == (not threshold)
+    assert command.summary_text([line]).startswith(words) and bool(words) == bool(command.summary_text([line]))
+    assert ("No layer" in command.summary_text([{"layer": "act", "threshold": threshold}])) == (not threshold)
 
 
 def test_a_long_look_says_how_far_it_is(

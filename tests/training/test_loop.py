@@ -171,7 +171,7 @@ class BreaksAt(nn.Module):
         return self.inner(x) * (math.nan if self.training and self.count == self.step else 1.0)
 
 
-@pytest.mark.parametrize("look_every", [1, 7, 50])
+@pytest.mark.parametrize("check_every", [1, 7, 50])
 @pytest.mark.parametrize("step", [1, 22, 40])
 def test_the_first_bad_step_ends_the_run_and_is_told(
     data: InMemory, tmp_path: Path, check_every: int, step: int

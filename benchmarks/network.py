@@ -29,7 +29,7 @@ from manifold_lab.core.cli import run_cli
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.files import check_folder, publish, text
 from manifold_lab.core.random_streams import stream
-from manifold_lab.models.fold import compiled, folded
+from manifold_lab.models.fold import compiled_network, folded
 from manifold_lab.models.mobilenet import build, initialise
 from manifold_lab.models.specs import V2, NetworkSpec
 from manifold_lab.report import tables
@@ -96,7 +96,7 @@ def inference(name: str, resolution: int, width: int | float) -> Work:
     ways: dict[str, Callable[[], Work]] = {
         PLAIN: lambda: plain(ours),
         FOLDED: lambda: folded(ours),
-        FAST: lambda: compiled(ours),
+        FAST: lambda: compiled_network(ours),
     }
     return ways[name]()
 

@@ -77,7 +77,7 @@ def trainings(
 ) -> list[training_run.TrainingRun]:
     """Some arms, seeds outermost; a group is a learning rate."""
     base = ablation.cifar_setting(WIDTH).of_length(length, learning_rate=rate)
-    return [*ablation.paired({arm: ARMS[arm] for arm in arms}, group or f"{rate:g}", base, seeds)]
+    return [*ablation.paired_runs({arm: ARMS[arm] for arm in arms}, group or f"{rate:g}", base, seeds)]
 
 
 KEPT, GRADIENT = "bottleneck", "gradient"

@@ -63,7 +63,7 @@ def grid(smoke: bool) -> tuple[Int8Run, ...]:
     if smoke:
         return tuple(map(Int8Run, ablation.training_runs(ARMS, {"": ablation.digits_setting({640: 2})})))
     base = ablation.cifar_setting(WIDTH).of_length(ablation.SHORT_IMAGES)
-    return tuple(map(Int8Run, ablation.paired(ARMS, f"{WIDTH:g}", base, SEEDS)))
+    return tuple(map(Int8Run, ablation.paired_runs(ARMS, f"{WIDTH:g}", base, SEEDS)))
 
 
 def measure(run: Int8Run, folder: Path) -> Result:

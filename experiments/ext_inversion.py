@@ -51,14 +51,16 @@ def grid(smoke: bool) -> tuple[InversionRun, ...]:
     if smoke:
         return tuple(digits_runs(range(2), images=640, shown=2, steps=10))
     base = ablation.cifar_setting(WIDTH).of_length(ablation.SHORT_IMAGES, learning_rate=RATE)
-    kept = [run for arm, seeds in SEEDS.items() for run in ablation.paired({arm: ARMS[arm]}, f"{RATE:g}", base, seeds)]
+    kept = [
+        run for arm, seeds in SEEDS.items() for run in ablation.paired_runs({arm: ARMS[arm]}, f"{RATE:g}", base, seeds)
+    ]
     return (*digits_runs(DIGITS_SEEDS, images=20_000), *(InversionRun(one, CIFAR_PLACES, kept=0) for one in kept))
 
 
 def digits_runs(seeds: Iterable[int], images: int, shown: int = 8, steps: int = 100) -> list[InversionRun]:
     """The linear arm and the one with ReLU6."""
     base = ablation.digits_setting().of_length(images)
-    trained = ablation.paired({arm: ARMS[arm] for arm in PAIRS[0]}, f"{RATE:g}", base, seeds)
+    trained = ablation.paired_runs({arm: ARMS[arm] for arm in PAIRS[0]}, f"{RATE:g}", base, seeds)
     return [InversionRun(one, DIGITS_PLACES, shown, steps) for one in trained]
 
 

@@ -32,7 +32,7 @@ from manifold_lab.random_layer import manifolds
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 from manifold_lab.report import plots
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, estimates_in, markdown, number, pick
+from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, estimates_in, markdown, nine_digits, pick
 from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
 NAME = "thm1_preserved"
@@ -147,7 +147,7 @@ def draw_bound(ax: Axes, table: DataFrame) -> None:
     if MOBILENET in lost:
         own = (lost.columns.get_loc(MOBILENET), 0)
         ax.add_patch(Rectangle(own, 1, len(lost), fill=False, ec=plots.LOST_COLOUR, lw=1.5, clip_on=False, zorder=5))
-    ax.set_xticks(np.arange(lost.shape[1]) + 0.5, map(number, lost.columns), rotation=0)
+    ax.set_xticks(np.arange(lost.shape[1]) + 0.5, map(nine_digits, lost.columns), rotation=0)
     ax.set_yticks(np.arange(len(lost)) + 0.5, map(str, lost.index), rotation=0)
     ax.set(xlabel="expansion m / n", ylabel="input dimension n")
 

@@ -52,7 +52,7 @@ def print_preset(options: NetworkOptions) -> None:
     _print_network(options.spec, options.quiet, options.json)
 
 
-def print_foreign(options: ForeignOptions) -> None:
+def show_foreign(options: ForeignOptions) -> None:
     """The table of a network from elsewhere."""
     within("resolution", options.resolution, 0, LARGEST)
     _print_foreign(options.model, options.resolution, options.quiet, options.json)
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit status."""
     given = sys.argv[1:] if arguments is None else arguments
     if any(":" in argument for argument in given if not argument.startswith("-")):
-        return run_cli(ForeignOptions, print_foreign, PROGRAM, given, ABOUT)
+        return run_cli(ForeignOptions, show_foreign, PROGRAM, given, ABOUT)
     presets = {name: (described(spec), NetworkOptions(spec)) for name, spec in NETWORKS.items()}
     return run_cli(presets, print_preset, PROGRAM, given, ABOUT)
 

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,19 @@ def test_the_public_names_but_those_of_results_load_no_heavy_library() -> None:
 def test_the_library_does_not_import_its_experiments() -> None:
     for path in PACKAGE.rglob("*.py"):
         assert not {name for name in imports(path) if name.split(".")[0] in {"experiments", "benchmarks", "tests"}}
+
+
+ROLES = {"caption", "card", "check_options", "launch", "main", "measure", "rows", "run"}
+"""What several modules have one of each, of the same meaning: a command's, a launcher's, a run's."""
+
+
+def test_no_public_name_has_two_meanings() -> None:
+    homes = defaultdict(list)
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(path.name)
+    assert {name for name, files in homes.items() if len(files) > 1} == ROLES
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ analytic within 0.15 of the interval, 20 times the width of a cell."""
 DEGREE = 8
 
 
-def table(function: Callable[[np.ndarray], np.ndarray], end: float) -> np.ndarray:
+def tabulate(function: Callable[[np.ndarray], np.ndarray], end: float) -> np.ndarray:
     """Coefficients of function(y) / y, from the lowest power up, in a variable from -1 to 1 on each cell.
 
     Args:
@@ -26,7 +26,7 @@ def table(function: Callable[[np.ndarray], np.ndarray], end: float) -> np.ndarra
 
 
 @compiled(fastmath={"contract"})
-def evaluate(coefficients: Any, y: Any, result: Any) -> None:
+def evaluate_table(coefficients: Any, y: Any, result: Any) -> None:
     """Write the tabulated function of flat `y` into `result`; y itself where it is outside the table."""
     end = len(coefficients) / CELLS
     for place in range(len(y)):

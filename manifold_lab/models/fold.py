@@ -27,7 +27,7 @@ def folded(network: Network) -> Network:
     return twin
 
 
-def compiled(network: Network) -> Callable[[Tensor], Tensor]:
+def compiled_network(network: Network) -> Callable[[Tensor], Tensor]:
     """The folded network, compiled: the fast way to logits. The first call of every new shape takes its time.
 
     Raises:

@@ -70,7 +70,7 @@ LESIONS = {
 away."""
 
 
-def places(network: Network, kind: str) -> tuple[int, ...]:
+def lesion_blocks(network: Network, kind: str) -> tuple[int, ...]:
     """The blocks that a lesion of this kind can be made in.
 
     Raises:
@@ -84,7 +84,7 @@ def every(network: Network) -> list[Lesion]:
     """Every kind in every block where it can be made, one at a time, and then in all of them together."""
     found = []
     for kind in LESIONS:
-        possible = places(network, kind)
+        possible = lesion_blocks(network, kind)
         found += [Lesion(kind, (place,)) for place in possible]
         found += [Lesion(kind, possible)] if possible else []
     return found

@@ -31,7 +31,7 @@ def forward(x: Any, learned: Any, numbers: Any, y: Any, found: Any) -> None:
         found: (4, channels), written: mean, variance (over the count), and the scale and shift that give z from x.
     """
     (weight, bias, mean, variance), (epsilon, momentum, slope, top) = learned, numbers
-    moments(x, found)
+    channel_moments(x, found)
     channels, lanes = found.shape[1], x.shape[1]
     count = len(x) * (lanes // channels)
     for c in range(channels):
@@ -52,7 +52,7 @@ def forward(x: Any, learned: Any, numbers: Any, y: Any, found: Any) -> None:
 
 
 @fused
-def moments(x: Any, found: Any) -> None:
+def channel_moments(x: Any, found: Any) -> None:
     """Mean and variance of every channel: a block's sums are of distances from the mean before it."""
     rows, lanes = x.shape
     height = max(4, BLOCK // lanes)

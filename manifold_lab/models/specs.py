@@ -226,7 +226,7 @@ class NetworkSpec(Shown):
     @property
     def last_width(self) -> int:
         """Channels of the last convolution: widened above 1.0, never narrowed."""
-        return rounded(self.last_channels * max(1.0, self.width), self.round_to)
+        return rounded_channels(self.last_channels * max(1.0, self.width), self.round_to)
 
 
 def from_fields(fields: Mapping[str, Any]) -> NetworkSpec:
@@ -241,7 +241,7 @@ def from_fields(fields: Mapping[str, Any]) -> NetworkSpec:
     return NetworkSpec(**made)
 
 
-def rounded(channels: int | float, multiple: int) -> int:
+def rounded_channels(channels: int | float, multiple: int) -> int:
     """The nearest multiple, at least one, and never more than 10 % below.
 
     >>> rounded(24 * 0.35, 8), rounded(32 * 0.35, 8), rounded(160 * 1.4, 8)
@@ -254,9 +254,9 @@ def rounded(channels: int | float, multiple: int) -> int:
 def stages(spec: NetworkSpec) -> list[Stage]:
     """The blocks of a spec, in order; a stage's stride is that of its first block."""
     plan: list[Stage] = []
-    inputs = rounded(spec.stem_channels * spec.width, spec.round_to)
+    inputs = rounded_channels(spec.stem_channels * spec.width, spec.round_to)
     for expansion, channels, repeats, stride in spec.rows:
-        outputs = rounded(channels * spec.width, spec.round_to)
+        outputs = rounded_channels(channels * spec.width, spec.round_to)
         for repeat in range(repeats):
             plan.append(_stage(spec, expansion, (inputs, outputs), stride if repeat == 0 else 1))
             inputs = outputs

@@ -31,7 +31,7 @@ one."""
 SHOWN = 3
 
 
-def names(spec: NetworkSpec) -> dict[str, str]:
+def pytorch_names(spec: NetworkSpec) -> dict[str, str]:
     """Our module names -> those of the widely used layout, convolution by convolution and norm by norm.
 
     Raises:
@@ -75,7 +75,7 @@ def to_pytorch_layout(network: Network) -> dict[str, Tensor]:
     Raises:
         InputError: as `names`.
     """
-    return _renamed(network.state_dict(), names(network.spec))
+    return _renamed(network.state_dict(), pytorch_names(network.spec))
 
 
 def from_pytorch_layout(spec: NetworkSpec, state: Mapping[str, Tensor]) -> Network:
@@ -85,7 +85,7 @@ def from_pytorch_layout(spec: NetworkSpec, state: Mapping[str, Tensor]) -> Netwo
         InputError: for a missing or surplus key, a wrong shape, or numbers of another type than our own (float32; int64
             for the norms' counts), so that no precision is lost or made up unsaid; nothing is loaded then.
     """
-    return _loaded(spec, _renamed(state, {theirs: ours for ours, theirs in names(spec).items()}))
+    return _loaded(spec, _renamed(state, {theirs: ours for ours, theirs in pytorch_names(spec).items()}))
 
 
 def _loaded(spec: NetworkSpec, state: dict[str, Tensor]) -> Network:

@@ -120,7 +120,7 @@ def tensors(value: object) -> Iterator[Tensor]:
         yield from tensors(tuple(value.values()))
 
 
-def joined(placed: Placed, dimensions: int) -> Axes | None:
+def broadcast_axes(placed: Placed, dimensions: int) -> Axes | None:
     """The axes of a result that is broadcast to so many dimensions; None where the sources do not agree."""
     if any(axes is None for _, axes in placed):
         return None
@@ -130,19 +130,19 @@ def joined(placed: Placed, dimensions: int) -> Axes | None:
     return None if found or not placed else ()
 
 
-def normalised(args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str, placed: Placed, y: Tensor) -> Axes | None:
+def behind_norm(args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str, placed: Placed, y: Tensor) -> Axes | None:
     """Behind a norm: it has a weight for each channel, and so says where they are."""
     if name != "layer_norm":
         return (1,)
     shape = kwargs["normalized_shape"] if "normalized_shape" in kwargs else args[1]
-    return (y.dim() - 1,) if len(shape) == 1 else joined(placed[:1], y.dim())
+    return (y.dim() - 1,) if len(shape) == 1 else broadcast_axes(placed[:1], y.dim())
 
 
 def kept(name: str, placed: Placed, y: Tensor) -> Axes | None:
     """Behind pools, resizes, padding and concatenation."""
     if name == "stack":
         return None
-    axes = joined(placed, y.dim())
+    axes = broadcast_axes(placed, y.dim())
     if name == "local_response_norm" or axes is None:
         return axes
     crossed = any(axis >= y.dim() - KEPT[name] for axis in axes)

@@ -128,7 +128,7 @@ class ChannelTracker:
             return [self._one(call, sources, axes) for axes in self._moved(call, sources[0], outputs)]
         axes = _placed(sources)
         if call.name in axis_rules.ELEMENTWISE or (call.name in axis_rules.REDUCED and call.compares()):
-            return [self._elementwise(call, sources, axis_rules.joined(axes, y.dim())) for y in outputs]
+            return [self._elementwise(call, sources, axis_rules.broadcast_axes(axes, y.dim())) for y in outputs]
         return [self._one(call, sources, self._behind(call, axes, first))] * len(outputs)
 
     def _behind(self, call: "Call", axes: Placed, y: Tensor) -> Axes | None:
@@ -136,7 +136,7 @@ class ChannelTracker:
         given, named = call.args, call.kwargs
         rules: tuple[tuple[Container[str], Callable[[], Axes | None]], ...] = (
             (axis_rules.OPERATORS, lambda: axis_rules.OPERATORS[call.name](y)),
-            (axis_rules.NORMALISED, lambda: axis_rules.normalised(given, named, call.name, axes, y)),
+            (axis_rules.NORMALISED, lambda: axis_rules.behind_norm(given, named, call.name, axes, y)),
             (axis_rules.REDUCED, lambda: axis_rules.reduced(given, named, axes, y)),
             (axis_rules.KEPT, lambda: axis_rules.kept(call.name, axes, y)),
             (SUMS, lambda: behind_product(self.of, call.name, given)),

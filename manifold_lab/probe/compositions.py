@@ -21,7 +21,7 @@ def recognised(u: Tensor, y: Tensor) -> tuple[str, Activation] | None:
     """
     if u is y or u.shape != y.shape or not (u.is_floating_point() and y.is_floating_point()) or not u.numel():
         return None
-    before, after = sample(u), sample(y)
+    before, after = even_numbers(u), even_numbers(y)
     allowed = ROUNDINGS * max(torch.finfo(x.dtype).eps for x in (u, y)) * before.abs().clamp_min(1)
     if not (bool((before < 0).any()) and bool((before > 0).any())):
         return None
@@ -30,7 +30,7 @@ def recognised(u: Tensor, y: Tensor) -> tuple[str, Activation] | None:
     return (best, SMOOTH[best]) if excess[best] <= 1 else None
 
 
-def sample(x: Tensor) -> Tensor:
+def even_numbers(x: Tensor) -> Tensor:
     """Numbers at even distances in a tensor, in float64."""
     count = min(x.numel(), COMPARED)
     places = torch.arange(count, device=x.device) * x.numel() // count

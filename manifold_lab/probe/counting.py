@@ -30,7 +30,7 @@ def tally(x: Float[Tensor, "positions channels"], window: Window) -> Tally:
     On a CPU by a compiled loop that reads every number once, along its memory: torch's own comparisons and sums would
     read and write it five times. Elsewhere, by them.
     """
-    window = rounded(window, x.dtype)
+    window = rounded_window(window, x.dtype)
     if x.device.type != "cpu":
         return _compared(x, window)
     matrix = (x if x.dtype in (torch.float32, torch.float64) else x.float()).numpy()
@@ -85,7 +85,7 @@ def _keep_threads(threads: int) -> None:
 
 
 @functools.cache
-def rounded(window: Window, kind: torch.dtype) -> Window:
+def rounded_window(window: Window, kind: torch.dtype) -> Window:
     """The ends of a window as an activation in this precision gives them: a clip at 2.3 is 2.296875 in bfloat16."""
     low, high = torch.tensor(window, dtype=torch.float64).to(kind).tolist()
     return low, high

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from manifold_lab.activations import Activation
 from manifold_lab.probe.activation_types import no_inverse
-from manifold_lab.probe.counting import rounded
+from manifold_lab.probe.counting import rounded_window
 from manifold_lab.probe.layer import LayerRecord, LayerRow
 from manifold_lab.probe.tracing import Chain, effective
 
@@ -66,7 +66,7 @@ def gram_size(chain: Chain) -> int:
 
 def undone(activation: Activation, y: Tensor) -> tuple[Tensor, Tensor]:
     """Which outputs are active, and the inputs of these, in float64; 0 elsewhere."""
-    low, high = rounded(activation.outputs, y.dtype)
+    low, high = rounded_window(activation.outputs, y.dtype)
     outputs = y.double()
     inside = (outputs > low) & (outputs < high)
     safe = torch.where(inside, outputs, outputs[inside][0] if inside.any() else 0)

@@ -258,7 +258,7 @@ def mismatch(found: Float[Tensor, "images ..."], y: Float[Tensor, "images ..."])
     return (found - y).double().flatten(1).norm(dim=1) / y.double().flatten(1).norm(dim=1)
 
 
-def judged(exact: bool, search: tuple[float, float], control: tuple[float, float]) -> str:
+def outcome(exact: bool, search: tuple[float, float], control: tuple[float, float]) -> str:
     """One of STATUSES.
 
     A search that neither matches nor finds the image says nothing; what is lost is shown by another image that has the

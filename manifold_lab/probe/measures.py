@@ -105,7 +105,7 @@ def spectrum(layer: LayerRecord) -> LayerRow:
             "spectrum_share": streamed.positions / streamed.met}  # fmt: skip
 
 
-def near(points: Tensor) -> Neighbours | None:
+def shared_neighbours(points: Tensor) -> Neighbours | None:
     """The neighbours that every estimate of dimension is made from; None for too few distinct points."""
     try:
         return metrics.neighbours(points.float(), NEIGHBOURS)
@@ -126,7 +126,7 @@ def dimension(layer: LayerRecord) -> LayerRow:
         if not reservoir.parts:
             continue
         points = reservoir.parts[0]
-        cloud = near(points)
+        cloud = shared_neighbours(points)
         if cloud is None:
             layer.note(f"dimension{kind}: too few distinct points among {len(points)}")
             continue
@@ -151,7 +151,7 @@ def preservation(layer: LayerRecord) -> LayerRow:
     whether they are in general position, distant twins, or any smooth squeeze; k reads high dimensions low.
     """
     counts, sample = layer.counts, layer.sample.parts
-    if counts is None or len(sample) < 2 or (cloud := near(sample[1])) is None:
+    if counts is None or len(sample) < 2 or (cloud := shared_neighbours(sample[1])) is None:
         return {}
     measured = metrics.maximum_likelihood(cloud, NEIGHBOURS)
     if not math.isfinite(measured):

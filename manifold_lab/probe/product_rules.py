@@ -32,7 +32,7 @@ def behind_product(origin_of: OriginOf, name: str, args: tuple[Any, ...]) -> Axe
     rest = max((x.dim() - len(term.replace("...", "")) for term, x in zip(terms, factors, strict=True)), default=0)
     spelled = [_spelled(term, x.dim()) for term, x in zip(terms, factors, strict=True)]
     found = list(zip(spelled, map(origin_of, factors), strict=True))
-    return summed(found, _spelled(result, len(result.replace("...", "")) + rest * ("..." in result)))
+    return axes_of_sum(found, _spelled(result, len(result.replace("...", "")) + rest * ("..." in result)))
 
 
 def _einsum(args: tuple[Any, ...]) -> tuple[str, list[Tensor]]:
@@ -54,7 +54,7 @@ def _spelled(term: str, dimensions: int) -> str:
     return term.replace("...", string.ascii_uppercase[26 - under :] if under else "")
 
 
-def summed(factors: list[Factor], result: str) -> Axes | None:
+def axes_of_sum(factors: list[Factor], result: str) -> Axes | None:
     """The axes of a sum over the letters that the result does not have.
 
     A sum over channels with a parameter makes new channels, as a linear layer does; over channels of both factors, it

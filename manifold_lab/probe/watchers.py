@@ -17,7 +17,7 @@ from manifold_lab.probe.tracing import Chain, Tracer
 
 
 @runtime_checkable
-class Owner(Protocol):
+class WatchedProbe(Protocol):
     """The probe, as its watchers see it."""
 
     needs: frozenset[str]
@@ -54,7 +54,7 @@ class ForwardPass:
 class Watcher:
     """The two hooks of one module, or of a function called from one place."""
 
-    probe: Owner
+    probe: WatchedProbe
     name: str
     module: nn.Module
     looked_at: bool
@@ -124,7 +124,7 @@ class Watcher:
 class Functions(TorchFunctionMode):
     """Every function of torch that a network calls: channels are followed through it, activations are shown."""
 
-    def __init__(self, probe: Owner):
+    def __init__(self, probe: WatchedProbe):
         super().__init__()
         self.probe = probe
 

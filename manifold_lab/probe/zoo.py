@@ -206,10 +206,10 @@ def _module(name: str, how: str) -> Any:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # the code of a module may raise anything
-        raise InputError(f"model: cannot import {name} ({one_line(error)}); {how}") from None
+        raise InputError(f"model: cannot import {name} ({error_line(error)}); {how}") from None
 
 
-def one_line(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """An error's kind and message, on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
@@ -219,7 +219,7 @@ def _tried(make: Callable[[], Any], name: str) -> Any:
     try:
         return make()
     except (Exception, SystemExit) as error:  # no network, no weights, arguments that are missing: in many ways
-        raise InputError(f"model: {name} could not be made ({one_line(error)})") from None
+        raise InputError(f"model: {name} could not be made ({error_line(error)})") from None
 
 
 @contextmanager
@@ -269,7 +269,7 @@ def check_forward(subject: LoadedModel, device: torch.device) -> None:
             subject.model(torch.zeros((1, *subject.shape), device=device))
     except Exception as error:  # whatever the code of a network may raise
         size = "x".join(map(str, subject.shape))
-        raise InputError(f"model: its forward pass of an image of {size} raised {one_line(error)}") from None
+        raise InputError(f"model: its forward pass of an image of {size} raised {error_line(error)}") from None
 
 
 def _same_channels(name: str, found: int, wanted: int) -> None:

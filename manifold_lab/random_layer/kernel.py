@@ -52,7 +52,7 @@ def sum_over_points(points: Any, layers: Any, intrinsic: int, sums: Any, marks: 
                 solve(work[0], work[1])
             if work[3][: at[2] - start].min() < inputs:
                 solve_few(points, layers, at, work, few)
-            finish(points[0], work, intrinsic, at, sums[draw], unsure)
+            add_block(points[0], work, intrinsic, at, sums[draw], unsure)
 
 
 @fused
@@ -90,7 +90,7 @@ def accumulate(points: Any, layers: Any, at: Any, work: Any, four: Any) -> None:
     ones, rows, back = np.ones(4), np.zeros((inputs, 4)), np.zeros((inputs, 4))
     for first in range(0, ambient, 4):
         for k in range(4):
-            load(points, numbers, at, first + k, (on[k], value[k], y[k]))
+            load_row(points, numbers, at, first + k, (on[k], value[k], y[k]))
             for i in range(inputs):
                 rows[i, k] = matrix[at[0], first + k, i] if first + k < ambient else 0.0
                 back[i, k] = inverse[at[0], i, first + k] if first + k < ambient else 0.0
@@ -106,7 +106,7 @@ def accumulate(points: Any, layers: Any, at: Any, work: Any, four: Any) -> None:
 
 
 @fused
-def load(points: Any, numbers: Any, at: Any, row: int, into: Any) -> None:
+def load_row(points: Any, numbers: Any, at: Any, row: int, into: Any) -> None:
     """One row of a block: whether each output is active, T x as read back where it is, and y less the bias."""
     _, images, values = points
     draw, start, end = at
@@ -181,7 +181,7 @@ def solve_few(points: Any, layers: Any, at: Any, work: Any, few: Any) -> None:
     _, solution, _, count, _, share = work
     gram, right, rows, number, least, one = few
     inputs = len(solution)
-    gather(points, layers, at, count, few)
+    gather_active(points, layers, at, count, few)
     most = max(number.max(), 1)
     place = 0
     for i in range(most):
@@ -207,7 +207,7 @@ def solve_few(points: Any, layers: Any, at: Any, work: Any, few: Any) -> None:
 
 
 @fused
-def gather(points: Any, layers: Any, at: Any, count: Any, few: Any) -> None:
+def gather_active(points: Any, layers: Any, at: Any, count: Any, few: Any) -> None:
     """The active rows of every point that has fewer than n, brought to length one, and what they must give."""
     x, images, values = points
     matrix, _, (bias, low, high) = layers
@@ -231,7 +231,7 @@ def gather(points: Any, layers: Any, at: Any, count: Any, few: Any) -> None:
 
 
 @fused
-def finish(x: Any, work: Any, intrinsic: int, at: Any, sums: Any, unsure: Any) -> None:
+def add_block(x: Any, work: Any, intrinsic: int, at: Any, sums: Any, unsure: Any) -> None:
     """Add a block of points to the sums of its draw."""
     _, solution, decoded, count, _, share = work
     draw, start, end = at

@@ -14,7 +14,7 @@ ACCENTS = {"\u0302": "hat", "\u0303": "tilde", "\u0304": "bar", "\u0307": "dot"}
 """Marks over the letter before them, as in x\u0302, for which many letters have no character of their own."""
 
 
-def table(caption: str, label: str, head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+def latex_table(caption: str, label: str, head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     """A table over both columns of a page, its first column to the left, its cells escaped."""
     import pandas as pd  # noqa: PLC0415  (a second that only these tables need)
 

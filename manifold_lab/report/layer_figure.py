@@ -117,8 +117,8 @@ def draw_layers(layers: DataFrame, labels: Labels) -> Figure:
             ax = figure.add_subplot(grid[place // across, slice(None) if alone else place % across])
             draw_panel(ax, layers, name)
             name_layers(ax, list(layers["layer"]), room=LABEL_ROOM * (2 if alone else 1))
-        figure.suptitle(textwrap.fill(plain(labels.title), 110), size="medium")
-        figure.supxlabel(textwrap.fill(plain(labels.caption), 150), size="small")
+        figure.suptitle(textwrap.fill(literal(labels.title), 110), size="medium")
+        figure.supxlabel(textwrap.fill(literal(labels.caption), 150), size="small")
         return plots.fixed_layout(figure)
 
 
@@ -135,12 +135,12 @@ def draw_panel(ax: Axes, layers: DataFrame, name: str) -> None:
 
 def name_layers(ax: Axes, layers: Sequence[str], room: int = LABEL_ROOM) -> None:
     """Stages of the network under the axis, every other one shaded; those without room for their name have none."""
-    found = stages(layers, room)
+    found = stage_spans(layers, room)
     for place, (_, start, stop) in enumerate(found):
         if place % 2:
             ax.axvspan(start - 0.5, stop - 0.5, color="0.95", lw=0, zorder=0)
     named = [
-        (plain(label), (start + stop - 1) / 2)
+        (literal(label), (start + stop - 1) / 2)
         for name, start, stop in found
         for label in [one for one in (name, numbered(name)) if fits(one, start, stop, len(layers), room)][:1]
     ]
@@ -170,7 +170,7 @@ def fits(name: str, start: int, stop: int, layers: int, room: int) -> bool:
     return (len(name) + 1) * layers <= (stop - start) * room
 
 
-def stages(names: Sequence[str], room: int = LABEL_ROOM) -> list[Stage]:
+def stage_spans(names: Sequence[str], room: int = LABEL_ROOM) -> list[Stage]:
     """Runs of layers whose names begin alike, as finely as their names have room under the axis."""
     parts = [short(name).split(".") for name in names]
     best: list[Stage] = []
@@ -185,7 +185,7 @@ def stages(names: Sequence[str], room: int = LABEL_ROOM) -> list[Stage]:
     return best
 
 
-def plain(text: str) -> str:
+def literal(text: str) -> str:
     """A user's text as it is: no formulas between dollars, and a mark for what is no character."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("$", r"\$")
 

@@ -31,17 +31,17 @@ CLAIM_COLUMNS = ("id", "place", "says", "measure", "estimate", "low", "high", "n
                  "command")  # fmt: skip
 
 
-def number(value: float | None) -> str:
+def nine_digits(value: float | None) -> str:
     """Nine significant digits; empty where there is none."""
     return "" if value is None or not math.isfinite(value) else f"{value:.9g}"
 
 
 def rounded(value: float) -> float:
     """A number as it is read back from a csv file, where it has nine digits."""
-    return float(number(value))
+    return float(nine_digits(value))
 
 
-def measured(value: float) -> float | None:
+def to_resolution(value: float) -> float | None:
     """A measured number as it is written: to RESOLUTION decimals and nine digits; None where there is none."""
     return rounded(round(value, RESOLUTION) + 0.0) if math.isfinite(value) else None
 
@@ -49,7 +49,7 @@ def measured(value: float) -> float | None:
 def record(row: ResultRow) -> Record:
     """One row of the table of estimates."""
     level = LEVEL if math.isfinite(row.estimate.low) else None
-    spread = {name: measured(value) for name, value in (row.spread or {}).items()}
+    spread = {name: to_resolution(value) for name, value in (row.spread or {}).items()}
     known = vars(row) | {"level": level} | estimate_record(row.estimate) | spread
     return {name: known.get(name) for name in RESULT_COLUMNS}
 
@@ -57,7 +57,7 @@ def record(row: ResultRow) -> Record:
 def estimate_record(found: Estimate) -> Record:
     """The columns of an estimate, as `estimate_in` reads them."""
     ends = {"estimate": found.value, "low": found.low, "high": found.high}
-    return {name: measured(value) for name, value in ends.items()} | {"n": found.n}
+    return {name: to_resolution(value) for name, value in ends.items()} | {"n": found.n}
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def verdict_text(claim: ClaimResult) -> str:
     if claim.verdict != UNDECIDED or math.isnan(claim.within):
         return claim.verdict
     needed = f"; {claim.needed} runs an arm would decide an effect of this size" if claim.needed is not None else ""
-    return f"{UNDECIDED} (within ±{number(claim.within)}{needed})"
+    return f"{UNDECIDED} (within ±{nine_digits(claim.within)}{needed})"
 
 
 def claim_value(claim: ClaimResult) -> str:
@@ -180,7 +180,7 @@ def to_csv(rows: DataFrame | Iterable[Record], columns: Sequence[str] = ()) -> s
 
 def written(value: Any) -> Any:
     """A value as a csv file has it: a number to nine digits, nothing where there is none, all else as it is."""
-    return number(value) if value is None or isinstance(value, float) else value
+    return nine_digits(value) if value is None or isinstance(value, float) else value
 
 
 def read_csv(text: str, text_columns: Iterable[str] = ()) -> DataFrame:
@@ -287,5 +287,5 @@ def typeset(stem: str, document: Document) -> dict[str, Writer]:
     names = list(document.head.values())
     return {
         f"{stem}.md": text(f"{document.caption}\n\n{markdown(names, body)}\n"),
-        f"{stem}.tex": text(latex.table(document.caption, stem, names, body)),
+        f"{stem}.tex": text(latex.latex_table(document.caption, stem, names, body)),
     }

@@ -75,12 +75,12 @@ def neighbours_block(root: Path) -> str:
     """Every claim of the other papers, a table a paper."""
     sections = [
         f"### {one.name}\n\n*{one.title}*, arXiv:{one.arxiv}.\n\n{verdict_table(paper.verdicts(root, one.claims))}"
-        for one in paper.neighbours()
+        for one in paper.neighbour_papers()
     ]
     return "\n\n".join(sections)
 
 
-def answers(root: Path) -> str:
+def answers_block(root: Path) -> str:
     """What a reader wants to know first, a sentence each."""
     return "\n".join(f"{place}. **{one.sentence(root)}** [More]({one.link})"
                      for place, one in enumerate(paper.answers(), 1))  # fmt: skip
@@ -130,7 +130,7 @@ TEXT_BLOCKS: dict[str, Callable[[Path], str]] = {
     "network-command": network_command,
     "claims": claims_block,
     "errata": errata_block,
-    "answers": answers,
+    "answers": answers_block,
     "neighbours": neighbours_block,
     "beyond": beyond_block,
     **SPEED_BLOCKS,

@@ -132,7 +132,7 @@ def print_results(options: SpiralOptions, numbers: DataFrame, console: Console) 
         console.print(sentence, highlight=False)
 
 
-def measured(options: SpiralOptions) -> tuple[DataFrame, DataFrame]:
+def measured_tables(options: SpiralOptions) -> tuple[DataFrame, DataFrame]:
     """The rows of spiral.csv and of spiral_points.csv, to the digits that are written.
 
     Raises:
@@ -162,7 +162,7 @@ def run(options: SpiralOptions) -> None:
     Raises:
         InputError: for anything that the options ask for and cannot be had.
     """
-    numbers, points = measured(options)
+    numbers, points = measured_tables(options)
     written = publish(options.out, files(options, numbers, points))
     line = "written: " + ", ".join(map(str, written))
     if options.json:

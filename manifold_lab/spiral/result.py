@@ -88,4 +88,4 @@ def measure_spiral(**options: Any) -> SpiralResult:
     made: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     asked = SpiralOptions(**made)
     check_options(asked)
-    return SpiralResult(asked, *pipeline.measured(asked))
+    return SpiralResult(asked, *pipeline.measured_tables(asked))

@@ -80,7 +80,7 @@ def training_runs(arms: Mapping[str, Arm], settings: Mapping[str, Setting]) -> t
         for place in range(most)
         for group, setting in settings.items()
         for length in sorted(setting.seeds)[place : place + 1]
-        for trial in paired(arms, group, setting.of_length(length), range(setting.seeds[length]))
+        for trial in paired_runs(arms, group, setting.of_length(length), range(setting.seeds[length]))
     )
 
 
@@ -92,10 +92,12 @@ def at_scale(arms: Mapping[str, Arm], images: str) -> tuple[TrainingRun, ...]:
     """
     name = f"imagefolder:{Path(images).resolve()}"  # the folder is a part of the key, however it is spelled
     base = dataclasses.replace(V2, num_classes=len(data.load(name).facts.classes))
-    return paired(arms, f"{base.width:g}", TrainingRun(base, RECIPES["paper"], name), range(SCALE_SEEDS))
+    return paired_runs(arms, f"{base.width:g}", TrainingRun(base, RECIPES["paper"], name), range(SCALE_SEEDS))
 
 
-def paired(arms: Mapping[str, Arm], group: str, base: TrainingRun, seeds: Iterable[int]) -> tuple[TrainingRun, ...]:
+def paired_runs(
+    arms: Mapping[str, Arm], group: str, base: TrainingRun, seeds: Iterable[int]
+) -> tuple[TrainingRun, ...]:
     """Every arm of one training, seeds outermost."""
     made = {arm: of(base.network) for arm, of in arms.items()}
     return tuple(

@@ -71,7 +71,7 @@ def measure(run: Spec, folder: Path) -> Result:
         return Result({"blocks": len(mended)}, mended)
     points = bottlenecks(network, images, run)
     costs = lesion_costs(network, images, run)
-    rows = [{**describe(network, block, cloud), "cost": costs.get(block)} for block, cloud in enumerate(points)]
+    rows = [{**bottleneck_row(network, block, cloud), "cost": costs.get(block)} for block, cloud in enumerate(points)]
     return Result({"blocks": len(rows)}, rows)
 
 
@@ -81,12 +81,12 @@ def trained(training: TrainingRun, folder: Path) -> tuple[Network, Data]:
     Raises:
         InputError: as `network_of`.
     """
-    network = network_of(training, folder.parent.parent / training_run.TRAINING_RUNS)
+    network = awaited_network(training, folder.parent.parent / training_run.TRAINING_RUNS)
     options = DataOptions(resolution=training.network.resolution)
     return network, data.load(training.data, seed=training.seed, options=options)
 
 
-def network_of(wanted: TrainingRun, folder: Path) -> Network:
+def awaited_network(wanted: TrainingRun, folder: Path) -> Network:
     """The network that a training ended with; it is trained first if it never was, and waited for where it runs.
 
     Raises:
@@ -102,7 +102,7 @@ def network_of(wanted: TrainingRun, folder: Path) -> Network:
     return open_weights(run.folder / training_run.WEIGHTS)
 
 
-def shown(images: Data, run: Spec) -> Iterator[tuple[Tensor, Tensor]]:
+def image_batches(images: Data, run: Spec) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of the first validation images, as many as are asked for."""
     for number, batch in enumerate(images.evaluation("validation", BATCH)):
         if number * BATCH >= run.images:
@@ -120,7 +120,7 @@ def bottlenecks(network: Network, images: Data, run: InformationRun) -> list[Ten
     each = -(-run.positions // batches)
     clouds: list[list[Tensor]] = [[] for _ in network.blocks]
     with projections(network) as outputs:
-        for x, _ in shown(images, run):
+        for x, _ in image_batches(images, run):
             outputs.clear()
             network(x)
             for cloud, u in zip(clouds, outputs, strict=True):
@@ -144,7 +144,7 @@ def predicted_lost(channels: int, dimension: float) -> float:
     return float(theory.collapsed_fraction(channels, needed_channels(channels, dimension)))
 
 
-def describe(network: Network, place: int, cloud: Tensor) -> dict[str, float | int | str]:
+def bottleneck_row(network: Network, place: int, cloud: Tensor) -> dict[str, float | int | str]:
     """Dimension, active channels and losses of one bottleneck."""
     block, channels = network.blocks[place], cloud.shape[1]
     assert isinstance(block, Block)
@@ -166,9 +166,9 @@ def describe(network: Network, place: int, cloud: Tensor) -> dict[str, float | i
 
 def lesion_costs(network: Network, images: Data, run: Spec) -> dict[int, float]:
     """Points of validation accuracy that ReLU6 behind one bottleneck costs, where there is none yet."""
-    cuts = [Lesion("relu6_bottleneck", (place,)) for place in lesions.places(network, "relu6_bottleneck")]
+    cuts = [Lesion("relu6_bottleneck", (place,)) for place in lesions.lesion_blocks(network, "relu6_bottleneck")]
     twins, right, seen = [lesions.lesioned(network, cut) for cut in cuts], np.zeros(1 + len(cuts)), 0
-    for x, y in shown(images, run):
+    for x, y in image_batches(images, run):
         right += [float((scores.argmax(1) == y).sum()) for scores in lesions.logits(network, x, twins)]
         seen += len(y)
     return {cut.blocks[0]: 100 * (right[0] - mine) / seen for cut, mine in zip(cuts, right[1:], strict=True)}
@@ -179,9 +179,9 @@ def repaired_costs(network: Network, images: Data, run: RepairRun) -> list[dict[
 
     Every image is judged with maps that were fitted on the other half of the images.
     """
-    possible = lesions.places(network, "relu6_bottleneck")
+    possible = lesions.lesion_blocks(network, "relu6_bottleneck")
     cuts = [Lesion("relu6_bottleneck", blocks) for blocks in (*((place,) for place in possible), possible)]
-    halves = [[(x[start::2], y[start::2]) for x, y in shown(images, run)] for start in (0, 1)]
+    halves = [[(x[start::2], y[start::2]) for x, y in image_batches(images, run)] for start in (0, 1)]
     right, seen = np.zeros((1 + len(MAPS), 1 + len(cuts))), 0
     bare = [lesions.lesioned(network, cut) for cut in cuts]
     mended = repair.cross_fitted(network, cuts, [[x for x, _ in half] for half in halves])

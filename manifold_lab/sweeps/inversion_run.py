@@ -18,7 +18,7 @@ from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import Activate, Block, ConvNormAct, Network
 from manifold_lab.probe import image_search, inversion
 from manifold_lab.probe.inversion import Layer, Step
-from manifold_lab.report.tables import number
+from manifold_lab.report.tables import nine_digits
 from manifold_lab.sweeps import information_run
 from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.sweeps.study import MAIN, tables_of, tables_result
@@ -104,7 +104,7 @@ def line(stopped: str, numbers: tuple[float, ...]) -> dict[str, str]:
         numbers: error and mismatch of the search, of its control, and the smallest singular value of the layers.
     """
     names = ("error", "mismatch", "control_error", "control_mismatch", "singular_value")
-    known = {name: number(value) for name, value in zip(names, numbers, strict=True)}
+    known = {name: nine_digits(value) for name, value in zip(names, numbers, strict=True)}
     return {"stopped": stopped} | known | ({"singular_value": ""} if stopped else {})
 
 
@@ -113,16 +113,16 @@ def rows(runs: Sequence[Run]) -> dict[str, list[dict[str, str]]]:
     found = tables_of(runs)
     if not found:
         return {}
-    judged = [one | {"status": status(one)} for one in found[MAIN]]
+    judged = [one | {"status": outcome_of(one)} for one in found[MAIN]]
     statuses = {tuple(one[name] for name in WHERE): one["status"] for one in judged}
     shown = [one | {"status": statuses.get(tuple(one[name] for name in WHERE), "")} for one in found[IMAGES]]
     return {MAIN: judged, IMAGES: shown}
 
 
-def status(line: dict[str, str]) -> str:
-    """What became of an image, by `inversion.judged`."""
+def outcome_of(line: dict[str, str]) -> str:
+    """What became of an image, by `inversion.outcome`."""
     search, control = ((float(line[f"{of}error"]), float(line[f"{of}mismatch"])) for of in ("", "control_"))
-    return inversion.judged(not line["stopped"], search, control)
+    return inversion.outcome(not line["stopped"], search, control)
 
 
 def until(network: Network, place: int) -> Callable[[Tensor], Tensor]:

@@ -23,7 +23,7 @@ from manifold_lab.models.fold import folded
 from manifold_lab.models.lesions import Lesion
 from manifold_lab.models.mobilenet import Block, Network
 from manifold_lab.models.specs import NetworkSpec
-from manifold_lab.report.tables import number
+from manifold_lab.report.tables import nine_digits
 from manifold_lab.sweeps.probe_run import ProbeSource
 from manifold_lab.sweeps.store import Result
 from manifold_lab.sweeps.study import MAIN, tables_result
@@ -56,7 +56,7 @@ def measure(run: LesionRun, _folder: Path, source: ProbeSource) -> Result:
     network = folded(source.trained_network(run.network))
     shown, cuts = source.load(run.count, run.network), lesions.every(network)
     found = hits(network, shown, [lesions.lesioned(network, cut) for cut in cuts], source.batch)
-    lines = compared(cuts, found)
+    lines = lesion_rows(cuts, found)
     mended = repaired_hits(network, shown, cuts, run.maps, source.batch)
     for name, right in zip(run.maps, mended, strict=True):
         lines += repaired_lines(name, cuts, found, right)
@@ -91,7 +91,7 @@ def repaired_hits(
     return found
 
 
-def line(cut: Lesion, right: np.ndarray, intact: np.ndarray, q_value: float) -> dict[str, str]:
+def lesion_row(cut: Lesion, right: np.ndarray, intact: np.ndarray, q_value: float) -> dict[str, str]:
     """One row: shares with their intervals, and the paired change of top-1."""
     n, block = right.shape[1], str(cut.blocks[0]) if len(cut.blocks) == 1 else ""
     row = {"kind": cut.kind, "repair": "", "block": block, "blocks": str(len(cut.blocks))}
@@ -100,21 +100,25 @@ def line(cut: Lesion, right: np.ndarray, intact: np.ndarray, q_value: float) -> 
     change = statistics.paired_proportion(intact[0], right[0])
     row |= _written("difference", change.difference)
     counts = {"lost": change.lost, "gained": change.gained, "n": n}
-    return row | {key: str(count) for key, count in counts.items()} | {"p_value": number(change.p_value),
-                                                                      "q_value": number(q_value)}  # fmt: skip
+    return row | {key: str(count) for key, count in counts.items()} | {"p_value": nine_digits(change.p_value),
+                                                                      "q_value": nine_digits(q_value)}  # fmt: skip
 
 
 def _written(name: str, found: Estimate) -> dict[str, str]:
     """An estimate as three columns."""
-    return {name: number(found.value), f"{name}_low": number(found.low), f"{name}_high": number(found.high)}
+    return {
+        name: nine_digits(found.value),
+        f"{name}_low": nine_digits(found.low),
+        f"{name}_high": nine_digits(found.high),
+    }
 
 
-def compared(cuts: list[Lesion], found: np.ndarray) -> list[dict[str, str]]:
+def lesion_rows(cuts: list[Lesion], found: np.ndarray) -> list[dict[str, str]]:
     """The intact network and every lesion."""
     p_values = [statistics.paired_proportion(found[0, 0], right[0]).p_value for right in found[1:]]
     q_values = false_discovery_control(p_values)
-    intact = line(Lesion("intact", ()), found[0], found[0], 1.0) | {"p_value": "", "q_value": ""}
-    lines = [line(cut, right, found[0], q) for cut, right, q in zip(cuts, found[1:], q_values, strict=True)]
+    intact = lesion_row(Lesion("intact", ()), found[0], found[0], 1.0) | {"p_value": "", "q_value": ""}
+    lines = [lesion_row(cut, right, found[0], q) for cut, right, q in zip(cuts, found[1:], q_values, strict=True)]
     return [one | dict.fromkeys(RESTORED, "") for one in (intact, *lines)]
 
 
@@ -123,7 +127,7 @@ def repaired_lines(name: str, cuts: list[Lesion], found: np.ndarray, mended: np.
     lines, tops = [], found[:, 0]
     for place, cut in enumerate(cuts):
         share = restored(tops[0], tops[1 + place : 2 + place], mended[place : place + 1, 0])
-        lines.append(line(cut, mended[place], found[0], np.nan) | {"repair": name} | share)
+        lines.append(lesion_row(cut, mended[place], found[0], np.nan) | {"repair": name} | share)
     for kind in dict.fromkeys(cut.kind for cut in cuts):
         single = [place for place, cut in enumerate(cuts) if cut.kind == kind and len(cut.blocks) == 1]
         share = restored(tops[0], tops[1:][single], mended[single, 0])

@@ -188,11 +188,11 @@ def probed_network(run: ProbeRun, source: ProbeSource) -> Network:
         return source.trained_network(run.network)
     model = build(run.network, stream(run.seed, "weights")).train()
     if run.kind == SETTLED:
-        settle(model, source.batches(source.load(run.count, run.network)))
+        settle_norms(model, source.batches(source.load(run.count, run.network)))
     return model
 
 
-def settle(model: nn.Module, batches: Iterable[Tensor]) -> None:
+def settle_norms(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Give the norms the statistics of these images, and leave training mode: then a network at step 0 is one map."""
     update_bn(batches, model)
     model.eval()
@@ -242,7 +242,7 @@ def measure_training(training: ProbedTraining, _folder: Path) -> Result:
         kept = {name: value.clone() for name, value in model.state_dict().items()}
         model.train(step == 0)
         if step == 0 and training.measures != ProbedTraining.measures:
-            settle(model, shown())
+            settle_norms(model, shown())
         with torch.no_grad(), Probe(model, measures=training.measures) as probe:
             seen = sum(len(model(x)) for x in shown())
         found_now = probe.table()  # before the norms go back: some measures read the maps as they are now

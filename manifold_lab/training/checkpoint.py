@@ -19,7 +19,7 @@ SLOTS = ("checkpoint-a.pt", "checkpoint-b.pt")
 State = dict[str, Any]
 
 
-class DamagedError(Exception):
+class BrokenCheckpointError(Exception):
     """A file that is not a whole checkpoint."""
 
 
@@ -77,7 +77,7 @@ class Checkpoints:
             return None
         except OSError as error:
             raise InputError(f"checkpoint: cannot read {self.folder} ({error.strerror}); name another folder") from None
-        except DamagedError as error:
+        except BrokenCheckpointError as error:
             warnings.warn(f"checkpoint: {error}; it is passed over", stacklevel=4)
             return None
 
@@ -92,13 +92,13 @@ def read_checkpoint(path: Path, device: torch.device) -> State:
     magic, _, rest = path.read_bytes().partition(b"\n")
     digest, _, body = rest.partition(b"\n")
     if magic + b"\n" != MAGIC or hashlib.sha256(body).hexdigest().encode() != digest:
-        raise DamagedError(f"{path} is cut off, changed or no checkpoint")
+        raise BrokenCheckpointError(f"{path} is cut off, changed or no checkpoint")
     try:
         content: State = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
     except Exception as error:  # a foreign pickle is refused in as many ways as there are opcodes
-        raise DamagedError(f"{path} is no checkpoint ({type(error).__name__})") from None
+        raise BrokenCheckpointError(f"{path} is no checkpoint ({type(error).__name__})") from None
     if not {"run", "step", "state"} <= set(content):
-        raise DamagedError(f"{path} is no checkpoint")
+        raise BrokenCheckpointError(f"{path} is no checkpoint")
     return content
 
 

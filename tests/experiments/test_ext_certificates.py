@@ -66,7 +66,7 @@ def test_training_is_judged_over_seeds(
 def test_a_settled_network_has_the_statistics_of_its_images_and_is_one_map() -> None:
     model = build(DIGITS, stream(0, "weights")).train()
     x = torch.randn((6, 1, 8, 8), generator=stream(0, "x"))
-    probe_run.settle(model, [x])
+    probe_run.settle_norms(model, [x])
     norm = model.stem.norm
     before = model.stem.conv(x)
     assert not model.training and torch.allclose(norm.running_mean, before.mean((0, 2, 3)), atol=1e-6)

@@ -114,10 +114,12 @@ def test_an_image_is_exact_at_the_stem_and_searched_behind_it() -> None:
     model = folded(build(DIGITS, 0).eval()).requires_grad_(False)
     x = torch.randn(2, 1, 8, 8, generator=stream(0, "x"))
     found, message = inversion_run.inverted(model, x, STEM, 2)
-    assert [inversion_run.status(line) for line in message] == [EXACT, EXACT] and torch.allclose(found, x, atol=1e-5)
+    assert [inversion_run.outcome_of(line) for line in message] == [EXACT, EXACT] and torch.allclose(
+        found, x, atol=1e-5
+    )
     assert all(float(line["error"]) < 1e-10 and not line["stopped"] for line in message)
     _, message = inversion_run.inverted(model, x, 0, 2)
-    assert all(inversion_run.status(line) != EXACT and line["stopped"] == "blocks.0.project" for line in message)
+    assert all(inversion_run.outcome_of(line) != EXACT and line["stopped"] == "blocks.0.project" for line in message)
 
 
 def test_images_and_lines_of_one_search_have_the_status_of_its_numbers(tmp_path: Path) -> None:

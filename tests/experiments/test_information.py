@@ -37,7 +37,7 @@ def test_positions_are_what_the_projection_gives_and_the_hooks_go() -> None:
     clouds = information_run.bottlenecks(network, images, RUN)
     assert [tuple(cloud.shape) for cloud in clouds] == [(300, block.stage.outputs) for block in network.blocks]
     assert not any(module._forward_hooks for module in network.modules())
-    x = torch.cat([x for x, _ in information_run.shown(images, RUN)])
+    x = torch.cat([x for x, _ in information_run.image_batches(images, RUN)])
     with torch.inference_mode():
         first = network.blocks[0]
         everything = first.project.norm(first.project.conv(first.depthwise(network.stem(x)))).movedim(1, -1)
@@ -48,7 +48,7 @@ def test_positions_are_what_the_projection_gives_and_the_hooks_go() -> None:
 def test_independent_channels_are_lost_as_the_binomial_says() -> None:
     network = build(DIGITS, stream(0, "weights"))
     cloud = torch.randn((4000, 8), generator=stream(0, "cloud"))
-    seen = information_run.describe(network, 0, cloud)
+    seen = information_run.bottleneck_row(network, 0, cloud)
     k = round(float(seen["dimension"]))
     assert 4 <= k <= 8 and seen["channels"] == 8
     lost = float(theory.collapsed_fraction(8, min(8, k + 1)))
@@ -59,7 +59,7 @@ def test_independent_channels_are_lost_as_the_binomial_says() -> None:
 def test_a_plane_in_eight_channels_has_two_dimensions() -> None:
     rng = stream(0, "plane")
     cloud = torch.randn((4000, 2), generator=rng) @ torch.randn((2, 8), generator=rng)
-    seen = information_run.describe(build(DIGITS, stream(0, "weights")), 0, cloud)
+    seen = information_run.bottleneck_row(build(DIGITS, stream(0, "weights")), 0, cloud)
     assert seen["dimension"] == pytest.approx(2, abs=0.2) and seen["two_nn"] == pytest.approx(2, abs=0.2)
 
 
@@ -69,7 +69,7 @@ def test_a_lesions_cost_is_that_of_a_network_that_was_changed_by_hand() -> None:
     costs = information_run.lesion_costs(network, images, RUN)
     changed = copy.deepcopy(network)
     changed.blocks[2].project.act = Activate("relu6")
-    x, y = (torch.cat(parts) for parts in zip(*information_run.shown(images, RUN), strict=True))
+    x, y = (torch.cat(parts) for parts in zip(*information_run.image_batches(images, RUN), strict=True))
     with torch.inference_mode():
         right = [(one(x).argmax(1) == y).double().mean().item() for one in (network, changed)]
     assert set(costs) == set(range(len(network.blocks)))
@@ -83,7 +83,7 @@ def test_repaired_costs_are_those_of_a_network_that_was_mended_by_hand() -> None
     assert [row["block"] for row in rows] == [*range(len(network.blocks)), information_run.ALL_BLOCKS]
     costs = information_run.lesion_costs(network, images, run)
     assert {place: rows[place]["cost"] for place in costs} == pytest.approx(costs)
-    ((x, y),) = information_run.shown(images, run)
+    ((x, y),) = information_run.image_batches(images, run)
     right = 0
     for start in (0, 1):
         block = network.blocks[2].project
@@ -209,5 +209,5 @@ def test_a_run_waits_for_a_training_that_runs_elsewhere(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(runner, "run_one", busy)
     monkeypatch.setattr(information_run, "WAIT", 0.0)
-    assert information_run.network_of(wanted, tmp_path).spec == DIGITS
+    assert information_run.awaited_network(wanted, tmp_path).spec == DIGITS
     assert len(asked) == 3

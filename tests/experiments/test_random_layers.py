@@ -8,7 +8,7 @@ import torch
 from experiments import ext_rexnet_rank, ext_threshold
 from manifold_lab import theory
 from manifold_lab.core.random_streams import stream
-from manifold_lab.report.tables import ClaimResult, Record, number
+from manifold_lab.report.tables import ClaimResult, Record, nine_digits
 from tests.tabled import tabled
 
 
@@ -78,14 +78,14 @@ def ranked(**ranks: float) -> list[Record]:
     found: list[Record] = []
     levels = dict.fromkeys((ext_rexnet_rank.LINEAR, *ext_rexnet_rank.NONLINEAR), 0.5) | ranks
     for ratio in ext_rexnet_rank.RATIOS:
-        common = {"ratio": number(ratio), "inputs": "", "outputs": ""}
+        common = {"ratio": nine_digits(ratio), "inputs": "", "outputs": ""}
         for draw in range(3):
             cell = common | {"draw": str(draw)}
             for name, level in levels.items():
-                value = number(level * ratio * (1 + 0.01 * draw))
+                value = nine_digits(level * ratio * (1 + 0.01 * draw))
                 found = [*found, cell | {"activation": name, "rank": "effective", "value": value},
                          cell | {"activation": name, "rank": "numerical", "value": "1"}]  # fmt: skip
-            found = [*found, cell | {"activation": "kept", "rank": "", "value": number(0.5 + 0.01 * draw)}]
+            found = [*found, cell | {"activation": "kept", "rank": "", "value": nine_digits(0.5 + 0.01 * draw)}]
     return found
 
 

@@ -41,7 +41,7 @@ def after(network: Network, *cuts: Lesion) -> list[torch.Tensor]:
 def test_a_lesion_everywhere_is_the_network_built_so(kind: str) -> None:
     network = small()
     built = weights.from_pytorch_layout(dataclasses.replace(SMALL, **SAME[kind]), weights.to_pytorch_layout(network))
-    intact, cut = after(network, Lesion(kind, lesions.places(network, kind)))
+    intact, cut = after(network, Lesion(kind, lesions.lesion_blocks(network, kind)))
     with torch.no_grad():
         assert torch.allclose(cut, built(pictures()), atol=1e-5)
         assert torch.equal(intact, network(pictures())) and not torch.allclose(intact, cut, atol=1e-4)
@@ -74,7 +74,7 @@ def test_every_place_has_its_lesion_and_the_network_stays() -> None:
 
 def test_an_unknown_lesion_is_refused() -> None:
     with pytest.raises(InputError, match="did you mean 'no_shortcut'"):
-        lesions.places(small(), "no_shortcuts")
+        lesions.lesion_blocks(small(), "no_shortcuts")
 
 
 def test_a_change_is_paired_by_picture() -> None:
@@ -149,7 +149,7 @@ def test_without_images_the_experiment_says_what_it_needs(
 
 def test_a_lesion_that_loses_all_is_called_a_loss() -> None:
     right = np.ones((2, 50), bool)
-    lines = [lesion_run.line(Lesion("no_shortcut", (place,)), cut, right, q) for place, (cut, q) in
+    lines = [lesion_run.lesion_row(Lesion("no_shortcut", (place,)), cut, right, q) for place, (cut, q) in
              enumerate([(~right, 1e-9), (right, 1.0)])]  # fmt: skip
     lines = tabled(lines, *TEXT).to_dict("records")
     assert [ext_lesions.called(one) for one in lines] == ["loss", "undecided"]

@@ -25,7 +25,7 @@ from manifold_lab.models.specs import (
     V2,
     Intervention,
     NetworkSpec,
-    rounded,
+    rounded_channels,
     stages,
 )
 from tests.networks import SMALL, pictures, small
@@ -236,7 +236,9 @@ def test_an_unbuildable_spec_is_refused_when_it_is_made(changes: dict[str, objec
 
 
 def test_rounding_never_loses_more_than_a_tenth() -> None:
-    assert all(rounded(c / 7, 8) % 8 == 0 and rounded(c / 7, 8) >= 0.9 * c / 7 for c in range(1, 5000))
+    assert all(
+        rounded_channels(c / 7, 8) % 8 == 0 and rounded_channels(c / 7, 8) >= 0.9 * c / 7 for c in range(1, 5000)
+    )
     assert [dataclasses.replace(V2, width=width).last_width for width in (0.35, 1.0, 1.4)] == [1280, 1280, 1792]
 
 

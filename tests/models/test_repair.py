@@ -53,7 +53,7 @@ def test_each_map_is_scikit_learns_regression() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_richer_map_is_nearer_behind_every_lesion(kind: str) -> None:
     network = small()
-    cut = Lesion(kind, lesions.places(network, kind)[1:2])
+    cut = Lesion(kind, lesions.lesion_blocks(network, kind)[1:2])
     maps = repair.fit(network, [cut], BATCHES)
     errors = []
     for found in ({}, *(maps[cut, name] for name in repair.MAPS)):
@@ -64,7 +64,7 @@ def test_a_richer_map_is_nearer_behind_every_lesion(kind: str) -> None:
 
 def test_maps_of_several_blocks_are_fitted_behind_one_another() -> None:
     network = small()
-    first, second = lesions.places(network, "relu6_bottleneck")[:2]
+    first, second = lesions.lesion_blocks(network, "relu6_bottleneck")[:2]
     cut = Lesion("relu6_bottleneck", (first, second))
     alone = repair.fit(network, [Lesion("relu6_bottleneck", (first,)), Lesion("relu6_bottleneck", (second,))], BATCHES)
     maps = repair.fit(network, [cut], BATCHES)[cut, repair.AFFINE]
@@ -77,7 +77,7 @@ def test_maps_of_several_blocks_are_fitted_behind_one_another() -> None:
 
 def test_a_lesion_that_changes_nothing_is_repaired_by_nothing() -> None:
     network = small()
-    place = lesions.places(network, "relu6_bottleneck")[2]
+    place = lesions.lesion_blocks(network, "relu6_bottleneck")[2]
     norm = network.blocks[place].project.norm
     torch.nn.init.constant_(norm.bias, 3.0)
     torch.nn.init.constant_(norm.weight, 1e-3)

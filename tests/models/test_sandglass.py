@@ -72,7 +72,7 @@ def test_what_needs_another_layout_refuses_it() -> None:
     with pytest.raises(InputError, match="only inverted and separable"):
         split.split_forward(network, torch.zeros(1, 3, 32, 32), 2)
     with pytest.raises(InputError, match="no place in the PyTorch layout"):
-        weights.names(SPEC)
+        weights.pytorch_names(SPEC)
 
 
 def test_by_operator_a_shortcut_keeps_the_wide_input_beside_everything_behind_it() -> None:

@@ -143,7 +143,7 @@ def test_a_control_finds_the_truth_where_a_far_start_fails_and_the_failure_is_no
         (float(inversion.unexplained(one, x)[0]), float(inversion.mismatch(one.relu(), y)[0])) for one in (far, close)
     ]
     assert message[0][0] > 1 and message[1][0] < 1e-8
-    assert inversion.judged(False, message[0], message[1]) == NOT_DECIDED
+    assert inversion.outcome(False, message[0], message[1]) == NOT_DECIDED
 
 
 def test_a_control_loses_the_share_of_directions_that_the_map_does_not_see() -> None:
@@ -157,7 +157,7 @@ def test_a_control_loses_the_share_of_directions_that_the_map_does_not_see() -> 
     error = math.sqrt(2 * 0.75 * 0.25 / x[0].numel())  # of |P n|^2 / |n|^2, a beta variable
     assert np.abs(lost - 0.75).max() < 4 * error
     numbers = float(inversion.unexplained(found, x)[0]), float(inversion.mismatch(pooled(found), pooled(x))[0])
-    assert inversion.judged(False, numbers, numbers) == LOST
+    assert inversion.outcome(False, numbers, numbers) == LOST
 
 
 def test_a_control_starts_with_exactly_its_share_of_noise() -> None:
@@ -194,4 +194,4 @@ def test_roughness_of_a_ramp_is_its_squared_slope() -> None:
 def test_only_another_image_with_the_same_output_is_a_loss(
     exact: bool, search: tuple[float, float], control: tuple[float, float], status: str
 ) -> None:
-    assert inversion.judged(exact, search, control) == status
+    assert inversion.outcome(exact, search, control) == status

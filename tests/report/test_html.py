@@ -270,7 +270,7 @@ NUMBERS = {"preserved": "preserved", "lost": "lost", "error": "error", "seen": "
 def test_a_link_opens_its_state_and_the_numbers_are_the_librarys(explorer: Page, linked: str) -> None:
     explorer.evaluate("(state) => { location.hash = `#explorer&${state}`; }", linked)
     settle(explorer)
-    for key, value in library.numbers(linked).items():
+    for key, value in library.page_numbers(linked).items():
         assert exact(explorer, NUMBERS[key]) == pytest.approx(value, rel=1e-6, abs=1e-9), key
     crosses = explorer.locator("#decoded path.lost").get_attribute("d") or ""
     assert bool(crosses) == (exact(explorer, "lost") > 0)
@@ -292,7 +292,7 @@ def test_what_a_hand_sets_stands_in_the_address_and_a_command_gives_its_numbers(
     settle(explorer)
     turned = explorer.locator("#command").text_content() or ""
     (inside,) = re.findall(r"numbers\('(.+)'\)", turned)
-    assert library.numbers(inside)["error"] == pytest.approx(exact(explorer, "error"), rel=1e-6)
+    assert library.page_numbers(inside)["error"] == pytest.approx(exact(explorer, "error"), rel=1e-6)
 
 
 def test_a_row_is_dragged_and_a_point_is_followed(page: Page) -> None:

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from manifold_lab.core.shown import DataFrame, frame
-from manifold_lab.report.layer_figure import OTHERS, Labels, draw_layers, plain, stages
+from manifold_lab.report.layer_figure import OTHERS, Labels, draw_layers, literal, stage_spans
 
 
 def mobilenet() -> list[str]:
@@ -87,7 +87,7 @@ def test_names_under_the_axis_do_not_overlap(layers):
 
 @pytest.mark.parametrize("layers", sorted(NETWORKS))
 def test_every_layer_belongs_to_one_stage_in_order(layers):
-    found = stages(NETWORKS[layers])
+    found = stage_spans(NETWORKS[layers])
     assert [start for _, start, _ in found[1:]] == [stop for _, _, stop in found[:-1]]
     assert (found[0][1], found[-1][2]) == (0, len(NETWORKS[layers]))
     assert 3 < len(found) < 25
@@ -96,4 +96,4 @@ def test_every_layer_belongs_to_one_stage_in_order(layers):
 @pytest.mark.parametrize("title", ["costs $5 and $6", "a_b^c", "net\udcff", "x" * 300, r"\frac{1}{"])
 def test_the_users_text_is_drawn_as_it_is(title):
     assert panels(table(mobilenet()), title)
-    assert "\udcff" not in plain(title)
+    assert "\udcff" not in literal(title)

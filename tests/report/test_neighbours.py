@@ -14,7 +14,7 @@ HIGH, LOW = [64.0, 65.0, 66.0, 64.0, 66.0], [60.0, 61.0, 60.0, 61.0, 62.0]
 
 
 def test_every_neighbour_has_a_number_of_its_own_and_every_claim_rows_that_decide_it() -> None:
-    papers = paper.neighbours()
+    papers = paper.neighbour_papers()
     assert {one.arxiv for one in papers} >= {"2007.00992", "1603.05027", "2007.02269", "1511.02580", "1905.12784"}
     assert len({one.arxiv for one in papers}) == len(papers)
     studies = {path.stem for path in (ROOT / "experiments").glob("*.py")}
@@ -26,7 +26,7 @@ def test_every_neighbour_has_a_number_of_its_own_and_every_claim_rows_that_decid
 
 def test_a_table_a_paper_with_a_verdict_for_every_claim() -> None:
     message = neighbours_block(ROOT)
-    for one in paper.neighbours():
+    for one in paper.neighbour_papers():
         assert f"### {one.name}" in message and f"arXiv:{one.arxiv}" in message
         assert all(claim.says in message for claim in one.claims)
     found = paper.neighbours_verdicts(ROOT)

@@ -14,7 +14,7 @@ from manifold_lab.report.tables import (
     ClaimResult,
     Document,
     markdown,
-    number,
+    nine_digits,
     percent,
     plain,
     read_claims,
@@ -64,7 +64,7 @@ def test_a_claim_comes_back_to_the_digits_that_are_written() -> None:
 def test_what_is_missing_is_empty_and_never_zero() -> None:
     line = record(row(estimate=Estimate(0.5, math.nan, math.nan, 1), theory=None, dim=None))
     assert [line[name] for name in ("low", "high", "level", "theory", "dim", "q05")] == [None] * 6
-    assert number(None) == number(math.nan) == number(math.inf) == ""
+    assert nine_digits(None) == nine_digits(math.nan) == nine_digits(math.inf) == ""
 
 
 def test_rounding_noise_of_a_measured_zero_is_written_as_zero_but_a_small_theory_is_kept() -> None:
@@ -91,7 +91,7 @@ def test_markdown_escapes_what_would_end_a_cell() -> None:
 
 
 def test_latex_escapes_and_ends_no_paragraph() -> None:
-    table = latex.table("a\n\n~b", "l a~b", ["x\n\ny", "^"], [["a\n\nb", "\\end{x}"]])
+    table = latex.latex_table("a\n\n~b", "l a~b", ["x\n\ny", "^"], [["a\n\nb", "\\end{x}"]])
     assert "\\caption{a \\textasciitilde{}b}" in table and "\\label{tab:l-a-b}" in table
     assert "a b & \\textbackslash{}end\\{x\\} \\\\" in table and "\n\n" not in table
 
@@ -102,7 +102,7 @@ def test_a_digit_that_is_no_number_is_shown_as_it_is() -> None:
 
 
 def test_a_latex_table_escapes_what_latex_would_read() -> None:
-    found = latex.table("50 % of a_b", "name", ["a_b", "share (%)"], [["x & y", "1 %"]])
+    found = latex.latex_table("50 % of a_b", "name", ["a_b", "share (%)"], [["x & y", "1 %"]])
     assert r"\caption{50 \% of a\_b}" in found and r"x \& y & 1 \%" in found and r"a\_b" in found
     assert [found.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
 
@@ -121,13 +121,13 @@ def test_cells_stay_cells_in_every_format() -> None:
     hostile = "a | b\n<script>alert(1)</script> \\ ~ ^ & % $ # _ { }"
     table = tables.markdown(["x"], [[hostile]])
     assert len(table.splitlines()) == 3 and "<script" not in table and "</script" not in table and "a \\| b" in table
-    made = latex.table(hostile, "a label{}%\\x", ["x"], [["1"]])
+    made = latex.latex_table(hostile, "a label{}%\\x", ["x"], [["1"]])
     assert "\\label{tab:a-label----x}" in made
     assert "\\textbackslash{} \\textasciitilde{} \\textasciicircum{} \\& \\% \\$ \\# \\_ \\{ \\}" in made
 
 
 def test_a_latex_table_holds_nothing_that_plain_latex_does_not_know() -> None:
-    made = latex.table("x\u0302 − y²", "l", ["5 ≤ σ", "–"], [["日\u200b", "é ½ → 😀"]])
+    made = latex.latex_table("x\u0302 − y²", "l", ["5 ≤ σ", "–"], [["日\u200b", "é ½ → 😀"]])
     assert made.isascii() and r"\ensuremath{\hat{x}} \ensuremath{-} y" in made and r"\textendash" in made
     assert "U+65E5" in made and "U+200B" in made
 

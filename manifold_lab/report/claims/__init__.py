@@ -211,7 +211,7 @@ def paper_claims() -> tuple[Claim, ...]:
 
 
 @cache
-def neighbours() -> tuple[Paper, ...]:
+def neighbour_papers() -> tuple[Paper, ...]:
     """The papers beside it whose claims are tested here, by their numbers, the oldest first."""
     folder = files(__package__).joinpath("neighbours")
     return tuple(sorted((_paper(_loaded(file)) for file in folder.iterdir()), key=lambda paper: paper.arxiv))
@@ -219,7 +219,7 @@ def neighbours() -> tuple[Paper, ...]:
 
 def neighbours_verdicts(root: Path) -> list[ClaimVerdict]:
     """Every claim of theirs beside the rows that decide it."""
-    return verdicts(root, [claim for paper in neighbours() for claim in paper.claims])
+    return verdicts(root, [claim for paper in neighbour_papers() for claim in paper.claims])
 
 
 def _claim(entry: dict[str, Any]) -> Claim:

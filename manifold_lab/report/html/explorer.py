@@ -35,11 +35,11 @@ FIRST_DIM = 5
 
 def matrix(dim: int, seed: int) -> Tensor:
     """The first T of a seed and dim, as the library draws it, in the single precision in which the page carries it."""
-    (found,) = matrices((dim,), seed)
+    (found,) = first_matrices((dim,), seed)
     return found
 
 
-def matrices(dims: Iterable[int], seed: int) -> list[Tensor]:
+def first_matrices(dims: Iterable[int], seed: int) -> list[Tensor]:
     """The first T of a seed and every dim."""
     made = layers(MonteCarlo(dims=tuple(dims), seed=seed, points=8), torch.device("cpu"))
     return [next(draw_random_layer(layer, 1, layer.bytes_per_draw)).matrix[0].float() for layer in made]
@@ -47,7 +47,7 @@ def matrices(dims: Iterable[int], seed: int) -> list[Tensor]:
 
 def packed_matrices() -> str:
     """The first T of every seed and dim in base64 of little-endian float32: seeds outermost, then dims, then rows."""
-    flat = torch.cat([one.flatten() for seed in SEEDS for one in matrices(DIMS, seed)]).numpy()
+    flat = torch.cat([one.flatten() for seed in SEEDS for one in first_matrices(DIMS, seed)]).numpy()
     return base64.b64encode(flat.astype("<f4").tobytes()).decode()
 
 
@@ -122,7 +122,7 @@ def layer_of(state: str) -> tuple[RandomLayer, str]:
     return RandomLayer(layer.points.x, Embedding(drawn[None], pseudo_inverse(drawn[None])), activation, bias), decoder
 
 
-def numbers(state: str) -> dict[str, float]:
+def page_numbers(state: str) -> dict[str, float]:
     """What the page shows of a state, by the library: the share and number of points kept, and the decoder's error.
 
     Raises:

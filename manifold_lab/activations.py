@@ -122,7 +122,7 @@ def _gate_inverse(function: Map, end: float) -> Map:
     def coefficients() -> Any:
         import torch  # noqa: PLC0415
 
-        return lazy_function("manifold_lab.core.tabulated.table")(
+        return lazy_function("manifold_lab.core.tabulated.tabulate")(
             lambda y: _bisect(function, torch.from_numpy(y)).numpy(), end
         )
 
@@ -131,7 +131,7 @@ def _gate_inverse(function: Map, end: float) -> Map:
             return _bisect(function, y)
         flat = y.detach().double().contiguous().view(-1)
         result = flat.new_empty(flat.shape)
-        lazy_function("manifold_lab.core.tabulated.evaluate")(coefficients(), flat.numpy(), result.numpy())
+        lazy_function("manifold_lab.core.tabulated.evaluate_table")(coefficients(), flat.numpy(), result.numpy())
         return result.view(y.shape).to(y.dtype)
 
     return inverse

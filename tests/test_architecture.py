@@ -1,6 +1,7 @@
 """The imports of the code against the floor plan in docs/package.md."""
 
 import ast
+import pkgutil
 import re
 import subprocess
 import sys
@@ -158,6 +159,14 @@ def test_the_library_does_not_import_its_experiments() -> None:
 
 ROLES = {"caption", "card", "check_options", "launch", "main", "measure", "rows", "run"}
 """What several modules have one of each, of the same meaning: a command's, a launcher's, a run's."""
+
+
+LATE = re.compile(r'lazy_function\("(manifold_lab[\w.]+)"\)')
+
+
+def test_every_function_that_is_loaded_when_called_is_there() -> None:
+    found = {name for path in PACKAGE.rglob("*.py") for name in LATE.findall(path.read_text(encoding="utf-8"))}
+    assert len(found) > 10 and all(callable(pkgutil.resolve_name(name)) for name in found)
 
 
 def test_no_public_name_has_two_meanings() -> None:

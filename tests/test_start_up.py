@@ -146,6 +146,7 @@ UNNEEDED = {
 """What the default spiral does without, of which each takes from a fifth of a second to seconds to load."""
 
 
+@pytest.mark.slow
 def test_the_spiral_loads_no_library_that_it_does_without() -> None:
     code = "import sys, manifold_lab.spiral.pipeline; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -244,7 +244,7 @@ def from_fields(fields: Mapping[str, Any]) -> NetworkSpec:
 def rounded_channels(channels: int | float, multiple: int) -> int:
     """The nearest multiple, at least one, and never more than 10 % below.
 
-    >>> rounded(24 * 0.35, 8), rounded(32 * 0.35, 8), rounded(160 * 1.4, 8)
+    >>> rounded_channels(24 * 0.35, 8), rounded_channels(32 * 0.35, 8), rounded_channels(160 * 1.4, 8)
     (8, 16, 224)
     """
     nearest = max(multiple, int(channels + multiple / 2) // multiple * multiple)

@@ -227,6 +227,7 @@ def stopped_everywhere(action, folder: Path, number: int) -> list[tuple[int, str
         os._exit(status)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize(
     ("action", "message"), [(lambda _: None, ""), (refuse, "error: field"), (interrupt, "stopped")]

@@ -124,6 +124,7 @@ def test_a_folder_is_not_padded(folder: Path) -> None:
         read(folder).check(Augmentation(pad=4))
 
 
+@pytest.mark.slow
 def test_the_papers_figure_at_its_own_scale_is_one_option(folder: Path, tmp_path: Path) -> None:
     trials = fig6a_nonlinearity.STUDY.at_scale(str(folder))
     assert {(trial.network.num_classes, trial.network.width, trial.network.resolution) for trial in trials} == {

@@ -38,6 +38,7 @@ def test_nearly_the_same_is_within_three_points(level: float, verdict: str) -> N
     assert claim.verdict == verdict and claim.estimate.value == pytest.approx(100 * (level - 0.8), abs=0.11)
 
 
+@pytest.mark.slow
 def test_every_factor_and_block_costs_what_the_papers_does() -> None:
     base = ablation.cifar_setting(0.35).network
     price = matching.madds(base)

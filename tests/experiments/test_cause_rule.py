@@ -61,6 +61,7 @@ def test_fiellers_interval_covers_the_ratio() -> None:
     assert np.isnan(stats.ratio(1.0, 0.1, [[1.0, 0.0], [0.0, 1.0]], 5).low)
 
 
+@pytest.mark.slow
 def test_holm_is_statsmodels_and_leaves_missing_ones_out() -> None:
     found = stats.holm({"a": 0.01, "b": float("nan"), "c": 0.03, "d": 0.04})
     assert [found[name] for name in "acd"] == pytest.approx(multipletests([0.01, 0.03, 0.04], method="holm")[1])

@@ -186,6 +186,7 @@ def test_the_theorem_holds_fails_or_is_open_by_what_its_cells_show() -> None:
     assert [thm1_preserved.agreement(table)[1] for table in tables] == ["holds", "fails", "undecided", "not run"]
 
 
+@pytest.mark.slow
 def test_equivalence_is_wrong_in_at_most_5_percent_at_the_margin() -> None:
     n, law = 2500, 0.5
     kept = np.arange(n + 1)

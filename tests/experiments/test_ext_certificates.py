@@ -80,6 +80,7 @@ def test_what_a_training_measures_is_new_to_its_key_only_where_it_is_named() -> 
     assert key(plain) != key(dataclasses.replace(plain, measures=("certificate",)))
 
 
+@pytest.mark.slow
 def test_along_a_training_layers_are_certified_from_step_0_on(tmp_path: Path) -> None:
     training = dataclasses.replace(fig7_activations.trainings(smoke=True)[0], measures=ext_certificates.MEASURES)
     assert isinstance(training, ProbedTraining)

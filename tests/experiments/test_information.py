@@ -76,6 +76,7 @@ def test_a_lesions_cost_is_that_of_a_network_that_was_changed_by_hand() -> None:
     assert costs[2] == pytest.approx(100 * (right[0] - right[1]))
 
 
+@pytest.mark.slow
 def test_repaired_costs_are_those_of_a_network_that_was_mended_by_hand() -> None:
     network = build(dataclasses.replace(DIGITS, dropout=0.0), stream(0, "weights")).eval()
     images, run = data.load("digits"), RepairRun(RUN.training, images=100)
@@ -126,6 +127,7 @@ def verdicts(lines: list[Record], monkeypatch: pytest.MonkeyPatch) -> dict[str, 
     return {claim.id.removeprefix("ext_information."): claim.verdict for claim in ext_information.claims(tabled(lines))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sign", "verdict"), [(1, "holds"), (-1, "fails")])
 def test_a_rank_correlation_follows_the_order(sign: int, verdict: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = verdicts(bottleneck_lines(lambda block, rng: -sign * block + rng.normal()), monkeypatch)

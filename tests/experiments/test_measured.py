@@ -33,6 +33,7 @@ def test_the_grid_finds_every_stored_run(study: str, monkeypatch: pytest.MonkeyP
     assert {key(spec) for spec in specs} == set(store.stored(ROOT / "runs" / study))
 
 
+@pytest.mark.slow
 def test_a_training_is_measured_at_step_0_and_at_evaluations(tmp_path: Path) -> None:
     training = fig7_activations.trainings(smoke=True)[0]
     rows = probe_run.measure_training(training, tmp_path).history

@@ -128,6 +128,7 @@ def verdicts(found: list[Record]) -> list[str]:
     return [claim.verdict for claim in ext_phase.claims(tabled(found))]
 
 
+@pytest.mark.slow
 def test_claims_hold_where_the_cost_follows_theory_and_fail_where_it_runs_against() -> None:
     lost = {place: 1 - binom.sf(place[0], place[1], 0.5) for place in PLACES}
     follows = lines({place: 20 * share for place, share in lost.items()})
@@ -136,11 +137,13 @@ def test_claims_hold_where_the_cost_follows_theory_and_fail_where_it_runs_agains
     assert verdicts(against)[:4] == ["fails"] * 4
 
 
+@pytest.mark.slow
 def test_a_cost_everywhere_is_not_loss() -> None:
     found = verdicts(lines({place: 3 * MARGIN for place in PLACES}))
     assert found[:3] == ["holds", "holds", "fails"], "what costs the same where nothing is lost refutes the third"
 
 
+@pytest.mark.slow
 def test_claims_lack_runs_where_seeds_disagree_or_cells_are_missing() -> None:
     noisy = {place: 1.0 for place in PLACES}
     assert verdicts(lines(noisy, spread=20))[:3] == ["undecided"] * 3
@@ -155,6 +158,7 @@ def test_claims_lack_runs_where_seeds_disagree_or_cells_are_missing() -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_training_keeps_is_held_against_random_rows() -> None:
     cost = dict.fromkeys(PLACES, 1.0)
     assert [verdicts(lines(cost, kept=kept))[4] for kept in (0.9, 0.1)] == ["holds", "fails"]

@@ -32,6 +32,7 @@ def operations(model: torch.fx.GraphModule) -> Counter[str]:
     return Counter(str(getattr(node.target, "__name__", node.target)).split(".")[-1] for node in model.graph.nodes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, RELU], ids=["relu6", "relu"])
 def test_int8_is_near_float_and_done_by_int8_kernels(changes: dict[str, str]) -> None:
     network, x = trained(**changes)
@@ -48,6 +49,7 @@ def test_int8_is_near_float_and_done_by_int8_kernels(changes: dict[str, str]) ->
     assert done["conv2d_relu"] == (activated if changes else 0)
 
 
+@pytest.mark.slow
 def test_finer_steps_are_nearer() -> None:
     """Calibrated on images four times as bright, the grid has a quarter of the steps where the images lie."""
     network, x = trained()

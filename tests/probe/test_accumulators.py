@@ -120,6 +120,7 @@ def test_maps_that_do_not_vary_within_an_image_lose_nothing_by_drawing() -> None
     assert torch.allclose(drawn.covariance * share, every.covariance, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_drawn_covariances_are_right_on_average(agrees) -> None:
     x = images(1) + 3
     _, every = spread(x, per_image=0)

@@ -91,6 +91,7 @@ def test_fewer_outputs_than_inputs_are_never_injective() -> None:
     assert (row["certified"], row["ball"]) == (0, "refuted")
 
 
+@pytest.mark.slow
 def test_a_network_s_expansions_agree_with_rank_and_its_other_layers_say_why_not() -> None:
     found = rows_of(small(), pictures(1), ("rank", "certificate"), 30)
     expansions = [row for row in found.values() if row["threshold"]]

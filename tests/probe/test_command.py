@@ -24,6 +24,7 @@ def run_probe(*words: str, out: Path) -> int:
     return options.main([*words, "--out", str(out)])
 
 
+@pytest.mark.slow
 def test_the_door_writes_table_figure_and_origin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--model", "digits", "--data", "digits", "--images", "60", "--measures", "active", "rank", "spectrum",
              "dimension", "preservation", "recovery", "information", "--points", "30", "--positions", "100")  # fmt: skip  # noqa: E501
@@ -137,6 +138,7 @@ def test_no_threshold_is_said_only_where_there_is_none(threshold: int | None, be
     assert ("No layer" in command.summary_text([{"layer": "act", "threshold": threshold}])) == (not threshold)
 
 
+@pytest.mark.slow
 def test_a_long_look_says_how_far_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def hooks(model: nn.Module) -> int:
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "autocast"])
 @plain_layers()  # a step of a training leaves its fast layers to torch where they are watched: test_fast.py
@@ -66,6 +67,7 @@ def test_output_state_mode_and_chance_are_the_same_with_and_without(training: bo
         assert torch.equal(one.grad, two.grad)
 
 
+@pytest.mark.slow
 def test_hooks_go_away_when_the_forward_fails() -> None:
     model = small()
     with pytest.raises(RuntimeError, match="channels"), Probe(model, measures=EVERY, sampling=FEW) as found:
@@ -140,6 +142,7 @@ def test_one_module_called_twice_is_two_layers_and_a_sum_in_place_is_no_norm(mod
     assert list(table(model, torch.randn(2, 8, 5, 5), layers=("relu#2",))) == ["relu#2"]
 
 
+@pytest.mark.slow
 def test_passes_under_inference_mode_and_without_add_up() -> None:
     model, x = small(), pictures(4)
     with Probe(model, measures=("active", "spectrum", "recovery"), sampling=FEW) as found:
@@ -179,6 +182,7 @@ def test_constant_and_dead_channels_are_found() -> None:
     assert (row["constant_input"], row["never_active"], row["always_saturated"]) == (3, 2, 1)
 
 
+@pytest.mark.slow
 def test_kinds_and_names_choose_layers() -> None:
     model, x = small(), pictures()
     blocks = table(model, x, layers="bottleneck", measures=["spectrum"])
@@ -191,6 +195,7 @@ def test_kinds_and_names_choose_layers() -> None:
     assert len(table(model, x, layers="convolution")) == 52 == len(table(model, x, layers="norm"))
 
 
+@pytest.mark.slow
 def test_inside_distributed_data_parallel(tmp_path: Path) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:

@@ -95,6 +95,7 @@ def test_counts_of_a_batch_are_plain_counts(window: tuple[float, float], kind: t
     assert counts.bad.nonzero().flatten().tolist() == [width // 2]
 
 
+@pytest.mark.slow
 def test_two_half_passes_are_one_and_order_does_not_matter(network: Network) -> None:
     x = pictures(6)
     halves, whole, turned = (

@@ -160,6 +160,7 @@ def test_many_runs_are_told_as_one() -> None:
     assert provenance.joined(runs) == provenance.Made(("a",), 4.0, ("x",))
 
 
+@pytest.mark.slow
 def test_the_commit_is_marked_where_package_or_experiments_differ_from_it(tmp_path: Path) -> None:
     for name in ("package", "experiments", "figures"):
         (tmp_path / name).mkdir()

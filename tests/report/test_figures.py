@@ -76,6 +76,7 @@ def test_lost_points_are_crossed_and_kept_ones_are_not(points: DataFrame, number
         assert (len(crosses.get_xdata()) > 0) == (ax.get_title() == "dim 2")
 
 
+@pytest.mark.slow
 def test_equal_figures_are_equal_bytes(numbers: DataFrame, tmp_path: Path) -> None:
     for kind in plots.FORMATS:
         for name in ("a", "b"):

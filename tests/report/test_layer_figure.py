@@ -54,6 +54,7 @@ def test_values_close_to_one_have_no_offset_and_shares_go_from_zero_to_one(layer
     assert shares and all(ax.get_ylim() == (-0.02, 1.02) for ax in shares)
 
 
+@pytest.mark.slow
 def test_the_legend_names_what_is_drawn_and_nothing_else():
     names = mobilenet()
     assert "Lemma 2's threshold" in legend(panels(table(names))[0])

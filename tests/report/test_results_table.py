@@ -45,6 +45,7 @@ def test_laws_without_a_closed_form_for_pinv_have_none():
     assert pick(found, "preserved_fraction").theory == pytest.approx(0.8125)
 
 
+@pytest.mark.slow
 def test_signs_as_entries_have_no_theory_at_all():
     assert {row.theory for row in rows(embedding="rademacher") if "error" not in row.quantity} == {None}
 

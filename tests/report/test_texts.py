@@ -13,10 +13,12 @@ from manifold_lab.report.texts import TEXT_BLOCKS, TEXTS, ReportOptions, filled,
 ROOT = Path(__file__).parent.parent.parent
 
 
+@pytest.mark.slow
 def test_published_texts_and_csv_agree() -> None:
     run(ReportOptions(check=True, root=ROOT))
 
 
+@pytest.mark.slow
 def test_a_number_changed_by_hand_is_found(tmp_path: Path) -> None:
     for folder in ("figures", "benchmarks"):
         (tmp_path / folder).symlink_to(ROOT / folder)

@@ -106,6 +106,7 @@ def test_narrower_costs_more_where_the_gap_falls_with_the_logarithm_of_the_width
     assert not comparison.gap_grows_when_narrower(tabled(placed(3.0, "0.35", "1000")), PAIR, EXPECTED[0], "study")
 
 
+@pytest.mark.slow
 def test_true_nulls_are_decided_in_at_most_five_per_cent_whatever_the_spreads() -> None:
     """With the spread of real arms: five runs each, one of them three times as spread."""
     draws, many, decided = np.random.default_rng(1), 600, 0

@@ -252,6 +252,7 @@ def grid_of_ball(radius: float) -> np.ndarray:
     return np.concatenate([points[np.linalg.norm(points, axis=1) <= radius], shell])
 
 
+@pytest.mark.slow
 def test_of_biased_layers_of_space_that_a_grid_finds_injective_nine_in_ten_are_certified_and_no_other():
     """What lies between the grid's points can be lost all the same: then two points with one output show it."""
     generator, radius, injective, certified, refuted = stream(0, "biased space"), 1.5, 0, 0, 0
@@ -454,6 +455,7 @@ def widest(layer: RectifiedLayer, x: np.ndarray, direction: np.ndarray) -> float
     return -float(found.fun) if found.status == 0 else 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inputs", range(1, 9))
 def test_no_certificate_of_a_ball_is_refuted_by_a_search(inputs):
     """1,000 layers: by descent, for less than the bound on stability; of every fifth by a linear program too."""
@@ -466,6 +468,7 @@ def test_no_certificate_of_a_ball_is_refuted_by_a_search(inputs):
         assert widest(layer, 0.5 * start, end - start) < 1e-7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inputs", range(2, 9))
 def test_no_certificate_of_a_sphere_is_refuted_by_a_search(inputs):
     layers, _ = zip(*certified_layers(inputs, 30, sphere=True), strict=True)

@@ -88,6 +88,7 @@ def test_a_run_is_the_loop_written_out(data: InMemory) -> None:
     assert outcome.test.loss == pytest.approx(functional.cross_entropy(logits, y).item(), rel=1e-2)
 
 
+@pytest.mark.slow
 def test_the_model_ends_with_the_moving_average(data: InMemory) -> None:
     model = small()
     average = MovingAverage(model, 0.9)
@@ -212,6 +213,7 @@ def test_bf16_and_compile_by_flag(data: InMemory, monkeypatch: pytest.MonkeyPatc
     assert model[0].weight.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_the_smoke_preset_learns_the_digits_with_the_small_network(data: InMemory) -> None:
     recipe = dataclasses.replace(RECIPES["smoke"], images=10_000)
     outcome = train(build(DIGITS, stream(0, "weights")), data, recipe, seed=0, bookkeeping=QUIET)

@@ -15,7 +15,7 @@ import functools
 
 from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.tables import ClaimResult, DataFrame
-from manifold_lab.sweeps import ablation, comparison, training_run
+from manifold_lab.sweeps import ablation, comparison, gap_over_training, training_run
 from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
 NAME = "fig6a_nonlinearity"
@@ -62,7 +62,7 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     """Whether ReLU6 costs accuracy, everywhere; whether less after longer training; whether more at smaller widths."""
     return (
         comparison.comparison_claims(table, CONTRAST, [EXPECTED], NAME)
-        + comparison.gap_shrinks_with_training(table, CONTRAST, [SHRINKING], NAME)
+        + gap_over_training.gap_shrinks_with_training(table, CONTRAST, [SHRINKING], NAME)
         + comparison.gap_grows_when_narrower(table, CONTRAST, NARROWING, NAME)
     )
 

@@ -14,7 +14,7 @@ import functools
 from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.plots import data_name
 from manifold_lab.report.tables import ClaimResult, DataFrame, pick
-from manifold_lab.sweeps import ablation, comparison
+from manifold_lab.sweeps import ablation, comparison, gap_over_training
 from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 from manifold_lab.sweeps.training_run import FINAL
 
@@ -52,7 +52,7 @@ HEADLINE = Headline(
 def claims(table: DataFrame) -> list[ClaimResult]:
     """Whether the shortcut between bottlenecks is better, everywhere; whether by less after longer training."""
     found = comparison.comparison_claims(table, CONTRAST, EXPECTED, NAME)
-    return found + comparison.gap_shrinks_with_training(table, CONTRAST, SHRINKING, NAME)
+    return found + gap_over_training.gap_shrinks_with_training(table, CONTRAST, SHRINKING, NAME)
 
 
 def dearer(table: DataFrame) -> str:

@@ -1,7 +1,6 @@
 """Arms of an ablation side by side, from published tables alone: accuracies, differences, table, verdicts."""
 
 import dataclasses
-import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -173,20 +172,6 @@ def comparison_claims(
         for claim in expected
         for place in places(runs)
     ]
-
-
-def gap_shrinks_with_training(
-    runs: DataFrame, contrast: Comparison, expected: Sequence[ExpectedOrder], study: str
-) -> list[ClaimResult]:
-    """Whether a claim's gap is smaller after the longest training than after the shortest, by claim and group."""
-    found = []
-    for claim, group in itertools.product(expected, groups(runs)):
-        shortest, *longer = lengths(runs, group)
-        if longer:
-            places = [(group, shortest), (group, longer[-1])]
-            measure = f"{where(runs, contrast, places[0])}: gap there minus gap at {longer[-1]:,}"
-            found.append(judged(runs, claim, study, change_of_gap(claim.pair, *places), measure))
-    return found
 
 
 def gap_grows_when_narrower(

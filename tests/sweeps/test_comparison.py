@@ -1,6 +1,7 @@
 """Arms side by side: paired by seed, judged by the interval, and only where runs are finished."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from manifold_lab.core import config
 from manifold_lab.models.specs import DIGITS
 from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.tables import Record
-from manifold_lab.sweeps import comparison, comparison_figure
+from manifold_lab.sweeps import comparison, comparison_figure, gap_over_training
 from manifold_lab.sweeps.comparison import ExpectedOrder
 from manifold_lab.sweeps.training_run import CURVE, FINAL, TRAINING_COLUMNS, TrainingRun
 from manifold_lab.training import RECIPES
@@ -90,8 +91,33 @@ def placed(gap: float, group: str, length: str) -> list[Record]:
 def test_a_gap_shrinks_where_the_longest_training_has_less_of_it(later: float, verdict: str) -> None:
     lines = [*placed(later, "0.35", "9000"), *placed(1.0, "0.35", "3000"), *placed(15.0, "0.35", "1000")]
     lines += placed(3.0, "digits", "1000")
-    (claim,) = comparison.gap_shrinks_with_training(tabled(lines), PAIR, EXPECTED[:1], "study")
+    claim, odds, errors = gap_over_training.gap_shrinks_with_training(tabled(lines), PAIR, EXPECTED[:1], "study")
     assert claim.verdict == verdict and claim.estimate.value == pytest.approx(15.0 - later)
+    shares = {(row["arm"], row["length"]): [] for row in lines}
+    for row in lines:
+        if row["group"] == "0.35":
+            shares[row["arm"], row["length"]].append(float(row["test_accuracy"]))
+    for found, scale in ((odds, lambda p: np.log(p / (1 - p))), (errors, lambda p: -np.log(1 - p))):
+        means = {place: np.mean(scale(np.array(values))) for place, values in shares.items() if values}
+        gaps = [means[EXPECTED[0].better, length] - means[EXPECTED[0].worse, length] for length in ("1000", "9000")]
+        assert found.estimate.value == pytest.approx(gaps[0] - gaps[1])
+
+
+def test_within_the_longest_training_each_run_is_its_own_control() -> None:
+    """Gaps of 20 points early and 5 at the end, beside levels of runs that differ by far more than that."""
+    lines = [*placed(1.0, "0.35", "1000"), *placed(1.0, "0.35", "9000")]
+    arms = (EXPECTED[0].better, EXPECTED[0].worse)
+    for (arm, early, late), seed in itertools.product(zip(arms, (0.4, 0.2), (0.7, 0.65), strict=True), range(6)):
+        facts = {"kind": "curve", "arm": arm, "seed": str(seed), "group": "0.35", "length": "9000"}
+        level = 0.05 * seed * (seed % 2)
+        noise = 0.001 * seed
+        for images, value in ((500, 0.1), (1010, early + level + noise), (9000, late + level)):
+            lines.append(
+                {**lines[0], **facts, "images": str(images), "test_accuracy": "", "validation_accuracy": value}
+            )
+    found = gap_over_training.gap_shrinks_with_training(tabled(lines), PAIR, EXPECTED[:1], "study")[-1]
+    assert found.id.startswith(f"study.{EXPECTED[0].id}_within/") and found.verdict == "holds"
+    assert found.estimate.value == pytest.approx(15.0) and found.estimate.n == 12
 
 
 @pytest.mark.parametrize(("wide", "verdict"), [(1.0, "holds"), (29.0, "fails"), (14.0, "undecided")])
@@ -120,7 +146,8 @@ def test_true_nulls_are_decided_in_at_most_five_per_cent_whatever_the_spreads() 
 def test_figure_6b_asks_of_both_leads_whether_they_close() -> None:
     wired = {"linear": "bottleneck", "relu6": "none"}
     lines = [*placed(2.0, "0.35", "9000"), *placed(15.0, "0.35", "1000")]
-    expansion, none = fig6b.claims(tabled([{**line, "arm": wired[line["arm"]]} for line in lines]))[-2:]
+    found = fig6b.claims(tabled([{**line, "arm": wired[line["arm"]]} for line in lines]))
+    expansion, none = (one for one in found if "_shrinks/" in one.id)
     assert none.says.startswith("the lead over no shortcut") and none.estimate.value == pytest.approx(13.0)
     assert expansion.verdict == "not run" and expansion.estimate.n == 0
 

@@ -48,7 +48,9 @@ DETAIL_HEAD = ("claim", "measured", "on what", "command", "commit", "cost")
 
 def verdict_table(found: Sequence[ClaimVerdict]) -> str:
     """Claims with number and verdict, a line each; below, folded, what was measured on what and how."""
-    rows = [[one.claim.says, one.claim.printed or MISSING, one.value, f"**{one.verdict}**"] for one in found]
+    rows = [
+        [one.claim.says, one.claim.printed or MISSING, one.value, f"**{one.verdict}**{one.within}"] for one in found
+    ]
     details = [_details(one) for one in found]
     folded = f"<details><summary>how measured</summary>\n\n{markdown(DETAIL_HEAD, details)}\n\n</details>"
     return f"{markdown(VERDICT_HEAD, rows)}\n\n{folded}"

@@ -50,6 +50,12 @@ def test_every_place_of_the_paper_has_a_claim_and_every_claim_a_way_to_be_decide
     assert [erratum.number for erratum in paper.paper_errata()] == list(range(1, 15))
 
 
+def test_an_undecided_claim_of_one_row_says_within_how_much_and_what_would_decide() -> None:
+    found = ClaimVerdict(finding("undecided").claim, [line("undecided", low="1", high="3", needed="12")])
+    assert found.within == " (within ±1; 12 runs an arm would decide an effect of this size)"
+    assert finding("holds").within == finding("undecided", "holds").within == ""
+
+
 def test_what_is_published_is_found_by_the_claims_that_name_it() -> None:
     there = paper.published(ROOT)
     sources = [claim.source for claim in paper.paper_claims() if claim.source]

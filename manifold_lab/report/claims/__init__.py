@@ -127,6 +127,11 @@ class ClaimVerdict:
         return combined(self.lines) if self.stem else NOT_TESTABLE
 
     @property
+    def within(self) -> str:
+        """Of a single undecided row, within how much, and how many runs would decide; of several `value` says it."""
+        return verdict_text(self.lines[0]).removeprefix(self.verdict) if len(self.lines) == 1 else ""
+
+    @property
     def measured(self) -> str:
         """What was measured, or why nothing was; of several rows what they share."""
         if not self.lines:

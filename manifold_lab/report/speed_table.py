@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from manifold_lab.core.errors import InputError
-from manifold_lab.core.files import csv_rows, read_file
+from manifold_lab.core.files import csv_rows, read_text
 from manifold_lab.report.results_table import RESULT_HEAD
 from manifold_lab.report.tables import MISSING, markdown, percent
 
@@ -174,12 +173,7 @@ def lines(path: Path) -> Timings:
     Raises:
         InputError: for a file that cannot be read.
     """
-    try:
-        return csv_rows(read_file(path).decode())
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError):
-        raise InputError(f"{path} cannot be read: run its benchmark again") from None
+    return csv_rows(read_text(path, "run its benchmark again")) if path.exists() else []
 
 
 def measured(root: Path) -> list[Measured]:

@@ -17,7 +17,7 @@ from manifold_lab.report.tables import ClaimResult, Document, pick, unique
 from manifold_lab.sweeps.store import DIVERGED, DONE
 from manifold_lab.sweeps.training_run import FINAL
 
-POINTS = 100
+POINTS, TEST_POINTS = 100, "points of test accuracy"
 """Accuracies are shares; differences are reported in percentage points."""
 NUMBER = re.compile(r"\d+(\.\d+)?")
 FEWEST = 5
@@ -249,9 +249,9 @@ def _needed(effect: float, spread: float) -> int | None:
     return None if runs is None else max(runs, FEWEST)
 
 
-def where(runs: DataFrame, contrast: Comparison, place: Place) -> str:
+def where(runs: DataFrame, contrast: Comparison, place: Place, unit: str = TEST_POINTS) -> str:
     """What is measured in a place, in words."""
     group, length = place
     named = label(runs, group)
     on = ", ".join(filter(None, (data_of(runs, group), named and f"{contrast.group} {named}")))
-    return f"points of test accuracy, {on}, {length:,} images seen"
+    return f"{unit}, {on}, {length:,} images seen"

@@ -15,6 +15,7 @@ from manifold_lab.core.shown import DataFrame, frame
 from manifold_lab.report.tables import ClaimResult, pick
 from manifold_lab.sweeps.comparison import (
     POINTS,
+    TEST_POINTS,
     Comparison,
     ExpectedOrder,
     Place,
@@ -29,7 +30,7 @@ from manifold_lab.sweeps.store import DONE
 from manifold_lab.sweeps.training_run import CURVE, FINAL
 
 SCALES: Mapping[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
-    "": ("points of test accuracy", lambda share: POINTS * share),
+    "": (TEST_POINTS, lambda share: POINTS * share),
     "_in_log_odds": ("log-odds of test accuracy", special.logit),
     "_in_error_ratio": ("log of the ratio of errors", lambda share: -np.log1p(-share)),
 }
@@ -60,8 +61,7 @@ def _between(
         scaled = runs.assign(test_accuracy=scale(shares.to_numpy()) / POINTS)
         if np.isinf(scaled["test_accuracy"]).any():
             continue
-        measure = where(runs, contrast, places[0]).replace(SCALES[""][0], unit, 1)
-        measure = f"{measure}: gap there minus gap at {places[1][1]:,}"
+        measure = f"{where(runs, contrast, places[0], unit)}: gap there minus gap at {places[1][1]:,}"
         tested = change_of_gap(claim.pair, *places)
         made.append(judged(scaled, dataclasses.replace(claim, id=claim.id + end), study, tested, measure))
     return made
@@ -80,7 +80,7 @@ def _within(
     ]
     if not changes:
         return []
-    on = where(runs, contrast, places[1]).replace("test", "validation", 1)
+    on = where(runs, contrast, places[1], "points of validation accuracy")
     measure = f"{on}: gap at {shortest:,} of them minus gap at the end, within a training"
     named = dataclasses.replace(claim, id=f"{claim.id}_within")
     return [judged(frame(changes), named, study, change_of_gap(claim.pair, places[1]), measure)]

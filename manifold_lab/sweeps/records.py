@@ -280,10 +280,10 @@ def _check_history(history: bytes) -> None:
     suspicious = b"inf" in history.lower() or b"nan" in history.lower()
     for name, *column in zip(*rows, strict=True):
         for value in column if suspicious or _is_share(name) else ():
-            _check_run(name, value)
+            _check_number(name, value)
 
 
-def _check_run(name: str, text: str) -> None:
+def _check_number(name: str, text: str) -> None:
     try:
         number = float(text)
     except ValueError:

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent.parent
 CHROMIUM = chromium()
 MEGABYTES = 3
+PATIENCE = 60_000  # milliseconds: without a graphics card, two at a time, a whole page's picture can take 10 s
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 SLIDERS = ("dim", "seed", "turns", "bias", "point")
 
@@ -67,7 +68,7 @@ def heard() -> list[str]:
 
 def opened(browser: Browser, address: str, heard: list[str], **how: object) -> Page:
     context = browser.new_context(**({"viewport": DESKTOP} | how))  # type: ignore[arg-type]
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
 
     def hear(message: ConsoleMessage) -> None:
@@ -102,7 +103,7 @@ def explorer(browser: Browser, address: str, heard: list[str]) -> Iterator[Page]
 
 def until(page: Page, condition: str) -> None:
     """Wait until a condition holds; the page's policy lets no condition in for the browser to wait for."""
-    for _ in range(100):
+    for _ in range(PATIENCE // 100):
         if page.evaluate(condition):
             return
         page.wait_for_timeout(100)

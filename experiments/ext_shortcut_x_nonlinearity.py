@@ -75,7 +75,7 @@ def softened(table: DataFrame, groups: tuple[str, str], length: int) -> ClaimRes
 def figure(table: DataFrame) -> Figure:
     """How much a shortcut softens the loss, and the loss under each wiring, a panel per data."""
     sets = comparison_figure.compared(table, CONTRAST)
-    found = interactions(table)
+    found = {place: claim for place, claim in interactions(table).items() if claim.estimate.n}
     with plots.style():
         tallest = max((len(comparison_figure.differences(one, CONTRAST)) for one in sets), default=0)
         heights = [len(found) + 1, tallest + 1]
@@ -90,7 +90,7 @@ def figure(table: DataFrame) -> Figure:
         plots.letter([first, *others], ["how much of the loss a shortcut takes away", *losses])
         note = (
             f"(a): what ReLU6 costs without a shortcut minus what it costs with one, Welch's {statistics.PERCENT} "
-            f"interval, in brackets the runs of all four arms. {comparison_figure.caption(False)}"
+            f"interval, in brackets the runs of all four arms. {comparison_figure.caption(False)}{comparison_figure.not_run(table, CONTRAST)}"
         )
         return plots.captioned(made, headline(claims(table), HEADLINE), note)
 
@@ -103,10 +103,7 @@ def draw_interactions(ax: Axes, table: DataFrame, found: Mapping[comparison.Plac
         wiring, n = comparison.label(table, group), claim.estimate.n
         data = plots.data_name(comparison.data_of(table, group))
         names.append(f"{wiring}, {data}, {length // 1000}k ({n})")
-        if n:
-            comparison_figure.draw_difference(ax, place, claim.estimate, ARM_STYLES[wiring])
-        else:
-            comparison_figure.draw_not_run(ax, place)
+        comparison_figure.draw_difference(ax, place, claim.estimate, ARM_STYLES[wiring])
     ax.set_yticks(range(len(names)), names)
     ax.set(ylim=(len(names) - 0.4, -0.6), xlabel="loss without − loss with, points")
     ax.tick_params(axis="y", length=0)

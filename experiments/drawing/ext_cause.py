@@ -20,6 +20,9 @@ CAPTION = (
     "much as leaves a normal channel as readable as the named activation does."
 )
 
+BESIDE = 1.04
+"""Between the marks of one learning rate, as a factor on its axis, so that none hides another."""
+
 
 @dataclass(frozen=True)
 class Dose:
@@ -43,7 +46,7 @@ def draw(panels: Panels, title: str, tuning: str, length: int) -> Figure:
     """Dose and curves, and learning rates where there are several; the reading of the rule is the title."""
     several = len({rate for found in panels.rates.values() for rate, values in found.items() if values}) > 1
     with plots.style():
-        found = plots.shaped(3.1)
+        found = plots.shaped(3.3)
         axes = found.subplots(1, 2 + several)
         draw_dose(axes[0], panels)
         names = [f"{length:,} images", draw_training(axes[1], panels)]
@@ -51,7 +54,7 @@ def draw(panels: Panels, title: str, tuning: str, length: int) -> Figure:
             draw_rates(axes[2], panels)
             names.append(f"learning rates, {length:,} images")
         plots.letter(axes, names)
-        return plots.captioned(found, title, CAPTION + tuning)
+        return plots.captioned(found, title, CAPTION + tuning, plots.handles_of(axes[:1]))
 
 
 def draw_dose(ax: Axes, panels: Panels) -> None:
@@ -73,7 +76,6 @@ def draw_dose(ax: Axes, panels: Panels) -> None:
             ax.plot(*zip(*line, strict=True), color=ARM_STYLES[arms[-1]][0], lw=0.7)
     ax.axhline(0, color="0.5", lw=0.6)
     ax.set(xlabel="measured linear R², mean over bottlenecks", ylabel="test accuracy lost, points")
-    ax.legend(loc="best", handlelength=1.4, framealpha=0.85, edgecolor="none")
 
 
 def draw_unmeasured(ax: Axes, lost: statistics.Estimate, colour: str, label: str) -> None:
@@ -100,10 +102,11 @@ def draw_training(ax: Axes, panels: Panels) -> str:
 def draw_rates(ax: Axes, panels: Panels) -> None:
     """Test accuracy against the learning rate, of the arms that decide."""
     shown = list(dict.fromkeys(rate for found in panels.rates.values() for rate, values in found.items() if values))
-    for arm, found in panels.rates.items():
+    for place, (arm, found) in enumerate(panels.rates.items()):
+        aside = BESIDE ** (place - (len(panels.rates) - 1) / 2)
         for rate, values in found.items():
             if values:
-                plots.draw_point(ax, (float(rate), statistics.mean(np.array(values))), ARM_STYLES[arm])
+                plots.draw_point(ax, (aside * float(rate), statistics.mean(np.array(values))), ARM_STYLES[arm])
     ax.set(xscale="log", xlabel="learning rate", ylabel="test accuracy, %")
     ax.set_xticks([float(rate) for rate in shown], shown)
     ax.minorticks_off()

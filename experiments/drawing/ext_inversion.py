@@ -97,8 +97,9 @@ def draw_arm(ax: Axes, at: np.ndarray, mine: Sequence[DataFrame], style: tuple[s
     found = [statistics.mean(np.log10(by_network(one, "error"))) for one in mine]
     value, low, high = (10 ** np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
     ends = np.nan_to_num(np.stack([value - low, np.minimum(high, 3) - value])).clip(0)
-    ax.errorbar(at, value, ends, fmt="-", color=colour, lw=0.9, elinewidth=0.7, label=label_of(mine[0]["arm"].iloc[0]))
+    ax.errorbar(at, value, ends, fmt="-", color=colour, lw=0.9, elinewidth=0.7)
     ax.plot(at, [geometric(by_network(one, "control_error")) for one in mine], "--", color=colour, lw=0.6)
+    ax.plot([], [], mark, ls="-", color=colour, mfc="white", ms=3, lw=0.9, label=label_of(mine[0]["arm"].iloc[0]))
     for x, one in zip(at, mine, strict=True):
         values, exact = by_network(one, "error"), (one["status"] == EXACT).all()
         ax.plot([x] * len(values), values, mark, color=colour, mfc=colour if exact else "white", ms=3, mew=0.7)

@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,6 +21,7 @@ from manifold_lab.sweeps.comparison import (
     Comparison,
     fewest,
     gap,
+    groups,
     label,
     lengths,
     places,
@@ -100,20 +100,26 @@ def draw_curve(ax: Axes, mine: DataFrame, style: Mapping[str, Any]) -> set[int]:
 
 
 def differences(runs: DataFrame, contrast: Comparison) -> list[Row]:
-    """Every difference that there is: arms in their order, within each the groups, the short trainings first.
+    """Every difference that there is: arms in their order, within each the groups, the short trainings first."""
+    return [
+        Row(arm, *place)
+        for arm in contrast.others
+        for place in places(runs)
+        if fewest(runs, (arm, contrast.reference), place)
+    ]
 
-    An arm without any has one row in its place, and so has a group in which nothing is run beside the reference.
-    """
-    found: list[Row] = []
-    known = [place for place in places(runs) if scores(runs, contrast.reference, *place)]
-    beside = {group for group, length in known if any(scores(runs, arm, group, length) for arm in contrast.others)}
-    for arm in contrast.others:
-        run = [place for place in known if scores(runs, arm, *place)]
-        alone = [group for group, _ in known if group not in beside] if arm == contrast.others[0] else []
-        firsts = [next(place for place in known if place[0] == group) for group in alone]
-        missing = firsts if run else known[:1]
-        found += [Row(arm, *place) for place in known if place in run or place in missing]
-    return found
+
+def not_run(runs: DataFrame, contrast: Comparison) -> str:
+    """What is not drawn for want of runs, as a sentence: by data set its arms, and the groups without any."""
+    found = []
+    for data in unique(runs, "data"):
+        mine = pick(runs, data=data)
+        drawn = differences(mine, contrast)
+        arms = [label_of(arm) for arm in contrast.others if arm not in {row.arm for row in drawn}]
+        alone = [group for group in groups(mine) if group not in {row.group for row in drawn}] if drawn else []
+        missing = arms + [f"{contrast.group} {label(mine, group)}" for group in alone]
+        found += [f"{plots.data_name(data)}: {', '.join(missing)}"] if missing else []
+    return f" Not run on {'; on '.join(found)}." if found else ""
 
 
 def draw_differences(ax: Axes, runs: DataFrame, contrast: Comparison) -> None:
@@ -123,27 +129,14 @@ def draw_differences(ax: Axes, runs: DataFrame, contrast: Comparison) -> None:
     for place, row in enumerate(rows):
         where, style = (row.group, row.length), contrast.styles[row.arm]
         level = np.mean(list(scores(runs, contrast.reference, *where).values()))
-        each = np.array(list(scores(runs, row.arm, *where).values())) - level
-        if not len(each):
-            draw_not_run(ax, place)
-            continue
+        each = np.array(list(scores(runs, row.arm, *where).values()))
         draw_difference(ax, place, gap(runs, (row.arm, contrast.reference), where).estimate, style)
-        draw_runs(ax, place, each)
+        draw_runs(ax, place, each - level)
     ax.set_yticks(range(len(rows)), _row_labels(runs, contrast, rows))
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlabel(f"test accuracy − {contrast.reference}, points")
     ax.tick_params(axis="y", length=0)
     ax.xaxis.set_major_locator(MaxNLocator(5))
-    if not any(_runs(runs, contrast, row) for row in rows):
-        ax.set(xlim=(-1, 1), xticks=[0])
-
-
-def draw_not_run(ax: Axes, place: int) -> None:
-    """A row without runs says so."""
-    size = mpl.rcParams["legend.fontsize"]
-    ax.text(0.5, place, "not run", ha="center", va="center", color="0.5", fontsize=size,
-            transform=ax.get_yaxis_transform(),
-            bbox={"boxstyle": "square,pad=0.2", "fc": "white", "ec": "none"})  # fmt: skip
 
 
 def draw_difference(ax: Axes, place: int, found: Estimate, style: Style) -> None:
@@ -160,20 +153,16 @@ def draw_runs(ax: Axes, place: int, values: np.ndarray) -> None:
         seen[value] += 1
 
 
-def _runs(runs: DataFrame, contrast: Comparison, row: Row) -> int:
-    return fewest(runs, (row.arm, contrast.reference), (row.group, row.length))
-
-
 def _row_labels(runs: DataFrame, contrast: Comparison, rows: Sequence[Row]) -> list[str]:
-    """What sets the rows apart, and over how many runs each is; an arm that is run nowhere has no place."""
-    several = {name: len({getattr(row, name) for row in rows}) > 1 for name in ("arm", "group", "length")}
-    run = {row.arm for row in rows if _runs(runs, contrast, row)}
+    """What sets the rows apart, and over how many runs each is."""
+    several = {name: len({getattr(row, name) for row in rows}) > 1 for name in ("group", "length")}
     found = []
     for row in rows:
-        count, named = _runs(runs, contrast, row), label(runs, row.group)
-        parts = [label_of(row.arm)] * (several["arm"] or not several["group"])
-        parts += [f"{contrast.group} {named}"] * (several["group"] and bool(named) and row.arm in run)
-        parts += [f"{row.length / 1000:g}k images"] * (several["length"] and count > 0)
+        count = fewest(runs, (row.arm, contrast.reference), (row.group, row.length))
+        named = label(runs, row.group)
+        parts = [label_of(row.arm)] * (len(contrast.others) > 1 or not several["group"])
+        parts += [f"{contrast.group} {named}"] * (several["group"] and bool(named))
+        parts += [f"{row.length / 1000:g}k images"] * several["length"]
         found.append(f"{', '.join(parts) or label_of(row.arm)} ({count})")
     return found
 
@@ -189,10 +178,9 @@ def caption(with_curves: bool) -> str:
 
 
 def compared(runs: DataFrame, contrast: Comparison) -> list[DataFrame]:
-    """The rows of each data set that has rows to draw; none where no arm has runs beside the reference's on any."""
-    run = any(scores(runs, row.arm, row.group, row.length) for row in differences(runs, contrast))
+    """The rows of each data set on which an arm has runs beside the reference's."""
     sets = [pick(runs, data=data) for data in unique(runs, "data")]
-    return [one for one in sets if run and differences(one, contrast)]
+    return [one for one in sets if differences(one, contrast)]
 
 
 def set_name(runs: DataFrame, contrast: Comparison) -> str:
@@ -207,7 +195,7 @@ def draw_comparison(runs: DataFrame, contrast: Comparison, title: str = "", note
     curves = curves_shown(runs) is not None
     with plots.style():
         tallest = max((len(differences(one, contrast)) for one in sets), default=1)
-        height = max(1.35 if curves else 0.5, ROW * tallest + 0.35)
+        height = max(1.35 if curves else 0.9, ROW * tallest + 0.35)
         figure = plots.shaped(FRAME + height, 1.0 if curves + len(sets) > 1 else 0.6)
         axes = figure.subplots(1, max(1, curves + len(sets)), squeeze=False)[0]
         names = [draw_curves(axes[0], runs, contrast)] if curves else []
@@ -219,4 +207,4 @@ def draw_comparison(runs: DataFrame, contrast: Comparison, title: str = "", note
             axes[0].text(0.5, 0.5, "no two arms have runs yet", ha="center", color="0.4")
         else:
             plots.letter(axes, names)
-        return plots.captioned(figure, title, caption(curves) + note)
+        return plots.captioned(figure, title, caption(curves) + note + not_run(runs, contrast))

@@ -202,22 +202,35 @@ def test_a_first_long_run_hides_no_short_one() -> None:
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["linear", "relu6"]
 
 
-def test_arms_without_runs_are_said_to_be_not_run() -> None:
+def drawn_caption(figure: Figure) -> str:
+    return figure.get_supxlabel().replace("\n", " ")
+
+
+def test_arms_without_runs_are_said_to_be_not_run_and_not_drawn() -> None:
     lines = [final(arm, seed, 0.5 + 0.01 * seed) for arm in ("linear", "relu6") for seed in range(5)]
     three = comparison.Comparison(styles_of(dict.fromkeys(("linear", "relu6", "gelu"))), "width")
-    assert [row.arm for row in comparison_figure.differences(tabled(lines), three)] == ["relu6", "gelu"]
-    (ax,) = comparison_figure.draw_comparison(tabled(lines), three, "a title").axes
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["relu6 (5)", "gelu (0)"]
-    assert [text.get_text() for text in ax.texts] == ["not run"]
+    assert [row.arm for row in comparison_figure.differences(tabled(lines), three)] == ["relu6"]
+    figure = comparison_figure.draw_comparison(tabled(lines), three, "a title")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["relu6 (5)"]
+    assert drawn_caption(figure).endswith(" Not run on digits: gelu.")
     alone = comparison_figure.draw_comparison(tabled([line for line in lines if line["arm"] == "linear"]), three)
     assert [text.get_text() for text in alone.axes[0].texts] == ["no two arms have runs yet"]
+    assert drawn_caption(alone).endswith(" Not run on digits: relu6, gelu.")
 
 
-def test_a_group_beside_whose_reference_nothing_is_run_has_a_row() -> None:
+def test_a_group_beside_whose_reference_nothing_is_run_is_said() -> None:
     lines = [final(arm, seed, 0.5 + 0.01 * seed) for arm in ("linear", "relu6") for seed in range(5)]
+    assert comparison_figure.not_run(tabled(lines), PAIR) == ""
     lines += [final("linear", seed, 0.5) | {"group": "0.9"} for seed in range(5)]
-    rows = [(row.arm, row.group) for row in comparison_figure.differences(tabled(lines), PAIR)]
-    assert rows == [("relu6", lines[0]["group"]), ("relu6", "0.9")]
+    assert comparison_figure.not_run(tabled(lines), PAIR) == " Not run on digits: width 0.9."
+    assert {row.group for row in comparison_figure.differences(tabled(lines), PAIR)} == {lines[0]["group"]}
+
+
+def test_a_data_set_without_two_arms_has_no_panel() -> None:
+    lines = [final(arm, seed, 0.5 + 0.01 * seed) for arm in ("linear", "relu6") for seed in range(5)]
+    lines += [final("linear", seed, 0.5) | {"group": "0.9", "data": "cifar10"} for seed in range(5)]
+    figure = comparison_figure.draw_comparison(tabled(lines), PAIR)
+    assert len(figure.axes) == 1 and "Not run on CIFAR-10: relu6." in drawn_caption(figure)
 
 
 def test_every_run_is_a_tick_of_its_own() -> None:

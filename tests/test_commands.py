@@ -1,6 +1,7 @@
 """What commands print: one JSON object, one quiet line, narrow terminals, and what to do where nothing has run."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,8 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def study() -> Study:
+def study(monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)  # pytest's own, unless xdist starts it
     arms = {name: replace(DIGITS, depthwise_activation=name) for name in ("relu6", "linear")}
     return compare(arms, better="relu6", worse="linear", name="mine")
 

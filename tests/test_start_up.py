@@ -97,6 +97,7 @@ def test_help_of_an_experiment_says_what_it_tests_and_gives_two_examples(name: s
     said = answers[f"experiments.{name} --help"][2]
     assert all(f"{entry}: " in said for entry in ("Paper", "Claims", "Run", "Differs"))
     assert said.partition("examples:")[2].count(f"python -m experiments.{name} ") == 2
+    assert "(default: reproduce)" in said and "(required)" not in said
 
 
 ASKED = {"--help": 0, "publish --help": 0, "--version": 0, "publish --style nature": 2, "runn": 2, "--workers 0": 2}

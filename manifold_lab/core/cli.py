@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -60,10 +60,12 @@ class About:
     Args:
         what: the command does or tests, before the options; of a dataclass by default its docstring.
         examples: command lines as a user types them, below the options.
+        preset: the name of the one that is taken where none is given.
     """
 
     what: str = ""
     examples: tuple[str, ...] = ()
+    preset: str = ""
 
 
 def parse(
@@ -82,17 +84,26 @@ def parse(
     if typed[:1] == ["--version"]:
         print(importlib.metadata.version("manifold_lab"))
         raise SystemExit(0)
-    make = tyro.extras.overridable_config_cli if isinstance(kind, dict) else tyro.cli
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return make(kind, args=typed, prog=f"python -m {program}", description=described.what or None)  # type: ignore[arg-type]
+            return tyro.cli(**_typed(kind, described), args=typed, prog=f"python -m {program}")
     except SystemExit as stop:
         if stop.code:
             raise InputError(_unframed(complaint.getvalue())) from None
         if described.examples:
             print("\nexamples:\n" + "\n".join(f"  {line}" for line in described.examples))
         raise
+
+
+def _typed(kind: type[OptionsType] | Presets[OptionsType], about: About) -> dict[str, Any]:
+    """What tyro makes a parser of: presets as commands, one of them the default where that is named."""
+    shared: dict[str, Any] = {"description": about.what or None}
+    if not isinstance(kind, dict):
+        return shared | {"f": kind}
+    descriptions, presets = ({name: one[part] for name, one in kind.items()} for part in (0, 1))
+    union = tyro.extras.subcommand_type_from_defaults(presets, descriptions)  # type: ignore[arg-type]
+    return shared | {"f": union} | ({"default": presets[about.preset]} if about.preset else {})
 
 
 def _unframed(complaint: str) -> str:

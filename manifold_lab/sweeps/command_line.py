@@ -19,12 +19,15 @@ from manifold_lab.sweeps.options import (
     WorkerOptions,
 )
 
+DEFAULT = "reproduce"
+"""The command that is meant where none is given."""
 COUNTED = ("workers", "processes_per_run", "runs_per_job")
 
 
 def commands() -> Presets[GridOptions]:
     """What each command is for and what it asks for; made when words are read, because a lab's defaults are in it."""
     return {
+        DEFAULT: ("run what is missing, then publish", RunAndPublishOptions()),
         "plan": ("what would run, and for how long", PlanOptions()),
         "run": ("run what is missing", RunOptions()),
         "worker": ("run what is named by key, for other schedulers", WorkerOptions()),
@@ -42,10 +45,7 @@ def kind_of(arguments: list[str]) -> type[RunAndPublishOptions] | Presets[GridOp
 def about(command: str, card: str) -> About:
     """What help says of a study that is started by a command: its card, which tells what it tests, and two examples."""
     entries = re.sub(r"\n(Paper|Claims|Run|Differs) +", r"\n\n\1: ", card.strip())
-    return About(
-        f"{entries}\n\nWithout a command it runs what is missing and publishes.",
-        (f"{command} run --smoke", f"{command} publish --style neurips2024 --out out/"),
-    )
+    return About(entries, (f"{command} run --smoke", f"{command} publish --style neurips2024 --out out/"), DEFAULT)
 
 
 def check_options(options: GridOptions) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -62,8 +63,8 @@ class RunOptions(PlanOptions):
 class WorkerOptions(GridOptions):
     """Make some runs in this process, as a workflow's rule or a job does."""
 
-    keys: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Of the runs to make."""
+    keys: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="KEY ...")] = ()
+    """The keys of the runs to make."""
     job: bool = False
     """Those of the job that this process is a part of, instead."""
 

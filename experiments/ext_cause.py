@@ -42,6 +42,8 @@ DECIDING = ("linear", "relu6", "leaky_0.1", "noise_0.734")
 FIRST = (*DECIDING, "half_gain", "renormed")
 SEEDS, MORE_SEEDS = 5, 8
 RATE, OTHER_RATES, RATE_SEEDS = 0.1, (0.05, 0.025, 0.2), 3
+EXTENDED: Mapping[str, tuple[float, ...]] = MappingProxyType({"linear": (0.4,), "relu6": (0.4,)})
+"""Learning rates of the arms that were best on validation at the edge of the others, 0.2."""
 GROUP = f"{RATE:g}"
 """Of the runs at that learning rate."""
 BEST_RATES: Mapping[str, float] = MappingProxyType({})
@@ -65,6 +67,8 @@ def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
     found += trainings((*ENDS, *LEAKY, *NOISE), range(SEEDS, MORE_SEEDS))
     found += trainings(DECIDING, range(SEEDS), length=ablation.LONG_IMAGES)
     found += [run for rate in OTHER_RATES for run in trainings(DECIDING, range(RATE_SEEDS), rate=rate)]
+    found += [run for arm, rates in EXTENDED.items() for rate in rates
+              for run in trainings((arm,), range(RATE_SEEDS), rate=rate)]  # fmt: skip
     for arm, best in BEST_RATES.items():
         for rate in dict.fromkeys((best, BEST_RATES["relu6"])):
             group = BEST if rate == best else f"{rate:g}"

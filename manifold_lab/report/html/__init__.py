@@ -137,7 +137,7 @@ def anchor(name: str) -> str:
 
 
 def page_link(link: str) -> str:
-    """Where on the page the claims of an answer stand, for its place in the text; none for a figure, which is beside it.
+    """Where on the page the claims of an answer stand, for its place in the text; none for a figure.
 
     >>> page_link("#figure-6"), page_link("#errata-of-the-paper"), page_link("figures/ext_cause.png")
     ('figure-6', 'errata', '')

@@ -421,7 +421,7 @@ def test_the_server_listens_to_this_machine_alone_and_serves_one_page(html: str,
         report_page.server(html, 70000)
 
 
-def test_the_door_writes_the_page(html: str, tmp_path: Path) -> None:
+def test_the_command_writes_the_page(html: str, tmp_path: Path) -> None:
     run(ReportOptions(html=tmp_path / "out", root=ROOT))
     assert (tmp_path / "out" / "index.html").read_text(encoding="utf-8") == html
 

@@ -42,11 +42,11 @@ DECIDING = ("linear", "relu6", "leaky_0.1", "noise_0.734")
 FIRST = (*DECIDING, "half_gain", "renormed")
 SEEDS, MORE_SEEDS = 5, 8
 RATE, OTHER_RATES, RATE_SEEDS = 0.1, (0.05, 0.025, 0.2), 3
-EXTENDED: Mapping[str, tuple[float, ...]] = MappingProxyType({"linear": (0.4,), "relu6": (0.4,)})
-"""Learning rates of the arms that were best on validation at the edge of the others, 0.2."""
+EXTENDED: Mapping[str, tuple[float, ...]] = MappingProxyType({"linear": (0.4,), "relu6": (0.4, 0.8)})
+"""Further learning rates of an arm that was best on validation at the edge of those before."""
 GROUP = f"{RATE:g}"
 """Of the runs at that learning rate."""
-BEST_RATES: Mapping[str, float] = MappingProxyType({"linear": 0.2, "relu6": 0.2})
+BEST_RATES: Mapping[str, float] = MappingProxyType({"linear": 0.2, "relu6": 0.4})
 """The learning rate of an arm that was best on validation, by the mean of the seeds that every rate has."""
 FRESH = range(100, 105)
 """Seeds of the runs at the best rates, none of which chose them."""

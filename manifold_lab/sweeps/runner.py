@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -126,32 +127,40 @@ def left_over(runs: Sequence[Run], wanted: Sequence[Run]) -> str:
     )
 
 
+Facts = frozenset[tuple[str, str]]
+"""Fields of a spec by name, in words."""
+
+
 def costs(specs: Sequence[Any], records: Iterable[store.Record], length: str = "") -> list[tuple[float, int] | None]:
     """For each spec the seconds that it may take, and in how many fields the runs that say so differ from it.
 
     The median of the finished runs that are nearest in fields, seed apart; None before any is finished. The field
-    `length`, by its dotted name, is what a run's time is in proportion to. Runs of which only the last attempt is known
-    count where there is nothing else.
+    `length`, by its dotted name, is what a run's time is in proportion to; runs with and without one say nothing of each
+    other. Runs of which only the last attempt is known count where there is nothing else.
     """
-    finished: dict[frozenset[tuple[str, str]], list[tuple[bool, float]]] = {}
+    finished: dict[bool, dict[Facts, list[tuple[bool, float]]]] = {True: {}, False: {}}
     for record in records:
         made, (size, known) = record["provenance"], _apart(record["spec"], length)
-        finished.setdefault(known, []).append((provenance.is_whole(made), made["seconds"] / size))
-    if not finished:
-        return [None] * len(specs)
-    wanted = [_apart(dataclasses.asdict(spec), length) for spec in specs]
-    nearest = {facts: min(finished, key=lambda known: len(known ^ facts)) for _, facts in set(wanted)}
-    return [(size * _typical(finished[nearest[facts]]), len(facts - nearest[facts])) for size, facts in wanted]
+        times = finished[size is not None].setdefault(known, [])
+        times.append((provenance.is_whole(made), made["seconds"] / (size or 1)))
+
+    @cache
+    def cost(size: float | None, mine: Facts) -> tuple[float, int] | None:
+        alike = finished[size is not None]
+        nearest = min(alike, key=lambda known: len(known ^ mine), default=None)
+        return None if nearest is None else ((size or 1) * _typical(alike[nearest]), len(mine - nearest))
+
+    return [cost(*_apart(dataclasses.asdict(spec), length)) for spec in specs]
 
 
 def _typical(seconds: list[tuple[bool, float]]) -> float:
     return statistics.median([time for whole, time in seconds if whole] or [time for _, time in seconds])
 
 
-def _apart(spec: dict[str, Any], length: str) -> tuple[float, frozenset[tuple[str, str]]]:
-    """A spec's length, 1 where it has none, and its other facts but for the seed."""
+def _apart(spec: dict[str, Any], length: str) -> tuple[float | None, Facts]:
+    """A spec's length, where it has one, and its other facts but for the seed."""
     fields = facts(spec)
-    size = float(fields.pop(length, 1))
+    size = float(fields.pop(length)) if length in fields else None
     return size, frozenset((name, value) for name, value in fields.items() if name != "seed")
 
 

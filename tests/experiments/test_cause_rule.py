@@ -185,7 +185,10 @@ def test_the_best_rates_are_those_of_the_highest_validation_accuracy() -> None:
 
 
 def test_more_than_tuning_is_scipys_difference_of_gaps() -> None:
-    values = {"best": runs({"linear": 60.0, "relu6": 50.0}, seed=1), "0.1": runs({"linear": 58.0, "relu6": 46.0}, seed=2)}
+    values = {
+        "best": runs({"linear": 60.0, "relu6": 50.0}, seed=1),
+        "0.1": runs({"linear": 58.0, "relu6": 46.0}, seed=2),
+    }
     lines = [{"kind": "final", "arm": arm, "group": group, "length": 120_000, "data": "cifar10", "state": "done",
               "seed": seed, "test_accuracy": value / 100}
              for group, arms in values.items() for arm, found in arms.items() for seed, value in enumerate(found)]  # fmt: skip

@@ -315,6 +315,14 @@ def test_costs_are_in_proportion_to_the_length() -> None:
     assert runner.costs([short, long, wide], records, LENGTH) == [(5.0, 0), (20.0, 0), (20.0, 1)]
 
 
+def test_costs_of_runs_without_a_length_say_nothing_of_those_with_one() -> None:
+    training = TrainingRun(DIGITS, dataclasses.replace(RECIPES["smoke"], images=400))
+    records = [{"spec": dataclasses.asdict(Tiny(0)), "provenance": {"seconds": 5.0, "attempt": 1}}]
+    assert runner.costs([training, Tiny(1)], records, LENGTH) == [None, (5.0, 0)]
+    records = [{"spec": dataclasses.asdict(training), "provenance": {"seconds": 5.0, "attempt": 1}}]
+    assert runner.costs([training, Tiny(1)], records, LENGTH) == [(5.0, 0), None]
+
+
 DRIVER = """
 import subprocess, sys, time
 from manifold_lab.sweeps.runner import end_with_driver

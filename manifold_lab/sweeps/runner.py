@@ -135,8 +135,8 @@ def costs(specs: Sequence[Any], records: Iterable[store.Record], length: str = "
     """For each spec the seconds that it may take, and in how many fields the runs that say so differ from it.
 
     The median of the finished runs that are nearest in fields, seed apart; None before any is finished. The field
-    `length`, by its dotted name, is what a run's time is in proportion to; runs with and without one say nothing of each
-    other. Runs of which only the last attempt is known count where there is nothing else.
+    `length`, by its dotted name, is what a run's time is in proportion to; runs with and without one say nothing of
+    each other. Runs of which only the last attempt is known count where there is nothing else.
     """
     finished: dict[bool, dict[Facts, list[tuple[bool, float]]]] = {True: {}, False: {}}
     for record in records:

@@ -189,9 +189,13 @@ def test_more_than_tuning_is_scipys_difference_of_gaps() -> None:
         "best": runs({"linear": 60.0, "relu6": 50.0}, seed=1),
         "0.1": runs({"linear": 58.0, "relu6": 46.0}, seed=2),
     }
-    lines = [{"kind": "final", "arm": arm, "group": group, "length": 120_000, "data": "cifar10", "state": "done",
-              "seed": seed, "test_accuracy": value / 100}
-             for group, arms in values.items() for arm, found in arms.items() for seed, value in enumerate(found)]  # fmt: skip
+    same = {"kind": "final", "length": 120_000, "data": "cifar10", "state": "done"}
+    lines = [
+        {**same, "arm": arm, "group": group, "seed": seed, "test_accuracy": value / 100}
+        for group, arms in values.items()
+        for arm, found in arms.items()
+        for seed, value in enumerate(found)
+    ]
     claim = ext_cause.more_than_tuning(pd.DataFrame(lines), 120_000)
     means = {group: {arm: np.mean(found) for arm, found in arms.items()} for group, arms in values.items()}
     best, first = (means[group]["linear"] - means[group]["relu6"] for group in ("best", "0.1"))

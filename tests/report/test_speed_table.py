@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import before
+from benchmarks import before, suite
 from manifold_lab.core.errors import InputError
 from manifold_lab.report import speed_table
 from manifold_lab.report.speed_bounds import BOUNDS, speed_bounds
@@ -121,3 +121,10 @@ def test_values_before_come_from_the_commit_and_do_not_replace_others(
     assert [message["covariance"][name] for name in ("value", "low", "high")] == ["2.5", "2.4", "2.6"]
     with pytest.raises(InputError, match="commit: 'nowhere' is none"):
         before.run(before.Run("nowhere"))
+
+
+def test_what_tests_cost_by_a_report_written_by_hand() -> None:
+    times = {"tests.report.test_html": 90, "tests.test_spiral": 30.0, "tests.report.test_plots": 60}
+    cases = "".join(f'<testcase classname="{name}" name="test" time="{value}"/>' for name, value in times.items())
+    found = suite.costs(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+    assert found == {"tests": "3", "costliest": "tests/report", "test_minutes": "3", "costliest_minutes": "2.5"}

@@ -10,7 +10,6 @@ Columns  minutes: by the clock; test_minutes: the sum over tests, as if one ran 
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from xml.etree import ElementTree
 
 from manifold_lab.core.cli import run_cli
 from manifold_lab.core.errors import InputError, one_of
-from manifold_lab.core.files import check_folder, publish, text
+from manifold_lab.core.files import check_folder, publish, read_text, text
 from manifold_lab.report import tables
 from manifold_lab.report.speed_table import lines
 
@@ -33,34 +32,46 @@ class Run:
 
     work: tuple[str, ...] = tuple(WORK)
     """Which: all, fast."""
+    report: Path | None = None
+    """Of tests that have run, as pytest's --junitxml writes it; with one work."""
     out: Path = Path("benchmarks")
     """Folder for suite.csv; what it has of other work stays."""
 
 
-def timed(work: str) -> dict[str, str]:
-    """How long the tests take, by the clock and by pytest's own report.
+def junit(work: str) -> str:
+    """Run the tests; pytest's report.
 
     Raises:
         InputError: where one fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        began = time.perf_counter()
         done = subprocess.run([sys.executable, *TESTS, *WORK[work], f"--junitxml={report}"], check=False)
         if done.returncode:
             raise InputError(f"{work}: pytest ended with status {done.returncode}")
-        minutes = (time.perf_counter() - began) / 60
-        return {"work": work, "minutes": f"{minutes:.3g}"} | costs(report.read_text())
+        return report.read_text(encoding="utf-8")
 
 
 def costs(report: str) -> dict[str, str]:
-    """How many tests a JUnit report has, what they take one after the other, and which folder takes most."""
-    cases = list(ElementTree.fromstring(report).iter("testcase"))
+    """From a JUnit report how many tests there are, what they take together, one after the other, and where most.
+
+    Raises:
+        InputError: for another text, and for a report of tests that failed.
+    """
+    try:
+        root = ElementTree.fromstring(report)
+    except ElementTree.ParseError as error:
+        raise InputError(f"report: it is no JUnit report ({error})") from None
+    failed = sum(int(suite.attrib[kind]) for suite in root.iter("testsuite") for kind in ("errors", "failures"))
+    if failed:
+        raise InputError(f"report: {failed} tests failed")
+    minutes = sum(float(suite.attrib["time"]) for suite in root.iter("testsuite")) / 60
+    cases = list(root.iter("testcase"))
     seconds = Counter[str]()
     for case in cases:
         seconds[case.attrib["classname"].split(".")[1]] += float(case.attrib["time"])  # type: ignore[assignment]
     (costliest, most), *_ = seconds.most_common(1)
-    numbers = {"test_minutes": sum(seconds.values()) / 60, "costliest_minutes": most / 60}
+    numbers = {"minutes": minutes, "test_minutes": sum(seconds.values()) / 60, "costliest_minutes": most / 60}
     return {"tests": f"{len(cases)}", "costliest": f"tests/{costliest}"} | {
         name: f"{value:.3g}" for name, value in numbers.items()
     }
@@ -74,7 +85,10 @@ def run(options: Run) -> None:
     """
     check_folder(options.out)
     kept = {line["work"]: line for line in lines(options.out / "suite.csv")}
-    found = {work: timed(one_of("work", work, WORK)) for work in options.work}
+    if options.report is not None and len(options.work) != 1:
+        raise InputError("report: it is of one work; name it with --work")
+    reports = {one_of("work", work, WORK): options.report for work in options.work}
+    found = {work: {"work": work} | costs(read_text(one) if one else junit(work)) for work, one in reports.items()}
     message = [line for work in WORK if (line := (kept | found).get(work))]
     publish(options.out, {"suite.csv": text(tables.to_csv(message, COLUMNS))})
 

@@ -123,8 +123,15 @@ def test_values_before_come_from_the_commit_and_do_not_replace_others(
         before.run(before.Run("nowhere"))
 
 
-def test_what_tests_cost_by_a_report_written_by_hand() -> None:
+def junit(failures: int) -> str:
     times = {"tests.report.test_html": 90, "tests.test_spiral": 30.0, "tests.report.test_plots": 60}
     cases = "".join(f'<testcase classname="{name}" name="test" time="{value}"/>' for name, value in times.items())
-    found = suite.costs(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
-    assert found == {"tests": "3", "costliest": "tests/report", "test_minutes": "3", "costliest_minutes": "2.5"}
+    return f'<testsuites><testsuite time="120" errors="0" failures="{failures}">{cases}</testsuite></testsuites>'
+
+
+def test_what_tests_cost_by_a_report_written_by_hand() -> None:
+    costs = {"minutes": "2", "test_minutes": "3", "costliest": "tests/report", "costliest_minutes": "2.5"}
+    assert suite.costs(junit(0)) == {"tests": "3"} | costs
+    for report, reason in ((junit(2), "2 tests failed"), ("passed", "it is no JUnit report")):
+        with pytest.raises(InputError, match=reason):
+            suite.costs(report)

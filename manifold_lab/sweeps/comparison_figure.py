@@ -16,17 +16,7 @@ from manifold_lab.core.statistics import Estimate
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import Style, label_of
 from manifold_lab.report.tables import pick, unique
-from manifold_lab.sweeps.comparison import (
-    POINTS,
-    Comparison,
-    fewest,
-    gap,
-    groups,
-    label,
-    lengths,
-    places,
-    scores,
-)  # fmt: skip
+from manifold_lab.sweeps.comparison import POINTS, Comparison, fewest, gap, groups, label, lengths, places, scores
 from manifold_lab.sweeps.training_run import CURVE
 
 DASHES = ("-", "--", "-.", ":")

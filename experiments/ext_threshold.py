@@ -14,7 +14,6 @@ Differs  the theorems speak of n to infinity. Up to n = 4 every layer is tested 
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -91,12 +90,6 @@ def line(spec: Spec, kind: str, injective: int) -> Record:
     }  # fmt: skip
 
 
-def estimate(table: DataFrame, **wanted: Any) -> Estimate:
-    """The share of one shape and test, as far as it was measured."""
-    found = pick(table, **wanted)
-    return estimate_in(found.iloc[0]) if len(found) else statistics.NO_RUNS
-
-
 def change(table: DataFrame, expansion: float) -> Estimate:
     """How the share of injective layers changes from the smallest to the largest n that is tested exactly."""
     mine = pick(table, test="exact", expansion=rounded(expansion))
@@ -147,7 +140,8 @@ def trend(name: str, says: str, expansion: float, *, holds: bool | None, table: 
 
 def refuted(table: DataFrame, inputs: int) -> ClaimResult:
     """Whether most layers at t = 6 are refuted; a search that does not refute them leaves it open."""
-    kept = estimate(table, test="search", inputs=inputs, expansion=MOBILENET)
+    measured = pick(table, test="search", inputs=inputs, expansion=MOBILENET)
+    kept = estimate_in(measured.iloc[0]) if len(measured) else statistics.NO_RUNS
     share = Estimate(1 - kept.value, 1 - kept.high, 1 - kept.low, kept.n)
     says = f"below m/n = {CONJECTURED:g} (conjectured), thus at MobileNetV2's t = 6, most layers are not injective"
     measure = f"at least this share has fewer than n active rows in a direction that was found, n = {inputs}"

@@ -74,12 +74,10 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     found = []
     for length in comparison.lengths(table, table["group"].iloc[0]):
         there = points(table, length)
-        for cheap, dear in [(a, b) for a in there for b in there if steps(a[0], b[0])]:
-            claim = dataclasses.replace(EXPECTED, id=f"{EXPECTED.id}/{dear[0]} over {cheap[0]}".replace(" @ ", "@"))
-            tested = [
-                comparison.WeightedArm(ARM, group, length, sign) for group, sign in ((dear[0], 1.0), (cheap[0], -1.0))
-            ]
-            measure = f"points of test accuracy, {dear[0]} minus {cheap[0]}, {length:,} images seen"
+        for cheap, dear in [(a, b) for a, _, _ in there for b, _, _ in there if steps(a, b)]:
+            claim = dataclasses.replace(EXPECTED, id=f"{EXPECTED.id}/{dear} over {cheap}".replace(" @ ", "@"))
+            tested = [comparison.WeightedArm(ARM, dear, length, 1.0), comparison.WeightedArm(ARM, cheap, length, -1.0)]
+            measure = f"points of test accuracy, {dear} minus {cheap}, {length:,} images seen"
             found.append(comparison.judged(table, claim, tested, measure))
     return found
 

@@ -8,7 +8,6 @@ Differs  a fresh T and a fresh point of the unit sphere for every draw; Lemma 2 
          for cells where nearly everything or nothing is kept, which cannot tell the law from another
 """
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -30,7 +29,7 @@ from manifold_lab.random_layer import manifolds
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 from manifold_lab.report import plots
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, estimates_in, markdown, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimates_in, markdown, pick
 from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
 MARGIN = 0.05
@@ -224,8 +223,7 @@ def claims(table: DataFrame) -> list[ClaimResult]:
         says = "the preserved fraction is P(Binomial(m, 1/2) >= n)"
         what = f"largest difference over {len(cells)} cells where {which}; all within {MARGIN} by two one-sided tests"
         place = "Theorem 1" if name == "preserved_fraction" else "Theorem 1 (saturated cells)"
-        one = estimated_claim(name, says, what, difference, None, place=place)
-        judged.append(dataclasses.replace(one, verdict=verdict, p_value=p_value))
+        judged.append(ClaimResult(name, place, says, what, difference, verdict, p_value=p_value))
     own = pick(table[table["inputs"].isin(EXPANDED)], expansion=MOBILENET)
     within = len(pick(own, bound=HOLDS))
     bound = counted_claims([

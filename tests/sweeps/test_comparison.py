@@ -209,7 +209,7 @@ def drawn_caption(figure: Figure) -> str:
 def test_arms_without_runs_are_said_to_be_not_run_and_not_drawn() -> None:
     lines = [final(arm, seed, 0.5 + 0.01 * seed) for arm in ("linear", "relu6") for seed in range(5)]
     three = comparison.Comparison(styles_of(dict.fromkeys(("linear", "relu6", "gelu"))), "width")
-    assert [row.arm for row in comparison_figure.differences(tabled(lines), three)] == ["relu6"]
+    assert [arm for arm, _ in comparison_figure.differences(tabled(lines), three)] == ["relu6"]
     figure = comparison_figure.draw_comparison(tabled(lines), three, "a title")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["relu6 (5)"]
     assert drawn_caption(figure).endswith(" Not run on digits: gelu.")
@@ -223,7 +223,7 @@ def test_a_group_beside_whose_reference_nothing_is_run_is_said() -> None:
     assert comparison_figure.not_run(tabled(lines), PAIR) == ""
     lines += [final("linear", seed, 0.5) | {"group": "0.9"} for seed in range(5)]
     assert comparison_figure.not_run(tabled(lines), PAIR) == " Not run on digits: width 0.9."
-    assert {row.group for row in comparison_figure.differences(tabled(lines), PAIR)} == {lines[0]["group"]}
+    assert {group for _, (group, _) in comparison_figure.differences(tabled(lines), PAIR)} == {lines[0]["group"]}
 
 
 def test_a_data_set_without_two_arms_has_no_panel() -> None:

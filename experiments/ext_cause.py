@@ -26,18 +26,17 @@ from experiments.rules import ext_cause_neighbours as neighbours
 from experiments.rules import ext_cause_text as rule_text
 from experiments.rules.ext_cause_arms import ARMS, ENDS, LEAKY, NOISE
 from manifold_lab.core import contrasts, statistics
+from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, estimated_claim, frame, pick
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.store import DIVERGED, DONE, Run
 from manifold_lab.sweeps.trained_study import Arms, trained_study
 
-NAME = "ext_cause"
+PLACE = "Section 3.2 (cause)"
 WIDTH = 0.35
 RULE_COMMIT = "437dd29a3ad6d5f121fcde36d9ce30187f94de3e"
 """The commit of the rule: every run of a new arm was made by a commit that descends from it."""
-
-
 DECIDING = ("linear", "relu6", "leaky_0.1", "noise_0.734")
 FIRST = (*DECIDING, "half_gain", "renormed")
 SEEDS, MORE_SEEDS = 5, 8
@@ -51,10 +50,6 @@ BEST_RATES: Mapping[str, float] = MappingProxyType({"linear": 0.2, "relu6": 0.4}
 FRESH = range(100, 105)
 """Seeds of the runs at the best rates, none of which chose them."""
 BEST = "best"
-FAMILIES = {
-    "no information lost: leaky": ("linear", "leaky_0.5", "leaky_0.1"),
-    "linear: noise": ("linear", *NOISE),
-}
 CONTRAST = comparison.Comparison(styles_of(ARMS), "learning rate")
 
 
@@ -205,8 +200,8 @@ def claim(arm: str, found: rule.ArmOutcome | None, data: str, length: int) -> Cl
     holds = None if outcome == rule.UNDECIDED else outcome == like
     estimate = found.distance.estimate if found else statistics.NO_RUNS
     measure = f"points above the midpoint of linear and relu6, {data}, {length:,} images seen"
-    return estimated_claim(NAME, f"as_the_argument_expects/{arm}/{data}/{length}", "Section 3.2 (cause)", says, measure,
-                           estimate, holds, p_value=found.p_value if found else None)  # fmt: skip
+    return estimated_claim(f"as_the_argument_expects/{arm}/{data}/{length}", says, measure, estimate, holds,
+                           place=PLACE, p_value=found.p_value if found else None)  # fmt: skip
 
 
 def more_than_tuning(table: DataFrame, length: int) -> ClaimResult:
@@ -221,9 +216,9 @@ def more_than_tuning(table: DataFrame, length: int) -> ClaimResult:
         f"points that the gap at the best learning rates ({rates}; {gap.value:.2f}, {gap.low:.2f} to {gap.high:.2f}, "
         f"n = {gap.n}) is above half of the gap at {RATE:g}, {table['data'].iloc[0]}, {length:,} images seen"
     )
-    return estimated_claim(NAME, f"more_than_tuning/{table['data'].iloc[0]}/{length}", "Section 3.2 (cause)",
+    return estimated_claim(f"more_than_tuning/{table['data'].iloc[0]}/{length}",
                            "the gap is more than tuning: at each arm's best learning rate over half of it is left",
-                           measure, left.estimate, decided, p_value=left.p_value)  # fmt: skip
+                           measure, left.estimate, decided, place=PLACE, p_value=left.p_value)  # fmt: skip
 
 
 HEAD = {
@@ -235,11 +230,10 @@ HEAD = {
 def document(table: DataFrame) -> Document:
     """Every arm at every learning rate and length: accuracy, measured R², verdict and share of the gap."""
     shown = []
-    for group in comparison.groups(table):
-        for length in comparison.lengths(table, group):
-            mine = accuracies(table, group, length)
-            judged = rule.outcomes(mine)
-            shown += [row(table, arm, (group, length), (values, judged.get(arm))) for arm, values in mine.items()]
+    for place in comparison.places(table):
+        mine = accuracies(table, *place)
+        judged = rule.outcomes(mine)
+        shown += [row(table, arm, place, (values, judged.get(arm))) for arm, values in mine.items()]
     caption = (
         "Why ReLU6 in a bottleneck costs accuracy: every arm of the intervention. Runs (n) differ in their seed; "
         f"Student's {statistics.PERCENT} interval of an accuracy; p-values after Holm's correction."
@@ -266,15 +260,23 @@ def row(
 def figure(table: DataFrame) -> Figure:
     """Accuracy lost against measured linear R², curves, and learning rates; the reading is the title."""
     length, rates = comparison.lengths(table, GROUP)[0], comparison.numbers(comparison.groups(table))
-    dose = {
-        arm: drawing.Dose(values, readabilities(table, arm, GROUP, length))
-        for arm, values in accuracies(table, GROUP, length).items()
-    }
+    runs = accuracies(table, GROUP, length)
+    linear_r2 = {arm: readabilities(table, arm, GROUP, length) for arm in runs}
     by_rate = {arm: {rate: accuracies(table, rate, length).get(arm, []) for rate in rates} for arm in DECIDING}
     curves = pick(table, kind=training_run.CURVE, group=GROUP)
-    panels = drawing.Panels(dose, FAMILIES, curves, by_rate)
-    title, tuning = headings(table)
-    return drawing.draw(panels, title, tuning, length)
+    several = len({rate for found in by_rate.values() for rate, values in found.items() if values}) > 1
+    with plots.style():
+        made = plots.shaped(3.3)
+        axes = made.subplots(1, 2 + several)
+        drawing.draw_dose(axes[0], runs, linear_r2)
+        names = [f"{length:,} images", drawing.draw_training(axes[1], curves, DECIDING)]
+        if several:
+            drawing.draw_rates(axes[2], by_rate)
+            names.append(f"learning rates, {length:,} images")
+        plots.letter(axes, names)
+        title, tuning = headings(table)
+        unmeasured = drawing.UNMEASURED * (not all(linear_r2.values()))
+        return plots.captioned(made, title, drawing.CAPTION + unmeasured + tuning, plots.handles_of(axes[:1]))
 
 
 def headings(table: DataFrame) -> tuple[str, str]:
@@ -289,7 +291,7 @@ def headings(table: DataFrame) -> tuple[str, str]:
 
 
 STUDY = trained_study(
-    name=NAME,
+    name="ext_cause",
     card=__doc__,
     grid=grid,
     arms=Arms(comparison=CONTRAST),

@@ -14,6 +14,7 @@ Differs  a layer is a convolution, its norm and its activation together, judged 
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,17 +24,15 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.fig7_activations import trainings
 from manifold_lab.core import contrasts, statistics
-from manifold_lab.core.statistics import Estimate
 from manifold_lab.probe import Sampling
 from manifold_lab.report import plots
-from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Estimate, Record, estimated_claim, pick
 from manifold_lab.sweeps import probe_run
 from manifold_lab.sweeps.probe_run import SETTLED, TRAINED, TRAINING, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Headline, Study, captioned_figure
 
-NAME = "ext_certificates"
 MEASURES = ("certificate",)
 IMAGES, SMOKE_IMAGES, SEEDS = 100, 10, 3
 MOST = 0.9
@@ -105,9 +104,8 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     return [*found, towards(along)] if len(along) else found
 
 
-def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
-    """A claim of this study."""
-    return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, found, holds)
+claim = functools.partial(estimated_claim, place="Section 3.2 (ours)")
+"""A claim of this study."""
 
 
 def certified(table: DataFrame, kind: str) -> ClaimResult:
@@ -160,7 +158,7 @@ def over_training(ax: Axes, table: DataFrame) -> None:
 
 
 HEADLINE = Headline(
-    f"{NAME}.trained_above_untrained", "A trained network keeps more positions than an untrained one, provably",
+    "trained_above_untrained", "A trained network keeps more positions than an untrained one, provably",
     "A trained network keeps fewer positions than an untrained one",
     "Whether training keeps more positions is undecided",
 )  # fmt: skip
@@ -186,7 +184,7 @@ def draw(figure: Figure, table: DataFrame) -> str:
 
 
 FIGURE = captioned_figure(draw, claims, HEADLINE, 2.9)
-STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, claims=claims, figure=FIGURE)
+STUDY = Study(name="ext_certificates", card=__doc__, on_images=on_images, rows=rows, claims=claims, figure=FIGURE)
 
 
 if __name__ == "__main__":

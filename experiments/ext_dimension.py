@@ -26,18 +26,16 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from manifold_lab.core import contrasts, statistics
-from manifold_lab.core.statistics import Estimate
 from manifold_lab.probe import Sampling
 from manifold_lab.probe.names import BOTTLENECK
 from manifold_lab.report import plots
-from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick, unique
+from manifold_lab.report.tables import ClaimResult, DataFrame, Estimate, Record, estimated_claim, pick, unique
 from manifold_lab.sweeps import probe_run
 from manifold_lab.sweeps.probe_run import INITIAL, TRAINED, ProbeRun, ProbeSource
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Caption, Headline, Study, captioned_figure
 
-NAME = "ext_dimension"
 IMAGES, SMOKE_IMAGES = 1000, 40
 LAST = "dropout"
 """The layer that gives the pooled features before the classifier."""
@@ -113,7 +111,7 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     return [*found, *hunched(trained), last(trained)] if len(trained) else found
 
 
-claim = functools.partial(estimated_claim, NAME)
+claim = functools.partial(estimated_claim, place="Section 3.2 (ours)")
 """A claim of this study."""
 
 
@@ -144,7 +142,7 @@ def fits(mine: DataFrame, kind: str, name: str) -> ClaimResult:
     says = f"{STYLES[kind][1]}: what flows through a bottleneck has fewer dimensions than channels"
     measure = f"of {count.n} bottlenecks, those with k below n ({ESTIMATORS[name]})"
     name = f"fewer_dimensions_than_channels/{kind}/{name}"
-    return claim(name, "Section 3.2 (ours)", says, measure, count, whole)
+    return claim(name, says, measure, count, whole)
 
 
 def embeds(mine: DataFrame, kind: str) -> ClaimResult:
@@ -152,7 +150,7 @@ def embeds(mine: DataFrame, kind: str) -> ClaimResult:
     count, whole = below(mine, "mle", [(n - 1) / 2 for n in channels_of(mine)])
     says = f"{STYLES[kind][1]}: the bottleneck has channels enough for any manifold of its k (2k + 1 ≤ n)"
     measure = f"of {count.n} bottlenecks, those that have ({ESTIMATORS['mle']})"
-    return claim(f"enough_channels_to_embed/{kind}", "Section 3.2 (ours)", says, measure, count, whole)
+    return claim(f"enough_channels_to_embed/{kind}", says, measure, count, whole)
 
 
 def lower(table: DataFrame) -> ClaimResult:
@@ -165,7 +163,7 @@ def lower(table: DataFrame) -> ClaimResult:
     found = Estimate(gap.value, gap.value - half, gap.value + half, gap.n)
     says = "training lowers the dimension of what flows through bottlenecks, for this checkpoint"
     measure = "MLE of 20 neighbours, trained − untrained, mean over the bottlenecks, over untrained networks"
-    return claim("training_lowers_dimension", "Section 3.2 (ours)", says, measure, found, found.below(0))
+    return claim("training_lowers_dimension", says, measure, found, found.below(0))
 
 
 def hunched(trained: DataFrame) -> list[ClaimResult]:
@@ -181,8 +179,8 @@ def hunched(trained: DataFrame) -> list[ClaimResult]:
         measure = f"TwoNN, largest within (layer {peak} of {len(value)}) − {'first' if end == 0 else 'last'} layer"
         says = f"along a trained network the dimension of whole maps {phrase}, for this checkpoint"
         p_value = float(min(1.0, tests * 2 * norm.sf(abs(gap) / deviation)))
-        found.append(claim(f"whole_maps_{name}", "Ansuini et al. 2019", says, measure, estimate, estimate.exceeds(0),
-                           p_value=p_value))  # fmt: skip
+        found.append(claim(f"whole_maps_{name}", says, measure, estimate, estimate.exceeds(0),
+                           place="Ansuini et al. 2019", p_value=p_value))  # fmt: skip
     return found
 
 
@@ -191,8 +189,8 @@ def last(trained: DataFrame) -> ClaimResult:
     (found,) = intervals(pick(trained, layer=LAST), "two_nn_pictures")
     middle, half = (END[0] + END[1]) / 2, (END[1] - END[0]) / 2
     says = f"the last hidden layer has {END[0]:g} to {END[1]:g} dimensions, for this checkpoint"
-    return claim("last_layer_as_published", "Ansuini et al. 2019", says, "TwoNN of the pooled features", found,
-                 found.minus(middle).within(half))  # fmt: skip
+    return claim("last_layer_as_published", says, "TwoNN of the pooled features", found,
+                 found.minus(middle).within(half), place="Ansuini et al. 2019")  # fmt: skip
 
 
 def curve(ax: Axes, table: DataFrame, name: str, kind: str) -> None:
@@ -226,7 +224,7 @@ def scan(ax: Axes, table: DataFrame) -> None:
 
 
 HEADLINE = Headline(
-    f"{NAME}.fewer_dimensions_than_channels/trained",
+    "fewer_dimensions_than_channels/trained",
     "What flows through a trained bottleneck has fewer dimensions than channels",
     "In some trained bottleneck what flows through it has no fewer dimensions than channels",
     "Whether every trained bottleneck has fewer dimensions than channels is undecided",
@@ -279,7 +277,7 @@ def draw_maps(ax: Axes, table: DataFrame, kinds: Sequence[str], last_layer: int)
 
 
 FIGURE = captioned_figure(draw, claims, HEADLINE, 3.4)
-STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=rows, figure=FIGURE, claims=claims)
+STUDY = Study(name="ext_dimension", card=__doc__, on_images=on_images, rows=rows, figure=FIGURE, claims=claims)
 
 
 if __name__ == "__main__":

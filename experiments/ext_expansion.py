@@ -26,7 +26,6 @@ from manifold_lab.report.tables import ClaimResult, DataFrame
 from manifold_lab.sweeps import ablation, comparison, comparison_figure, training_run
 from manifold_lab.sweeps.trained_study import Arms, Headline, headline, trained_study
 
-NAME = "ext_expansion"
 PAPER = 6
 FACTORS = (PAPER, 1, 2, 3, 4, 5, 8, 10)
 NEAR = 3.0
@@ -47,7 +46,7 @@ CONTRAST = comparison.Comparison(dict.fromkeys(ARMS, PAPER_STYLE), "width")
 
 
 HEADLINE = Headline(
-    f"{NAME}.near_6", f"Expansion factors 5 to 10 give the same accuracy, to {NEAR:g} points",
+    "near_6", f"Expansion factors 5 to 10 give the same accuracy, to {NEAR:g} points",
     f"Some expansion factor from 5 to 10 is more than {NEAR:g} points apart from 6",
     "Whether expansion factors 5 to 10 give nearly the same accuracy is undecided",
 )  # fmt: skip
@@ -130,13 +129,8 @@ def near(runs: DataFrame, place: comparison.Place, arm: str) -> ClaimResult:
     pair = (arm, str(PAPER))
     claim = comparison.ExpectedOrder("near_6", "Section 4", SAYS, *pair)
     on = f"{comparison.data_of(runs, place[0])}, {place[1]:,} images seen"
-    found = comparison.judged(
-        runs,
-        claim,
-        NAME,
-        comparison.change_of_gap(pair, place),
-        f"points of test accuracy at t = {arm} minus t = 6, {on}",
-    )
+    measure = f"points of test accuracy at t = {arm} minus t = 6, {on}"
+    found = comparison.judged(runs, claim, comparison.change_of_gap(pair, place), measure)
     enough = comparison.fewest(runs, pair, place) >= comparison.FEWEST
     verdict = statistics.verdict(found.estimate.within(NEAR) if enough else None, found.estimate)
     return dataclasses.replace(found, id=f"{found.id}/{arm}", verdict=verdict, p_value=None, needed=None)
@@ -152,7 +146,7 @@ def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
 
 
 STUDY = trained_study(
-    name=NAME,
+    name="ext_expansion",
     card=__doc__,
     grid=grid,
     arms=Arms(comparison=CONTRAST),

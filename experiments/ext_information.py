@@ -18,32 +18,21 @@ Differs  The networks are those of fig6a_nonlinearity (trained first where they 
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.drawing.ext_information import LineStyle, draw_costs, draw_sizes, over_depth
+from experiments.drawing.ext_information import draw_costs, draw_sizes, over_depth
 from manifold_lab.core import resampling, statistics
 from manifold_lab.core.resampling import rank_correlation
-from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.models.repair import AFFINE
 from manifold_lab.report import plots
-from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick
-from manifold_lab.sweeps import ablation, store
-from manifold_lab.sweeps.information_run import (
-    ALL_BLOCKS,
-    REPAIRED_COSTS,
-    InformationRun,
-    RepairRun,
-    Spec,
-    measure,
-    predicted_lost,
-)
+from manifold_lab.report.tables import ClaimResult, DataFrame, Estimate, Record, estimated_claim, pick
+from manifold_lab.sweeps import ablation, information_run, store
+from manifold_lab.sweeps.information_run import ALL_BLOCKS, REPAIRED_COSTS, InformationRun, RepairRun
 from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Headline, Study, captioned_figure
 
-NAME = "ext_information"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
 COLUMNS = ("arm", "group", "seed", "block", "channels", "shortcut", "dimension", "dimension_5", "two_nn", "active",
            "predicted_lost", "measured_lost", *REPAIRED_COSTS)  # fmt: skip
@@ -83,7 +72,7 @@ PLACES = (
 )
 
 
-def grid(smoke: bool) -> tuple[Spec, ...]:
+def grid(smoke: bool) -> tuple[information_run.Spec, ...]:
     """The short trainings of Figure 6a at width 0.35; those with linear bottlenecks are repaired as well."""
     every = ablation.grid(ARMS, {"0.35": ablation.cifar_setting(0.35)}, smoke)
     trainings = [one for one in every if smoke or one.recipe.images == ablation.SHORT_IMAGES]
@@ -106,8 +95,13 @@ def rows(runs: Sequence[Run]) -> list[Record]:
 
 
 def single(table: DataFrame) -> DataFrame:
-    """The rows of single bottlenecks."""
-    return table[table["block"] != ALL_BLOCKS].astype({"block": int, "channels": int})
+    """The rows of single bottlenecks, with all that might rank the cost; nan where it was not measured."""
+    mine = table[table["block"] != ALL_BLOCKS].astype({"block": int, "channels": int})
+    mine = mine.assign(earliness=-mine["block"], around=mine["shortcut"] != "none")
+    for name, dimension in OTHER_DIMENSIONS.items():
+        pairs = mine.reindex(columns=["channels", dimension]).to_numpy(float)
+        mine[name] = [np.nan if np.isnan(k) else information_run.predicted_lost(int(n), k) for n, k in pairs.tolist()]
+    return mine
 
 
 def networks(table: DataFrame, where: Where = ALL) -> list[DataFrame]:
@@ -116,23 +110,7 @@ def networks(table: DataFrame, where: Where = ALL) -> list[DataFrame]:
     return [mine for _, mine in linear.groupby("seed", sort=False)]
 
 
-def values(mine: DataFrame, name: str) -> np.ndarray:
-    """What might rank the cost, of every bottleneck of a network; nan where it was not measured."""
-    if name == "earliness":
-        return -mine["block"].to_numpy(float)
-    if name == "around":
-        return (mine["shortcut"] != "none").to_numpy(float)
-    known = OTHER_DIMENSIONS.get(name, name)
-    found = mine[known].to_numpy(float) if known in mine else np.full(len(mine), np.nan)
-    if known == name:
-        return found
-    pairs = zip(mine["channels"], found, strict=True)
-    return np.array([np.nan if np.isnan(k) else predicted_lost(channels, k) for channels, k in pairs])
-
-
-def correlation(
-    columns: Sequence[Sequence[np.ndarray]], order: np.ndarray, pairing: np.ndarray | slice = slice(None)
-) -> float:
+def correlation(columns: Sequence[np.ndarray], order: np.ndarray, pairing: np.ndarray | slice = slice(None)) -> float:
     """The mean over networks of the correlation of predictor and cost in some bottlenecks.
 
     Args:
@@ -145,10 +123,11 @@ def correlation(
     return float(np.mean(known)) if known else np.nan
 
 
-def columns_of(table: DataFrame, predictor: str, where: Where, cost: str = "cost") -> list[list[np.ndarray]]:
+def columns_of(table: DataFrame, predictor: str, where: Where, cost: str = "cost") -> list[np.ndarray]:
     """Predictor, cost and what is held fixed, of every network that has them."""
-    found = [[values(mine, name) for name in (predictor, cost, *where.given)] for mine in networks(table, where)]
-    return [one for one in found if all(np.isfinite(part).all() for part in one)]
+    wanted = [predictor, cost, *where.given]
+    found = [mine.reindex(columns=wanted).to_numpy(float).T for mine in networks(table, where)]
+    return [one for one in found if np.isfinite(one).all()]
 
 
 def claims(table: DataFrame) -> list[ClaimResult]:
@@ -166,16 +145,15 @@ def comes_back(table: DataFrame, together: bool) -> ClaimResult:
     mine = table[(table["block"] == ALL_BLOCKS) == together]
     mine = mine.dropna(subset=REPAIRED) if REPAIRED in mine else mine.head(0)
     shares = [1 - part[REPAIRED].sum() / part["cost"].sum() for _, part in mine.groupby("seed") if part["cost"].sum()]
-    found = statistics.mean(np.array(shares)) if shares else NO_RUNS
+    found = statistics.mean(np.array(shares)) if shares else statistics.NO_RUNS
     where, name = ("in all bottlenecks", "all") if together else ("one bottleneck at a time", "each")
     says = f"ReLU6 {where} of a network trained without it: an affine map behind brings back most of the cost"
     return claim(f"comes_back/{name}", says, "share of the lost accuracy that comes back, map fitted on other images",
                  found, found.exceeds(MOST))  # fmt: skip
 
 
-def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None, **tested: Any) -> ClaimResult:
-    """A claim of this study."""
-    return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, found, holds, **tested)
+claim = functools.partial(estimated_claim, place="Section 3.2 (ours)")
+"""A claim of this study."""
 
 
 def goes_with(table: DataFrame, predictor: str, where: Where, cost: str = "cost") -> ClaimResult:
@@ -196,7 +174,7 @@ def goes_with(table: DataFrame, predictor: str, where: Where, cost: str = "cost"
     many = f"mean over {len(columns)} networks" if columns else "mean over networks"
     measure = f"Spearman's correlation with the lesion's cost, {where.phrase}, {many}, by resampling blocks"
     name = f"cost_goes_with/{predictor}/{where.name}{end}"
-    return claim(name, says, measure, found if blocks else NO_RUNS, holds, p_value=p_value)
+    return claim(name, says, measure, found if blocks else statistics.NO_RUNS, holds, p_value=p_value)
 
 
 def beats_depth(table: DataFrame, predictor: str) -> ClaimResult:
@@ -234,7 +212,7 @@ def threatened(table: DataFrame) -> ClaimResult:
 
 
 HEADLINE = Headline(
-    f"{NAME}.better_than_depth/predicted_lost",
+    "better_than_depth/predicted_lost",
     "Over all blocks, the predicted loss ranks what ReLU6 costs better than depth does",
     "Over all blocks, mere depth ranks what ReLU6 costs better than the predicted loss does",
     "Whether the predicted loss ranks what ReLU6 costs better than depth is undecided",
@@ -246,8 +224,9 @@ def draw(figure: Figure, table: DataFrame) -> str:
     mine = pick(single(table), arm="linear")
     (sizes, lost), (by_depth, by_loss) = figure.subplots(2, 2)
     draw_sizes(sizes, mine)
-    over_depth(lost, mine, "predicted_lost", LineStyle(plots.MEASURED, "predicted, P(Bin(n, 1/2) ≤ k)"))
-    over_depth(lost, mine, "measured_lost", LineStyle(plots.LOST_COLOUR, "counted, active ≤ k", "--", "o", "white"))
+    over_depth(lost, mine, "predicted_lost", plots.MEASURED, "-", marker=".", label="predicted, P(Bin(n, 1/2) ≤ k)")
+    over_depth(lost, mine, "measured_lost", plots.LOST_COLOUR, "--", marker="o", mfc="white",
+               label="counted, active ≤ k")  # fmt: skip
     lost.set(xlabel="block", ylabel="share of positions", ylim=(-0.03, 1.03))
     lost.legend(frameon=False, loc="upper right")
     draw_costs(by_depth, mine, "block", "block")
@@ -283,10 +262,10 @@ def correlations_text(ranks: Sequence[Estimate], difference: Estimate) -> str:
 
 
 STUDY = Study(
-    name=NAME,
+    name="ext_information",
     card=__doc__,
     grid=grid,
-    measure=measure,
+    measure=information_run.measure,
     rows=rows,
     figure=captioned_figure(draw, better_than_depth, HEADLINE, 4.9),
     claims=claims,

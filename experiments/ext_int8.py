@@ -9,32 +9,32 @@ Differs  CIFAR-10 at width 0.35 and short trainings; post-training quantisation,
          Bottlenecks are linear in both arms. `--smoke` runs the digits
 """
 
-from collections.abc import Iterable, Sequence
+import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from scipy import stats
-from torch import Tensor, nn
+from torch import nn
 
-from manifold_lab.core import contrasts, statistics
-from manifold_lab.core.statistics import NO_RUNS, Estimate
+from manifold_lab.core import statistics
 from manifold_lab.data import Data
 from manifold_lab.models.quantized import quantized
 from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.plots import draw_intervals
-from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, estimated_claim, frame, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Estimate, Record, estimated_claim, frame, pick
 from manifold_lab.sweeps import ablation
-from manifold_lab.sweeps.comparison import FEWEST, POINTS
+from manifold_lab.sweeps.comparison import FEWEST, POINTS, above_zero
 from manifold_lab.sweeps.information_run import trained
 from manifold_lab.sweeps.store import Result, Run
 from manifold_lab.sweeps.study import Headline, Study, captioned_figure
 from manifold_lab.sweeps.training_run import TrainingRun
 
-NAME = "ext_int8"
+PLACE = "Section 4"
 WIDTH = 0.35
 SEEDS = range(5, 10)
 """Seeds whose trainings other experiments keep the networks of."""
@@ -69,20 +69,11 @@ def grid(smoke: bool) -> tuple[Int8Run, ...]:
 def measure(run: Int8Run, folder: Path) -> Result:
     """Test accuracy in float and in int8."""
     network, images = trained(run.training, folder)
-    shown = (x for x, _ in images.evaluation("validation", min(BATCH, images.size("validation"))))
-    twin = quantized(network, up_to(shown, run.calibration))
+    size = min(BATCH, images.size("validation"))
+    shown = itertools.islice(images.evaluation("validation", size), math.ceil(run.calibration / size))
+    twin = quantized(network, [x for x, _ in shown])
     return Result({"test_accuracy": accuracy(network, images), "int8_accuracy": accuracy(twin, images),
                    "test_images": images.size("test")})  # fmt: skip
-
-
-def up_to(batches: Iterable[Tensor], count: int) -> list[Tensor]:
-    """The first batches that hold so many images."""
-    found: list[Tensor] = []
-    for x in batches:
-        found.append(x)
-        if sum(map(len, found)) >= count:
-            break
-    return found
 
 
 @torch.no_grad()
@@ -114,36 +105,32 @@ def claims(lines: DataFrame) -> list[ClaimResult]:
     found = []
     on = f"{lines['data'].iloc[0]}, {lines['length'].iloc[0]:,} images seen"
     for arm, name in (("relu6", "ReLU6"), ("relu", "ReLU")):
-        loss = statistics.mean(lost(lines, arm)) if arm in set(lines["arm"]) else NO_RUNS
+        loss = statistics.mean(lost(lines, arm)) if arm in set(lines["arm"]) else statistics.NO_RUNS
         says = f"a network with {name} in every place loses less than {MARGIN:g} point in int8"
         found.append(claim(f"robust/{arm}", says, f"points of test accuracy lost, {on}", loss, loss.within(MARGIN)))
     groups = [(lost(lines, "relu"), 1), (lost(lines, "relu6"), -1)]
-    gap = contrasts.contrast(groups)
-    says = "ReLU6 loses less in int8 than ReLU"
-    measure = f"points lost with ReLU − with ReLU6, {on}"
-    if min(len(values) for values, _ in groups) < FEWEST:
-        return [*found, claim("relu6_loses_less", says, measure, gap.estimate, None)]
-    decided, spread = gap.exceeds(0), float(np.sqrt(np.mean([np.var(values, ddof=1) for values, _ in groups])))
-    needed = contrasts.runs_to_decide(gap.estimate.value, spread) if decided is None else None
-    measure += beside_student(*(values for values, _ in groups))
-    return [*found, claim("relu6_loses_less", says, measure, gap.estimate, decided, p_value=gap.p_value, needed=needed)]
+    measure = f"points lost with ReLU − with ReLU6, {on}{beside_student(*(values for values, _ in groups))}"
+    less = above_zero("relu6_loses_less", "ReLU6 loses less in int8 than ReLU", measure, groups, place=PLACE)
+    return [*found, less]
 
 
 def beside_student(one: np.ndarray, other: np.ndarray) -> str:
     """What permuting the runs of both arms says of their means, where few losses are skewed; it decides nothing."""
+    if min(len(one), len(other)) < FEWEST:
+        return ""
     found = stats.permutation_test((one, other), lambda x, y, axis: x.mean(axis) - y.mean(axis), n_resamples=10_000,
                                    random_state=np.random.default_rng(0))  # fmt: skip
     return f" (Student's test decides; by permuting runs p = {found.pvalue:.2g})"
 
 
-def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None, **tested: Any) -> ClaimResult:
+def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
     """A claim of this study."""
     decided = holds if found.n >= FEWEST else None
-    return estimated_claim(NAME, name, "Section 4", says, measure, found if found.n else NO_RUNS, decided, **tested)
+    return estimated_claim(name, says, measure, found if found.n else statistics.NO_RUNS, decided, place=PLACE)
 
 
 HEADLINE = Headline(
-    f"{NAME}.relu6_loses_less", "ReLU6 loses less in int8 than ReLU", "ReLU6 loses more in int8 than ReLU",
+    "relu6_loses_less", "ReLU6 loses less in int8 than ReLU", "ReLU6 loses more in int8 than ReLU",
 )  # fmt: skip
 
 
@@ -155,7 +142,7 @@ def draw(figure: Figure, lines: DataFrame) -> str:
         colour, mark = ARM_STYLES[arm]
         beside = place + 0.04 * (np.arange(len(values)) - len(values))
         ax.plot(beside, values, mark, color=colour, ms=3, mfc="none", mew=0.7)
-        mean = statistics.mean(values) if len(values) else NO_RUNS
+        mean = statistics.mean(values) if len(values) else statistics.NO_RUNS
         draw_intervals(ax, [place + 0.1], [mean], fmt=mark, color=colour, ms=4, capsize=2)
     ax.axhline(0, color="0.6", lw=0.6, ls=":")
     ax.set_xticks(range(len(ARMS)), [f"{arm}, n = {len(lost(lines, arm))}" for arm in ARMS])
@@ -175,7 +162,7 @@ def table(lines: DataFrame) -> Document:
     for arm in ARMS:
         mine = pick(lines, arm=arm)
         level, int8 = (_mean(POINTS * mine[f"{kind}_accuracy"].to_numpy()) for kind in ("test", "int8"))
-        loss = statistics.mean(lost(lines, arm)) if len(mine) else NO_RUNS
+        loss = statistics.mean(lost(lines, arm)) if len(mine) else statistics.NO_RUNS
         ends = f"{loss.value:.2f} ({loss.low:.2f} to {loss.high:.2f})" if len(mine) else ""
         body.append({"arm": arm, "n": len(mine), "float": level, "int8": int8, "lost": ends})
     caption = "Trained networks in float and in int8, test accuracy: means over seeds, with Student's 95 % interval."
@@ -183,7 +170,8 @@ def table(lines: DataFrame) -> Document:
 
 
 FIGURE = captioned_figure(draw, claims, HEADLINE, 2.6, 0.55)
-STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=measure, rows=rows, claims=claims, figure=FIGURE, table=table)
+STUDY = Study(name="ext_int8", card=__doc__, grid=grid, measure=measure, rows=rows, claims=claims, figure=FIGURE,
+              table=table)  # fmt: skip
 
 
 if __name__ == "__main__":

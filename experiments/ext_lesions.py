@@ -14,7 +14,6 @@ Differs  a lesion changes weights that were trained without it. It tells what th
          intervals are over images. A mean over blocks has at most the mean of their half-widths
 """
 
-import dataclasses
 import functools
 import operator
 from collections.abc import Sequence
@@ -36,7 +35,6 @@ from manifold_lab.sweeps.probe_run import ProbeSource
 from manifold_lab.sweeps.runner import Measure
 from manifold_lab.sweeps.study import Caption, Headline, Study, captioned_figure, tables_of
 
-NAME = "ext_lesions"
 IMAGES, SMOKE_IMAGES = 1000, 40
 FALSE = 0.05
 """Rate of false discoveries (Benjamini and Hochberg 1995) at which a lesion is called a loss or a gain."""
@@ -108,7 +106,7 @@ def joined(lines: DataFrame) -> set[str]:
 
 
 HEADLINE = Headline(
-    f"{NAME}.shortcut_softens_relu6", "ReLU6 behind a bottleneck costs less where a shortcut goes around it",
+    "shortcut_softens_relu6", "ReLU6 behind a bottleneck costs less where a shortcut goes around it",
     "ReLU6 behind a bottleneck does not cost less where a shortcut goes around it",
     "Whether ReLU6 costs less where a shortcut goes around it is undecided",
 )  # fmt: skip
@@ -175,11 +173,10 @@ def shares(row: Record) -> Estimate:
     return estimate_in(row, *RESTORED)
 
 
-def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None, **tested: Any) -> ClaimResult:
+def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None, **more: Any) -> ClaimResult:
     """A claim of this study."""
-    return estimated_claim(
-        NAME, name, "Lesions (ours)", f"{says}, for this checkpoint", measure, found, holds, **tested
-    )
+    more = {"place": "Lesions (ours)"} | more
+    return estimated_claim(name, f"{says}, for this checkpoint", measure, found, holds, **more)
 
 
 def one_by_one(kind: str, single: Sequence[Record]) -> ClaimResult:
@@ -221,8 +218,7 @@ def softened(lines: DataFrame) -> ClaimResult:
     gap = Estimate(around.value - without.value, around.low - without.high, around.high - without.low, around.n)
     says = "ReLU6 in a bottleneck costs less where a shortcut goes around it: where no size changes"
     measure = "change of top-1, points, mean over blocks with a shortcut − mean over those without"
-    one = claim("shortcut_softens_relu6", says, measure, gap, gap.exceeds(0))
-    return dataclasses.replace(one, place="Footnote 3 (ours)")
+    return claim("shortcut_softens_relu6", says, measure, gap, gap.exceeds(0), place="Footnote 3 (ours)")
 
 
 def table(lines: DataFrame) -> Document:
@@ -280,8 +276,8 @@ def _change(row: Record) -> str:
 
 
 FIGURE = captioned_figure(draw, claims, HEADLINE, 3.0)
-STUDY = Study(name=NAME, card=__doc__, on_images=on_images, rows=tables_of, claims=claims, figure=FIGURE, table=table,
-              text=text, text_columns=("block", "repair"))  # fmt: skip
+STUDY = Study(name="ext_lesions", card=__doc__, on_images=on_images, rows=tables_of, claims=claims, figure=FIGURE,
+              table=table, text=text, text_columns=("block", "repair"))  # fmt: skip
 
 
 if __name__ == "__main__":

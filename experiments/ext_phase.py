@@ -14,25 +14,22 @@ Differs  no images: a k-sphere, turned into R^16, in 8 classes that depend on al
 """
 
 import functools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from scipy.special import stdtrit
 
 from experiments.drawing.ext_phase import KEPT, LOST, draw_heat, heat_panels, preserved
 from manifold_lab import activations, data, metrics
 from manifold_lab.core import contrasts, resampling, statistics
 from manifold_lab.core.resampling import rank_correlation
-from manifold_lab.core.statistics import NO_RUNS, Estimate
 from manifold_lab.data import DataOptions, ManifoldTask
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.models.weights import open_weights
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 from manifold_lab.report import plots
-from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Estimate, Record, estimated_claim
 from manifold_lab.sweeps import ablation, training_run
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
 from manifold_lab.sweeps.store import DIVERGED, DONE, FAILED, Run
@@ -40,7 +37,7 @@ from manifold_lab.sweeps.study import Caption, Headline, Study, captioned_figure
 from manifold_lab.sweeps.training_run import TrainingRun
 from manifold_lab.training import Recipe
 
-NAME = "ext_phase"
+PLACE = "Section 3.2 (ours)"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
 INTRINSIC, CHANNELS = (1, 2, 4, 8), (2, 4, 8, 16, 32)
 """Each twice the one before, as the figure's axes have them."""
@@ -49,8 +46,6 @@ SEEDS, MORE_SEEDS = 5, 10
 AMBIENT, CLASSES, WIDE = 16, 8, 64
 MARGIN = 1.0
 """Points of accuracy that count as nothing."""
-Pairs = dict[tuple[int, int], dict[str, dict[int, float]]]
-"""Test accuracy in percent by (k, n), arm and seed."""
 
 
 def task(k: int, points: int = 8000) -> ManifoldTask:
@@ -107,68 +102,60 @@ def activity(run: Run, k: int) -> dict[str, float | None]:
     return {"active": float(active.double().mean()), "trained": float(kept.double().mean())}
 
 
-def paired(table: DataFrame) -> Pairs:
-    """The runs that finished, without the seeds of which a cell has one arm alone."""
-    found: Pairs = {}
-    for (k, n), mine in table.groupby(["k", "n"]):
-        by_seed = pick(mine, state=DONE).pivot(index="seed", columns="arm", values="test_accuracy")
-        found[int(k), int(n)] = (POINTS * by_seed.reindex(columns=list(ARMS)).dropna()).to_dict()
-    return found
+def paired(table: DataFrame) -> DataFrame:
+    """Test accuracy in percent of both arms, by k, n and seed; of a run that did not finish none."""
+    points = POINTS * table["test_accuracy"].where(table["state"] == DONE)
+    by_arm = table.assign(points=points).pivot(index=["k", "n", "seed"], columns="arm", values="points")
+    return by_arm.reindex(columns=list(ARMS)).reset_index()
 
 
 Region = Callable[[int, int], bool]
 
 
-def lossy(k: int, n: int) -> bool:
-    """Where theory sees most points lost."""
-    return preserved(k, n) < LOST
-
-
 def lossy_by_relu(k: int, n: int) -> bool:
     """Where theory sees most points lost that a linear bottleneck keeps."""
-    return lossy(k, n) and n > k
-
-
-def safe(k: int, n: int) -> bool:
-    """Where theory sees nearly none lost."""
-    return preserved(k, n) > KEPT
+    return preserved(k, n) < LOST and n > k
 
 
 REGIONS: dict[str, tuple[str, Region]] = {
-    "costs_where_lost": ("most points are lost (preserved fraction below 1/2)", lossy),
+    "costs_where_lost": ("most points are lost (preserved fraction below 1/2)", lambda k, n: preserved(k, n) < LOST),
     "costs_where_relu_loses": ("most points are lost, though not to a linear bottleneck (n > k)", lossy_by_relu),
 }
 """By the claim's name: where, in words, and which cells."""
 
 
-def cost(pairs: Pairs, region: Region) -> statistics.Paired | None:
-    """Linear minus ReLU6, of accuracies averaged over a region's cells, over the seeds that all of them have."""
-    cells = [pair for place, pair in pairs.items() if region(*place)]
-    seeds = _shared(cells)
-    if not seeds:
-        return None
-    first, second = (
-        {seed: float(np.mean([cell[arm][seed] for cell in cells])) for seed in seeds} for arm in ("linear", "relu6")
-    )
-    return statistics.paired(first, second)
+def within(table: DataFrame, region: Region) -> DataFrame:
+    """The rows of a region's cells."""
+    return table[np.array([region(k, n) for k, n in zip(table["k"], table["n"], strict=True)], bool)]
 
 
-def _shared(cells: Sequence[Mapping[str, Mapping[int, float]]]) -> list[int]:
-    return sorted(set.intersection(*(set(cell["linear"]) for cell in cells))) if cells else []
+def mean_change(table: DataFrame, first: str, second: str) -> statistics.Paired | None:
+    """One column minus another, averaged over the cells, over the seeds that all cells have."""
+    by_seed = table.dropna(subset=[first, second]).groupby("seed")[[first, second]]
+    whole = by_seed.mean()[by_seed.size() == len(table[["k", "n"]].drop_duplicates())].to_dict()
+    return statistics.paired(whole[first], whole[second]) if whole[first] else None
 
 
-def ranks(pairs: Pairs) -> tuple[Estimate, float | None]:
-    """Spearman's correlation over cells with n > k of theory's lost fraction and the cost, mean over seeds.
+def cost(pairs: DataFrame, region: Region) -> statistics.Paired | None:
+    """Linear minus ReLU6, mean over a region's cells."""
+    return mean_change(within(pairs, region), *ARMS)
+
+
+def costs_by_cell(pairs: DataFrame) -> DataFrame:
+    """Linear minus ReLU6 where n > k: a row a cell, a column a seed."""
+    gaps = pairs.assign(gap=pairs["linear"] - pairs["relu6"])
+    return within(gaps, lambda k, n: n > k).pivot(index=["k", "n"], columns="seed", values="gap")
+
+
+def ranks(cells: DataFrame) -> tuple[Estimate, float | None]:
+    """Spearman's correlation of theory's lost fraction and `costs_by_cell`, mean over the seeds that all cells have.
 
     Returns:
         It, with an interval by resampling cells, and the p-value of permuting them.
     """
-    mine = {place: pair for place, pair in pairs.items() if place[1] > place[0]}
-    lost = np.array([1 - preserved(*place) for place in mine])
-    costs = [np.array([pair["linear"][seed] - pair["relu6"][seed] for pair in mine.values()])
-             for seed in _shared(list(mine.values()))]  # fmt: skip
-    if not costs or len(lost) < 3:
-        return NO_RUNS, None
+    lost, costs = np.array([1 - preserved(*place) for place in cells.index]), cells.dropna(axis=1).to_numpy().T
+    if not len(costs) or len(lost) < 3:
+        return statistics.NO_RUNS, None
 
     def mean_correlation(order: np.ndarray, pairing: np.ndarray | slice = slice(None)) -> float:
         found = [rank_correlation(lost[order], cost[order][pairing]) for cost in costs]
@@ -181,19 +168,6 @@ def ranks(pairs: Pairs) -> tuple[Estimate, float | None]:
     )
 
 
-def training(table: DataFrame) -> statistics.Paired | None:
-    """Share of points kept, trained minus theory for random rows, over the cells where that sees most lost and n > k.
-
-    Averaged over these cells, for the seeds that all of them have.
-    """
-    mine = table.dropna(subset="trained")
-    mine = mine[np.array([lossy_by_relu(k, n) for k, n in zip(mine["k"], mine["n"], strict=True)], bool)]
-    cells = len(mine[["k", "n"]].drop_duplicates())
-    by_seed = mine.groupby("seed")[["trained", "preserved"]]
-    whole = by_seed.mean()[by_seed.size() == cells].to_dict()
-    return statistics.paired(whole["trained"], whole["preserved"]) if cells and whole["trained"] else None
-
-
 def claims(table: DataFrame) -> list[ClaimResult]:
     """Cost where theory sees loss, none where it sees none, more with more loss; and what training makes of it."""
     pairs = paired(table)
@@ -203,51 +177,50 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     none = (
         f"ReLU6 makes no difference, to {MARGIN:g} point, where nearly none are lost (preserved fraction above {KEPT})"
     )
-    found.append(claim("no_difference_where_kept", none, points, cost(pairs, safe), margin=MARGIN))
+    kept = cost(pairs, lambda k, n: preserved(k, n) > KEPT)
+    found.append(claim("no_difference_where_kept", none, points, kept, margin=MARGIN))
     found.append(ranked(pairs))
     measure = "share of points with more than k active channels, trained − theory, mean over the cells, paired by seed"
     says = "where random rows would lose most points (n > k), trained ones keep more"
-    return [*found, claim("trained_keep_more", says, measure, training(table))]
+    lossy = within(table.dropna(subset="trained"), lossy_by_relu)
+    return [*found, claim("trained_keep_more", says, measure, mean_change(lossy, "trained", "preserved"))]
 
 
 def claim(
     name: str, says: str, measure: str, found: statistics.Paired | None, margin: float | None = None
 ) -> ClaimResult:
     """A claim that a mean difference is above zero, or nearer to zero than a margin; below `FEWEST` seeds undecided."""
-    estimate = found.difference if found else NO_RUNS
+    estimate = found.difference if found else statistics.NO_RUNS
     holds = estimate.exceeds(0) if margin is None else estimate.within(margin)
     decided = holds if estimate.n >= FEWEST else None
-    spread = (estimate.high - estimate.value) / _student(estimate.n) * math.sqrt(estimate.n) if estimate.n > 1 else 0.0
     distance = estimate.value if margin is None else margin - abs(estimate.value)
-    needed = contrasts.runs_to_decide(distance, spread, paired=True) if decided is None and spread else None
+    needed = None
+    if found and decided is None and estimate.n > 1:
+        needed = contrasts.runs_to_decide(distance, found.spread, paired=True)
     p_value = found.p_value if found and margin is None and estimate.n >= FEWEST else None
-    return estimated_claim(NAME, name, "Section 3.2 (ours)", says, measure, estimate, decided, p_value=p_value,
+    return estimated_claim(name, says, measure, estimate, decided, place=PLACE, p_value=p_value,
                            needed=None if needed is None else max(needed, FEWEST))  # fmt: skip
 
 
-def _student(n: int) -> float:
-    return float(stdtrit(n - 1, (1 + statistics.LEVEL) / 2))
-
-
-def ranked(pairs: Pairs) -> ClaimResult:
+def ranked(pairs: DataFrame) -> ClaimResult:
     """Whether the cost goes with the lost fraction: by resampling the cells and by permuting them; both decide."""
-    found, p_value = ranks(pairs)
-    seeds = min((len(pair["linear"]) for place, pair in pairs.items() if place[1] > place[0]), default=0)
+    cells = costs_by_cell(pairs)
+    found, p_value = ranks(cells)
+    seeds = cells.notna().sum(axis=1).min()
     holds = found.exceeds(0) if p_value is not None and p_value < 1 - statistics.LEVEL and seeds >= FEWEST else None
     measure = "Spearman's correlation of lost fraction and cost, mean over seeds, by resampling the cells with n > k"
     says = "the more points theory sees lost, the more ReLU6 costs"
-    return estimated_claim(NAME, "costs_more_where_more_lost", "Section 3.2 (ours)", says, measure, found, holds,
-                           p_value=p_value)  # fmt: skip
+    return estimated_claim("costs_more_where_more_lost", says, measure, found, holds, place=PLACE, p_value=p_value)
 
 
 HEADLINE = Headline(
-    f"{NAME}.costs_more_where_more_lost", "ReLU6 costs more accuracy where theory sees more points lost",
+    "costs_more_where_more_lost", "ReLU6 costs more accuracy where theory sees more points lost",
     "ReLU6 does not cost more accuracy where theory sees more points lost",
     "Whether ReLU6 costs more where theory sees more points lost is undecided",
 )  # fmt: skip
 
 
-def correlation_text(pairs: Pairs) -> str:
+def correlation_text(pairs: DataFrame) -> str:
     """The number behind the title."""
     one = ranked(pairs)
     found = one.estimate
@@ -261,15 +234,16 @@ def correlation_text(pairs: Pairs) -> str:
 
 def draw(figure: Figure, table: DataFrame) -> Caption:
     """Accuracy of the linear bottleneck, what ReLU6 costs, and the points that it loses."""
-    pairs = {place: pair for place, pair in paired(table).items() if pair["linear"]}
-    panels = heat_panels(table, pairs)
+    pairs = paired(table)
+    cells = {place: pair.set_index("seed").to_dict() for place, pair in pairs.dropna().groupby(["k", "n"])}
+    panels = heat_panels(table, cells)
     axes = figure.subplots(1, 3, sharey=True)
     for ax, (_, shown, style, bold) in zip(axes, panels, strict=True):
         if shown:
             draw_heat(ax, shown, style, bold)
         ax.label_outer(remove_inner_ticks=True)
     plots.letter(axes, [name for name, *_ in panels])
-    seeds = sorted({len(pair["linear"]) for pair in pairs.values()})
+    seeds = sorted({len(pair["linear"]) for pair in cells.values()})
     note = (
         f"k-spheres in {AMBIENT} dimensions, {CLASSES} classes; means over {' or '.join(map(str, seeds))} seeds. "
         f"Bold: the paired {statistics.PERCENT} interval leaves 0 out. Left of a line: what it names. "
@@ -279,7 +253,7 @@ def draw(figure: Figure, table: DataFrame) -> Caption:
 
 
 FIGURE = captioned_figure(draw, lambda table: [ranked(paired(table))], HEADLINE, 2.75)
-STUDY = Study(name=NAME, card=__doc__, grid=grid, measure=training_run.run_training, rows=rows, figure=FIGURE,
+STUDY = Study(name="ext_phase", card=__doc__, grid=grid, measure=training_run.run_training, rows=rows, figure=FIGURE,
               claims=claims, run_folder=training_run.TRAINING_RUNS)  # fmt: skip
 
 

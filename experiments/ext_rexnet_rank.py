@@ -13,25 +13,24 @@ Differs  one fully connected layer (a 1x1 convolution at one position), Gaussian
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from manifold_lab import activations, metrics
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.random_streams import stream
-from manifold_lab.core.statistics import Estimate
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.metrics.spectrum import effective_rank_of
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick, rounded, unique
+from manifold_lab.report.tables import ClaimResult, DataFrame, Estimate, Record, estimated_claim, pick, rounded, unique
 from manifold_lab.sweeps.study import MAIN, Caption, Headline, captioned_figure, computed_study
 
 NAME = "ext_rexnet_rank"
@@ -97,9 +96,8 @@ def values(table: DataFrame, activation: str, kind: str, ratio: float) -> np.nda
     return pick(table, activation=activation, rank=kind, ratio=rounded(ratio))["value"].to_numpy()
 
 
-def judged(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
-    """A claim of this study."""
-    return estimated_claim(NAME, name, "Han et al. 2020", says, measure, found, holds)
+judged = functools.partial(estimated_claim, place="Han et al. 2020")
+"""A claim of this study."""
 
 
 def claims(table: DataFrame) -> list[ClaimResult]:
@@ -130,7 +128,7 @@ def numerical(table: DataFrame) -> list[ClaimResult]:
     short = sum(bool((cell < 1).any()) for cell in cells)
     says = "the numerical rank tells nonlinearities and ratios apart"
     measure = f"of {len(cells)} nonlinearities and ratios, those where a layer's numerical rank is not full"
-    return counted_claims(NAME, [
+    return counted_claims([
         ("numerical_rank_tells", "Han et al. 2020 (ours)", says, measure, short, short > len(cells) / 2)
     ])  # fmt: skip
 
@@ -183,14 +181,9 @@ def curves(ax: Axes, table: DataFrame, kind: str) -> None:
 
 
 HEADLINE = Headline(
-    f"{NAME}.nonlinearity_lifts_rank", "Every nonlinearity lifts the effective rank of a random layer's output",
+    "nonlinearity_lifts_rank", "Every nonlinearity lifts the effective rank of a random layer's output",
     "Some nonlinearity does not lift the effective rank of a random layer's output",
 )  # fmt: skip
-
-
-def last_value(curve: ErrorbarContainer) -> float:
-    """Where a curve ends: a legend in that order reads as the curves do."""
-    return float(np.asarray(curve[0].get_ydata())[-1])
 
 
 def draw(figure: Figure, table: DataFrame) -> Caption:
@@ -200,7 +193,8 @@ def draw(figure: Figure, table: DataFrame) -> Caption:
         curves(ax, table, kind)
     axes[0].legend(frameon=False, loc="lower right")
     plots.letter(axes, RANKS.values())
-    handles = sorted(axes[1].get_legend_handles_labels()[0], key=last_value, reverse=True)
+    handles: Any = axes[1].get_legend_handles_labels()[0]
+    handles.sort(key=lambda curve: curve[0].get_ydata()[-1], reverse=True)  # a legend that reads as the curves do
     layers = len(values(table, LINEAR, "effective", SIXTH))
     note = (
         f"Random layers of {OUTPUTS} output channels, {layers} a ratio; bars: Student's {statistics.PERCENT} "

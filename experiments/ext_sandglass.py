@@ -18,7 +18,6 @@ from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
-NAME = "ext_sandglass"
 ARMS: dict[str, ablation.Arm] = {
     "inverted": lambda base: base,
     "sandglass": lambda base: matched(base, block="sandglass"),
@@ -35,11 +34,11 @@ EXPECTED = [
                   "sandglass relu6"),
 ]  # fmt: skip
 HEADLINE = Headline(
-    f"{NAME}.sandglass_beats_inverted", "The sandglass block beats the inverted residual at equal multiply-adds",
+    "sandglass_beats_inverted", "The sandglass block beats the inverted residual at equal multiply-adds",
     "The sandglass block does not beat the inverted residual at equal multiply-adds",
 )  # fmt: skip
 STUDY = trained_study(
-    name=NAME,
+    name="ext_sandglass",
     card=__doc__,
     grid=functools.partial(ablation.grid, ARMS, SETTINGS),
     arms=Arms(comparison=Comparison(STYLES, "width"), expected=EXPECTED, headline=HEADLINE),

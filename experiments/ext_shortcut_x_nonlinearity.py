@@ -19,13 +19,12 @@ from manifold_lab.report.tables import ClaimResult, DataFrame
 from manifold_lab.sweeps import ablation, comparison, comparison_figure, training_run
 from manifold_lab.sweeps.trained_study import Arms, Headline, headline, trained_study
 
-NAME = "ext_shortcut_x_nonlinearity"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
 DIGITS = "digits, "
 SHORTCUTS = ("bottleneck", "none", "expansion")
 CONTRAST = comparison.Comparison(styles_of(ARMS), "shortcut")
 HEADLINE = Headline(
-    f"{NAME}.shortcut_", "A shortcut softens what ReLU6 in the bottleneck costs",
+    "shortcut_", "A shortcut softens what ReLU6 in the bottleneck costs",
     "A shortcut does not soften what ReLU6 in the bottleneck costs",
 )  # fmt: skip
 
@@ -47,7 +46,7 @@ EVERYWHERE = comparison.ExpectedOrder(
 
 def claims(table: DataFrame) -> list[ClaimResult]:
     """The loss under each wiring, and whether a shortcut makes it smaller."""
-    return comparison.comparison_claims(table, CONTRAST, [EVERYWHERE], NAME) + list(interactions(table).values())
+    return comparison.comparison_claims(table, CONTRAST, [EVERYWHERE]) + list(interactions(table).values())
 
 
 def interactions(table: DataFrame) -> dict[comparison.Place, ClaimResult]:
@@ -69,7 +68,7 @@ def softened(table: DataFrame, groups: tuple[str, str], length: int) -> ClaimRes
     claim = comparison.ExpectedOrder(f"shortcut_{with_one}_softens", "Footnote 3", says, "linear", "relu6")
     on = f"{comparison.data_of(table, groups[0])}, {with_none} minus {with_one}, {length:,} images seen"
     tested = comparison.change_of_gap(claim.pair, (groups[1], length), (groups[0], length))
-    return comparison.judged(table, claim, NAME, tested, f"points of test accuracy lost, {on}")
+    return comparison.judged(table, claim, tested, f"points of test accuracy lost, {on}")
 
 
 def figure(table: DataFrame) -> Figure:
@@ -111,7 +110,7 @@ def draw_interactions(ax: Axes, table: DataFrame, found: Mapping[comparison.Plac
 
 
 STUDY = trained_study(
-    name=NAME,
+    name="ext_shortcut_x_nonlinearity",
     card=__doc__,
     grid=grid,
     arms=Arms(comparison=CONTRAST, expected=[EVERYWHERE]),

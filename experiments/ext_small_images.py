@@ -18,7 +18,6 @@ from manifold_lab.report.tables import ClaimResult, DataFrame, estimated_claim
 from manifold_lab.sweeps import ablation, comparison
 from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
-NAME = "ext_small_images"
 WIDTH, WEIGHT_DECAY = 0.35, 4e-5
 SEEDS = {ablation.SHORT_IMAGES: 3}
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
@@ -36,7 +35,7 @@ LARGER = "last maps 4x4"
 SETTINGS = {"last maps 2x2": OURS, LARGER: COMMON}
 CONTRAST = comparison.Comparison(styles_of(ARMS), "network")
 HEADLINE = Headline(
-    f"{NAME}.linear_beats_relu6/cifar10/{LARGER}", "A linear bottleneck beats ReLU6 on larger maps too",
+    f"linear_beats_relu6/cifar10/{LARGER}", "A linear bottleneck beats ReLU6 on larger maps too",
     "A linear bottleneck does not beat ReLU6 on larger maps",
     "Whether a linear bottleneck beats ReLU6 on larger maps is undecided",
     "Whether a linear bottleneck beats ReLU6 on larger maps has not been run yet: the last maps here are 2×2",
@@ -45,17 +44,17 @@ HEADLINE = Headline(
 
 def claims(table: DataFrame) -> list[ClaimResult]:
     """Whether ReLU6 costs accuracy on maps of either size; the larger ones are not run until they have lines."""
-    found = comparison.comparison_claims(table, CONTRAST, EXPECTED, NAME)
+    found = comparison.comparison_claims(table, CONTRAST, EXPECTED)
     if LARGER in comparison.groups(table):
         return found
     (claim,), length = EXPECTED, max(SEEDS)
     name = f"{claim.id}/{COMMON.data}/{LARGER}/{length}"
     measure = f"points of test accuracy, {COMMON.data}, {CONTRAST.group} {LARGER}, {length:,} images seen"
-    return [*found, estimated_claim(NAME, name, claim.place, claim.says, measure, statistics.NO_RUNS, None)]
+    return [*found, estimated_claim(name, claim.says, measure, statistics.NO_RUNS, None, place=claim.place)]
 
 
 STUDY = trained_study(
-    name=NAME,
+    name="ext_small_images",
     card=__doc__,
     grid=functools.partial(ablation.grid, ARMS, SETTINGS),
     arms=Arms(comparison=CONTRAST, expected=EXPECTED, headline=HEADLINE),

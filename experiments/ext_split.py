@@ -8,9 +8,10 @@ Differs  the paper gives no numbers; ours are one image at 224 through MobileNet
 """
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable, Sequence
-from statistics import median
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,7 +33,6 @@ from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimate_in, estimated_claim, estimates_in, pick
 from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study, headline
 
-NAME = "ext_split"
 BLOCKS = "blocks"
 """The part of the csv files that has every block in single channels."""
 PARTS = (1, 2, 3, 4, 5, 6, 8, 12, 24, 48)
@@ -53,6 +53,9 @@ def way(network: Network, parts: int) -> Callable[[Tensor], Tensor]:
     return network if parts == 1 else lambda x: split_forward(network, x, parts)
 
 
+Name = TypeVar("Name", str, int)
+
+
 def seconds(work: Callable[[], object]) -> float:
     """Wall time of one call."""
     start = time.perf_counter()
@@ -60,23 +63,18 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def timings(network: Network, x: Tensor, rounds: int) -> dict[int, list[float]]:
-    """Seconds of every pass, all t in turns, after one round to warm up."""
-    ways = {parts: way(network, parts) for parts in PARTS}
-    table = [{parts: seconds(lambda run=run: run(x)) for parts, run in ways.items()} for _ in range(rounds + 1)]  # type: ignore[misc]
-    return {parts: [turn[parts] for turn in table[1:]] for parts in PARTS}
+def in_turns(ways: Mapping[Name, Callable[[], object]], rounds: int) -> dict[Name, np.ndarray]:
+    """Seconds of every way, all of them in turns, after one round to warm up."""
+    turns = [{name: seconds(work) for name, work in ways.items()} for _ in range(rounds + 1)][1:]
+    return {name: np.array([turn[name] for turn in turns]) for name in ways}
 
 
 def madds(network: Network, x: Tensor, parts: int) -> int:
     """Multiply-adds of the pass by torch's own counter of floating-point operations."""
-    in_place = {torch.ops.aten.addmm_: _product_flops}  # which the counter leaves out
+    in_place = {torch.ops.aten.addmm_: lambda _sum, a, b, **_: 2 * a[0] * a[1] * b[1]}  # which the counter leaves out
     with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
         way(network, parts)(x)
     return counter.get_total_flops() // 2
-
-
-def _product_flops(_sum: torch.Size, a: torch.Size, b: torch.Size, **_: object) -> int:
-    return 2 * a[0] * a[1] * b[1]
 
 
 def by_parts(rounds: int) -> list[Record]:
@@ -88,18 +86,18 @@ def by_parts(rounds: int) -> list[Record]:
     network, lines = folded(build(V2, stream(0, "weights")).eval()), []
     x = torch.randn((1, 3, 224, 224), generator=stream(0, "picture")).to(memory_format=torch.channels_last)
     with torch.inference_mode():
-        times = timings(network, x, rounds)
+        ways = {parts: functools.partial(way(network, parts), x) for parts in PARTS}
+        times = in_turns(ways, rounds)
         for parts in PARTS:
-            run = way(network, parts)
-            ratio = statistics.median(np.array(times[parts]) / np.array(times[1]))
+            ratio = statistics.median(times[parts] / times[1])
             rule = memory.peak_split(network, parts) if parts > 1 else memory.peak_by_operator(network).elements
             known = {
                 "parts": parts,
                 "rule": rule,
-                "alive": max(memory.live_peaks(network, run).values()),
-                "allocated": memory.allocated_peak(lambda run=run: run(x)) // 4 + x.numel(),  # type: ignore[misc]
+                "alive": max(memory.live_peaks(network, way(network, parts)).values()),
+                "allocated": memory.allocated_peak(ways[parts]) // 4 + x.numel(),
                 "madds": madds(network, x, parts),
-                "milliseconds": 1000 * median(times[parts]),
+                "milliseconds": 1000 * float(np.median(times[parts])),
             }
             lines.append(known | dict(zip(("ratio", "low", "high", "n"), dataclasses.astuple(ratio), strict=True)))
     return lines
@@ -157,10 +155,10 @@ def draw_time(ax: Axes, table: DataFrame) -> None:
 
 def message(found: Sequence[ClaimResult]) -> str:
     """What the paper's largest number of chunks saves, and its price in time."""
-    ratio = next(one.estimate.value for one in found if one.id == f"{NAME}.slower")
+    ratio = next(one.estimate.value for one in found if one.id == "slower")
     price = f"at {ratio:.3g} times the time"
     messages = Headline(
-        f"{NAME}.most_helpful", f"{HELPFUL} chunks save nearly all the memory that splitting can save, {price}",
+        "most_helpful", f"{HELPFUL} chunks save nearly all the memory that splitting can save, {price}",
         f"More than {HELPFUL} chunks are needed to save most of what splitting can save; {HELPFUL} run {price}",
 )  # fmt: skip
     return headline(found, messages)
@@ -193,7 +191,7 @@ def claims(published: dict[str, DataFrame]) -> list[ClaimResult]:
     work, allocated = table["madds"].nunique(), table.set_index("parts")["allocated"]
     saved = float((allocated[1] - allocated[HELPFUL]) / (allocated[1] - allocated.min()))
     most = float(((blocks["alive"] - blocks["ends"]) / blocks["largest_channel"]).max())
-    return counted_claims(NAME, [
+    return counted_claims([
         ("same_madds", "Section 5.1", "a block in t chunks costs the same multiply-adds", "different counts over all t",
          work, work == 1),
         ("most_helpful", "Section 5.1", "t between 2 and 5 is most helpful",
@@ -213,12 +211,12 @@ def time_claims(table: DataFrame) -> list[ClaimResult]:
         ("keeps_efficiency", "Section 5.1 (our reading)", "most of the efficiency is kept: more than half of the speed",
          f"{measured}, below 2", ratio.below(2)),
     )  # fmt: skip
-    return [estimated_claim(NAME, name, place, says, measure, ratio, holds)
+    return [estimated_claim(name, says, measure, ratio, holds, place=place)
             for name, place, says, measure, holds in judged]  # fmt: skip
 
 
 STUDY = computed_study(
-    name=NAME,
+    name="ext_split",
     card=__doc__,
     tables=tables,
     figure=captioned_figure(draw, claims, message, 2.7),

@@ -14,7 +14,6 @@ Differs  the theorems speak of n to infinity. Up to n = 4 every layer is tested 
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -23,8 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from experiments.drawing.inputs import LOOKS
-from experiments.thm1_preserved import EXPANDED, MOBILENET, Spec
+from experiments.thm1_preserved import EXPANDED, LOOKS, MOBILENET, Spec
 from manifold_lab import theory
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.random_streams import stream
@@ -70,18 +68,13 @@ def measured(spec: Spec) -> dict[str, int]:
     """How many of the layers are injective, and how many no direction that was tried refutes."""
     rng = stream(spec.seed, NAME, spec.inputs, spec.ambient)
     matrix = torch.randn((spec.draws, spec.ambient, spec.inputs), generator=rng, dtype=torch.float64)
+    search = functools.partial(theory.fewest_active_found, generator=rng)
     tests: dict[str, Callable[[Tensor], Tensor]]
-    tests = {"random": functools.partial(unmoved, generator=rng),
-             "search": functools.partial(theory.fewest_active_found, generator=rng)}  # fmt: skip
+    tests = {"random": functools.partial(search, starts=RANDOM, steps=0), "search": search}
     if spec.inputs in EXACT:
         tests["exact"] = theory.tukey_depth
     return {kind: sum(int((test(part) >= spec.inputs).sum()) for part in matrix.split(CHUNK))
             for kind, test in tests.items()}  # fmt: skip
-
-
-def unmoved(matrix: Tensor, generator: torch.Generator) -> Tensor:
-    """The fewest active rows of each layer over directions drawn at random."""
-    return theory.fewest_active_found(matrix, generator, starts=RANDOM, steps=0)
 
 
 def line(spec: Spec, kind: str, injective: int) -> Record:
@@ -95,12 +88,6 @@ def line(spec: Spec, kind: str, injective: int) -> Record:
         "estimate": share.value, "low": share.low, "high": share.high, "n": share.n,
         "theory": law, "union_bound": bound, "lost": lost,
     }  # fmt: skip
-
-
-def estimate(table: DataFrame, **wanted: Any) -> Estimate:
-    """The share of one shape and test, as far as it was measured."""
-    found = pick(table, **wanted)
-    return estimate_in(found.iloc[0]) if len(found) else statistics.NO_RUNS
 
 
 def change(table: DataFrame, expansion: float) -> Estimate:
@@ -131,7 +118,7 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     found.append(complete(table))
     loses = [2.0 ** theory.paper_bounds(round(MOBILENET * n), n).exact for n in sorted(EXPANDED)]
     few = sum(lost < NEGLIGIBLE for lost in loses)
-    return found + counted_claims(NAME, [
+    return found + counted_claims([
         ("typical_points_are_kept", "Theorem 1 (ours)",
          f"injective or not, a random expansion by t = 6 loses fewer than one direction in {1 / NEGLIGIBLE:.0e}",
          f"of {len(EXPANDED)} input dimensions n of MobileNetV2's expansions, those where it does", few,
@@ -139,7 +126,7 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     ])  # fmt: skip
 
 
-judged = functools.partial(estimated_claim, NAME)
+judged = functools.partial(estimated_claim, place="Maillard et al. 2023")
 """A claim of this study."""
 
 
@@ -147,18 +134,18 @@ def trend(name: str, says: str, expansion: float, *, holds: bool | None, table: 
     """What growing n does at one expansion, by the exact test."""
     sizes = list(pick(table, test="exact", expansion=rounded(expansion))["inputs"]) or ["–"]
     measure = f"share of Gaussian layers that are injective at m = {expansion:g}n, n = {sizes[-1]} − n = {sizes[0]}"
-    return judged(name, "Maillard et al. 2023" if "above" in name else "Puthawala et al. 2020", says, measure,
-                  change(table, expansion), holds)  # fmt: skip
+    place = "Maillard et al. 2023" if "above" in name else "Puthawala et al. 2020"
+    return judged(name, says, measure, change(table, expansion), holds, place=place)
 
 
 def refuted(table: DataFrame, inputs: int) -> ClaimResult:
     """Whether most layers at t = 6 are refuted; a search that does not refute them leaves it open."""
-    kept = estimate(table, test="search", inputs=inputs, expansion=MOBILENET)
+    measured = pick(table, test="search", inputs=inputs, expansion=MOBILENET)
+    kept = estimate_in(measured.iloc[0]) if len(measured) else statistics.NO_RUNS
     share = Estimate(1 - kept.value, 1 - kept.high, 1 - kept.low, kept.n)
     says = f"below m/n = {CONJECTURED:g} (conjectured), thus at MobileNetV2's t = 6, most layers are not injective"
     measure = f"at least this share has fewer than n active rows in a direction that was found, n = {inputs}"
-    return judged(f"mobilenet_not_injective/{inputs}", "Maillard et al. 2023", says, measure, share,
-                  share.exceeds(0.5) or None)  # fmt: skip
+    return judged(f"mobilenet_not_injective/{inputs}", says, measure, share, share.exceeds(0.5) or None)
 
 
 def complete(table: DataFrame) -> ClaimResult:
@@ -168,7 +155,7 @@ def complete(table: DataFrame) -> ClaimResult:
     found, random = (statistics.proportion(int(refuted[kind]), int(refuted["exact"])) for kind in ("search", "random"))
     says = f"the search refutes nine in ten of the layers that are not injective, n = 3 and 4, m ≥ {HARD:g}n"
     measure = f"share of those that the exact test refutes ({RANDOM:,} random directions: {random.value:.3g})"
-    return judged("search_is_nearly_complete", "Method (ours)", says, measure, found, found.exceeds(0.9))
+    return judged("search_is_nearly_complete", says, measure, found, found.exceeds(0.9), place="Method (ours)")
 
 
 def curve(ax: Axes, mine: DataFrame, style: tuple[str, str], label: str) -> None:
@@ -193,7 +180,7 @@ def thresholds(ax: Axes) -> None:
 
 
 HEADLINE = Headline(
-    f"{NAME}.less_injective_below", "Below m/n = 3.4 fewer and fewer Gaussian layers are injective as n grows",
+    "less_injective_below", "Below m/n = 3.4 fewer and fewer Gaussian layers are injective as n grows",
     "Even below m/n = 3.4 more Gaussian layers are injective as n grows",
     "Whether fewer Gaussian layers are injective as n grows, below m/n = 3.4, is undecided",
 )  # fmt: skip

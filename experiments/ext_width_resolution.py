@@ -20,7 +20,6 @@ from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.study import captioned_figure
 from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
-NAME = "ext_width_resolution"
 ARM = "linear"
 WIDTHS, RESOLUTIONS = (0.35, 0.25, 0.5), (32, 24, 16)
 SMALL = (4, 6, 8)
@@ -28,7 +27,7 @@ SMALL = (4, 6, 8)
 EXPECTED = comparison.ExpectedOrder("accuracy_rises", "Figure 5", "accuracy rises with multiply-adds", ARM, ARM)
 CONTRAST = comparison.Comparison(styles_of({ARM: None}), "width @ resolution")
 HEADLINE = Headline(
-    f"{NAME}.accuracy_rises", "Accuracy rises with multiply-adds", "Accuracy does not rise with multiply-adds",
+    "accuracy_rises", "Accuracy rises with multiply-adds", "Accuracy does not rise with multiply-adds",
     "Whether accuracy rises with every step of multiply-adds is undecided",
 )  # fmt: skip
 
@@ -75,13 +74,11 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     found = []
     for length in comparison.lengths(table, table["group"].iloc[0]):
         there = points(table, length)
-        for cheap, dear in [(a, b) for a in there for b in there if steps(a[0], b[0])]:
-            claim = dataclasses.replace(EXPECTED, id=f"{EXPECTED.id}/{dear[0]} over {cheap[0]}".replace(" @ ", "@"))
-            tested = [
-                comparison.WeightedArm(ARM, group, length, sign) for group, sign in ((dear[0], 1.0), (cheap[0], -1.0))
-            ]
-            measure = f"points of test accuracy, {dear[0]} minus {cheap[0]}, {length:,} images seen"
-            found.append(comparison.judged(table, claim, NAME, tested, measure))
+        for cheap, dear in [(a, b) for a, _, _ in there for b, _, _ in there if steps(a, b)]:
+            claim = dataclasses.replace(EXPECTED, id=f"{EXPECTED.id}/{dear} over {cheap}".replace(" @ ", "@"))
+            tested = [comparison.WeightedArm(ARM, dear, length, 1.0), comparison.WeightedArm(ARM, cheap, length, -1.0)]
+            measure = f"points of test accuracy, {dear} minus {cheap}, {length:,} images seen"
+            found.append(comparison.judged(table, claim, tested, measure))
     return found
 
 
@@ -94,7 +91,7 @@ def steps(cheap: str, dear: str) -> bool:
 
 
 STUDY = trained_study(
-    name=NAME,
+    name="ext_width_resolution",
     card=__doc__,
     grid=grid,
     arms=Arms(comparison=CONTRAST),

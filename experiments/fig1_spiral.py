@@ -9,6 +9,8 @@ Differs  the paper shows one draw and gives neither the law of T, nor the curve,
          an Archimedean spiral of three turns, and the pseudo-inverse, over many draws
 """
 
+import functools
+
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -23,7 +25,6 @@ from manifold_lab.report import plots, results_table, tables
 from manifold_lab.report.tables import ClaimResult, DataFrame, estimate_in, estimated_claim, estimates_in, pick
 from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
-NAME = "fig1_spiral"
 QUANTITY = "preserved_fraction"
 AFFINE = ("median", "affine")
 """The statistic and the decoder of the linear reading of "non-convex"."""
@@ -52,7 +53,7 @@ def distribution(dim: int, values: np.ndarray) -> list[tables.Record]:
 
 
 HEADLINE = Headline(
-    f"{NAME}.panels_show_relu", "The panels of Figure 1 show mostly what ReLU loses",
+    "panels_show_relu", "The panels of Figure 1 show mostly what ReLU loses",
     "Figure 1's error at 15 dimensions is the decoder's, not ReLU's",
     "Whether Figure 1's error is ReLU's or the decoder's is undecided",
 )  # fmt: skip
@@ -97,9 +98,8 @@ def found(table: DataFrame, quantity: str, dim: int, statistic: str = "mean", de
     return estimate_in(pick(table, quantity=quantity, dim=dim, statistic=statistic, decoder=decoder).iloc[0])
 
 
-def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
-    """A claim of this study."""
-    return estimated_claim(NAME, name, "Figure 1", says, measure, found, holds)
+claim = functools.partial(estimated_claim, place="Figure 1")
+"""A claim of this study."""
 
 
 def claims(table: DataFrame) -> list[ClaimResult]:
@@ -126,7 +126,7 @@ def claims(table: DataFrame) -> list[ClaimResult]:
 
 
 FIGURE = captioned_figure(draw, claims, HEADLINE, 2.7)
-STUDY = computed_study(name=NAME, card=__doc__, tables=panels, figure=FIGURE, claims=claims)
+STUDY = computed_study(name="fig1_spiral", card=__doc__, tables=panels, figure=FIGURE, claims=claims)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, DataFrame, Record, pick
 from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
-NAME = "fig6_wirings"
 WIRINGS = ("bottleneck", "expansion", "none", "projected")
 TITLES = {
     "bottleneck": "bottleneck, the paper's: block input + projection",
@@ -115,7 +114,7 @@ def draw_wiring(ax: Axes, table: DataFrame) -> None:
 
 
 HEADLINE = Headline(
-    f"{NAME}.equally_many", "Figure 6b compares equally many shortcuts of either kind",
+    "equally_many", "Figure 6b compares equally many shortcuts of either kind",
     "Figure 6b compares unequally many shortcuts of either kind",
 )  # fmt: skip
 
@@ -146,11 +145,11 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     says = "Figure 6b compares equally many shortcuts, between expansions and between bottlenecks"
     measured = f"between expansions, beside {count['bottleneck']} between bottlenecks"
     equal = count["expansion"] == count["bottleneck"]
-    return counted_claims(NAME, [("equally_many", "Figure 6b", says, measured, count["expansion"], equal)])
+    return counted_claims([("equally_many", "Figure 6b", says, measured, count["expansion"], equal)])
 
 
 STUDY = computed_study(
-    name=NAME,
+    name="fig6_wirings",
     card=__doc__,
     tables=lambda _smoke: {MAIN: wirings(WIRINGS)},
     figure=captioned_figure(draw, claims, HEADLINE, 4.9),

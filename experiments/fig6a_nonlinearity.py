@@ -18,7 +18,6 @@ from manifold_lab.report.tables import ClaimResult, DataFrame
 from manifold_lab.sweeps import ablation, comparison, gap_over_training, training_run
 from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
-NAME = "fig6a_nonlinearity"
 ARMS = {name: ablation.variant(bottleneck_activation=name) for name in ("linear", "relu6")}
 BEYOND = {name: ablation.variant(bottleneck_activation=name) for name in ("relu", "leaky_relu", "gelu", "hardswish")}
 """Not in the paper: at one width, and short."""
@@ -47,7 +46,7 @@ NARROWING = comparison.ExpectedOrder(
     *PAIR,
 )  # fmt: skip
 HEADLINE = Headline(
-    f"{NAME}.linear_beats_relu6", "A linear bottleneck beats one with ReLU6",
+    "linear_beats_relu6", "A linear bottleneck beats one with ReLU6",
     "A linear bottleneck does not beat one with ReLU6",
 )  # fmt: skip
 
@@ -61,14 +60,14 @@ def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
 def claims(table: DataFrame) -> list[ClaimResult]:
     """Whether ReLU6 costs accuracy, everywhere; whether less after longer training; whether more at smaller widths."""
     return (
-        comparison.comparison_claims(table, CONTRAST, [EXPECTED], NAME)
-        + gap_over_training.gap_shrinks_with_training(table, CONTRAST, [SHRINKING], NAME)
-        + comparison.gap_grows_when_narrower(table, CONTRAST, NARROWING, NAME)
+        comparison.comparison_claims(table, CONTRAST, [EXPECTED])
+        + gap_over_training.gap_shrinks_with_training(table, CONTRAST, [SHRINKING])
+        + comparison.gap_grows_when_narrower(table, CONTRAST, NARROWING)
     )
 
 
 STUDY = trained_study(
-    name=NAME,
+    name="fig6a_nonlinearity",
     card=__doc__,
     grid=grid,
     arms=Arms(comparison=CONTRAST, expected=[EXPECTED, SHRINKING, NARROWING], headline=HEADLINE),

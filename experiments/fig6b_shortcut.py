@@ -18,7 +18,6 @@ from manifold_lab.sweeps import ablation, comparison, gap_over_training
 from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 from manifold_lab.sweeps.training_run import FINAL
 
-NAME = "fig6b_shortcut"
 ARMS = {name: ablation.variant(shortcut=name) for name in ("bottleneck", "expansion", "none", "projected")}
 SETTINGS = {"0.35": ablation.cifar_setting(0.35), "1": ablation.cifar_setting(1.0, ablation.SHORT_ONLY)}
 SETTINGS["digits"] = ablation.digits_setting()
@@ -43,7 +42,7 @@ SHRINKING = [
     )
 ]  # fmt: skip
 HEADLINE = Headline(
-    f"{NAME}.beats_", "A shortcut between bottlenecks beats one between expansions, and none",
+    "beats_", "A shortcut between bottlenecks beats one between expansions, and none",
     "A shortcut between bottlenecks does not beat both of its rivals",
     "Whether a shortcut between bottlenecks beats its rivals is undecided",
 )  # fmt: skip
@@ -51,8 +50,8 @@ HEADLINE = Headline(
 
 def claims(table: DataFrame) -> list[ClaimResult]:
     """Whether the shortcut between bottlenecks is better, everywhere; whether by less after longer training."""
-    found = comparison.comparison_claims(table, CONTRAST, EXPECTED, NAME)
-    return found + gap_over_training.gap_shrinks_with_training(table, CONTRAST, SHRINKING, NAME)
+    found = comparison.comparison_claims(table, CONTRAST, EXPECTED)
+    return found + gap_over_training.gap_shrinks_with_training(table, CONTRAST, SHRINKING)
 
 
 def dearer(table: DataFrame) -> str:
@@ -65,7 +64,7 @@ def dearer(table: DataFrame) -> str:
 
 
 STUDY = trained_study(
-    name=NAME,
+    name="fig6b_shortcut",
     card=__doc__,
     grid=functools.partial(ablation.grid, ARMS, SETTINGS),
     arms=Arms(comparison=CONTRAST, expected=[*EXPECTED, *SHRINKING], headline=HEADLINE, note=dearer),

@@ -25,10 +25,9 @@ from matplotlib.figure import Figure
 
 from experiments.drawing.fig7_activations import draw_network, draw_training, seeds, spread
 from manifold_lab.core import statistics
-from manifold_lab.core.statistics import Estimate
 from manifold_lab.models.specs import DIGITS
 from manifold_lab.report import plots
-from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimated_claim, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Estimate, Record, estimated_claim, pick
 from manifold_lab.sweeps import ablation, probe_run
 from manifold_lab.sweeps.comparison import FEWEST
 from manifold_lab.sweeps.probe_run import INITIAL, STAGES, TRAINED, TRAINING, ProbedTraining, ProbeRun, ProbeSource
@@ -37,7 +36,6 @@ from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Caption, Headline, Study, captioned_figure, headline
 from manifold_lab.training import RECIPES
 
-NAME = "fig7_activations"
 SAME = 0.05
 """A mean that moves by less, in fractions of the channels, counts as unchanged."""
 IMAGES, SMOKE_IMAGES = 1000, 20
@@ -86,7 +84,7 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     return found + along(pick(marked, network=TRAINING))
 
 
-claim = functools.partial(estimated_claim, NAME)
+claim = functools.partial(estimated_claim, place="Figure 7b")
 """A claim of this study."""
 
 
@@ -101,10 +99,11 @@ def at_step_0(initial: Sequence[DataFrame]) -> list[ClaimResult]:
     band = over([spread(one).mean() for one in initial])
     tight = "at step 0 tightly around the mean (90 % of positions within a quarter of the channels)"
     return [
-        claim("half_at_step_0", "Figure 7a", "at step 0 half of the channels are active (within 0.05)",
-              "fraction active, mean over the 17 sites, over seeds", mean, mean.minus(0.5).within(0.05)),
-        claim("tight_at_step_0", "Figure 7a", tight,
-              "5 to 95 % band over positions, fraction, mean over the 17 sites, over seeds", band, band.below(0.25)),
+        claim("half_at_step_0", "at step 0 half of the channels are active (within 0.05)",
+              "fraction active, mean over the 17 sites, over seeds", mean, mean.minus(0.5).within(0.05),
+              place="Figure 7a"),
+        claim("tight_at_step_0", tight, "5 to 95 % band over positions, fraction, mean over the 17 sites, over seeds",
+              band, band.below(0.25), place="Figure 7a"),
     ]  # fmt: skip
 
 
@@ -113,14 +112,13 @@ def after_training(initial: Sequence[DataFrame], trained: DataFrame) -> list[Cla
     mean = over([(trained["fraction_mean"].to_numpy() - one["fraction_mean"].to_numpy()).mean() for one in initial])
     before = [np.where(spread(one) > 0, spread(one), np.nan) for one in initial]
     growth = over([float(np.nanmedian(spread(trained) / one)) for one in before])
-    place, on = "Figure 7b", "for this checkpoint"
+    on = "for this checkpoint"
     ratio = "5 to 95 % band, trained / step 0, median over the 17 sites, over seeds at step 0"
     return [
-        claim("mean_unchanged", place, f"trained, the mean is unchanged (within {SAME:g}), {on}",
+        claim("mean_unchanged", f"trained, the mean is unchanged (within {SAME:g}), {on}",
               "change of the fraction active, mean over the 17 sites, over seeds at step 0", mean, mean.within(SAME)),
-        claim("spread_grown", place, f"trained, the spread has grown, {on}", ratio, growth, growth.exceeds(1)),
-        claim("spread_doubled", place, f"trained, the spread has at least doubled, {on}", ratio, growth,
-              growth.exceeds(2)),
+        claim("spread_grown", f"trained, the spread has grown, {on}", ratio, growth, growth.exceeds(1)),
+        claim("spread_doubled", f"trained, the spread has at least doubled, {on}", ratio, growth, growth.exceeds(2)),
     ]  # fmt: skip
 
 
@@ -134,11 +132,11 @@ def above(table: DataFrame, which: str) -> list[ClaimResult]:
         shown = f"{images:,} image{'s' * (images > 1)}"
         measure = f"of {len(having)} {layers} with a threshold, those with a position below, {shown}"
         name, says = f"all_but_two/{which}/{images}", "all but two layers stay above the threshold, for this checkpoint"
-        found.append(claim(name, "Figure 7b", says, measure, below, below.value == 2))
+        found.append(claim(name, says, measure, below, below.value == 2))
     often = float(having["below_threshold"].max()) if len(having) else 0.0
     says = "where a layer falls below the threshold it is a rare position (below 1 %), for this checkpoint"
     measure = f"largest share of a layer's positions below, {layers}, {total:,} images"
-    return [*found, claim(f"rarely_below/{which}", "Figure 7b", says, measure, statistics.counted(often), often < 0.01)]
+    return [*found, claim(f"rarely_below/{which}", says, measure, statistics.counted(often), often < 0.01)]
 
 
 def stages(total: int) -> tuple[int, ...]:
@@ -159,18 +157,17 @@ def along(table: DataFrame) -> list[ClaimResult]:
     where, on = "end − step 0, mean over the 17 sites, over seeds", "as a network is trained (CIFAR-10, width 0.35"
     decided = (
         ("training_mean_unchanged", f"the mean is unchanged {on}; within {SAME:g})", f"fraction active, {where}", mean,
-         mean.difference.within(SAME)),
+         mean.within(SAME)),
         ("training_spread_grows", f"the spread grows {on})", f"5 to 95 % band, fraction, {where}", band,
          band.exceeds(0)),
     )  # fmt: skip
     return [over_trainings(*one) for one in decided]
 
 
-def over_trainings(name: str, says: str, measure: str, found: statistics.Paired, holds: bool | None) -> ClaimResult:
+def over_trainings(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
     """A claim over trained networks: below `FEWEST` of them undecided, whatever the interval."""
-    n = found.difference.n
-    decided, needed = (holds, None) if n >= FEWEST else (None, None if holds is None else FEWEST)
-    return claim(name, "Figure 7", says, measure, found.difference, decided, needed=needed)
+    decided, needed = (holds, None) if found.n >= FEWEST else (None, None if holds is None else FEWEST)
+    return claim(name, says, measure, found, decided, place="Figure 7", needed=needed)
 
 
 def level(table: DataFrame) -> np.ndarray:
@@ -178,32 +175,29 @@ def level(table: DataFrame) -> np.ndarray:
     return table["fraction_mean"].to_numpy()
 
 
-def change(table: DataFrame, of: Callable[[DataFrame], np.ndarray]) -> statistics.Paired:
+def change(table: DataFrame, of: Callable[[DataFrame], np.ndarray]) -> Estimate:
     """A number of every site at the end of a training less that at step 0, mean over sites, over seeds."""
-    ends: list[dict[int, float]] = [{}, {}]
-    for seed in seeds(table):
-        mine = pick(table, seed=seed)
-        for values, moment in zip(ends, (mine["images"].max(), mine["images"].min()), strict=True):
-            values[seed] = float(of(pick(mine, images=moment)).mean())
-    return statistics.paired(*ends)
+    ends = [[of(pick(mine, images=moment)).mean() for moment in (mine["images"].max(), mine["images"].min())]
+            for _, mine in table.groupby("seed")]  # fmt: skip
+    return over([last - first for last, first in ends])
 
 
 def dead(every: DataFrame) -> ClaimResult:
     """Channels whose norm never varied against those whose input is constant, channel by channel."""
     norms, constant, both = (int(every[name].sum()) for name in ("silent_norm", "constant_input", "both"))
-    return claim("dead_channels", "Dead channels (ours)",
+    return claim("dead_channels",
                  "channels with a constant input here are exactly those with running_var < 1e-10",
                  f"in both, of {norms} by the norms and {constant} by their inputs", statistics.counted(both),
-                 norms == constant == both)  # fmt: skip
+                 norms == constant == both, place="Dead channels (ours)")  # fmt: skip
 
 
 def message(found: Sequence[ClaimResult]) -> str:
     """What training changes: decided of the checkpoint; of the networks trained here only the value is told."""
-    by_name = {one.id.partition(".")[2]: one.estimate for one in found}
+    by_name = {one.id: one.estimate for one in found}
     change = by_name.get("mean_unchanged", statistics.NO_RUNS).value
     moved = f"{'rises' if change > 0 else 'falls'} by {abs(change):.2f}"
     messages = Headline(
-        f"{NAME}.mean_unchanged", "Trained on ImageNet, the mean share of active channels stays as it was",
+        "mean_unchanged", "Trained on ImageNet, the mean share of active channels stays as it was",
         f"Trained on ImageNet, the mean share of active channels {moved}",
         "Whether training on ImageNet changes the mean share of active channels is undecided",
     )  # fmt: skip
@@ -235,8 +229,7 @@ def caption(table: DataFrame) -> str:
     drawn = pick(trained, drawn=1)
     below = ", ".join(str(layers_below(drawn, images)) for images in stages(total))
     having = trained["threshold"].count()
-    ours = change(pick(table, network=TRAINING, drawn=1), level)
-    moved = ours.difference
+    moved = change(pick(table, network=TRAINING, drawn=1), level)
     change_text = f"{moved.value:.3f} ({moved.low:.3f} to {moved.high:.3f}; n = {moved.n})".replace("-0", "−0")
     return (
         f"{total:,} ImageNet images at 224; bands are over all positions; dots: the {len(drawn)} sites that the paper "
@@ -247,7 +240,7 @@ def caption(table: DataFrame) -> str:
 
 
 STUDY = Study(
-    name=NAME,
+    name="fig7_activations",
     card=__doc__,
     on_images=on_images,
     rows=rows,

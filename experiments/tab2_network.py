@@ -24,7 +24,6 @@ from manifold_lab.report.printed import Printed, counted_claims
 from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, pick
 from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
-NAME = "tab2_network"
 COUNTS = "counts"
 """The part of the csv files that has what Table 2 does not."""
 PAPER_PARAMETERS = "3.4"
@@ -111,7 +110,7 @@ def rows(spec: NetworkSpec) -> list[Record]:
 
 
 HEADLINE = Headline(
-    f"{NAME}.madds", "Counted, Table 2's network costs the multiply-adds that the paper prints",
+    "madds", "Counted, Table 2's network costs the multiply-adds that the paper prints",
     "Counted, Table 2's network does not cost the multiply-adds that the paper prints",
 )  # fmt: skip
 
@@ -212,7 +211,7 @@ def claims(published: dict[str, DataFrame]) -> list[ClaimResult]:
     even, formula = counts["blocks of stride 1 with an expansion"], counts["of these, as Table 1 says"]
     identity = counts["largest |y - x| without inner channels"]
     million = 10**6
-    return counted_claims(NAME, [
+    return counted_claims([
         ("sizes", "Table 2", "the printed input sizes", f"of {len(table)} rows, met as printed", agree,
          agree == len(table)),
         ("residual_layers", "Section 4", "19 residual bottleneck layers (erratum 1)", "blocks of Table 2", blocks,
@@ -239,7 +238,7 @@ def claims(published: dict[str, DataFrame]) -> list[ClaimResult]:
 
 
 STUDY = computed_study(
-    name=NAME,
+    name="tab2_network",
     card=__doc__,
     tables=tables,
     figure=captioned_figure(draw, claims, HEADLINE, 2.9),

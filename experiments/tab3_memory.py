@@ -30,7 +30,6 @@ from manifold_lab.report.printed import CountedClaim, Printed, counted_claims
 from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, pick
 from manifold_lab.sweeps.study import MAIN, Caption, Headline, captioned_figure, computed_study
 
-NAME = "tab3_memory"
 PEAKS, SHORTCUT = "peaks", "shortcuts"
 """The parts of the csv files beside Table 3's own."""
 SIZES = (112, 56, 28, 14, 7, 1)
@@ -167,7 +166,7 @@ RULES = {"by_operator": "operator by operator", "as_one": "a block as one operat
 
 
 HEADLINE = Headline(
-    f"{NAME}.narrow_shortcut/as_one", "A narrow shortcut saves memory where a block runs as one operator",
+    "narrow_shortcut/as_one", "A narrow shortcut saves memory where a block runs as one operator",
     "A narrow shortcut saves no memory, even where a block runs as one operator",
 )  # fmt: skip
 
@@ -228,7 +227,7 @@ def claims(published: dict[str, DataFrame]) -> list[ClaimResult]:
         ("equation_2", "Equation 2 (ours)", "Equation 2 gives no more than Table 3's 400 Kb (erratum 5)",
          "KiB by Equation 2, a block as one: inputs and outputs together", block, block <= 400),
     ]  # fmt: skip
-    return counted_claims(NAME, judged + shortcut_claims(published[SHORTCUT]))
+    return counted_claims(judged + shortcut_claims(published[SHORTCUT]))
 
 
 def _printed(paper_kib: int) -> Printed:
@@ -252,7 +251,7 @@ def shortcut_claims(blocks: DataFrame) -> list[CountedClaim]:
 
 
 STUDY = computed_study(
-    name=NAME,
+    name="tab3_memory",
     card=__doc__,
     tables=tables,
     figure=captioned_figure(draw, claims, HEADLINE, 4.3),

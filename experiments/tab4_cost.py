@@ -8,26 +8,34 @@ Differs  accuracies and phone latencies are the paper's: nothing is trained here
 """
 
 import dataclasses
+import functools
 import itertools
-import time
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from experiments.ext_split import in_turns
 from manifold_lab.core import statistics
 from manifold_lab.core.random_streams import stream
-from manifold_lab.core.shown import DataFrame, Series
 from manifold_lab.models import matching, profiler
 from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import build
 from manifold_lab.models.specs import V1, V2, NetworkSpec
 from manifold_lab.report import plots
 from manifold_lab.report.printed import Printed, counted_claims
-from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, estimated_claim, pick
+from manifold_lab.report.tables import (
+    ClaimResult,
+    DataFrame,
+    Document,
+    Record,
+    Series,
+    estimate_in,
+    estimated_claim,
+    pick,
+)
 from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
-NAME = "tab4_cost"
 GRID_PART = "grid"
 """The part of the csv files that has every width and resolution."""
 TABLE_4: dict[str, tuple[str, str, str, str, NetworkSpec | None]] = {
@@ -86,26 +94,19 @@ def counts(spec: NetworkSpec) -> Record:
 
 def times(rounds: int) -> dict[str, statistics.Estimate]:
     """Time of a pass over that of MobileNetV1 in the same turn, on one thread, over so many turns."""
-    networks = {
-        name: folded(build(spec, stream(0, "weights")).eval())
+    threads, image = torch.get_num_threads(), torch.zeros(1, 3, 224, 224)
+    passes = {
+        name: functools.partial(folded(build(spec, stream(0, "weights")).eval()), image)
         for name, (*_, spec) in TABLE_4.items()
         if spec is not None
     }
-    threads, image = torch.get_num_threads(), torch.zeros(1, 3, 224, 224)
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            turns = [{name: _seconds(network, image) for name, network in networks.items()} for _ in range(rounds + 1)]
+            times = in_turns(passes, rounds)
     finally:
         torch.set_num_threads(threads)
-    base = np.array([turn["MobileNetV1"] for turn in turns[1:]])
-    return {name: statistics.median(np.array([turn[name] for turn in turns[1:]]) / base) for name in networks}
-
-
-def _seconds(network: torch.nn.Module, image: torch.Tensor) -> float:
-    start = time.perf_counter()
-    network(image)
-    return time.perf_counter() - start
+    return {name: statistics.median(mine / times["MobileNetV1"]) for name, mine in times.items()}
 
 
 def table_4(rounds: int) -> list[Record]:
@@ -138,7 +139,7 @@ def grid_costs() -> list[Record]:
 
 
 HEADLINE = Headline(
-    f"{NAME}.authors_list", "The multiply-adds that the authors list are those of a forward pass",
+    "authors_list", "The multiply-adds that the authors list are those of a forward pass",
     "Some multiply-adds that the authors list are not those of a forward pass",
 )  # fmt: skip
 
@@ -172,7 +173,7 @@ def claims(published: dict[str, DataFrame]) -> list[ClaimResult]:
     agree = int(_as_printed(known).sum())
     least, smallest = (int(cells[key].min()) for key in ("madds", "plain_parameters"))
     million = 10**6
-    return counted_claims(NAME, [
+    return counted_claims([
         ("v1_madds", "Table 4", "MobileNetV1: 575M multiply-adds", "MAdds", first["madds"], Printed("575", million)),
         ("v1_parameters", "Table 4", "MobileNetV1: 4.2M parameters", "parameters", first["parameters"],
          Printed("4.2", million)),
@@ -202,11 +203,11 @@ def _time_claim(name: str, row: Series) -> ClaimResult:
     compared = "faster" if faster else "slower"
     says = f"{name} is {compared} than MobileNetV1 ({row['paper_ratio']} of its time on a phone)"
     holds = measured.below(1) if faster else measured.exceeds(1)
-    return estimated_claim(NAME, compared, "Table 4", says, "time / MobileNetV1's, here", measured, holds)
+    return estimated_claim(compared, says, "time / MobileNetV1's, here", measured, holds, place="Table 4")
 
 
 STUDY = computed_study(
-    name=NAME,
+    name="tab4_cost",
     card=__doc__,
     tables=tables,
     figure=captioned_figure(draw, claims, HEADLINE, 2.8, 0.65),

@@ -12,7 +12,8 @@ Differs  nothing is trained or built but the backbones. The paper does not defin
 """
 
 import dataclasses
-from dataclasses import dataclass
+
+import numpy as np
 
 from manifold_lab.models import profiler
 from manifold_lab.models.mobilenet import build
@@ -21,7 +22,6 @@ from manifold_lab.report.printed import Printed, counted_claims
 from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, pick
 from manifold_lab.sweeps.study import MAIN, computed_study
 
-NAME = "tab5_heads"
 IMAGE, SEGMENTED = 320, 512
 """Resolutions of detection and of segmentation."""
 SIZES, ANCHORS = (20, 10, 5, 3, 2, 1), (3, 6, 6, 6, 6, 6)
@@ -48,21 +48,14 @@ CAPTION = (
 )
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Parameters and multiply-adds of one image."""
-
-    parameters: int
-    madds: int
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.parameters + other.parameters, self.madds + other.madds)
+Cost = np.ndarray
+"""Parameters and multiply-adds of one image."""
 
 
 def convolution(inputs: int, outputs: int, size: int, *, kernel: int = 1, separable: bool = False) -> Cost:
     """A convolution whose output has size x size positions; separable: depthwise, then pointwise."""
     weights = inputs * (kernel**2 + outputs) if separable else inputs * kernel**2 * outputs
-    return Cost(weights, weights * size**2)
+    return np.array([weights, weights * size**2])
 
 
 def ssd(separable: bool, channels: tuple[int, int]) -> Cost:
@@ -70,7 +63,7 @@ def ssd(separable: bool, channels: tuple[int, int]) -> Cost:
 
     Boxes and classes have predictors of their own, each with its own depthwise convolution where they are separable.
     """
-    maps, total = (*channels, *EXTRA), Cost(0, 0)
+    maps, total = (*channels, *EXTRA), np.zeros(2, int)
     for size, inputs, anchors in zip(SIZES, maps, ANCHORS, strict=True):
         for numbers in (4, OUTPUTS - 4):
             total += convolution(inputs, anchors * numbers, size, kernel=3, separable=separable)
@@ -99,7 +92,7 @@ def backbone(spec: NetworkSpec, resolution: int, *, stride_16: bool = False, las
     seen = profiler.profile(build(made), (made.in_channels, resolution, resolution))
     dropped = ("classifier",) if last else ("classifier", "last")
     cost = profiler.cost([one for one in seen if one.name.partition(".")[0] not in dropped])
-    return Cost(cost.parameters, cost.madds)
+    return np.array([cost.parameters, cost.madds])
 
 
 def costs() -> dict[str, Cost]:
@@ -125,7 +118,7 @@ def tables(_smoke: bool) -> dict[str, list[Record]]:
         parameters, madds = PRINTED[name]
         table = "5" if name.startswith("SSD") else "6" if "SSD" in name else "7"
         known = {"table": table, "network": name, "paper_parameters": parameters, "paper_madds": madds}
-        lines.append(known | dataclasses.asdict(cost))
+        lines.append(known | dict(zip(("parameters", "madds"), cost.tolist(), strict=True)))
     return {MAIN: lines}
 
 
@@ -150,7 +143,7 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     v1, v2 = (float(PRINTED[name][1]) for name in ("MobileNetV1, ASPP", "MobileNetV2, ASPP"))
     most, least = (resnet / ours for resnet, ours in RESNET.values())
     own = "ratio of Table 7's own numbers"
-    return counted_claims(NAME, [
+    return counted_claims([
         *judged,
         ("yolo_parameters", "Section 6.2", "MobileNetV2 + SSDLite is 10 times smaller than YOLOv2",
          "YOLOv2's printed parameters / ours", smaller, smaller >= 10),
@@ -166,7 +159,7 @@ def claims(table: DataFrame) -> list[ClaimResult]:
 
 
 STUDY = computed_study(
-    name=NAME,
+    name="tab5_heads",
     card=__doc__,
     tables=tables,
     claims=claims,

@@ -21,12 +21,20 @@ from experiments.rules.tab_appendix import LAW, POINT, ROUNDING, STATEMENTS
 from manifold_lab import activations, metrics
 from manifold_lab.core import statistics
 from manifold_lab.core.random_streams import stream
-from manifold_lab.core.shown import DataFrame, Series
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.random_layer import decoders, embeddings
 from manifold_lab.report import plots
-from manifold_lab.report.tables import ClaimResult, Document, Record, estimate_in, estimated_claim, pick
+from manifold_lab.report.tables import (
+    ClaimResult,
+    DataFrame,
+    Document,
+    Record,
+    Series,
+    estimate_in,
+    estimated_claim,
+    pick,
+)
 from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
 NAME = "tab_appendix"
@@ -133,7 +141,7 @@ def points(draws: int) -> list[Record]:
 
 
 HEADLINE = Headline(
-    f"{NAME}.theorem_1", "Theorem 1's fraction holds beyond its assumptions too",
+    "theorem_1", "Theorem 1's fraction holds beyond its assumptions too",
     "Theorem 1 needs its assumptions: ReLU6 and a bias change the fraction",
     "Whether Theorem 1's fraction holds beyond its assumptions is undecided",
 )  # fmt: skip
@@ -247,7 +255,7 @@ def claims(published: dict[str, DataFrame]) -> Sequence[ClaimResult]:
     made = []
     for _, row in published[MAIN].iterrows():
         found, (place, says, measured, holds) = estimate(row), STATEMENTS[row["claim"]]
-        made.append(estimated_claim(NAME, row["claim"], place, says, measured, found, holds(found)))
+        made.append(estimated_claim(row["claim"], says, measured, found, holds(found), place=place))
     return made
 
 

@@ -19,8 +19,6 @@ from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
-NAME = "tab_block"
-
 
 def matched(base: NetworkSpec, **fields: str | int) -> NetworkSpec:
     """The base with another block, its channels in whole steps of one so that the match is near."""
@@ -45,11 +43,11 @@ EXPECTED = [
     )
 ]  # fmt: skip
 HEADLINE = Headline(
-    f"{NAME}.inverted_beats_classic", "Inverted residuals beat classic ones at equal multiply-adds",
+    "inverted_beats_classic", "Inverted residuals beat classic ones at equal multiply-adds",
     "Inverted residuals do not beat classic ones at equal multiply-adds",
 )  # fmt: skip
 STUDY = trained_study(
-    name=NAME,
+    name="tab_block",
     card=__doc__,
     grid=functools.partial(ablation.grid, ARMS, SETTINGS),
     arms=Arms(comparison=CONTRAST, expected=EXPECTED, headline=HEADLINE),

@@ -8,7 +8,6 @@ Differs  a fresh T and a fresh point of the unit sphere for every draw; Lemma 2 
          for cells where nearly everything or nothing is kept, which cannot tell the law from another
 """
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -20,11 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy.stats import binomtest
 
-from experiments.drawing.inputs import LOOKS
 from manifold_lab import activations, metrics, theory
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.random_streams import stream
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import FAILS, HOLDS, LEVEL, Estimate
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.models import specs
@@ -32,10 +29,9 @@ from manifold_lab.random_layer import manifolds
 from manifold_lab.random_layer.manifolds import ManifoldSpec
 from manifold_lab.report import plots
 from manifold_lab.report.printed import counted_claims
-from manifold_lab.report.tables import ClaimResult, Record, estimated_claim, estimates_in, markdown, nine_digits, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Record, estimates_in, markdown, pick
 from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
 
-NAME = "thm1_preserved"
 MARGIN = 0.05
 """How near a measured fraction must be to the theorem's to agree; cells nearer than this to 0 or 1 stand apart."""
 TELLING = 2500
@@ -48,6 +44,13 @@ LARGEST = 80_000
 """Matrices with more entries are not measured either: their singular values would take minutes per cell."""
 MOBILENET = 6.0
 """MobileNetV2's expansion factor t = m / n."""
+SHOWN = (2, 3, 4, 8, 16, 24, 32, 160)
+"""The input dimensions n that figures of random layers tell apart."""
+LOOKS = {
+    n: (mpl.colors.to_hex(plots.ALONG(shade)), mark)
+    for n, shade, mark in zip(SHOWN, np.linspace(0, 1, len(SHOWN)), "osD^vPX*", strict=True)
+}
+"""Their colour and marker, darker where n is smaller: the same in all these figures."""
 EXPANDED = {stage.inputs for stage in specs.stages(specs.V2) if stage.expands}
 """The input dimensions n of its expansions."""
 
@@ -147,13 +150,13 @@ def draw_bound(ax: Axes, table: DataFrame) -> None:
     if MOBILENET in lost:
         own = (lost.columns.get_loc(MOBILENET), 0)
         ax.add_patch(Rectangle(own, 1, len(lost), fill=False, ec=plots.LOST_COLOUR, lw=1.5, clip_on=False, zorder=5))
-    ax.set_xticks(np.arange(lost.shape[1]) + 0.5, map(nine_digits, lost.columns), rotation=0)
+    ax.set_xticks(np.arange(lost.shape[1]) + 0.5, [f"{t:g}" for t in lost.columns], rotation=0)
     ax.set_yticks(np.arange(len(lost)) + 0.5, map(str, lost.index), rotation=0)
     ax.set(xlabel="expansion m / n", ylabel="input dimension n")
 
 
 HEADLINE = Headline(
-    f"{NAME}.bound", "At the paper's own expansions the bound on what is lost holds",
+    "bound", "At the paper's own expansions the bound on what is lost holds",
     "At the paper's own expansions more is lost than its bound allows",
 )  # fmt: skip
 
@@ -220,11 +223,10 @@ def claims(table: DataFrame) -> list[ClaimResult]:
         says = "the preserved fraction is P(Binomial(m, 1/2) >= n)"
         what = f"largest difference over {len(cells)} cells where {which}; all within {MARGIN} by two one-sided tests"
         place = "Theorem 1" if name == "preserved_fraction" else "Theorem 1 (saturated cells)"
-        one = estimated_claim(NAME, name, place, says, what, difference, None)
-        judged.append(dataclasses.replace(one, verdict=verdict, p_value=p_value))
+        judged.append(ClaimResult(name, place, says, what, difference, verdict, p_value=p_value))
     own = pick(table[table["inputs"].isin(EXPANDED)], expansion=MOBILENET)
     within = len(pick(own, bound=HOLDS))
-    bound = counted_claims(NAME, [
+    bound = counted_claims([
         ("bound", "After Theorem 1", "the lost fraction is at most 2^(-m/2), at the paper's own m = 6n",
          f"of {len(own)} input dimensions n of MobileNetV2's expansions, those where it is", within,
          within == len(own)),
@@ -240,7 +242,7 @@ def bound_table(table: DataFrame) -> str:
 
 
 STUDY = computed_study(
-    name=NAME,
+    name="thm1_preserved",
     card=__doc__,
     tables=lambda smoke: {MAIN: [row(spec) for spec in grid(smoke)]},
     figure=captioned_figure(draw, claims, HEADLINE, 3.0),

@@ -1,12 +1,12 @@
-"""The figure of `experiments.ext_cause`: accuracy lost against what stays readable, curves, learning rates."""
+"""The panels of `experiments.ext_cause`: accuracy lost against what stays readable, curves, learning rates."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from experiments.rules.ext_cause import Runs
+from experiments.rules.ext_cause_arms import LEAKY, NOISE
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import ARM_STYLES, label_of
@@ -21,58 +21,36 @@ CAPTION = (
 )
 UNMEASURED = " A dashed line with its band is an arm whose R² was not measured."
 
+FAMILIES = (("linear", *LEAKY), ("linear", *NOISE))
+"""Arms that lose no information, and arms without a nonlinearity: by dose."""
 BESIDE = 1.04
 """Between the marks of one learning rate, as a factor on its axis, so that none hides another."""
 
 
-@dataclass(frozen=True)
-class Dose:
-    """One arm: test accuracies in percent, and the measured linear R² of the runs that have it."""
-
-    accuracies: Sequence[float]
-    linear_r2: Sequence[float]
+Rates = Mapping[str, Runs]
+"""Test accuracies in percent by arm and learning rate."""
 
 
-@dataclass(frozen=True)
-class Panels:
-    """What is drawn: arms by dose, families as lines, rows of the curves, accuracies by learning rate."""
+def draw_dose(ax: Axes, runs: Runs, linear_r2: Runs) -> None:
+    """Accuracy lost against what stays linearly readable: one line per family, controls as single marks.
 
-    dose: Mapping[str, Dose]
-    families: Mapping[str, Sequence[str]]
-    curves: DataFrame
-    rates: Mapping[str, Mapping[str, Sequence[float]]]
-
-
-def draw(panels: Panels, title: str, tuning: str, length: int) -> Figure:
-    """Dose and curves, and learning rates where there are several; the reading of the rule is the title."""
-    several = len({rate for found in panels.rates.values() for rate, values in found.items() if values}) > 1
-    with plots.style():
-        found = plots.shaped(3.3)
-        axes = found.subplots(1, 2 + several)
-        draw_dose(axes[0], panels)
-        names = [f"{length:,} images", draw_training(axes[1], panels)]
-        if several:
-            draw_rates(axes[2], panels)
-            names.append(f"learning rates, {length:,} images")
-        plots.letter(axes, names)
-        unmeasured = UNMEASURED * any(not arm.linear_r2 for arm in panels.dose.values())
-        return plots.captioned(found, title, CAPTION + unmeasured + tuning, plots.handles_of(axes[:1]))
-
-
-def draw_dose(ax: Axes, panels: Panels) -> None:
-    """Accuracy lost against what stays linearly readable: one line per family, controls as single marks."""
+    Args:
+        ax: what is drawn into.
+        runs: test accuracies in percent by arm.
+        linear_r2: measured, of the runs that have it, by arm.
+    """
     at: dict[str, tuple[float, float]] = {}
-    linear = panels.dose["linear"].accuracies if "linear" in panels.dose else ()
-    for arm, found in panels.dose.items():
-        lost = contrasts.contrast([(linear, 1.0), (found.accuracies, -1.0)]).estimate
+    linear = runs.get("linear", ())
+    for arm, values in runs.items():
+        lost = contrasts.contrast([(linear, 1.0), (values, -1.0)]).estimate
         lost = statistics.Estimate(0.0, 0.0, 0.0, len(linear)) if arm == "linear" else lost
-        label = f"{label_of(arm)} ({len(found.accuracies)})"
-        if found.linear_r2 and linear:
-            at[arm] = (float(np.mean(found.linear_r2)), lost.value)
+        label = f"{label_of(arm)} ({len(values)})"
+        if linear_r2[arm] and linear:
+            at[arm] = (float(np.mean(linear_r2[arm])), lost.value)
             plots.draw_point(ax, (at[arm][0], lost), ARM_STYLES[arm], label=label)
         elif linear:
             draw_unmeasured(ax, lost, ARM_STYLES[arm][0], f"{label}, R² not measured")
-    for arms in panels.families.values():
+    for arms in FAMILIES:
         line = [at[arm] for arm in arms if arm in at]
         if line:
             ax.plot(*zip(*line, strict=True), color=ARM_STYLES[arms[-1]][0], lw=0.7)
@@ -87,25 +65,25 @@ def draw_unmeasured(ax: Axes, lost: statistics.Estimate, colour: str, label: str
         ax.axhspan(lost.low, lost.high, color=colour, alpha=0.1, lw=0, zorder=0)
 
 
-def draw_training(ax: Axes, panels: Panels) -> str:
+def draw_training(ax: Axes, curves: DataFrame, shown: Iterable[str]) -> str:
     """Validation accuracy over the longest training that several arms have; what the panel shows."""
-    there = {length: unique(mine, "arm") for length, mine in panels.curves.groupby("length")}
+    there = {length: unique(mine, "arm") for length, mine in curves.groupby("length")}
     longest = max([length for length, arms in there.items() if len(arms) > 1] or there, default=0)
     runs: set[int] = set()
-    for place, arm in enumerate(arm for arm in panels.rates if arm in there.get(longest, ())):
+    for place, arm in enumerate(arm for arm in shown if arm in there.get(longest, ())):
         style = comparison_figure.curve_style(ARM_STYLES[arm], place) | {"label": label_of(arm)}
-        runs |= comparison_figure.draw_curve(ax, pick(panels.curves, arm=arm, length=longest), style)
+        runs |= comparison_figure.draw_curve(ax, pick(curves, arm=arm, length=longest), style)
     ax.set(xlabel="images seen, thousands", ylabel="validation accuracy, %", xlim=(0, None))
     if runs:
         ax.legend(frameon=False, loc="lower right")
     return f"{longest:,} images, {comparison_figure.many(runs or {0})}"
 
 
-def draw_rates(ax: Axes, panels: Panels) -> None:
+def draw_rates(ax: Axes, rates: Rates) -> None:
     """Test accuracy against the learning rate, of the arms that decide."""
-    shown = list(dict.fromkeys(rate for found in panels.rates.values() for rate, values in found.items() if values))
-    for place, (arm, found) in enumerate(panels.rates.items()):
-        aside = BESIDE ** (place - (len(panels.rates) - 1) / 2)
+    shown = list(dict.fromkeys(rate for found in rates.values() for rate, values in found.items() if values))
+    for place, (arm, found) in enumerate(rates.items()):
+        aside = BESIDE ** (place - (len(rates) - 1) / 2)
         for rate, values in found.items():
             if values:
                 plots.draw_point(ax, (aside * float(rate), statistics.mean(np.array(values))), ARM_STYLES[arm])

@@ -1,6 +1,5 @@
 """The panels of `experiments.ext_information`: bottlenecks over depth, and what ReLU6 costs there."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -13,9 +12,9 @@ SHORTCUTS = {"identity": (plots.MEASURED, "o", "with a shortcut"), "none": (plot
 
 def draw_sizes(ax: Axes, table: DataFrame) -> None:
     """Channels, dimension and active channels over depth."""
-    over_depth(ax, table, "channels", LineStyle("0.25", "channels n", ":", "s"))
-    over_depth(ax, table, "active", LineStyle(plots.LOST_COLOUR, "active channels", "--", "o", "white"))
-    over_depth(ax, table, "dimension", LineStyle(plots.MEASURED, "dimension k", "-", "o"))
+    over_depth(ax, table, "channels", "0.25", ":", label="channels n", marker="s")
+    over_depth(ax, table, "active", plots.LOST_COLOUR, "--", label="active channels", marker="o", mfc="white")
+    over_depth(ax, table, "dimension", plots.MEASURED, "-", label="dimension k", marker="o")
     ax.set_yscale("log", base=2)
     ax.yaxis.set_major_formatter("{x:g}")
     ax.set(xlabel="block", ylabel="channels or dimensions", xticks=range(0, 17, 4))
@@ -26,26 +25,24 @@ def draw_costs(ax: Axes, table: DataFrame, against: str, axis_label: str) -> Non
     """What ReLU6 costs at every block of every network, against the predicted loss or another column."""
     for shortcut, (colour, mark, label) in SHORTCUTS.items():
         some = pick(table, shortcut=shortcut)
-        ax.plot(some[against], some["cost"], mark, color=colour, ms=2.8, mfc="none", mew=0.6,
-                label=label)  # fmt: skip
+        ax.plot(some[against], some["cost"], mark, color=colour, ms=2.8, mfc="none", mew=0.6, label=label)
     ax.set(xlabel=axis_label, ylabel="top-1 lost, points")
 
 
-@dataclass(frozen=True)
-class LineStyle:
-    """How a column is drawn over depth: told apart by more than colour."""
+def over_depth(ax: Axes, table: DataFrame, name: str, colour: str, dashes: str, **style: Any) -> None:
+    """Mean over networks, and every one of them; told apart by more than colour.
 
-    colour: str
-    label: str
-    dashes: str = "-"
-    mark: str = "."
-    face: str | None = None
-
-
-def over_depth(ax: Axes, table: DataFrame, name: str, style: LineStyle) -> None:
-    """Mean over networks, and every one of them."""
-    size: dict[str, Any] = {"ms": 2.5, "mfc": style.face or style.colour, "mew": 0.6}
-    ax.plot(table["block"], table[name], style.mark, color=style.colour, **size)
+    Args:
+        ax: what is drawn into.
+        table: of the study.
+        name: of the column.
+        colour: of all of it.
+        dashes: of the means.
+        style: of its label and of all marks, as of `Axes.plot`.
+    """
+    label = style.pop("label")
+    marks: dict[str, Any] = {"color": colour, "ms": 2.5, "mfc": colour, "mew": 0.6} | style
+    ax.plot(table["block"], table[name], ls="", **marks)
     means = table.groupby("block")[name].mean()
-    ax.plot(means.index, means, style.dashes, marker=style.mark, color=style.colour, label=style.label, **size)
+    ax.plot(means.index, means, ls=dashes, label=label, **marks)
     ax.set_xticks(range(0, len(means), 4))

@@ -238,6 +238,16 @@ def text(content: str) -> Writer:
     return write
 
 
+def binary(*parts: bytes | memoryview) -> Writer:
+    """A writer of a file of these bytes, one after the other."""
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            file.writelines(parts)
+
+    return write
+
+
 def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """The text of a csv file, with the same bytes on every system; `csv_rows` reads it back.
 

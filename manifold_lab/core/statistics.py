@@ -172,10 +172,14 @@ def quiet(function: Callable[..., Any], values: Float[np.ndarray, " n"], *more: 
 
 @dataclass(frozen=True)
 class Paired:
-    """The mean of first − second over pairs, and the p-value of Student's two-sided test that it is zero."""
+    """The mean of first − second over pairs, the p-value of Student's two-sided test that it is zero, and the spread.
+
+    The spread is the standard deviation of the differences; nan below two pairs.
+    """
 
     difference: Estimate
     p_value: float
+    spread: float = math.nan
 
     def exceeds(self, bound: int | float = 0) -> bool | None:
         """Whether the difference is above `bound`; None, for lack of runs, where its interval holds that or is nan."""
@@ -197,9 +201,10 @@ def paired(first: Mapping[int, int | float], second: Mapping[int, int | float]) 
     difference, n = mean(values), len(values)
     if math.isnan(difference.low):
         return Paired(difference, math.nan)
-    error = float(values.std(ddof=1)) / math.sqrt(n)
+    spread = float(values.std(ddof=1))
+    error = spread / math.sqrt(n)
     t = abs(difference.value) / error if error else math.inf if difference.value else 0.0
-    return Paired(difference, 2 * float(special.stdtr(n - 1, -t)))
+    return Paired(difference, 2 * float(special.stdtr(n - 1, -t)), spread)
 
 
 def median(values: Float[np.ndarray, " n"]) -> Estimate:

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL.Image import Image
@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from manifold_lab.core.errors import InputError, SourceError, one_of
 from manifold_lab.core.random_streams import stream_seed
 from manifold_lab.data import image_files
-from manifold_lab.data.augment import Augmentation, augment, epoch_of
+from manifold_lab.data.augment import Augmentation
 from manifold_lab.data.in_memory import kept_for_training
-from manifold_lab.data.interface import SPLITS, WHOLE, Batch, DatasetInfo, Share, normaliser, part
+from manifold_lab.data.interface import SPLITS, Data, DatasetInfo, Places, StoredBatch
 
 TEST_NAMES = ("test", "val")
 Transform = Callable[[Any], Tensor]
@@ -51,13 +51,14 @@ class Files(Dataset[tuple[Tensor, int]]):
 
 
 @dataclass(frozen=True)
-class Folder:
+class Folder(Data):
     """A data set that is read from image files batch by batch."""
 
     facts: DatasetInfo
     device: torch.device
     layout: Layout
     samples: dict[str, list[Sample]]
+    drawn_on: ClassVar[torch.device | None] = torch.device("cpu")
 
     def size(self, split: str) -> int:
         """Images in a split."""
@@ -72,35 +73,11 @@ class Folder:
         if augmentation.pad:
             raise InputError("pad: an imagefolder is cropped by smallest_area, not padded; allowed: 0")
 
-    def training(
-        self,
-        augmentation: Augmentation,
-        *,
-        seed: int,
-        epoch: int,
-        batch_size: int,
-        start: int = 0,
-        share: Share = WHOLE,
-    ) -> Iterator[Batch]:
-        """Batches of one epoch (see Data.training): cut by the readers, flipped and cut out on the device."""
-        images = self.size("train")
-        size = (images, self.facts.resolution)
-        rng = epoch_of(augmentation, size, seed=seed, epoch=epoch, device=torch.device("cpu"))
-        whole = rng.order[: images // batch_size * batch_size].split(batch_size)[start:]
-        batches = tuple(batch[part(batch_size, share)] for batch in whole)
-        transform = training_transform(self.layout.resolution, augmentation.smallest_area)
-        files, normalise = Files(self.samples["train"], transform, (seed, epoch)), normaliser(self.facts, self.device)
-        for index, (x, y) in zip(batches, self._read(files, batches), strict=True):
-            yield augment(x, rng.draws.take(index).to(self.device), augmentation, normalise), y
+    def stored(self, split: str, batches: Places, read: Augmentation, rng: tuple[int, int]) -> Iterator[StoredBatch]:
+        """Batches by places (see Data.stored), cut by the readers."""
+        return self._read(Files(self.samples[split], cut(self.layout.resolution, read.smallest_area), rng), batches)
 
-    def evaluation(self, split: str, batch_size: int, share: Share = WHOLE) -> Iterator[Batch]:
-        """Batches of a whole split (see Data.evaluation)."""
-        normalise, (place, number) = normaliser(self.facts, self.device), share
-        files = Files(self.samples[one_of("split", split, SPLITS)], centre_transform(self.layout.resolution))
-        for x, y in self._read(files, torch.arange(len(files)).split(batch_size)[place::number]):
-            yield normalise(x), y
-
-    def _read(self, files: Files, batches: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _read(self, files: Files, batches: Places) -> Iterator[StoredBatch]:
         """Images as bytes and their labels, on the device."""
         pinned = self.device.type == "cuda"
         sampler = [batch.tolist() for batch in batches]
@@ -112,18 +89,16 @@ class Folder:
             raise SourceError(str(error).splitlines()[-1].partition("SourceError: ")[2] or str(error)) from None
 
 
-def training_transform(resolution: int, smallest_area: int | float | None) -> Transform:
-    """Bytes of a random-resized crop, aspect 3/4 to 4/3; without a smallest area, of the centre."""
+def cut(resolution: int, smallest_area: int | float | None) -> Transform:
+    """Bytes of a random-resized crop, aspect 3/4 to 4/3; without a smallest area, of a window at the centre.
+
+    That is one of an image whose short side is 256/224 of it.
+    """
+    if smallest_area is None:
+        return functools.partial(_centre, (resolution, resolution))
     from torchvision.transforms import v2  # noqa: PLC0415 - torchvision is an extra
 
-    if smallest_area is None:
-        return centre_transform(resolution)
     return v2.Compose([v2.RandomResizedCrop(resolution, scale=(smallest_area, 1.0)), v2.PILToTensor()])
-
-
-def centre_transform(resolution: int) -> Transform:
-    """Bytes of the window at the centre of an image whose short side is 256/224 of it."""
-    return functools.partial(_centre, (resolution, resolution))
 
 
 def _centre(size: tuple[int, int], image: Image) -> Tensor:

@@ -1,7 +1,6 @@
 """Small data sets, whole on the device."""
 
 import dataclasses
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,8 +11,8 @@ from torch.nn import functional
 
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.core.random_streams import stream
-from manifold_lab.data.augment import Augmentation, augment, epoch_of
-from manifold_lab.data.interface import SPLITS, WHOLE, Batch, DatasetInfo, Share, normaliser, part
+from manifold_lab.data.augment import Augmentation
+from manifold_lab.data.interface import SPLITS, Data, DatasetInfo, Places, StoredBatch
 
 CHUNK = 4096
 """Images that are averaged at a time."""
@@ -36,14 +35,14 @@ class Split:
 
 
 @dataclass(frozen=True)
-class InMemory:
+class InMemory(Data):
     """A data set whose images fit in the device's memory, as bytes (or floats, where they are no images)."""
 
     facts: DatasetInfo
     splits: dict[str, Split]
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> torch.device:  # type: ignore[override]
         """Where its batches are."""
         return self.splits["train"].y.device
 
@@ -62,31 +61,10 @@ class InMemory:
                 f"smallest_area: {self.facts.name} has no random-resized crop, only an imagefolder has; allowed: None"
             )
 
-    def training(
-        self,
-        augmentation: Augmentation,
-        *,
-        seed: int,
-        epoch: int,
-        batch_size: int,
-        start: int = 0,
-        share: Share = WHOLE,
-    ) -> Iterator[Batch]:
-        """Batches of one epoch (see Data.training)."""
-        split, normalise = self.splits["train"], normaliser(self.facts, self.device)
-        size = (len(split.y), self.facts.resolution)
-        rng = epoch_of(augmentation, size, seed=seed, epoch=epoch, device=self.device)
-        for batch in range(start, len(split.y) // batch_size):
-            index = rng.order[batch * batch_size : (batch + 1) * batch_size][part(batch_size, share)]
-            yield augment(split.x[index], rng.draws.take(index), augmentation, normalise), split.y[index]
-
-    def evaluation(self, split: str, batch_size: int, share: Share = WHOLE) -> Iterator[Batch]:
-        """Batches of a whole split (see Data.evaluation)."""
-        whole, normalise = self.splits[one_of("split", split, SPLITS)], normaliser(self.facts, self.device)
-        place, number = share
-        batches = zip(whole.x.split(batch_size), whole.y.split(batch_size), strict=True)
-        for x, y in itertools.islice(batches, place, None, number):
-            yield normalise(x), y
+    def stored(self, split: str, batches: Places, *_: object) -> Iterator[StoredBatch]:
+        """Batches by places (see Data.stored)."""
+        whole = self.splits[split]
+        return ((whole.x[index], whole.y[index]) for index in batches)
 
 
 def hold_out(

@@ -47,13 +47,12 @@ CountedClaim = tuple[str, str, str, str, int | float, bool | Printed]
 """Name, place, claim, what was counted, the count, and whether the claim holds or what is printed of it."""
 
 
-def counted_claims(study: str, found: Iterable[CountedClaim]) -> list[ClaimResult]:
+def counted_claims(found: Iterable[CountedClaim]) -> list[ClaimResult]:
     """Claims about counts, which are exact: each holds or fails; of a printed number it is said how it compares."""
-    command = f"python -m experiments.{study}"
     made = []
     for name, place, says, measure, count, rule in found:
         holds = rule.matches(count) if isinstance(rule, Printed) else bool(rule)
         measured = f"{measure}: {rule.compared(count)}" if isinstance(rule, Printed) else measure
         estimate, verdict = statistics.counted(count), statistics.verdict(holds)
-        made.append(ClaimResult(f"{study}.{name}", place, says, measured, estimate, verdict, command))
+        made.append(ClaimResult(name, place, says, measured, estimate, verdict))
     return made

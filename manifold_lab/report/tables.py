@@ -65,14 +65,15 @@ class ClaimResult:
     """One claim beside the number that decides it.
 
     Args:
-        id: the study's name, a dot, the claim's own name, and after slashes what sets rows of one claim apart:
-            `fig6a_nonlinearity.linear_beats_relu6/cifar10/0.35/120000`. It joins the row with the claims' registry.
+        id: the claim's own name, and after slashes what sets rows of one claim apart; a study puts its name and a dot
+            before: `fig6a_nonlinearity.linear_beats_relu6/cifar10/0.35/120000`. That joins the row with
+            the claims' registry.
         place: where the claim stands in its paper.
         says: the claim.
         measure: what was measured.
         estimate: its value.
         verdict: one of `statistics.VERDICTS`.
-        command: what measures it again.
+        command: what measures it again; the study knows it.
         p_value: of the test behind the verdict, two-sided; None where the verdict rests on no test.
         needed: runs of every arm that would decide an effect of the size seen, where that is undecided.
     """
@@ -83,7 +84,7 @@ class ClaimResult:
     measure: str
     estimate: Estimate
     verdict: str
-    command: str
+    command: str = ""
     p_value: float | None = None
     needed: int | None = None
 
@@ -106,15 +107,14 @@ class ClaimResult:
         return {name: known[name] for name in CLAIM_COLUMNS}
 
 
-def estimated_claim(  # noqa: PLR0913, PLR0917  (the fields of a claim that rests on an estimate)
-    study: str, name: str, place: str, says: str, measure: str, found: Estimate, holds: bool | None, **tested: Any
+def estimated_claim(
+    name: str, says: str, measure: str, found: Estimate, holds: bool | None, *, place: str, **tested: Any
 ) -> ClaimResult:
     """A claim that an estimate decides; `holds` is None where it does not tell. `printed.counted_claims` for counts.
 
     Of a test, `p_value` and `needed` of `ClaimResult` besides.
     """
-    verdict, command = statistics.verdict(holds, found), f"python -m experiments.{study}"
-    return ClaimResult(f"{study}.{name}", place, says, measure, found, verdict, command, **tested)
+    return ClaimResult(name, place, says, measure, found, statistics.verdict(holds, found), **tested)
 
 
 def claim_sentence(claim: ClaimResult) -> str:

@@ -9,31 +9,9 @@ from manifold_lab.core.cli import About, Presets, parse, run_cli
 from manifold_lab.core.errors import InputError, at_least, one_of
 from manifold_lab.core.files import check_folder
 from manifold_lab.report.styles import STYLES
-from manifold_lab.sweeps.options import (
-    GridOptions,
-    PlanOptions,
-    PublishOptions,
-    RunAndPublishOptions,
-    RunOptions,
-    StatusOptions,
-    WorkerOptions,
-)
+from manifold_lab.sweeps.options import DEFAULT, GridOptions, PublishOptions, RunAndPublishOptions, commands
 
-DEFAULT = "reproduce"
-"""The command that is meant where none is given."""
 COUNTED = ("workers", "processes_per_run", "runs_per_job")
-
-
-def commands() -> Presets[GridOptions]:
-    """What each command is for and what it asks for; made when words are read, because a lab's defaults are in it."""
-    return {
-        DEFAULT: ("run what is missing, then publish", RunAndPublishOptions()),
-        "plan": ("what would run, and for how long", PlanOptions()),
-        "run": ("run what is missing", RunOptions()),
-        "worker": ("run what is named by key, for other schedulers", WorkerOptions()),
-        "status": ("how every run stands", StatusOptions()),
-        "publish": ("csv, figure, tables and claims of what is there", PublishOptions()),
-    }
 
 
 def kind_of(arguments: list[str]) -> type[RunAndPublishOptions] | Presets[GridOptions]:

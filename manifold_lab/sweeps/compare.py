@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from manifold_lab.core.errors import InputError, one_of
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.models.specs import DIGITS, NetworkSpec
 from manifold_lab.report.arm_styles import OTHER_STYLES
-from manifold_lab.report.tables import ClaimResult
-from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder, comparison_claims
+from manifold_lab.sweeps.comparison import Comparison, ExpectedOrder
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.trained_study import Arms, trained_study
 from manifold_lab.sweeps.training_run import TrainingRun
@@ -68,25 +66,15 @@ def compare(
     styles = dict(zip(networks, OTHER_STYLES, strict=False))
     comparison = Comparison({worse: styles[worse]} | styles, "data")  # differences have the sign of the claim's
     expected = [ExpectedOrder(f"{better}_beats_{worse}", name, says, better, worse)]
-    command = f"python {Path(started).name}" if started else ""
     return trained_study(
         name=name,
         card=f"{says}.\n\nPaper    none\nClaims   {says}\nRun      this file\nDiffers  from no paper",
         grid=functools.partial(_runs, networks, data, effort or Effort()),
         arms=Arms(comparison=comparison, expected=expected),
-        claims=functools.partial(_claims, comparison, expected, name, command),
         caption=f"{' and '.join(networks)}, compared.",
         run_folder=name,
         program=(str(Path(started).resolve()),) if started else (),
     )
-
-
-def _claims(
-    comparison: Comparison, expected: list[ExpectedOrder], name: str, command: str, runs: DataFrame
-) -> list[ClaimResult]:
-    """The claims of a study that is no module of experiments, with the command that measures them, if there is one."""
-    judged = comparison_claims(runs, contrast=comparison, expected=expected, study=name)
-    return [dataclasses.replace(one, command=command) for one in judged]
 
 
 def _runs(networks: Mapping[str, NetworkSpec | str], data: str, effort: Effort, smoke: bool) -> tuple[TrainingRun, ...]:

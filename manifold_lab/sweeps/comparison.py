@@ -13,7 +13,7 @@ from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.contrasts import Contrast
 from manifold_lab.core.shown import DataFrame, frame
 from manifold_lab.core.statistics import Estimate
-from manifold_lab.report.tables import ClaimResult, Document, pick, unique
+from manifold_lab.report.tables import ClaimResult, Document, estimated_claim, pick, unique
 from manifold_lab.sweeps.store import DIVERGED, DONE
 from manifold_lab.sweeps.training_run import FINAL
 
@@ -163,20 +163,16 @@ class ExpectedOrder:
         return self.better, self.worse
 
 
-def comparison_claims(
-    runs: DataFrame, contrast: Comparison, expected: Sequence[ExpectedOrder], study: str
-) -> list[ClaimResult]:
+def comparison_claims(runs: DataFrame, contrast: Comparison, expected: Sequence[ExpectedOrder]) -> list[ClaimResult]:
     """Every claim in every group and length."""
     return [
-        judged(runs, claim, study, change_of_gap(claim.pair, place), where(runs, contrast, place))
+        judged(runs, claim, change_of_gap(claim.pair, place), where(runs, contrast, place))
         for claim in expected
         for place in places(runs)
     ]
 
 
-def gap_grows_when_narrower(
-    runs: DataFrame, contrast: Comparison, claim: ExpectedOrder, study: str
-) -> list[ClaimResult]:
+def gap_grows_when_narrower(runs: DataFrame, contrast: Comparison, claim: ExpectedOrder) -> list[ClaimResult]:
     """Whether a claim's gap falls with the logarithm of the group's number, over all groups that are numbers.
 
     The slope of the least-squares line through the gaps is a weighted sum of them, and is tested as such.
@@ -190,7 +186,7 @@ def gap_grows_when_narrower(
             on = f"{data_of(runs, widths[0])}, {contrast.group} {', '.join(there)}, {length:,} images seen"
             measure = f"points of the gap in test accuracy for each halving of the width, {on}"
             weighted = [((width, length), float(weight)) for width, weight in zip(there, slopes, strict=True)]
-            found.append(judged(runs, claim, study, weighted_gaps(claim.pair, weighted), measure))
+            found.append(judged(runs, claim, weighted_gaps(claim.pair, weighted), measure))
     return found
 
 
@@ -215,38 +211,35 @@ def change_of_gap(pair: tuple[str, str], *places: Place) -> list[WeightedArm]:
     return weighted_gaps(pair, zip(places, (1.0, -1.0), strict=False))
 
 
-def judged(
-    runs: DataFrame, claim: ExpectedOrder, study: str, tested: Sequence[WeightedArm], measure: str
-) -> ClaimResult:
-    """A claim that holds where a weighted sum of arms' mean accuracies is above zero, by Welch's test over all runs.
-
-    Below `FEWEST` runs of an arm it is undecided. Diverged runs are no part of the number, and are said.
-    """
-    each = [list(scores(runs, one.arm, one.group, one.length).values()) for one in tested]
+def judged(runs: DataFrame, claim: ExpectedOrder, tested: Sequence[WeightedArm], measure: str) -> ClaimResult:
+    """`above_zero` of a weighted sum of arms' accuracies; diverged runs are no part of the number, and are said."""
+    groups = [(list(scores(runs, one.arm, one.group, one.length).values()), one.weight) for one in tested]
     lost = sum(len(pick(runs, kind=FINAL, arm=one.arm, group=one.group, length=one.length, state=DIVERGED))
                for one in tested)  # fmt: skip
-    found = contrasts.contrast([(values, one.weight) for values, one in zip(each, tested, strict=True)])
-    least, group = min(map(len, each)), tested[0].group
-    estimate = found.estimate if least else statistics.NO_RUNS
-    decided = found.exceeds(0) if least >= FEWEST else None
-    spread = [one.weight**2 * np.var(run, ddof=1) for run, one in zip(each, tested, strict=True) if len(run) > 1]
+    group = tested[0].group
     setting = [data_of(runs, group), *filter(None, [label(runs, group)]), str(tested[0].length)]
-    return ClaimResult(
-        id="/".join([f"{study}.{claim.id}", *setting]),
-        place=claim.place,
-        says=claim.says,
-        measure=measure + (f"; {lost} diverged" if lost else ""),
-        estimate=estimate,
-        verdict=statistics.verdict(decided, estimate),
-        command=f"python -m experiments.{study}",
-        p_value=found.p_value if least >= FEWEST else None,
-        needed=_needed(estimate.value, math.sqrt(sum(spread) / 2)) if decided is None and least > 1 else None,
-    )
+    measure += f"; {lost} diverged" if lost else ""
+    return above_zero("/".join([claim.id, *setting]), claim.says, measure, groups, place=claim.place)
 
 
-def _needed(effect: float, spread: float) -> int | None:
-    runs = contrasts.runs_to_decide(effect, spread)
-    return None if runs is None else max(runs, FEWEST)
+Groups = Sequence[tuple[Sequence[float] | np.ndarray, int | float]]
+"""The runs of each arm, and its weight."""
+
+
+def above_zero(name: str, says: str, measure: str, groups: Groups, *, place: str) -> ClaimResult:
+    """A claim that holds where a weighted sum of means is above zero, by Welch's test over all runs.
+
+    Below `FEWEST` runs of an arm it is undecided. The arguments but `groups` are those of `estimated_claim`.
+    """
+    found, least = contrasts.contrast(groups), min(len(values) for values, _ in groups)
+    holds, p_value = (found.exceeds(0), found.p_value) if least >= FEWEST else (None, None)
+    needed = None
+    if holds is None and least > 1:
+        spread = math.sqrt(sum(weight**2 * np.var(values, ddof=1) for values, weight in groups) / 2)
+        runs = contrasts.runs_to_decide(found.estimate.value, spread)
+        needed = None if runs is None else max(runs, FEWEST)
+    estimate = found.estimate if least else statistics.NO_RUNS
+    return estimated_claim(name, says, measure, estimate, holds, place=place, p_value=p_value, needed=needed)
 
 
 def where(runs: DataFrame, contrast: Comparison, place: Place, unit: str = TEST_POINTS) -> str:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,17 +15,7 @@ from manifold_lab.core.statistics import Estimate
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import Style, label_of
 from manifold_lab.report.tables import pick, unique
-from manifold_lab.sweeps.comparison import (
-    POINTS,
-    Comparison,
-    fewest,
-    gap,
-    groups,
-    label,
-    lengths,
-    places,
-    scores,
-)  # fmt: skip
+from manifold_lab.sweeps.comparison import POINTS, Comparison, fewest, gap, groups, label, lengths, places, scores
 from manifold_lab.sweeps.training_run import CURVE
 
 DASHES = ("-", "--", "-.", ":")
@@ -36,13 +25,8 @@ ROW, FRAME = 0.17, 1.15
 """Inches of a row of differences, and of title, axis and caption around the panels."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One difference to the reference: which arm, where, after how many images."""
-
-    arm: str
-    group: str
-    length: int
+Row = tuple[str, tuple[str, int]]
+"""One difference to the reference: which arm, and where: in which group, after how many images."""
 
 
 def curves_shown(runs: DataFrame) -> tuple[str, int, list[str]] | None:
@@ -102,7 +86,7 @@ def draw_curve(ax: Axes, mine: DataFrame, style: Mapping[str, Any]) -> set[int]:
 def differences(runs: DataFrame, contrast: Comparison) -> list[Row]:
     """Every difference that there is: arms in their order, within each the groups, the short trainings first."""
     return [
-        Row(arm, *place)
+        (arm, place)
         for arm in contrast.others
         for place in places(runs)
         if fewest(runs, (arm, contrast.reference), place)
@@ -115,8 +99,8 @@ def not_run(runs: DataFrame, contrast: Comparison) -> str:
     for data in unique(runs, "data"):
         mine = pick(runs, data=data)
         drawn = differences(mine, contrast)
-        arms = [label_of(arm) for arm in contrast.others if arm not in {row.arm for row in drawn}]
-        alone = [group for group in groups(mine) if group not in {row.group for row in drawn}] if drawn else []
+        arms = [label_of(arm) for arm in contrast.others if arm not in dict(drawn)]
+        alone = [group for group in groups(mine) if group not in {place[0] for _, place in drawn}] if drawn else []
         missing = arms + [f"{contrast.group} {label(mine, group)}" for group in alone]
         found += [f"{plots.data_name(data)}: {', '.join(missing)}"] if missing else []
     return f" Not run on {'; on '.join(found)}." if found else ""
@@ -126,11 +110,10 @@ def draw_differences(ax: Axes, runs: DataFrame, contrast: Comparison) -> None:
     """Final test accuracy against the reference's, a row each: the runs, their difference and its interval."""
     rows = differences(runs, contrast)
     ax.axvline(0, color="0.5", lw=0.6)
-    for place, row in enumerate(rows):
-        where, style = (row.group, row.length), contrast.styles[row.arm]
+    for place, (arm, where) in enumerate(rows):
         level = np.mean(list(scores(runs, contrast.reference, *where).values()))
-        each = np.array(list(scores(runs, row.arm, *where).values()))
-        draw_difference(ax, place, gap(runs, (row.arm, contrast.reference), where).estimate, style)
+        each = np.array(list(scores(runs, arm, *where).values()))
+        draw_difference(ax, place, gap(runs, (arm, contrast.reference), where).estimate, contrast.styles[arm])
         draw_runs(ax, place, each - level)
     ax.set_yticks(range(len(rows)), _row_labels(runs, contrast, rows))
     ax.set_ylim(len(rows) - 0.4, -0.6)
@@ -155,15 +138,15 @@ def draw_runs(ax: Axes, place: int, values: np.ndarray) -> None:
 
 def _row_labels(runs: DataFrame, contrast: Comparison, rows: Sequence[Row]) -> list[str]:
     """What sets the rows apart, and over how many runs each is."""
-    several = {name: len({getattr(row, name) for row in rows}) > 1 for name in ("group", "length")}
+    several_groups, several_lengths = (len({place[part] for _, place in rows}) > 1 for part in (0, 1))
     found = []
-    for row in rows:
-        count = fewest(runs, (row.arm, contrast.reference), (row.group, row.length))
-        named = label(runs, row.group)
-        parts = [label_of(row.arm)] * (len(contrast.others) > 1 or not several["group"])
-        parts += [f"{contrast.group} {named}"] * (several["group"] and bool(named))
-        parts += [f"{row.length / 1000:g}k images"] * several["length"]
-        found.append(f"{', '.join(parts) or label_of(row.arm)} ({count})")
+    for arm, (group, length) in rows:
+        count = fewest(runs, (arm, contrast.reference), (group, length))
+        named = label(runs, group)
+        parts = [label_of(arm)] * (len(contrast.others) > 1 or not several_groups)
+        parts += [f"{contrast.group} {named}"] * (several_groups and bool(named))
+        parts += [f"{length / 1000:g}k images"] * several_lengths
+        found.append(f"{', '.join(parts) or label_of(arm)} ({count})")
     return found
 
 
@@ -185,7 +168,7 @@ def compared(runs: DataFrame, contrast: Comparison) -> list[DataFrame]:
 
 def set_name(runs: DataFrame, contrast: Comparison) -> str:
     """The data set of a panel of differences, and its length where that is one."""
-    seen = {row.length for row in differences(runs, contrast)}
+    seen = {length for _, (_, length) in differences(runs, contrast)}
     return plots.data_name(runs["data"].iloc[0]) + (f", {max(seen):,} images" if len(seen) == 1 else "")
 
 

@@ -3,9 +3,10 @@
 What it costs is measured bare, and with one map of channels behind it that was fitted on other images.
 """
 
+import itertools
+import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -104,10 +105,7 @@ def awaited_network(wanted: TrainingRun, folder: Path) -> Network:
 
 def image_batches(images: Data, run: Spec) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of the first validation images, as many as are asked for."""
-    for number, batch in enumerate(images.evaluation("validation", BATCH)):
-        if number * BATCH >= run.images:
-            return
-        yield batch
+    return itertools.islice(images.evaluation("validation", BATCH), math.ceil(run.images / BATCH))
 
 
 @torch.inference_mode()
@@ -119,7 +117,8 @@ def bottlenecks(network: Network, images: Data, run: InformationRun) -> list[Ten
     rng, batches = stream(run.training.seed, "positions"), -(-min(run.images, images.size("validation")) // BATCH)
     each = -(-run.positions // batches)
     clouds: list[list[Tensor]] = [[] for _ in network.blocks]
-    with projections(network) as outputs:
+    norms = (block.project.norm for block in network.blocks if isinstance(block, Block))
+    with outputs_of(norms) as outputs:
         for x, _ in image_batches(images, run):
             outputs.clear()
             network(x)
@@ -127,11 +126,6 @@ def bottlenecks(network: Network, images: Data, run: InformationRun) -> list[Ten
                 flat = u.movedim(1, -1).flatten(0, 2)
                 cloud.append(flat[torch.randint(len(flat), (each,), generator=rng)])
     return [torch.cat(cloud) for cloud in clouds]
-
-
-def projections(network: Network) -> AbstractContextManager[list[Tensor]]:
-    """The outputs of every projection's norm, in order, as they come."""
-    return outputs_of(block.project.norm for block in network.blocks if isinstance(block, Block))
 
 
 def needed_channels(channels: int, dimension: float) -> int:

@@ -106,11 +106,8 @@ def lesion_row(cut: Lesion, right: np.ndarray, intact: np.ndarray, q_value: floa
 
 def _written(name: str, found: Estimate) -> dict[str, str]:
     """An estimate as three columns."""
-    return {
-        name: nine_digits(found.value),
-        f"{name}_low": nine_digits(found.low),
-        f"{name}_high": nine_digits(found.high),
-    }
+    ends = {"": found.value, "_low": found.low, "_high": found.high}
+    return {name + end: nine_digits(value) for end, value in ends.items()}
 
 
 def lesion_rows(cuts: list[Lesion], found: np.ndarray) -> list[dict[str, str]]:

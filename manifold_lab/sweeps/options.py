@@ -6,10 +6,13 @@ from typing import Annotated
 
 import tyro
 
-from manifold_lab.core.cli import Json, Quiet
+from manifold_lab.core.cli import Json, Presets, Quiet
 from manifold_lab.report.styles import DEFAULT_STYLE
 from manifold_lab.sweeps import slurm
 from manifold_lab.sweeps.slurm import Slurm
+
+DEFAULT = "reproduce"
+"""The command that is meant where none is given."""
 
 
 @dataclass(frozen=True)
@@ -92,3 +95,15 @@ class PublishOptions(GridOptions):
 @dataclass(frozen=True)
 class RunAndPublishOptions(RunOptions, PublishOptions):
     """Run what is missing, then publish."""
+
+
+def commands() -> Presets[GridOptions]:
+    """What each command is for and what it asks for; made when words are read, because a lab's defaults are in it."""
+    return {
+        DEFAULT: ("run what is missing, then publish", RunAndPublishOptions()),
+        "plan": ("what would run, and for how long", PlanOptions()),
+        "run": ("run what is missing", RunOptions()),
+        "worker": ("run what is named by key, for other schedulers", WorkerOptions()),
+        "status": ("how every run stands", StatusOptions()),
+        "publish": ("csv, figure, tables and claims of what is there", PublishOptions()),
+    }

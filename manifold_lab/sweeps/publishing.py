@@ -1,6 +1,8 @@
 """From the runs of a study to the files that are published of it."""
 
+import dataclasses
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,21 +40,24 @@ def gathered(study: Study, options: GridOptions) -> Gathered:
     return Gathered(rows_of(study, runs), made, state_counts(runs))
 
 
+def named_claims(study: Study, published: Published) -> list[ClaimResult]:
+    """The claims of a study under its name, with the command that measures them again.
+
+    Raises:
+        InputError: for an id that is there twice.
+    """
+    found = study.claims(published)
+    for name, count in Counter(one.id for one in found).items():
+        if count > 1:
+            raise InputError(f"claims: the id {name!r} is not allowed twice in {study.name}")
+    return [dataclasses.replace(one, id=f"{study.name}.{one.id}", command=study.command) for one in found]
+
+
 def published_files(
     study: Study, published: Published, judged: Sequence[ClaimResult], style: str, made: provenance.Made | None = None
 ) -> dict[str, Writer]:
-    """The files of a study but its csv files: claims, figure, tables and text.
-
-    Raises:
-        InputError: for an id of a claim that is not the study's, or is there twice.
-    """
-    check_ids(study, judged)
-    return claims_file(study.name, judged, made) | _drawn(study, published, style)
-
-
-def _drawn(study: Study, published: Published, style: str) -> dict[str, Writer]:
-    """The figure, the tables and the text."""
-    files: dict[str, Writer] = {}
+    """The files of a study but its csv files: claims, figure, tables and text."""
+    files = claims_file(study.name, judged, made)
     if study.figure is not None:
         with plots.venue(style):
             files |= plots.figure_files(study.figure(published), study.name, style)
@@ -71,7 +76,7 @@ def rows_of(study: Study, runs: Sequence[Run]) -> dict[str, str]:
     """
     tables = by_part(study.rows(runs))
     if not any(tables.values()):
-        raise InputError(f"{study.name}: no run is done yet; run {study.command} run")
+        raise InputError(f"{study.name}: no run is done yet; run {study.command or study.name} run")
     return {part: to_csv(rows) for part, rows in tables.items()}
 
 
@@ -102,16 +107,3 @@ def computed(study: Study, options: GridOptions) -> list[Run]:
         if run.state != DONE:
             raise InputError(f"{study.name}: {run.note}")
     return ended
-
-
-def check_ids(study: Study, judged: Sequence[ClaimResult]) -> None:
-    """Refuse two claims of one id, and an id that does not begin with the study's name.
-
-    Raises:
-        InputError: naming the id.
-    """
-    seen: set[str] = set()
-    for claim in judged:
-        if not claim.id.startswith(f"{study.name}.") or claim.id in seen:
-            raise InputError(f"claims: the id {claim.id!r} is not allowed twice in {study.name}, nor another study's")
-        seen.add(claim.id)

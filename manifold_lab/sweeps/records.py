@@ -94,13 +94,10 @@ def read_record(run_dir: Path, spec: Any = None) -> Stored | None:
     Raises:
         DamagedError: naming the file and what is wrong with it.
     """
-    try:
-        content = read_file(f"{run_dir}/{RESULT}")
-    except FileNotFoundError:
+    content = _content(run_dir, RESULT)
+    if content is None:
         return None
-    except OSError as error:
-        raise DamagedError(RESULT, str(error.strerror)) from None
-    record, verified = _decoded(content), False
+    record, verified = _decoded(RESULT, content), False
     if record.keys() == {*ENTRIES, *DIGESTS}:
         verified = _check_digest(content)
     elif record.keys() != set(ENTRIES):
@@ -121,14 +118,18 @@ def read_json(run_dir: Path, file: str) -> Record | None:
     Raises:
         DamagedError: where the file holds anything else.
     """
+    content = _content(run_dir, file)
+    return None if content is None else _decoded(file, content)
+
+
+def _content(run_dir: Path, file: str) -> bytes | None:
+    """The bytes of a file of a run; None where there is none."""
     try:
-        return decoded(read_file(f"{run_dir}/{file}"))
+        return read_file(f"{run_dir}/{file}")
     except FileNotFoundError:
         return None
     except OSError as error:
         raise DamagedError(file, str(error.strerror)) from None
-    except ValueError as error:
-        raise DamagedError(file, str(error)) from None
 
 
 def decoded(content: bytes) -> Record:
@@ -157,11 +158,11 @@ def _refuse(constant: str) -> None:
 DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
-def _decoded(content: bytes) -> Record:
+def _decoded(file: str, content: bytes) -> Record:
     try:
         return decoded(content)
     except ValueError as error:
-        raise DamagedError(RESULT, str(error)) from None
+        raise DamagedError(file, str(error)) from None
 
 
 def _is_shallow(value: Any, levels: int) -> bool:
@@ -253,12 +254,7 @@ def _check_provenance(provenance: Any) -> None:
 
 
 def _check_stored_history(run_dir: Path, record: Record, verified: bool) -> None:
-    try:
-        history = read_file(f"{run_dir}/{HISTORY}")
-    except FileNotFoundError:
-        history = b""
-    except OSError as error:
-        raise DamagedError(HISTORY, str(error.strerror)) from None
+    history = _content(run_dir, HISTORY) or b""
     if record["history_bytes"] and not history:
         raise DamagedError(HISTORY, "it is missing or empty")
     if len(history) != record["history_bytes"]:

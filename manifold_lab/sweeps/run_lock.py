@@ -107,7 +107,7 @@ def acquire(folder: Path) -> RunLock | None:
         return None
     number = last.number + 1 if last else 1
     path = folder / f"{LOCK_NAME}{number:04d}"
-    owner = dataclasses.replace(_this_process(), began=time.time())
+    owner = _this_process()
     try:
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
@@ -184,7 +184,8 @@ def _read(folder: Path, number: int) -> RunLock:
 
 def _this_process() -> Owner:
     process = psutil.Process()
-    return Owner(host(), machine(), process.pid, process.create_time(), os.environ.get(JOB, ""), restarts())
+    job = os.environ.get(JOB, "")
+    return Owner(host(), machine(), process.pid, process.create_time(), job, restarts(), began=time.time())
 
 
 def restarts() -> int:

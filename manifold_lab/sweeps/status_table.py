@@ -20,17 +20,13 @@ ORDER = (RUNNING, DAMAGED, FAILED, DIVERGED, QUEUED, ABSENT, DONE)
 
 def status_table(name: str, runs: Sequence[Run], every: bool = False) -> Group:
     """The table of the runs of which there is something to say, or of every one, and the counts of all."""
-    shown = [run for state in ORDER for run in runs if run.state == state and (every or _is_news(run))]
+    shown = [run for state in ORDER for run in runs if run.state == state and (every or (state != DONE and how(run)))]
     listed = shown if every else shown[:LISTED]
     rows = [[run.key, label, run.state, how(run)] for run, label in zip(listed, labels(listed), strict=True)]
     table = listing(name, ("key", "run", "state", "how"), rows, len(shown))
     unverified = sum(run.state == DONE and not run.verified for run in runs)
     note = f"({unverified} of the done were stored before runs had checksums: damage to them would not be seen)"
     return Group(*([table] if rows else []), state_counts(runs), *([note] if unverified else []))
-
-
-def _is_news(run: Run) -> bool:
-    return run.state != DONE and bool(how(run))
 
 
 def state_counts(runs: Sequence[Run]) -> str:

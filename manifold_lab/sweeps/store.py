@@ -160,7 +160,7 @@ def _failed(spec: Any, run_dir: Path) -> Run | None:
 
 
 def _absent(spec: Any, run_dir: Path) -> Run:
-    began = _began(run_dir)
+    began = _known(run_dir, SPEC)
     if began is not None:
         records.check_spec(SPEC, spec, began.get("spec", {}))
     claim = run_lock.latest(run_dir)
@@ -170,20 +170,17 @@ def _absent(spec: Any, run_dir: Path) -> Run:
     return Run(spec, run_dir, note=note, progress=_progress(run_dir))
 
 
-def _began(run_dir: Path) -> Record | None:
-    """What an attempt began with; None where that is not known, which costs nothing, as the next one writes it anew."""
+def _known(run_dir: Path, file: str) -> Record | None:
+    """What is in a file whose loss costs nothing, as the next attempt writes it anew; None where it is damaged."""
     try:
-        return records.read_json(run_dir, SPEC)
+        return records.read_json(run_dir, file)
     except DamagedError:
         return None
 
 
 def _progress(run_dir: Path) -> Record:
     """What is known of a run's progress: its finite numbers."""
-    try:
-        known = records.read_json(run_dir, PROGRESS) or {}
-    except DamagedError:
-        return {}
+    known = _known(run_dir, PROGRESS) or {}
     numbers = {name: value for name, value in known.items() if isinstance(value, int | float)}
     return {name: value for name, value in numbers.items() if math.isfinite(value) and 0 <= value < 1e15}
 

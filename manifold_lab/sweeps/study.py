@@ -23,7 +23,7 @@ from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.tables import ClaimResult, Document, Record, read_csv
 from manifold_lab.sweeps import runner, store, submissions
-from manifold_lab.sweeps.options import GridOptions
+from manifold_lab.sweeps.options import GridOptions, RunOptions
 from manifold_lab.sweeps.probe_run import ProbeSource
 from manifold_lab.sweeps.store import Result, Run
 
@@ -34,7 +34,7 @@ else:
 
 _command_line = lazy_function("manifold_lab.sweeps.study_commands.main")
 _run_study = lazy_function("manifold_lab.sweeps.study_result.run_study")
-_stored_result = lazy_function("manifold_lab.sweeps.study_result.stored_result")
+_study_result = lazy_function("manifold_lab.sweeps.study_result.study_result")
 
 Rows = Sequence[Record] | Mapping[str, Sequence[Record]]
 """What a study writes: the rows of its csv file, or those of several by the parts of their names."""
@@ -61,7 +61,7 @@ class Study:
         rows: gets every run of the grid in its order, whatever its state (`numbers` is empty unless it is done), and
             gives the rows of the csv file, or of several files by the part of their names (`MAIN` for the first).
         figure: of the published table alone.
-        claims: of the published table alone; their ids begin with the study's name.
+        claims: of the published table alone; the study puts its name before their ids.
         table: of the published table: one, or several by part, each as Markdown and LaTeX.
         text: of the published table: Markdown for the texts, where a table does not say it.
         text_columns: of its csv files, those that are text whatever it looks like, besides `tables.TEXT_COLUMNS`.
@@ -72,7 +72,7 @@ class Study:
             is the one on a source without images.
         stored: whether runs are kept. Counts and closed forms are not: they take seconds and are made anew whenever
             they are published, so that no stored number outlives the code that made it.
-        program: the arguments of python that start it, where it is not a module of experiments.
+        program: the arguments of python that start it, where it is not a module of experiments; none in a notebook.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Study:
     at_scale: Callable[[str], tuple[Any, ...]] | None = None
     on_images: Callable[[ProbeSource], tuple[tuple[Any, ...], runner.Measure]] | None = None
     stored: bool = True
-    program: tuple[str, ...] = ()
+    program: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a card without its four entries, and a name that is none of a file or of a job in a queue."""
@@ -112,7 +112,7 @@ class Study:
         Raises:
             InputError: where no run is done.
         """
-        return _run_study(self, smoke, runs, workers)
+        return _run_study(self, RunOptions(smoke=smoke, runs=Path(runs), workers=workers))
 
     def result(self, *, smoke: bool = False, runs: Path | str = "runs") -> StudyResult:
         """The result of the runs that are there, with `frame()`, `plot()`, `verdicts()` and `save(folder)`.
@@ -124,7 +124,7 @@ class Study:
         Raises:
             InputError: where no run is done.
         """
-        return _stored_result(self, smoke, runs)
+        return _study_result(self, GridOptions(smoke=smoke, runs=Path(runs)))
 
     def main(self, arguments: list[str] | None = None) -> int:
         """Its command line: plan, run, status, publish, and without a word run and publish; the exit status.
@@ -142,8 +142,10 @@ class Study:
 
     @property
     def command(self) -> str:
-        """What a user types: a module of experiments, or the file that made the study."""
-        return f"python {Path(self.program[0]).name}" if self.program else f"python -m experiments.{self.name}"
+        """What a user types: a module of experiments, or the file that made the study; empty where none did."""
+        if self.program is None:
+            return f"python -m experiments.{self.name}"
+        return f"python {Path(self.program[0]).name}" if self.program else ""
 
     def specs(self, options: GridOptions) -> tuple[Any, ...]:
         """Every spec of the grid.
@@ -178,15 +180,6 @@ class Study:
         path = None if options.smoke else Path(options.images)
         return ProbeSource(path, options.weights, BATCH, options.runs)
 
-    def check_source(self, options: GridOptions) -> None:
-        """Of a study that measures on a file of images: read that file and the one of weights, before the first run.
-
-        Raises:
-            SourceError: for a file that is missing, damaged or of another kind.
-        """
-        if self.on_images is not None:
-            self.source(options).check()
-
     def runs(self, options: GridOptions) -> list[Run]:
         """How every run of the grid stands, in the queue too.
 
@@ -201,7 +194,7 @@ class Study:
         arguments = ["--smoke"] if options.smoke else []
         arguments += ["--images", options.images] if options.images else []
         arguments += ["--weights", str(options.weights)] if options.weights else []
-        start = self.program or ("-m", f"experiments.{self.name}")
+        start = ("-m", f"experiments.{self.name}") if self.program is None else self.program
         return runner.Program(self.name, start, (*arguments, "--runs", str(options.runs)))
 
     def published(self, contents: Mapping[str, str]) -> Published:

@@ -14,7 +14,7 @@ from manifold_lab.core import provenance
 from manifold_lab.core.cli import FIGURES, destination, run_cli
 from manifold_lab.core.config import key
 from manifold_lab.core.durations import duration
-from manifold_lab.core.errors import InputError, at_least
+from manifold_lab.core.errors import InputError
 from manifold_lab.core.files import as_published, publish, text
 from manifold_lab.core.shown import print_json
 from manifold_lab.report.tables import ClaimResult, claim_sentence
@@ -27,7 +27,7 @@ from manifold_lab.sweeps.options import (
     StatusOptions,
     WorkerOptions,
 )  # fmt: skip
-from manifold_lab.sweeps.publishing import Gathered, gathered, published_files, read_contents
+from manifold_lab.sweeps.publishing import Gathered, gathered, named_claims, published_files, read_contents
 from manifold_lab.sweeps.status_table import LISTED, how, labels, listing, state_counts, status_table
 from manifold_lab.sweeps.store import ABSENT, DONE, QUEUED, RUNNING, Run
 from manifold_lab.sweeps.study import Study, file_stem
@@ -40,7 +40,6 @@ REFRESH = 2.0
 
 def plan(study: Study, options: PlanOptions) -> None:
     """Say what would run and, from what finished runs took, how long."""
-    at_least("workers", options.workers, 1)
     runs = study.runs(options)
     wanted = runner.missing(runs)
     estimates = runner.costs([run.spec for run in wanted], store.stored(study.folder(options)).values(), LENGTH)
@@ -98,15 +97,14 @@ def run_missing(study: Study, options: RunOptions) -> Ran:
         InputError: for options that are not allowed, and for a file of images or weights that cannot be read.
         KeyboardInterrupt: saying that what is finished is kept.
     """
-    for name in command_line.COUNTED:
-        at_least(name, getattr(options, name), 1)
+    command_line.check_options(options)
     name = options.launcher or ("here" if options.workers == 1 else "pool")
     launch = launchers.find(name)
     slurm.defaults()  # refused here where it cannot be read; the other commands do without
     runs = _only(study.runs(options), options.only)
     wanted = runner.missing(runs, options.retry_failed, options.retry_damaged)
-    if wanted:
-        study.check_source(options)
+    if wanted and study.on_images is not None:
+        study.source(options).check()
     console, ended, queued = Console(stderr=name == "print" or options.json, quiet=options.quiet), [], 0
     console.print(f"{study.name}: {len(wanted)} to run; {state_counts(runs)}", highlight=False)
     try:
@@ -212,7 +210,7 @@ def publish_study(study: Study, options: PublishOptions) -> None:
     contents = {} if options.redraw else found.contents
     files = {f"{file_stem(study.name, part)}.csv": text(content) for part, content in contents.items()}
     with as_published(study.name) if options.redraw else contextlib.nullcontext():
-        judged = study.claims(published)
+        judged = named_claims(study, published)
         files |= published_files(study, published, judged, options.style, found.made)
     written = publish(out, files)
     say_published(options, judged, found.says, written)

@@ -1,6 +1,5 @@
 """A study from Python: run it, and have its tables, figure and claims as values."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from manifold_lab.report.styles import DEFAULT_STYLE
 from manifold_lab.report.tables import ClaimResult, claim_sentence, read_csv, to_csv
 from manifold_lab.sweeps import study_commands
 from manifold_lab.sweeps.options import GridOptions, RunOptions
-from manifold_lab.sweeps.publishing import gathered, published_files
+from manifold_lab.sweeps.publishing import gathered, named_claims, published_files
 from manifold_lab.sweeps.study import MAIN, Published, Study, by_part, file_stem
 
 
@@ -85,13 +84,12 @@ class StudyResult:
         return "".join(f"<p>{line}</p>" for line in self.sentences()) + self.table()._repr_html_()
 
 
-def run_study(study: Study, smoke: bool, runs: Path | str, workers: int) -> StudyResult:
+def run_study(study: Study, options: RunOptions) -> StudyResult:
     """Run what is missing of a study's grid, and have the result.
 
     Raises:
         InputError: where no run is done.
     """
-    options = RunOptions(smoke=smoke, runs=Path(runs), workers=workers)
     if study.stored:
         study_commands.run_missing(study, options)
     return study_result(study, options)
@@ -105,13 +103,4 @@ def study_result(study: Study, options: GridOptions) -> StudyResult:
     """
     found = gathered(study, options)
     published = study.published(found.contents)
-    return StudyResult(study, published, found.contents, study.claims(published), found.says, found.made)
-
-
-def stored_result(study: Study, smoke: bool, runs: Path | str) -> StudyResult:
-    """The result of the runs that are stored in a folder.
-
-    Raises:
-        InputError: where no run is done.
-    """
-    return study_result(study, dataclasses.replace(GridOptions(), smoke=smoke, runs=Path(runs)))
+    return StudyResult(study, published, found.contents, named_claims(study, published), found.says, found.made)

@@ -56,11 +56,10 @@ def trained_study(
     """
     for run in grid(True):
         one_of("arm", run.arm, list(arms.comparison.styles))
-    expected: dict[str, Any] = {"expected": arms.expected, "study": name}
     made: dict[str, Any] = {
         "measure": training_run.run_training,
         "rows": training_run.training_rows,
-        "claims": functools.partial(comparison.comparison_claims, contrast=arms.comparison, **expected),
+        "claims": functools.partial(comparison.comparison_claims, contrast=arms.comparison, expected=arms.expected),
         "table": functools.partial(comparison.comparison_table, contrast=arms.comparison, caption=caption),
         "run_folder": training_run.TRAINING_RUNS,
     }

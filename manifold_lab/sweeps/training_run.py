@@ -19,7 +19,7 @@ from torch import nn
 from manifold_lab import data
 from manifold_lab.core.config import check_types
 from manifold_lab.core.errors import DivergedError, at_least
-from manifold_lab.core.files import publish, text
+from manifold_lab.core.files import binary, publish, text
 from manifold_lab.core.random_streams import stream
 from manifold_lab.data import DataOptions, ManifoldTask
 from manifold_lab.models import matching, profiler
@@ -112,11 +112,7 @@ def _save(network: nn.Module, folder: Path) -> None:
         save_weights(network, folder / WEIGHTS)
         return
     content = safetensors.torch.save({name: value.contiguous() for name, value in network.state_dict().items()})
-
-    def write(path: Path) -> None:
-        path.write_bytes(content)
-
-    publish(folder, {WEIGHTS: write})
+    publish(folder, {WEIGHTS: binary(content)})
 
 
 def _bottlenecks(network: Network, images: data.Data) -> list[dict[str, object]]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from manifold_lab.core.errors import InputError
-from manifold_lab.core.files import publish
+from manifold_lab.core.files import binary, publish
 
 MAGIC = b"manifold_lab checkpoint 1\n"
 SLOTS = ("checkpoint-a.pt", "checkpoint-b.pt")
@@ -39,13 +39,8 @@ class Checkpoints:
         payload = io.BytesIO()
         torch.save({"run": self.run, "step": step, "state": state}, payload)
         body = payload.getbuffer()
-
-        def write(path: Path) -> None:
-            with path.open("wb") as file:
-                file.write(MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n")
-                file.write(body)
-
-        publish(self.folder, {self.slot: write})
+        digest = hashlib.sha256(body).hexdigest().encode() + b"\n"
+        publish(self.folder, {self.slot: binary(MAGIC, digest, body)})
         self.slot = _other(self.slot)
 
     def load(self, device: torch.device) -> State | None:

@@ -59,66 +59,43 @@ def _normalised(norm: _BatchNorm, x: Tensor) -> Tensor:
     """Batch norm over the global batch in training, and as ever in evaluation."""
     if not norm.training:
         return type(norm).forward(norm, x)
-    y, mean, variance, count = _GlobalNorm.apply(x, norm.weight, norm.bias, norm.eps)
+    wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    mean, variance, count = _moments(wide)
     if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
         with torch.no_grad():
             norm.num_batches_tracked.add_(1)
             share = 1 / norm.num_batches_tracked if norm.momentum is None else norm.momentum
             norm.running_mean.lerp_(mean, share)
             norm.running_var.lerp_(variance * (count / (count - 1)), share)
-    normal: Tensor = y
-    return normal
+    scale = torch.rsqrt(variance + norm.eps)
+    scale = scale if norm.weight is None else scale * norm.weight
+    shift = -mean * scale if norm.bias is None else norm.bias - mean * scale
+    scale, shift = (values.view(1, -1, *(1,) * (x.ndim - 2)) for values in (scale, shift))
+    return torch.addcmul(shift, wide, scale).to(x.dtype)
 
 
-class _GlobalNorm(torch.autograd.Function):
-    """y = (x - mean) / sqrt(variance + epsilon) * weight + bias per channel, over the batches of all processes.
-
-    With xhat the normal values, the gradient in x is weight / sqrt(variance + epsilon) times
-    dy - mean(dy) - xhat mean(dy xhat), both means over all processes (Ioffe and Szegedy 2015, arXiv:1502.03167).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float) -> tuple[Tensor, ...]:
-        wide, axes = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x, _axes(x)
-        mean, variance, count = _moments(wide, axes)
-        scale = torch.rsqrt(variance + epsilon)
-        y = (wide - _over(mean, x)) * _over(scale, x)
-        ctx.save_for_backward(x, weight, mean, scale, count)
-        y = y if weight is None else y * _over(weight, x)
-        y = y if bias is None else y + _over(bias, x)
-        ctx.mark_non_differentiable(mean, variance, count)
-        return y.to(x.dtype), mean, variance, count
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, weight, mean, scale, count = ctx.saved_tensors
-        wide, axes = dy.to(mean.dtype), _axes(x)
-        normal = (x.to(mean.dtype) - _over(mean, x)) * _over(scale, x)
-        sums = torch.stack([wide.sum(axes), (wide * normal).sum(axes)])
-        bias_gradient, weight_gradient = sums.clone() if weight is not None else (None, None)
-        distributed.all_reduce(sums)
-        dx = wide - _over(sums[0] / count, x) - normal * _over(sums[1] / count, x)
-        dx = dx * _over(scale if weight is None else scale * weight, x)
-        return dx.to(x.dtype), weight_gradient, bias_gradient, None
-
-
-def _moments(x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+def _moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, variance and number of values per channel over all processes, from each one's own (Chan et al. 1979)."""
+    axes = [axis for axis in range(x.ndim) if axis != 1]
     own = torch.stack([x.mean(axes), x.var(axes, correction=0), x.new_full((x.shape[1],), x.numel() / x.shape[1])])
-    every = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(every, own)
-    means, variances, counts = torch.stack(every, 1)
+    means, variances, counts = _Gathered.apply(own).unbind(1)
     count = counts.sum(0)
     mean = (means * counts).sum(0) / count
     variance = ((variances + (means - mean) ** 2) * counts).sum(0) / count
     return mean, variance, count
 
 
-def _axes(x: Tensor) -> list[int]:
-    """All but the channels."""
-    return [axis for axis in range(x.ndim) if axis != 1]
+class _Gathered(torch.autograd.Function):
+    """A tensor of every process, stacked; the gradient of one's own is the sum of what all of them have of it."""
 
+    @staticmethod
+    def forward(_ctx: Any, own: Tensor) -> Tensor:
+        every = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(every, own)
+        return torch.stack(every)
 
-def _over(values: Tensor, x: Tensor) -> Tensor:
-    """Values per channel against a batch."""
-    return values.view(1, -1, *(1,) * (x.ndim - 2))
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        distributed.all_reduce(gradient)
+        return gradient[distributed.get_rank()]

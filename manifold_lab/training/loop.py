@@ -19,12 +19,12 @@ from manifold_lab.data import Batch, Data
 from manifold_lab.training.allocator import keep_memory
 from manifold_lab.training.checkpoint import Checkpoints, State
 from manifold_lab.training.display import Watch
-from manifold_lab.training.distributed import broadcast, current
+from manifold_lab.training.distributed import broadcast, current, summed
 from manifold_lab.training.distributed_layers import shared_batch
 from manifold_lab.training.evaluate import autocast, evaluate, in_layout
 from manifold_lab.training.optim import MovingAverage, arithmetic, gradient_norms, make_optimizer
 from manifold_lab.training.outcome import DIVERGED_STATUS, EPOCH, EVALUATION, FINISHED, HistoryRow, Metrics, Outcome
-from manifold_lab.training.progress import Losses, Progress, from_state, to_state
+from manifold_lab.training.progress import Progress, from_state, to_state
 from manifold_lab.training.recipe import Recipe, TrainingLength, evaluates, learning_rate, training_length
 
 
@@ -131,14 +131,15 @@ class _Run:
         self.optimizer = make_optimizer(recipe, model)
         self.average = None if recipe.ema_decay is None else MovingAverage(model, recipe.ema_decay)
         self.progress = Progress()
-        self.losses = Losses()
+        self.pending: list[Tensor] = []
+        """Losses since the last look, on their device."""
 
     def go(self, bookkeeping: Bookkeeping, checkpoints: Checkpoints | None, watch: Watch) -> None:
         """From wherever it stands to the end, or to the first loss that is not finite."""
         self.model.train()
         began = time.perf_counter()
         for x, y in self.batches():
-            self.losses.add(self.step(x, y))
+            self.pending.append(self.step(x, y))
             self.progress.step += 1
             due, save = self.due(), self.every(bookkeeping.checkpoint_every)
             if due or save or self.every(bookkeeping.check_every):
@@ -216,8 +217,9 @@ class _Run:
 
     def check_losses(self) -> None:
         """Fetch the losses since the last look; the first that is not finite ends the run."""
-        first = self.progress.step - len(self.losses)
-        bad = self.progress.take(self.losses.fetch(self.ranks.size))
+        first = self.progress.step - len(self.pending)
+        losses = summed(torch.stack(self.pending)) / self.ranks.size  # the device is waited for once
+        bad, self.pending = self.progress.take(losses.tolist()), []
         if bad is not None:
             self.progress.diverged_at = first + bad + 1
 

@@ -5,10 +5,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from manifold_lab.training.distributed import summed
 from manifold_lab.training.outcome import EPOCH, EVALUATION, HistoryRow, Metrics
 
 
@@ -51,23 +47,3 @@ def from_state(state: dict[str, Any]) -> Progress:
     """The way back."""
     rows = [HistoryRow(**{**row, "validation": Metrics(**row["validation"])}) for row in state["history"]]
     return Progress(**{**state, "history": rows})
-
-
-class Losses:
-    """The losses since the last look, on their device."""
-
-    def __init__(self) -> None:
-        self.pending: list[Tensor] = []
-
-    def __len__(self) -> int:
-        return len(self.pending)
-
-    def add(self, loss: Tensor) -> None:
-        """Keep one more; nothing is waited for."""
-        self.pending.append(loss)
-
-    def fetch(self, processes: int = 1) -> list[float]:
-        """All of them as numbers, after waiting for the device once: the mean over so many processes."""
-        values: list[float] = (summed(torch.stack(self.pending)) / processes).tolist() if self.pending else []
-        self.pending = []
-        return values

@@ -49,16 +49,17 @@ def published(name: str, *text_columns: str) -> DataFrame:
 
 
 def verdicts(claims: list[ClaimResult]) -> dict[str, str]:
-    return {claim.id.partition(".")[2]: claim.verdict for claim in claims}
+    return {claim.id: claim.verdict for claim in claims}
 
 
-@pytest.mark.parametrize("study", STUDIES, ids=lambda module: module.NAME)
+@pytest.mark.parametrize("study", STUDIES, ids=lambda module: module.STUDY.name)
 def test_the_registry_names_rows_that_are_published(study) -> None:
     registry = tomllib.loads((ROOT / "manifold_lab/report/claims/claims.toml").read_text(encoding="utf-8"))
     asked = [entry["decided_by"] for entry in registry["claim"] if "decided_by" in entry]
     asked += [one for entry in registry["erratum"] for one in entry["shown"] if isinstance(one, str)]
-    there = [one.id for one in read_claims((ROOT / "figures" / f"{study.NAME}_claims.csv").read_text(encoding="utf-8"))]
-    mine = [one for one in asked if one.startswith(f"{study.NAME}.")]
+    name = study.STUDY.name
+    there = [one.id for one in read_claims((ROOT / "figures" / f"{name}_claims.csv").read_text(encoding="utf-8"))]
+    mine = [one for one in asked if one.startswith(f"{name}.")]
     assert mine and all(any(row == one or row.startswith(f"{one}/") for row in there) for one in mine)
 
 
@@ -216,7 +217,7 @@ def test_heads_cost_what_a_convolution_of_torch_counts() -> None:
         torch.nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False), torch.nn.Conv2d(6, 8, 1, bias=False)
     )
     cost = profiler.cost(profiler.profile(network, (6, 5, 5)))
-    assert tab5_heads.convolution(6, 8, 5, kernel=3, separable=True) == tab5_heads.Cost(cost.parameters, cost.madds)
+    assert tab5_heads.convolution(6, 8, 5, kernel=3, separable=True).tolist() == [cost.parameters, cost.madds]
     plain = torch.nn.Sequential(torch.nn.Conv2d(6, 8, 3, padding=1, bias=False))
     cost = profiler.cost(profiler.profile(plain, (6, 5, 5)))
-    assert tab5_heads.convolution(6, 8, 5, kernel=3) == tab5_heads.Cost(cost.parameters, cost.madds)
+    assert tab5_heads.convolution(6, 8, 5, kernel=3).tolist() == [cost.parameters, cost.madds]

@@ -18,7 +18,7 @@ from tests.tabled import tabled
 
 
 def verdicts(claims: list[ClaimResult]) -> dict[str, str]:
-    return {claim.id.partition(".")[2]: claim.verdict for claim in claims}
+    return {claim.id: claim.verdict for claim in claims}
 
 
 def layers(

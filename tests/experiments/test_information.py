@@ -124,7 +124,7 @@ def bottleneck_lines(cost: Callable[[int, np.random.Generator], float], networks
 
 def verdicts(lines: list[Record], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setattr(resampling, "RESAMPLES", FEW)
-    return {claim.id.removeprefix("ext_information."): claim.verdict for claim in ext_information.claims(tabled(lines))}
+    return {claim.id: claim.verdict for claim in ext_information.claims(tabled(lines))}
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_blocks_and_not_networks_are_the_replicate(monkeypatch: pytest.MonkeyPat
     rng = np.random.default_rng(1)
     for _ in range(studies):
         loss, cost = rng.normal(size=(2, 17))  # unrelated, and the same in every network but for noise
-        columns = [[loss + 0.5 * rng.normal(size=17), cost + 0.5 * rng.normal(size=17)] for _ in range(5)]
+        columns = [np.stack([loss + 0.5 * rng.normal(size=17), cost + 0.5 * rng.normal(size=17)]) for _ in range(5)]
         found = resampling.resampled(17, lambda order, of=columns: ext_information.correlation(of, order), rng)
         each = [spearmanr(*pair).statistic for pair in columns]
         by_network += abs(np.mean(each)) > 2.776 * np.std(each, ddof=1) / 5**0.5

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def verdicts(claims: list[ClaimResult]) -> dict[str, str]:
-    return {claim.id.partition(".")[2]: claim.verdict for claim in claims}
+    return {claim.id: claim.verdict for claim in claims}
 
 
 def stored_digest(study: str) -> str:
@@ -72,7 +72,7 @@ def test_figure_7_is_judged_by_the_networks_at_step_0_and_not_by_sites() -> None
 
 def test_all_but_two_is_said_for_every_number_of_images() -> None:
     two = tabled([*sites("trained", 0, 0.5, 0.1, "1")[:1], *sites("trained", 0, 0.5, 0.1, "100")])
-    found = {claim.id.partition(".")[2]: claim.estimate.value for claim in fig7_activations.above(two, "marked")}
+    found = {claim.id: claim.estimate.value for claim in fig7_activations.above(two, "marked")}
     assert [found[f"all_but_two/marked/{images}"] for images in (1, 10, 100, 1000)] == [1, 1, 2, 2]
     assert verdicts(fig7_activations.above(two, "marked"))["all_but_two/marked/1000"] == "holds"
     assert verdicts(fig7_activations.above(two[:1], "every"))["all_but_two/every/1000"] == "fails"

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from experiments.drawing import inputs
+from experiments.thm1_preserved import LOOKS
 from manifold_lab.core import resampling
 from manifold_lab.report import arm_styles, plots
 from manifold_lab.sweeps.study import Study, file_stem
@@ -87,7 +87,7 @@ def looks(ax: Axes) -> dict[str, tuple[str, str]]:
 
 def test_an_arm_and_a_dimension_look_alike_in_every_figure(drawn: tuple[str, Figure]) -> None:
     arms = {arm_styles.label_of(arm): style for arm, style in arm_styles.ARM_STYLES.items()}
-    sizes = {n: (colour.upper(), mark) for n, (colour, mark) in inputs.LOOKS.items()}
+    sizes = {n: (colour.upper(), mark) for n, (colour, mark) in LOOKS.items()}
     for ax in panels(drawn[1]):
         legend = ax.get_legend()
         known = sizes if legend and legend.get_title().get_text() == "n" else arms

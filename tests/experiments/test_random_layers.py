@@ -13,7 +13,7 @@ from tests.tabled import tabled
 
 
 def verdicts(claims: list[ClaimResult]) -> dict[str, str]:
-    return {claim.id.partition(".")[2]: claim.verdict for claim in claims}
+    return {claim.id: claim.verdict for claim in claims}
 
 
 def test_shares_in_the_plane_are_the_closed_form_and_no_test_refutes_what_is_injective() -> None:

@@ -174,7 +174,7 @@ def verdicts(relu6: list[tuple[float, float]], half: float = 0.02) -> dict[str, 
     lines = [lesion_line("relu6_bottleneck", str(place), *one, half) for place, one in enumerate(relu6)]
     lines += [lesion_line("relu6_bottleneck", "", -0.5, 1e-9, half)]
     lines += [lesion_line("no_shortcut", place, -0.5, 1e-9) for place in ("2", "3", "")]
-    return {claim.id.removeprefix("ext_lesions."): claim.verdict for claim in ext_lesions.claims(tabled(lines, *TEXT))}
+    return {claim.id: claim.verdict for claim in ext_lesions.claims(tabled(lines, *TEXT))}
 
 
 def test_what_the_images_do_not_tell_is_undecided() -> None:

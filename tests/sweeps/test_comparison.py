@@ -60,14 +60,14 @@ def test_a_gap_is_welchs_over_all_runs_in_points() -> None:
     ],
 )
 def test_a_claim_holds_fails_is_undecided_or_not_run(lines: list[Record], verdict: str) -> None:
-    (claim,) = comparison.comparison_claims(tabled(lines), PAIR, EXPECTED, "study")
-    assert claim.verdict == verdict and claim.id == "study.linear_better/digits/0.35/1000"
+    (claim,) = comparison.comparison_claims(tabled(lines), PAIR, EXPECTED)
+    assert claim.verdict == verdict and claim.id == "linear_better/digits/0.35/1000"
     assert (claim.needed is not None) == (verdict == "undecided")
     assert (claim.p_value is not None) == (verdict in ("holds", "fails") or claim.estimate.n == 10)
 
 
 def test_so_many_runs_as_it_says_decide_the_effect_that_was_seen() -> None:
-    (claim,) = comparison.comparison_claims(tabled(runs("linear", 0.52) + runs("relu6", 0.5)), PAIR, EXPECTED, "study")
+    (claim,) = comparison.comparison_claims(tabled(runs("linear", 0.52) + runs("relu6", 0.5)), PAIR, EXPECTED)
     assert claim.needed is not None and claim.verdict == "undecided"
     draws, spread = np.random.default_rng(0), 100 * float(np.std(JITTER, ddof=1))
     many, decided = 400, 0
@@ -79,7 +79,7 @@ def test_so_many_runs_as_it_says_decide_the_effect_that_was_seen() -> None:
 
 def test_a_run_that_diverged_is_not_averaged_in_and_is_said() -> None:
     lines = [*runs("linear", 0.6), *runs("relu6", 0.5), final("linear", 5, 0.0, "diverged")]
-    (claim,) = comparison.comparison_claims(tabled(lines), PAIR, EXPECTED, "study")
+    (claim,) = comparison.comparison_claims(tabled(lines), PAIR, EXPECTED)
     assert claim.estimate.value == pytest.approx(10) and claim.measure.endswith("1 diverged")
 
 
@@ -91,7 +91,7 @@ def placed(gap: float, group: str, length: str) -> list[Record]:
 def test_a_gap_shrinks_where_the_longest_training_has_less_of_it(later: float, verdict: str) -> None:
     lines = [*placed(later, "0.35", "9000"), *placed(1.0, "0.35", "3000"), *placed(15.0, "0.35", "1000")]
     lines += placed(3.0, "digits", "1000")
-    claim, odds, errors = gap_over_training.gap_shrinks_with_training(tabled(lines), PAIR, EXPECTED[:1], "study")
+    claim, odds, errors = gap_over_training.gap_shrinks_with_training(tabled(lines), PAIR, EXPECTED[:1])
     assert claim.verdict == verdict and claim.estimate.value == pytest.approx(15.0 - later)
     shares = {(row["arm"], row["length"]): [] for row in lines}
     for row in lines:
@@ -115,8 +115,8 @@ def test_within_the_longest_training_each_run_is_its_own_control() -> None:
             lines.append(
                 {**lines[0], **facts, "images": str(images), "test_accuracy": "", "validation_accuracy": value}
             )
-    found = gap_over_training.gap_shrinks_with_training(tabled(lines), PAIR, EXPECTED[:1], "study")[-1]
-    assert found.id.startswith(f"study.{EXPECTED[0].id}_within/") and found.verdict == "holds"
+    found = gap_over_training.gap_shrinks_with_training(tabled(lines), PAIR, EXPECTED[:1])[-1]
+    assert found.id.startswith(f"{EXPECTED[0].id}_within/") and found.verdict == "holds"
     assert found.estimate.value == pytest.approx(15.0) and found.estimate.n == 12
 
 
@@ -126,10 +126,10 @@ def test_narrower_costs_more_where_the_gap_falls_with_the_logarithm_of_the_width
     lines = [line for group, gap in gaps.items() for line in placed(gap, group, "1000")] + placed(
         99.0, "digits", "1000"
     )
-    (claim,) = comparison.gap_grows_when_narrower(tabled(lines), PAIR, EXPECTED[0], "study")
+    (claim,) = comparison.gap_grows_when_narrower(tabled(lines), PAIR, EXPECTED[0])
     slope = -np.polyfit([-2, -1, 0], list(gaps.values()), 1)[0]
     assert claim.verdict == verdict and claim.estimate.value == pytest.approx(slope)
-    assert not comparison.gap_grows_when_narrower(tabled(placed(3.0, "0.35", "1000")), PAIR, EXPECTED[0], "study")
+    assert not comparison.gap_grows_when_narrower(tabled(placed(3.0, "0.35", "1000")), PAIR, EXPECTED[0])
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ def test_true_nulls_are_decided_in_at_most_five_per_cent_whatever_the_spreads() 
     for _ in range(many):
         spreads = {"linear": 0.025, "relu6": 0.009}
         lines = [final(arm, seed, 0.5 + spreads[arm] * draws.normal()) for arm in spreads for seed in range(5)]
-        decided += comparison.comparison_claims(tabled(lines), PAIR, EXPECTED, "study")[0].verdict in ("holds", "fails")
+        decided += comparison.comparison_claims(tabled(lines), PAIR, EXPECTED)[0].verdict in ("holds", "fails")
     assert decided / many < 0.05 + 3 * (0.05 * 0.95 / many) ** 0.5
 
 
@@ -209,7 +209,7 @@ def drawn_caption(figure: Figure) -> str:
 def test_arms_without_runs_are_said_to_be_not_run_and_not_drawn() -> None:
     lines = [final(arm, seed, 0.5 + 0.01 * seed) for arm in ("linear", "relu6") for seed in range(5)]
     three = comparison.Comparison(styles_of(dict.fromkeys(("linear", "relu6", "gelu"))), "width")
-    assert [row.arm for row in comparison_figure.differences(tabled(lines), three)] == ["relu6"]
+    assert [arm for arm, _ in comparison_figure.differences(tabled(lines), three)] == ["relu6"]
     figure = comparison_figure.draw_comparison(tabled(lines), three, "a title")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["relu6 (5)"]
     assert drawn_caption(figure).endswith(" Not run on digits: gelu.")
@@ -223,7 +223,7 @@ def test_a_group_beside_whose_reference_nothing_is_run_is_said() -> None:
     assert comparison_figure.not_run(tabled(lines), PAIR) == ""
     lines += [final("linear", seed, 0.5) | {"group": "0.9"} for seed in range(5)]
     assert comparison_figure.not_run(tabled(lines), PAIR) == " Not run on digits: width 0.9."
-    assert {row.group for row in comparison_figure.differences(tabled(lines), PAIR)} == {lines[0]["group"]}
+    assert {group for _, (group, _) in comparison_figure.differences(tabled(lines), PAIR)} == {lines[0]["group"]}
 
 
 def test_a_data_set_without_two_arms_has_no_panel() -> None:

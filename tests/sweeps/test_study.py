@@ -14,6 +14,7 @@ from manifold_lab.core.errors import InputError
 from manifold_lab.core.shown import DataFrame
 from manifold_lab.report.tables import ClaimResult, read_csv
 from manifold_lab.sweeps import run_lock, status_table, store, study_commands
+from manifold_lab.sweeps.publishing import named_claims
 from manifold_lab.sweeps.store import Run
 from manifold_lab.sweeps.study import Study
 from manifold_lab.sweeps.study_commands import main
@@ -33,7 +34,7 @@ def judged(lines: DataFrame) -> list[ClaimResult]:
     values = lines.dropna(subset="value").set_index("seed")["value"].to_dict()
     both = statistics.paired(values, dict.fromkeys(values, -1.0))
     verdict = statistics.verdict(both.exceeds(0))
-    return [ClaimResult("tiny.high", "here", "values are high", "mean", both.difference, verdict, "command")]
+    return [ClaimResult("high", "here", "values are high", "mean", both.difference, verdict)]
 
 
 def figure(lines: DataFrame) -> Figure:
@@ -176,12 +177,16 @@ def test_a_study_that_keeps_no_runs_makes_them_when_it_publishes(tmp_path: Path,
     assert len(read_csv(Path("figures/tiny.csv").read_text())) == len(GRIDS["good"]) and not Path("runs").exists()
 
 
-def test_ids_that_are_not_the_studys_or_not_unique_are_refused(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_ids_begin_with_the_studys_name_and_one_that_is_there_twice_is_refused(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(tmp_path)
-    (claim,) = judged(tabled([{"seed": "1", "value": "1"}]))
-    for claims in ([claim, claim], [dataclasses.replace(claim, id="other.high")]):
-        wrong = dataclasses.replace(STUDY, stored=False, claims=lambda _, found=claims: found)
-        assert main(wrong, ["publish"]) == 2 and "claims: the id" in capsys.readouterr().err
+    table = tabled([{"seed": "1", "value": "1"}])
+    (claim,) = named_claims(STUDY, table)
+    assert (claim.id, claim.command) == ("tiny.high", "python -m experiments.tiny")
+    wrong = dataclasses.replace(STUDY, stored=False, claims=lambda lines: judged(lines) * 2)
+    assert main(wrong, ["publish"]) == 2 and "claims: the id" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_card_without_an_entry_is_refused() -> None:

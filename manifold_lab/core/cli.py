@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -44,6 +44,12 @@ FIGURES, TRIED = Path("figures"), Path("out")
 Quiet = Annotated[bool, tyro.conf.arg(help="No table, no progress: one line says what came out.")]
 Json = Annotated[bool, tyro.conf.arg(help="One JSON object on the standard output, instead of tables and sentences.")]
 """The options of every command that prints a table."""
+
+
+def choice(allowed: Iterable[str], what: str = "One of", metavar: str = "NAME") -> Any:
+    """What `--help` says of an option whose values are names: all of them."""
+    return tyro.conf.arg(metavar=metavar, help=f"{what}: {', '.join(allowed)}.")
+
 
 Presets = dict[str, tuple[str, OptionsType]]
 

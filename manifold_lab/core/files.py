@@ -20,7 +20,7 @@ import psutil
 
 from manifold_lab.core.errors import DiskError, InputError
 
-Writer = Callable[[Path], None]
+Writer = Callable[[Path], object]
 WRITING, READY = ".writing-", ".ready-"
 """How the folders of a publication under way begin: while its files are written, and while they take their names."""
 DAY = 86_400.0
@@ -231,11 +231,7 @@ def machine() -> str:
 
 def text(content: str) -> Writer:
     """A writer of a text file, with the same bytes on every system."""
-
-    def write(path: Path) -> None:
-        path.write_text(content, encoding="utf-8", newline="\n")
-
-    return write
+    return lambda path: path.write_text(content, encoding="utf-8", newline="\n")
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:

@@ -41,9 +41,7 @@ def trustworthiness(
         InputError: for numbers that are not finite, fewer than 21 points, or clouds of unequal length.
     """
     x, y = _pair(x, y, 2 * NEIGHBOURS + 1)
-    from sklearn import manifold  # noqa: PLC0415  (two seconds that only some users need)
-
-    return float(manifold.trustworthiness(x.cpu(), _shaken(y, generator).cpu(), n_neighbors=NEIGHBOURS))
+    return _trust(x, _shaken(y, generator))
 
 
 def continuity(
@@ -57,9 +55,13 @@ def continuity(
         InputError: as `trustworthiness`.
     """
     x, y = _pair(x, y, 2 * NEIGHBOURS + 1)
-    from sklearn import manifold  # noqa: PLC0415
+    return _trust(_shaken(y, generator), x)
 
-    return float(manifold.trustworthiness(_shaken(y, generator).cpu(), x.cpu(), n_neighbors=NEIGHBOURS))
+
+def _trust(x: Tensor, y: Tensor) -> float:
+    from sklearn import manifold  # noqa: PLC0415  (two seconds that only some users need)
+
+    return float(manifold.trustworthiness(x.cpu(), y.cpu(), n_neighbors=NEIGHBOURS))
 
 
 def information_imbalance(

@@ -77,7 +77,7 @@ def lesion_blocks(network: Network, kind: str) -> tuple[int, ...]:
         InputError: for an unknown kind.
     """
     applies = LESIONS[one_of("lesion", kind, LESIONS)].applies
-    return tuple(place for place, block in enumerate(_blocks(network)) if applies(block))
+    return tuple(place for place, block in enumerate(network.blocks) if applies(block))
 
 
 def every(network: Network) -> list[Lesion]:
@@ -94,14 +94,10 @@ def lesioned(network: Network, lesion: Lesion) -> dict[int, Block]:
     """Copies of the changed blocks by their places; the network itself stays as it is."""
     change, twins = LESIONS[lesion.kind].change, {}
     for place in lesion.blocks:
-        twin = copy.deepcopy(_blocks(network)[place])
+        twin = copy.deepcopy(network.blocks[place])
         change(twin)
         twins[place] = twin
     return twins
-
-
-def _blocks(network: Network) -> list[Block]:
-    return [block for block in network.blocks if isinstance(block, Block)]
 
 
 @torch.inference_mode()

@@ -22,7 +22,7 @@ TOLERANCE = 0.01
 
 def spec_cost(spec: NetworkSpec) -> profiler.Cost:
     """What one picture costs, counted on a forward pass of shapes alone."""
-    return profiler.cost(profiler.profile(build(spec), (spec.in_channels, spec.resolution, spec.resolution)))
+    return profiler.cost(profiler.profile(build(spec), spec.image_shape))
 
 
 @functools.cache

@@ -99,8 +99,7 @@ def _by_operator(block: LayerProfile, inner: dict[str, LayerProfile], wide: int)
 
 
 def _watch(network: Network, kind: type[nn.Module]) -> list[LayerProfile]:
-    spec = network.spec
-    return profile(network, (spec.in_channels, spec.resolution, spec.resolution), (kind,))
+    return profile(network, network.spec.image_shape, (kind,))
 
 
 class _Living(TorchDispatchMode):
@@ -143,12 +142,10 @@ def live_peaks(network: Network, run: Callable[[Tensor], object] | None = None) 
     Parts are the network's children and blocks; `run` is another way through the network, the forward pass by default.
     Nothing but shapes is needed: it works on the meta device.
     """
-    spec, like = network.spec, network.classifier.weight
-    living = _Living()
+    like, living = network.classifier.weight, _Living()
     parts = dict(network.named_children()) | {f"blocks.{i}": block for i, block in enumerate(network.blocks)}
     with torch.no_grad(), _placed(living, parts), living:
-        shape = (1, spec.in_channels, spec.resolution, spec.resolution)
-        (run or network)(torch.zeros(shape, dtype=like.dtype, device=like.device))
+        (run or network)(torch.zeros((1, *network.spec.image_shape), dtype=like.dtype, device=like.device))
     return {name: peak // like.element_size() for name, peak in living.peaks.items()}
 
 

@@ -5,6 +5,7 @@ stated apart, as one MAdd per element. Hooks always go away, also when the forwa
 """
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,12 +47,12 @@ class LayerProfile:
         """Products summed over all outputs: 0 for anything but a convolution or a linear layer."""
         if not isinstance(self.module, OPERATOR_LAYERS):
             return 0
-        return _elements(self.outputs) * _elements(tuple(self.module.weight.shape[1:]))
+        return math.prod(self.outputs) * math.prod(self.module.weight.shape[1:])
 
     @property
     def norm_madds(self) -> int:
         """Scale and shift of a norm, one per element."""
-        return _elements(self.outputs) if isinstance(self.module, NORM_LAYERS) else 0
+        return self.output_elements if isinstance(self.module, NORM_LAYERS) else 0
 
     @property
     def elements(self) -> int:
@@ -61,16 +62,12 @@ class LayerProfile:
     @property
     def input_elements(self) -> int:
         """Numbers that go in."""
-        return _elements(self.inputs)
+        return math.prod(self.inputs)
 
     @property
     def output_elements(self) -> int:
         """Numbers that come out."""
-        return _elements(self.outputs)
-
-
-def _elements(shape: Shape) -> int:
-    return int(torch.Size(shape).numel())
+        return math.prod(self.outputs)
 
 
 @contextmanager

@@ -146,9 +146,8 @@ def _one_after_the_other(network: Network, cut: Lesion, kind: str, shown: Sequen
     return maps
 
 
-def _moments(block: nn.Module, twin: Block, kind: str, intact: Sequence[State], mine: Sequence[State]) -> Moments:
+def _moments(block: Block, twin: Block, kind: str, intact: Sequence[State], mine: Sequence[State]) -> Moments:
     """Of what the changed block gives at its lesion, from its own inputs, and of what the intact one gives there."""
-    assert isinstance(block, Block)
     site, total = lesions.LESIONS[kind].site, torch.zeros(())
     for one, other in zip(intact, mine, strict=True):
         wanted, observed = _at(site(block), block, one), _at(site(twin), twin, other)

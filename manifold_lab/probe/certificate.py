@@ -1,7 +1,8 @@
 """Is a layer's input determined by its output, on these data, and how stable is the way back?"""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -64,15 +65,15 @@ class _Positions:
     """What the activation was given, positions x channels."""
     inputs: Tensor | None
     """What the operator was given, positions x inputs; None where patches were not kept."""
-    spans: Tensor = field(init=False)
-    singular: Tensor = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Decompose the active rows."""
-        matrix = self.rectified.matrix
-        unit = _smallest(unit_rows(matrix), self.active)
-        object.__setattr__(self, "spans", unit > INDEPENDENT)
-        object.__setattr__(self, "singular", torch.where(self.spans, _smallest(matrix, self.active), 0))
+    @cached_property
+    def spans(self) -> Tensor:
+        """Whether the active rows span the input."""
+        return _smallest(unit_rows(self.rectified.matrix), self.active) > INDEPENDENT
+
+    def singular(self) -> Tensor:
+        """The smallest singular value of the active rows; 0 where they do not span."""
+        return torch.where(self.spans, _smallest(self.rectified.matrix, self.active), 0)
 
     def margins(self) -> Tensor:
         """How far each position can move; see `theory.bias.spanning_margin`, here with ReLU6's upper clip."""
@@ -115,7 +116,7 @@ def _of_positions(layer: LayerRecord) -> LayerRow:
     at = _Positions(RectifiedLayer(matrix, bias, layer.window[1]), active, x if patches else x @ matrix.mT + bias,
                     None if patches else x)  # fmt: skip
     share, margins = float(at.spans.double().mean()), at.margins()
-    least = float(at.singular.min())
+    least = float(at.singular().min())
     found: LayerRow = {"certified": share, "certificate_points": len(y), "margin": float(margins.min()),
                        "margin_median": float(margins.median()), "least_singular_value": least}  # fmt: skip
     found |= {"stability": theory.inverse_stability_bounds(least)[0]} | _ball(at)

@@ -47,9 +47,10 @@ def check(options: ProbeOptions) -> torch.device:
     """
     if options.data != zoo.NOISE and not Path(options.data).exists() and ":" not in options.data:
         one_of("data", options.data, (*data.NAMES[:-1], zoo.NOISE))
-    from manifold_lab.report.styles import DEFAULT_STYLE, STYLES  # noqa: PLC0415  (the probe is below the report)
+    from manifold_lab.report.styles import STYLES  # noqa: PLC0415  (the probe is below the report)
 
-    one_of("style", options.style or DEFAULT_STYLE, STYLES)
+    if options.style:
+        one_of("style", options.style, STYLES)
     return find_device(options.device)
 
 
@@ -148,16 +149,14 @@ def run(options: ProbeOptions) -> None:
         listed(subject, console, options.json)
         return
     rows, probe = probe_images(options, subject, device)
-    from manifold_lab.report import layer_figure, plots, styles  # noqa: PLC0415  (who uses the library from here draws nothing)
+    from manifold_lab.report import layer_figure, plots  # noqa: PLC0415  (who uses the library from here draws nothing)
 
-    style = options.style or styles.DEFAULT_STYLE
-    labels = layer_figure.Labels(subject.description, caption(options, rows), style)
-    figure = layer_figure.draw_layers(frame(rows), labels)
+    figure = layer_figure.draw_layers(frame(rows), subject.description, caption(options, rows), options.style)
     written = publish(options.out, {
         f"{STEM}.csv": text(tables.to_csv(rows)),
         f"{STEM}_histogram.csv": text(tables.to_csv(histogram(probe), ("layer", "active", "positions"))),
         f"{STEM}.json": text(origin(options)),
-        **plots.figure_files(figure, STEM, style),
+        **plots.figure_files(figure, STEM, options.style),
     })  # fmt: skip
     if options.json:
         print_json(layers=rows, sentences=summary_text(rows), written=written)

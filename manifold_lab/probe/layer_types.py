@@ -6,17 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from manifold_lab.activations import Activation
 from manifold_lab.core.errors import InputError
+from manifold_lab.probe import names
 from manifold_lab.probe.activation_types import of_module
-from manifold_lab.probe.names import (
-    BLOCK_KIND,
-    CONVOLUTION,
-    LAYER_KINDS,
-    LINEAR_LAYER,
-    NONLINEARITY,
-    NORM,
-)  # fmt: skip
 
 Window = tuple[float, float]
 """The open interval of outputs that are active: read back from the output, as in `activations.Activation.outputs`."""
@@ -28,12 +20,6 @@ OPERATOR_TYPES = (*CONVOLUTIONS, nn.Linear)
 OTHER_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 """Norms whose statistics are those of each example: no fixed map."""
 NORM_TYPES = (nn.modules.batchnorm._BatchNorm, *OTHER_NORMS)
-
-
-def window(module: nn.Module) -> Window | None:
-    """Which outputs of an activation are active; None for a module that is no activation, or none that is counted."""
-    found = of_module(module)
-    return found.outputs if isinstance(found, Activation) else None
 
 
 def is_batch_norm(module: object) -> bool:
@@ -50,7 +36,7 @@ class Chosen:
 
     def name(self, name: str) -> bool:
         """Whether a pattern fits this name."""
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns if pattern not in LAYER_KINDS)
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns if pattern not in names.LAYER_KINDS)
 
     def kind(self, kinds: Sequence[str]) -> bool:
         """Whether any of these kinds was asked for."""
@@ -60,11 +46,11 @@ class Chosen:
 def kinds(module: nn.Module) -> tuple[str, ...]:
     """The kinds that a module has by itself; whether a norm is a bottleneck shows in a forward pass."""
     tests = {
-        NONLINEARITY: of_module(module) is not None,
-        CONVOLUTION: isinstance(module, CONVOLUTIONS),
-        LINEAR_LAYER: isinstance(module, nn.Linear),
-        NORM: isinstance(module, NORM_TYPES) or is_batch_norm(module),
-        BLOCK_KIND: _holds_several(module) and not any(_holds_several(inner) for inner in _inside(module)),
+        names.NONLINEARITY: of_module(module) is not None,
+        names.CONVOLUTION: isinstance(module, CONVOLUTIONS),
+        names.LINEAR_LAYER: isinstance(module, nn.Linear),
+        names.NORM: isinstance(module, NORM_TYPES) or is_batch_norm(module),
+        names.BLOCK_KIND: _holds_several(module) and not any(_holds_several(inner) for inner in _inside(module)),
     }
     return tuple(kind for kind, holds in tests.items() if holds)
 
@@ -85,19 +71,15 @@ def choose(model: nn.Module, layers: str | Sequence[str]) -> Chosen:
         InputError: for a word that is no kind and no name or pattern of a name in this model.
     """
     patterns = (layers,) if isinstance(layers, str) else tuple(layers)
-    names = [name for name, _ in model.named_modules() if name]
+    known = [name for name, _ in model.named_modules() if name]
+    allowed = f"allowed: {', '.join(names.LAYER_KINDS)}, or names with * and ?"
     for pattern in patterns:
-        if (
-            pattern not in LAYER_KINDS
-            and CALLED not in pattern
-            and not fnmatch.filter(names, pattern.partition("#")[0])
-        ):
-            raise InputError(
-                f"layers: {pattern!r} is no layer of this model; allowed: {', '.join(LAYER_KINDS)}, or names with * "
-                f"and ?, such as {names[-1] if names else 'none'}"
-            )
+        there = pattern in names.LAYER_KINDS or CALLED in pattern or fnmatch.filter(known, pattern.partition("#")[0])
+        if not there:
+            example = known[-1] if known else "none"
+            raise InputError(f"layers: {pattern!r} is no layer of this model; {allowed}, such as {example}")
     if not patterns:
-        raise InputError(f"layers: none given; allowed: {', '.join(LAYER_KINDS)}, or names with * and ?")
+        raise InputError(f"layers: none given; {allowed}")
     return Chosen(patterns)
 
 

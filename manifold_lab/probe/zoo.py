@@ -82,11 +82,12 @@ def network(name: str, source: Source | str = "", *, resolution: int = 0) -> Loa
 def _preset(name: str, source: Source) -> LoadedModel:
     if name not in NETWORKS:
         _refuse_foreign(name)
-    spec, weight = NETWORKS[one_of("model", name, NETWORKS)], source.weights
-    if not weight:
-        return _ours(build(spec, stream(source.seed, "weights")), f"{name}, initial weights, seed {source.seed}")
-    made = weights.fetch_weights(spec, name) if weight == PUBLISHED else weights.load_weights(spec, Path(weight))
-    return _ours(made, f"{name}, {_called_weights(weight)}")
+    spec = NETWORKS[one_of("model", name, NETWORKS)]
+    if source.weights == PUBLISHED:
+        made = weights.fetch_weights(spec, name)
+    else:
+        made = weights.load_weights(spec, source.weights) if source.weights else build(spec, source.seed)
+    return _ours(made, _description(name, source))
 
 
 def _refuse_foreign(name: str) -> None:
@@ -97,15 +98,9 @@ def _refuse_foreign(name: str) -> None:
             raise InputError(f"model: {name!r} is unknown; did you mean {library + name!r}?")
 
 
-def _called_weights(weight: str) -> str:
-    return "published weights" if weight == PUBLISHED else Path(weight).name
-
-
 def _ours(found: Network, description: str) -> LoadedModel:
-    spec = found.spec
-    shape = (spec.in_channels, spec.resolution, spec.resolution)
-    scale = SYMMETRIC if spec.padding == "tensorflow" else IMAGENET
-    return LoadedModel(found, shape, scale, description)
+    scale = SYMMETRIC if found.spec.padding == "tensorflow" else IMAGENET
+    return LoadedModel(found, found.spec.image_shape, scale, description)
 
 
 def _none(weight: str, why: str) -> None:
@@ -130,8 +125,7 @@ def _timm(name: str, source: Source) -> LoadedModel:
 
 
 def _torchvision(name: str, source: Source) -> LoadedModel:
-    models = _module("torchvision.models", "pip install 'manifold_lab[vision]'")
-    one_of("model", name, models.list_models())
+    models = _torchvision_models(name)
     chosen: dict[str, Any] = {"weights": "DEFAULT" if source.weights == PUBLISHED else None}
     if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
         chosen["weights_backbone"] = None  # else an untrained detector fetches a trained backbone
@@ -142,6 +136,13 @@ def _torchvision(name: str, source: Source) -> LoadedModel:
     return LoadedModel(
         _loaded(made, source), (3, resolution, resolution), scale, _description(f"torchvision {name}", source), fit
     )
+
+
+def _torchvision_models(name: str) -> Any:
+    """Torchvision's models, which have one of this name."""
+    models = _module("torchvision.models", "pip install 'manifold_lab[vision]'")
+    one_of("model", name, models.list_models())
+    return models
 
 
 def _preset_of(name: str, given: Any) -> tuple[Scale, int, Fit]:
@@ -189,8 +190,7 @@ def untrained(name: str, *, classes: int, seed: int) -> nn.Module:
     source, _, what = name.partition(":")
     with _drawn(seed):
         if f"{source}:" == TORCHVISION:
-            models = _module("torchvision.models", "pip install 'manifold_lab[vision]'")
-            one_of("model", what, models.list_models())
+            models = _torchvision_models(what)
             return _tried(lambda: models.get_model(what, weights=None, num_classes=classes), name)
         if f"{source}:" == TIMM:
             timm = _module("timm", "pip install timm")
@@ -199,7 +199,8 @@ def untrained(name: str, *, classes: int, seed: int) -> nn.Module:
 
 
 def _description(name: str, source: Source) -> str:
-    return f"{name}, {_called_weights(source.weights) if source.weights else f'initial weights, seed {source.seed}'}"
+    published = "published weights" if source.weights == PUBLISHED else Path(source.weights).name
+    return f"{name}, {published if source.weights else f'initial weights, seed {source.seed}'}"
 
 
 def _module(name: str, how: str) -> Any:

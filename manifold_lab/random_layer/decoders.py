@@ -10,6 +10,9 @@ from torch import Tensor
 from manifold_lab.core.errors import InputError
 from manifold_lab.metrics.active_rows import ActiveRows
 
+Products = tuple[Float[Tensor, " draws"], Float[Tensor, " draws"], Float[Tensor, " draws"]]
+"""Sums over points of x_hat.x, x_hat.x_hat and x.x for the linear decoder."""
+
 
 def linear_decode(
     inverse: Float[Tensor, "*draws inputs ambient"],

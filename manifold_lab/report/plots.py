@@ -20,7 +20,7 @@ from manifold_lab.core.errors import one_of
 from manifold_lab.core.files import Writer
 from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
-from manifold_lab.report.arm_styles import BLUE, VERMILION
+from manifold_lab.report.arm_styles import BLUE, VERMILION, Style
 from manifold_lab.report.styles import DEFAULT_STYLE, FORMATS, STYLES
 
 OURS: dict[str, Any] = {
@@ -144,19 +144,15 @@ def writer(figure: Figure, style_name: str) -> Writer:
     return write
 
 
-def figure_files(figure: Figure, stem: str, style_name: str = DEFAULT_STYLE) -> dict[str, Writer]:
+def figure_files(figure: Figure, stem: str, style_name: str = "") -> dict[str, Writer]:
     """The figure as an experiment publishes it: to look at, for papers, and for the report page."""
     return {f"{stem}.{kind}": writer(figure, style_name) for kind in FORMATS}
 
 
-def draw_point(
-    ax: Axes, at: tuple[int | float, Estimate], style: tuple[str, str], *, label: str | None = None, filled: bool = True
-) -> None:
+def draw_point(ax: Axes, at: tuple[int | float, Estimate], style: Style, label: str | None = None) -> None:
     """One estimate with its interval, where there is one."""
     (x, found), (colour, mark) = at, style
-    ends = None if math.isnan(found.low) else [[found.value - found.low], [found.high - found.value]]
-    face = colour if filled else "white"
-    ax.errorbar(x, found.value, ends, fmt=mark, color=colour, mfc=face, ms=4, elinewidth=0.8, label=label)
+    draw_intervals(ax, [x], [found], fmt=mark, color=colour, ms=4, elinewidth=0.8, label=label)
 
 
 def draw_intervals(ax: Axes, x: Any, found: Sequence[Estimate], **style: Any) -> None:
@@ -173,7 +169,7 @@ def draw_intervals(ax: Axes, x: Any, found: Sequence[Estimate], **style: Any) ->
     ax.errorbar(x, value, ends, **style)
 
 
-def draw_estimates(ax: Axes, rows: DataFrame, style: tuple[str, str], label: str, floor: float = 0.0) -> None:
+def draw_estimates(ax: Axes, rows: DataFrame, style: Style, label: str, floor: float = 0.0) -> None:
     """Points with intervals against dim, the spread over draws behind; a caret where only a bound is above `floor`."""
     colour, mark = style
     dim, value, low, high = (rows[name].to_numpy(float) for name in ("dim", "estimate", "low", "high"))
@@ -188,10 +184,10 @@ def draw_estimates(ax: Axes, rows: DataFrame, style: tuple[str, str], label: str
     ax.fill_between(dim, q05, q95, color=colour, alpha=0.13, linewidth=0, zorder=1)
 
 
-def draw_theory(ax: Axes, rows: DataFrame, label: str | None = None, dashes: str = "-") -> None:
+def draw_theory(ax: Axes, rows: DataFrame, label: str | None = None) -> None:
     """The closed form of each row, where there is one."""
     known = rows.dropna(subset="theory")
-    ax.plot(known["dim"], known["theory"], dashes, color=THEORY, label=label, zorder=2)
+    ax.plot(known["dim"], known["theory"], "-", color=THEORY, label=label, zorder=2)
 
 
 def log_axis(ax: Axes) -> None:

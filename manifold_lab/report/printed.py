@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 
 from manifold_lab.core import statistics
-from manifold_lab.report.tables import ClaimResult
+from manifold_lab.report.tables import ClaimResult, estimated_claim
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,9 @@ CountedClaim = tuple[str, str, str, str, int | float, bool | Printed]
 
 def counted_claims(study: str, found: Iterable[CountedClaim]) -> list[ClaimResult]:
     """Claims about counts, which are exact: each holds or fails; of a printed number it is said how it compares."""
-    command = f"python -m experiments.{study}"
     made = []
     for name, place, says, measure, count, rule in found:
         holds = rule.matches(count) if isinstance(rule, Printed) else bool(rule)
         measured = f"{measure}: {rule.compared(count)}" if isinstance(rule, Printed) else measure
-        estimate, verdict = statistics.counted(count), statistics.verdict(holds)
-        made.append(ClaimResult(f"{study}.{name}", place, says, measured, estimate, verdict, command))
+        made.append(estimated_claim(study, name, place, says, measured, statistics.counted(count), holds))
     return made

@@ -253,11 +253,8 @@ def csv_rows(text: str) -> list[dict[str, str]]:
 
 
 def _harmless(value: Any) -> Any:
-    return (
-        f"'{value}"
-        if isinstance(value, str) and value.lstrip("'").startswith(FORMULA) and not _is_number(value)
-        else value
-    )
+    formula = isinstance(value, str) and value.lstrip("'").startswith(FORMULA) and not _is_number(value)
+    return f"'{value}" if formula else value
 
 
 def without_apostrophe(value: Any) -> Any:

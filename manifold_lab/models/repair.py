@@ -96,7 +96,7 @@ def _attach(twin: Block, kind: str, found: ChannelMap) -> None:
     def behind(_module: nn.Module, _inputs: object, output: Tensor | State) -> Tensor | State:
         return (found(output[0]), output[1]) if isinstance(output, tuple) else found(output)
 
-    lesions.LESIONS[kind].site(twin).register_forward_hook(behind)
+    twin.get_submodule(lesions.LESIONS[kind].site).register_forward_hook(behind)
 
 
 @torch.no_grad()
@@ -150,13 +150,13 @@ def _moments(block: Block, twin: Block, kind: str, intact: Sequence[State], mine
     """Of what the changed block gives at its lesion, from its own inputs, and of what the intact one gives there."""
     site, total = lesions.LESIONS[kind].site, torch.zeros(())
     for one, other in zip(intact, mine, strict=True):
-        wanted, observed = _at(site(block), block, one), _at(site(twin), twin, other)
+        wanted, observed = _at(site, block, one), _at(site, twin, other)
         total = total + second_moments(*(part.movedim(1, -1).flatten(0, -2) for part in (observed, wanted)))
     return total
 
 
-def _at(site: nn.Module, block: Block, state: State) -> Tensor:
-    """What a module gives while its block runs."""
-    with outputs_of([site]) as seen:
+def _at(site: str, block: Block, state: State) -> Tensor:
+    """What a part of a block gives while that runs."""
+    with outputs_of([block.get_submodule(site)]) as seen:
         block(*state)
     return seen[0][0] if isinstance(seen[0], tuple) else seen[0]

@@ -179,15 +179,9 @@ def conclusion(subject: LoadedModel, found: list[LayerRow], console: Console) ->
     """The table and the sentences."""
     head = [name for name in TERMINAL_COLUMNS if name in found[0] and (name in ("layer", "channels") or any(
         tables.written(row[name]) != "" for row in found))]  # fmt: skip
-    body = [[cell(row[name]) for name in head] for row in found]
+    body = [[tables.cell(row[name]) for name in head] for row in found]
     terminal.show(console, subject.description, [name.replace("_", " ") for name in head], [body])
     console.print(summary_text(found), highlight=False)
-
-
-def cell(value: float | int | str | None) -> str:
-    """A number as a reader wants it; words as they are."""
-    text = str(tables.written(value))
-    return tables.plain(value) if isinstance(value, float) and "." in text else text or tables.MISSING
 
 
 def listed(subject: LoadedModel, console: Console, as_json: bool = False) -> None:

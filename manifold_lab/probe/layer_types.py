@@ -91,13 +91,10 @@ def narrows(module: nn.Module) -> bool:
 def pointwise(module: nn.Module) -> bool:
     """Whether Lemma 2 can speak of it: a linear map at each position alone, all channels to all channels."""
     if isinstance(module, CONVOLUTIONS):
-        plain = set(module.kernel_size) == {1} and module.groups == 1 and not any(map(bool, _padding(module)))
+        padded = not isinstance(module.padding, str) and any(module.padding)
+        plain = set(module.kernel_size) == {1} and module.groups == 1 and not padded
         return plain and (not isinstance(module, TRANSPOSED) or set(module.stride) == {1})
     return isinstance(module, nn.Linear)
-
-
-def _padding(module: nn.modules.conv._ConvNd) -> tuple[int, ...]:
-    return () if isinstance(module.padding, str) else tuple(module.padding)
 
 
 def first_tensor(value: object) -> Tensor | None:

@@ -1,6 +1,7 @@
 """Networks by name, from whatever source, and images as each of them expects them."""
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -64,11 +65,8 @@ def network(name: str, source: Source | str = "", *, resolution: int = 0) -> Loa
         InputError: for what does not exist, is not installed, or does not fit.
     """
     source = Source(source) if isinstance(source, str) else source
-    if name.startswith((TIMM, TORCHVISION)):
-        library = _timm if name.startswith(TIMM) else _torchvision
-        found = library(name.partition(":")[2], source)
-    elif ":" in name:
-        found = _called(name, source)
+    if ":" in name:
+        found = _foreign(name, source)
     elif source.stored is not None and re.fullmatch(r"[0-9a-f]{16}", name):
         _none(source.weights, "a stored run has its own")
         found = _ours(source.stored(name), f"run {name}")
@@ -90,6 +88,13 @@ def _preset(name: str, source: Source) -> LoadedModel:
     return _ours(made, _description(name, source))
 
 
+def _foreign(name: str, source: Source, **options: Any) -> LoadedModel:
+    """A network of a library, made with these options besides, or of the user's own code."""
+    library, _, plain = name.partition(":")
+    make = {TIMM: _timm, TORCHVISION: _torchvision}.get(f"{library}:")
+    return _called(name, source) if make is None else make(plain, source, **options)
+
+
 def _refuse_foreign(name: str) -> None:
     """Say of a library's name that it wants the library before it."""
     for library, module in ((TORCHVISION, "torchvision.models"), (TIMM, "timm")):
@@ -108,13 +113,14 @@ def _none(weight: str, why: str) -> None:
         raise InputError(f"weights: {weight} cannot be used here: {why}")
 
 
-def _timm(name: str, source: Source) -> LoadedModel:
+def _timm(name: str, source: Source, **options: Any) -> LoadedModel:
     timm = _module("timm", "pip install timm")
     plain, _, tag = name.partition(".")
     if not timm.is_model(plain) or (tag and name not in timm.list_pretrained(f"{plain}.*")):
         one_of("model", name, [*timm.list_models(), *timm.list_pretrained(f"{plain}.*")])
     with _drawn(source.seed):
-        model = _tried(lambda: timm.create_model(name, pretrained=source.weights == PUBLISHED), f"timm:{name}")
+        make = functools.partial(timm.create_model, name, pretrained=source.weights == PUBLISHED, **options)
+        model = _tried(make, f"timm:{name}")
     known = timm.data.resolve_data_config({}, model=model)
     channels, high, wide = known["input_size"]
     cut, ratio = known["crop_mode"], int(high / known["crop_pct"]) / high
@@ -124,9 +130,10 @@ def _timm(name: str, source: Source) -> LoadedModel:
     return LoadedModel(_loaded(model, source), (channels, high, wide), scale, description, fit)
 
 
-def _torchvision(name: str, source: Source) -> LoadedModel:
-    models = _torchvision_models(name)
-    chosen: dict[str, Any] = {"weights": "DEFAULT" if source.weights == PUBLISHED else None}
+def _torchvision(name: str, source: Source, **options: Any) -> LoadedModel:
+    models = _module("torchvision.models", "pip install 'manifold_lab[vision]'")
+    one_of("model", name, models.list_models())
+    chosen = {"weights": "DEFAULT" if source.weights == PUBLISHED else None} | options
     if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
         chosen["weights_backbone"] = None  # else an untrained detector fetches a trained backbone
     with _drawn(source.seed):
@@ -136,13 +143,6 @@ def _torchvision(name: str, source: Source) -> LoadedModel:
     return LoadedModel(
         _loaded(made, source), (3, resolution, resolution), scale, _description(f"torchvision {name}", source), fit
     )
-
-
-def _torchvision_models(name: str) -> Any:
-    """Torchvision's models, which have one of this name."""
-    models = _module("torchvision.models", "pip install 'manifold_lab[vision]'")
-    one_of("model", name, models.list_models())
-    return models
 
 
 def _preset_of(name: str, given: Any) -> tuple[Scale, int, Fit]:
@@ -187,15 +187,7 @@ def untrained(name: str, *, classes: int, seed: int) -> nn.Module:
     Raises:
         InputError: for a network that does not exist or cannot be made.
     """
-    source, _, what = name.partition(":")
-    with _drawn(seed):
-        if f"{source}:" == TORCHVISION:
-            models = _torchvision_models(what)
-            return _tried(lambda: models.get_model(what, weights=None, num_classes=classes), name)
-        if f"{source}:" == TIMM:
-            timm = _module("timm", "pip install timm")
-            return _tried(lambda: timm.create_model(what, pretrained=False, num_classes=classes), name)
-    return _called(name, Source(seed=seed)).model
+    return _foreign(name, Source(seed=seed), num_classes=classes).model
 
 
 def _description(name: str, source: Source) -> str:

@@ -54,11 +54,10 @@ def draw_active(ax: Axes, layers: DataFrame, fraction: bool) -> None:
         ax.plot(x[shown], threshold[shown], "_", color=LOST_COLOUR, ms=size, mew=1.2, label="Lemma 2's threshold")
     if below.any():
         ax.plot(x[below], value["min"][below], "v", color=LOST_COLOUR, ms=3, mew=0, label="minimum below")
-    ax.set_ylabel("active, fraction" if fraction else "active channels")
     if fraction:
-        ax.set_ylim(-0.02, 1.02)
+        ax.set(ylabel="active, fraction", ylim=(-0.02, 1.02))
     else:
-        ax.set_ylim(bottom=0)
+        ax.set(ylabel="active channels", ylim=(0, None))
 
 
 def draw_columns(ax: Axes, layers: DataFrame, axis: str, shown: Sequence[tuple[str, str, str]]) -> None:

@@ -46,11 +46,8 @@ def draw_points(ax: Axes, rows: DataFrame, ghost: DataFrame, curve: bool) -> Non
     ax.plot(*behind[lost].T, ".", ms=1.4, mew=0, color=GAP, zorder=2)
     ax.plot(x[lost, 0], x[lost, 1], "x", ms=1.8, mew=0.35, color=LOST_COLOUR, zorder=2, markevery=LOST_EVERY)
     ax.set_aspect("equal", adjustable="datalim")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(True)
-        spine.set_color("0.7")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set(visible=True, color="0.7")
 
 
 def _pieces(kept: np.ndarray, length: int = 8) -> Iterator[slice]:
@@ -171,8 +168,7 @@ def draw_preserved(ax: Axes, numbers: DataFrame) -> None:
         if len(rows):
             plots.draw_estimates(ax, rows, (colour, mark), label)
             plots.draw_theory(ax, rows, "theory" if quantity == "preserved_fraction" else None)
-    ax.set_ylim(-0.04, 1.04)
-    ax.set_ylabel("fraction")
+    ax.set(ylim=(-0.04, 1.04), ylabel="fraction")
     ax.legend(frameon=False, loc="lower right")
 
 
@@ -188,8 +184,7 @@ def draw_loss(ax: Axes, numbers: DataFrame) -> None:
     if (rows["estimate"] <= 1e-12).any():
         ax.plot([], [], linestyle="", marker=UPPER_BOUND, ms=4, color=MEASURED, label="none lost: upper bound")
     plots.log_axis(ax)
-    ax.set_ylim(max(smallest / 3, 1e-12), 2)
-    ax.set_ylabel("information dimension lost")
+    ax.set(ylim=(max(smallest / 3, 1e-12), 2), ylabel="information dimension lost")
     ax.legend(frameon=False, loc="lower left")
 
 
@@ -202,8 +197,7 @@ def draw_errors(ax: Axes, numbers: DataFrame) -> None:
             plots.draw_estimates(ax, means, (colour, mark), DECODERS[decoder], floor)
             plots.draw_theory(ax, means)
     plots.log_axis(ax)
-    ax.set_ylim(floor, 4)
-    ax.set_ylabel(f"error, {ERROR}")
+    ax.set(ylim=(floor, 4), ylabel=f"error, {ERROR}")
     ax.legend(frameon=False, loc="lower left")
 
 

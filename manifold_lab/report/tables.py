@@ -266,6 +266,12 @@ def plain(value: float) -> str:
     return "0" if value == 0 else f"{value:.2g}" if abs(value) < 1e-3 else f"{value:#.3g}".rstrip(".")
 
 
+def cell(value: float | int | str | None) -> str:
+    """A measured number as a reader wants it, whole where it is; words as they are, a dash for nothing."""
+    text = str(written(value))
+    return plain(value) if isinstance(value, float) and "." in text else text or MISSING
+
+
 def shown(value: Any) -> str:
     """A value as a reader wants it: digits of long whole numbers in threes; a dash for nothing."""
     cell = str(written(value))

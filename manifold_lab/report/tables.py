@@ -113,8 +113,13 @@ def estimated_claim(  # noqa: PLR0913, PLR0917  (the fields of a claim that rest
 
     Of a test, `p_value` and `needed` of `ClaimResult` besides.
     """
-    verdict, command = statistics.verdict(holds, found), f"python -m experiments.{study}"
-    return ClaimResult(f"{study}.{name}", place, says, measure, found, verdict, command, **tested)
+    verdict = statistics.verdict(holds, found)
+    return ClaimResult(f"{study}.{name}", place, says, measure, found, verdict, command_of(study), **tested)
+
+
+def command_of(study: str) -> str:
+    """What runs a study."""
+    return f"python -m experiments.{study}"
 
 
 def claim_sentence(claim: ClaimResult) -> str:

@@ -109,7 +109,7 @@ def _problems(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict
 def _unlike(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], of: Callable[[Tensor], str]) -> list[str]:
     """The keys of both whose tensors differ in something, and how."""
     pairs = [(key, of(state[key]), of(value)) for key, value in wanted.items() if key in state]
-    return sorted(f"{key} is {one}, not {other}" for key, one, other in pairs if one != other)
+    return [f"{key} is {one}, not {other}" for key, one, other in pairs if one != other]
 
 
 def _listed(problems: Mapping[str, Sequence[str]]) -> str:

@@ -144,9 +144,11 @@ def writer(figure: Figure, style_name: str) -> Writer:
     return write
 
 
-def figure_files(figure: Figure, stem: str, style_name: str = "") -> dict[str, Writer]:
-    """The figure as an experiment publishes it: to look at, for papers, and for the report page."""
-    return {f"{stem}.{kind}": writer(figure, style_name) for kind in FORMATS}
+def figure_files(
+    figure: Figure, stem: str, style_name: str = "", formats: Sequence[str] = FORMATS
+) -> dict[str, Writer]:
+    """The figure in each format; by default as an experiment publishes it: to look at, for papers, and for the page."""
+    return {f"{stem}.{kind}": writer(figure, style_name) for kind in formats}
 
 
 def draw_point(ax: Axes, at: tuple[int | float, Estimate], style: Style, label: str | None = None) -> None:

@@ -97,15 +97,10 @@ def _arguments(options: SpiralOptions) -> list[str]:
 
 def figures(options: SpiralOptions, points: DataFrame, numbers: DataFrame) -> dict[str, Writer]:
     """The two figures in every format asked for."""
-    drawn = {
-        "spiral": spiral_figure.draw_figure(points, numbers, options.style),
-        "spiral_stats": spiral_figure.draw_statistics(numbers, options.style),
-    }
-    return {
-        f"{stem}.{kind}": plots.writer(figure, options.style)
-        for stem, figure in drawn.items()
-        for kind in dict.fromkeys(options.formats)
-    }
+    panels = spiral_figure.draw_figure(points, numbers, options.style)
+    statistics = spiral_figure.draw_statistics(numbers, options.style)
+    files = plots.figure_files(panels, "spiral", options.style, options.formats)
+    return files | plots.figure_files(statistics, "spiral_stats", options.style, options.formats)
 
 
 def dims_shown(options: SpiralOptions) -> tuple[int, ...]:

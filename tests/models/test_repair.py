@@ -22,7 +22,8 @@ def at_lesion(network: Network, cut: Lesion, maps: dict[int, repair.ChannelMap])
     twins, found = repair.repaired(network, cut, maps), []
     for blocks in ([*network.blocks], [twins.get(at, block) for at, block in enumerate(network.blocks)]):
         outputs: list[torch.Tensor | tuple[torch.Tensor, None]] = []
-        handle = blocks[place].get_submodule(site).register_forward_hook(lambda _m, _i, y, outputs=outputs: outputs.append(y))
+        part = blocks[place].get_submodule(site)
+        handle = part.register_forward_hook(lambda _m, _i, y, outputs=outputs: outputs.append(y))
         with torch.no_grad():
             for x in BATCHES:
                 state = (network.stem(x), None)

@@ -154,7 +154,8 @@ def figure_files(
 def draw_point(ax: Axes, at: tuple[int | float, Estimate], style: Style, label: str | None = None) -> None:
     """One estimate with its interval, where there is one."""
     (x, found), (colour, mark) = at, style
-    draw_intervals(ax, [x], [found], fmt=mark, color=colour, ms=4, elinewidth=0.8, label=label)
+    ends = None if math.isnan(found.low) else [[found.value - found.low], [found.high - found.value]]
+    ax.errorbar(x, found.value, ends, fmt=mark, color=colour, ms=4, elinewidth=0.8, label=label)
 
 
 def draw_intervals(ax: Axes, x: Any, found: Sequence[Estimate], **style: Any) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from manifold_lab.core.errors import InputError
 from manifold_lab.probe import names
 from manifold_lab.probe.activation_types import of_module
+from manifold_lab.probe.axis_rules import tensors
 
 Window = tuple[float, float]
 """The open interval of outputs that are active: read back from the output, as in `activations.Activation.outputs`."""
@@ -99,13 +100,7 @@ def pointwise(module: nn.Module) -> bool:
 
 def first_tensor(value: object) -> Tensor | None:
     """The tensor that a module was given or gave: itself, or the first one inside."""
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    if isinstance(value, tuple | list):
-        return next((found for part in value if (found := first_tensor(part)) is not None), None)
-    return None
+    return next(tensors(value), None)
 
 
 def input_axis(operator: nn.Module, x: Tensor) -> int:

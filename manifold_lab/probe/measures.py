@@ -11,6 +11,7 @@ from torch import Tensor
 from manifold_lab import metrics, theory
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.random_streams import stream
+from manifold_lab.core.statistics import QUANTILES
 from manifold_lab.metrics import Neighbours
 from manifold_lab.probe import certificate
 from manifold_lab.probe.inverse import rank, ridge_r2
@@ -19,7 +20,6 @@ from manifold_lab.probe.tracing import batch_norm_scale
 
 NEIGHBOURS = 20
 SCALES = (1, 2, 4, 8)
-CUTS = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 CONSTANT = 1e-10
 """Variance of a channel below which it says nothing."""
 PAIRS = 1000
@@ -54,7 +54,7 @@ def active(layer: LayerRecord) -> LayerRow:
     width, positions, total = len(histogram) - 1, histogram.sum(), float(counts.positions)
     cumulative, number = histogram.cumsum(), np.arange(width + 1)
     met = np.flatnonzero(histogram)
-    spread = {name: int(np.searchsorted(cumulative, cut * positions)) for name, cut in CUTS.items()}
+    spread = {name: int(np.searchsorted(cumulative, cut * positions)) for name, cut in QUANTILES.items()}
     summary = {"min": int(met[0]), "mean": float(number @ histogram / positions), "max": int(met[-1]), **spread}
     found: LayerRow = {f"active_{name}": value for name, value in summary.items()}
     found |= {f"fraction_{name}": summary[name] / width for name in ("min", "mean", "max")}
@@ -206,8 +206,9 @@ def information(layer: LayerRecord) -> LayerRow:
 
 MEASURES: dict[str, LayerMeasure] = {
     "active": LayerMeasure((COUNTS,), (
-        *(f"active_{name}" for name in ("min", "mean", "max", *CUTS)), "fraction_min", "fraction_mean", "fraction_max",
-        "below_threshold", "low_share", "high_share", "never_active", "always_saturated", "constant_input",
+        *(f"active_{name}" for name in ("min", "mean", "max", *QUANTILES)),
+        "fraction_min", "fraction_mean", "fraction_max", "below_threshold", "low_share",
+        "high_share", "never_active", "always_saturated", "constant_input",
     ), active),
     "rank": LayerMeasure((SAMPLE,), (
         "full_rank", "singular_value_min", "singular_value", "condition", "inversion_error",

@@ -115,10 +115,8 @@ def _check_memory(layer: MonteCarloLayer) -> None:
     free = psutil.virtual_memory().available if on_cpu else torch.cuda.mem_get_info(layer.device)[0]
 
     def needed(dim: int) -> int:
-        wanted = replace(layer, dim=dim)
-        return (
-            max(wanted.bytes_per_draw, wanted.bytes_per_code) + 8 * embeddings.BATCH_OF_DRAWS * 5 * dim * layer.inputs
-        )
+        wanted, matrices = replace(layer, dim=dim), 8 * embeddings.BATCH_OF_DRAWS * 5 * dim * layer.inputs
+        return max(wanted.bytes_per_draw, wanted.bytes_per_code) + matrices
 
     if needed(layer.dim) > 0.8 * free:
         fitting = bisect.bisect(range(min(layer.dim, 2**62)), 0.8 * free, key=needed) - 1

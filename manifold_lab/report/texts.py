@@ -188,10 +188,10 @@ def refresh(options: ReportOptions) -> None:
         InputError: with --check, naming the text that is stale.
     """
     for name in TEXTS:
-        content = read_text(options.root / name, "name a checkout with --root")
+        path = options.root / name
+        content = read_text(path, "name a checkout with --root")
         fresh = filled(content, options.root)
         if options.check and fresh != content:
             raise InputError(f"{name} and the csv files differ; run python -m manifold_lab.report")
         if fresh != content:
-            path = options.root / name
             publish(path.parent, {path.name: text(fresh)})

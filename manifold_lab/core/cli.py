@@ -162,9 +162,8 @@ def _status(work: Callable[[], int | None]) -> int:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in NO_MEMORY):
             raise
-        return _complain(
-            f"memory: there is too little for what was asked ({str(error) or type(error).__name__}); ask for less"
-        )
+        reason = str(error) or type(error).__name__
+        return _complain(f"memory: there is too little for what was asked ({reason}); ask for less")
 
 
 def _refusal(error: OSError) -> str:

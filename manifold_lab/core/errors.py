@@ -60,9 +60,8 @@ def one_of(field: str, name: str, allowed: Iterable[str]) -> str:
         return name
     near = difflib.get_close_matches(name, names, n=NEAREST)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    listed = (
-        ", ".join(names) if len(names) <= MANY else f"{len(names)} names, such as {', '.join(near or names[:NEAREST])}"
-    )
+    some = ", ".join(near or names[:NEAREST])
+    listed = ", ".join(names) if len(names) <= MANY else f"{len(names)} names, such as {some}"
     raise InputError(f"{field}: {name!r} is unknown; {hint}allowed: {listed}")
 
 

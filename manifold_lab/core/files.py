@@ -105,12 +105,10 @@ def _is_there(path: Path) -> bool:
 
 def refused(folder: Path, error: OSError) -> InputError:
     """The error for the user where a folder or a disk refuses a file: a DiskError where it is the disk's fault."""
-    reason = error.strerror or type(error).__name__
+    what = f"out: cannot write into {folder} ({error.strerror or type(error).__name__}); nothing was changed"
     if error.errno in DISK:
-        return DiskError(
-            f"out: cannot write into {folder} ({reason}); nothing was changed, run again when there is room"
-        )
-    return InputError(f"out: cannot write into {folder} ({reason}); nothing was changed, name another folder")
+        return DiskError(f"{what}, run again when there is room")
+    return InputError(f"{what}, name another folder")
 
 
 def disk_fault(error: BaseException) -> OSError | None:

@@ -43,9 +43,8 @@ class Curve:
         flat = torch.randn((x.numel(), self.drawn.shape[1]), generator=rng, dtype=torch.float64)
         plane = torch.linalg.qr(flat).Q
         offsets = (self.radius * x.double().norm().cpu() * self.drawn @ plane.mT).reshape(-1, *x.shape)
-        return (x + offsets.to(x)).contiguous(
-            memory_format=torch.channels_last if x.dim() == 3 else torch.preserve_format
-        )
+        layout = torch.channels_last if x.dim() == 3 else torch.preserve_format
+        return (x + offsets.to(x)).contiguous(memory_format=layout)
 
     @property
     def drawn(self) -> Float[Tensor, "points inputs"]:

@@ -140,9 +140,8 @@ def _torchvision(name: str, source: Source, **options: Any) -> LoadedModel:
         made = _tried(lambda: models.get_model(name, **chosen), name)
     given = models.get_model_weights(name).DEFAULT.transforms()
     scale, resolution, fit = _preset_of(name, given)
-    return LoadedModel(
-        _loaded(made, source), (3, resolution, resolution), scale, _description(f"torchvision {name}", source), fit
-    )
+    description = _description(f"torchvision {name}", source)
+    return LoadedModel(_loaded(made, source), (3, resolution, resolution), scale, description, fit)
 
 
 def _preset_of(name: str, given: Any) -> tuple[Scale, int, Fit]:

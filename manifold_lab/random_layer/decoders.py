@@ -130,10 +130,9 @@ def preimage(
     with fewer than n active rows is often unbounded. Points with equal bounds are solved once.
     """
     bounds, back = np.unique(np.concatenate([low, high], axis=1), axis=0, return_inverse=True)
-    solved = np.stack([_extent(matrix, row[: len(matrix)], row[len(matrix) :], box) for row in bounds])[
-        back.reshape(-1)
-    ]
-    return Preimage(solved[:, 0], solved[:, 1])
+    solved = np.stack([_extent(matrix, row[: len(matrix)], row[len(matrix) :], box) for row in bounds])
+    each = solved[back.reshape(-1)]
+    return Preimage(each[:, 0], each[:, 1])
 
 
 def _extent(matrix: np.ndarray, low: np.ndarray, high: np.ndarray, box: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

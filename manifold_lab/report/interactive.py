@@ -45,7 +45,6 @@ def plot_costs(network: Network) -> list[Axes]:
             ax.set(ylabel=label)
             ax.yaxis.set_major_formatter(EngFormatter(sep=""))
         layer_figure.name_layers(axes[-1], [one.name for one in seen], room=2 * layer_figure.LABEL_ROOM)
-        axes[-1].set_xlabel(
-            f"operators in the order of execution, one image of {network.spec.resolution} pixels a side"
-        )
+        side = network.spec.resolution
+        axes[-1].set_xlabel(f"operators in the order of execution, one image of {side} pixels a side")
         return adopted(plots.fixed_layout(figure))

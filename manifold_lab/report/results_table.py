@@ -159,9 +159,8 @@ def _estimates(layer: MonteCarloLayer, name: str, values: np.ndarray, bounded: E
     made = []
     if moments > 0:
         note = HEAVY if moments < 3 else FOLDS if layer.activation.folds and "preserved" in name else ""
-        made.append(
-            _row(layer, name, "mean", bounded or statistics.mean(values), spread=spread, theory=expected, note=note)
-        )
+        found = bounded or statistics.mean(values)
+        made.append(_row(layer, name, "mean", found, spread=spread, theory=expected, note=note))
     if "/" in name:
         note = NO_MEAN if moments <= 0 else ""
         made.append(_row(layer, name, "median", statistics.median(values), spread=spread, note=note))

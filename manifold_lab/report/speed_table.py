@@ -247,11 +247,11 @@ def training_speed(root: Path) -> str:
 def training_step_speed(root: Path) -> str:
     """A training step on one thread against torch's own layers, and where its milliseconds go."""
     found = lines(root / FOLDER / "training_step.csv")
+    if not found:
+        return NOT_RUN
     steps = [line for line in found if line["work"] == "step"]
     parts = [line | {"resolution": line["resolution"] or MISSING} for line in found if line["work"] == "part"]
-    return (
-        "\n\n".join((columned(steps, RATES), columned(parts, SPENT), ROUNDS.format(**steps[0]))) if found else NOT_RUN
-    )
+    return "\n\n".join((columned(steps, RATES), columned(parts, SPENT), ROUNDS.format(**steps[0])))
 
 
 def between(line: Mapping[str, str], low: str, high: str) -> str:

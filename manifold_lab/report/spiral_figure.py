@@ -236,9 +236,8 @@ def draw_statistics(numbers: DataFrame, style_name: str) -> Figure:
 
 def statistics_title(numbers: DataFrame) -> str:
     """How often theory is within a mean's interval, of the drawn means that it says."""
-    known = numbers[numbers["statistic"].isin(("mean", "probability")) & is_drawn(numbers)].dropna(
-        subset=["theory", "low"]
-    )
+    means = numbers["statistic"].isin(("mean", "probability")) & is_drawn(numbers)
+    known = numbers[means].dropna(subset=["theory", "low"])
     if not len(known):
         return "No closed form is known for these draws"
     within, level = known["theory"].between(known["low"], known["high"]).sum(), known["level"].iloc[0]

@@ -27,6 +27,8 @@ Rows = Float[Tensor, "ambient inputs"]
 Inputs = Float[Tensor, "points inputs"]
 Facets = Int[Tensor, "facets inputs"]
 """The n rows that span each facet."""
+Corners = Float[Tensor, "cones corners inputs"]
+"""The unit vectors that span each cone."""
 
 
 def unit_rows(matrix: Rows) -> Rows:
@@ -113,9 +115,7 @@ def least_in_cones(unit: Rows, simplices: Facets) -> Float[Tensor, " ambient"]:
     return smallest.scatter_reduce_(0, simplices.flatten(), values.flatten(), "amin")
 
 
-def projected_length(
-    corners: Float[Tensor, "cones corners inputs"], vector: Float[Tensor, "cones inputs"]
-) -> Float[Tensor, " cones"]:
+def projected_length(corners: Corners, vector: Float[Tensor, "cones inputs"]) -> Float[Tensor, " cones"]:
     """Length of each vector's projection onto the cone of independent unit corners; never less.
 
     Murty's principal pivoting on the conditions of optimality: of the corners with a wrong sign, the last one changes.
@@ -139,9 +139,7 @@ def projected_length(
     return length
 
 
-def lower_bound(
-    products: Float[Tensor, "cones rows"], corners: Float[Tensor, "cones corners inputs"]
-) -> Float[Tensor, "cones rows"]:
+def lower_bound(products: Float[Tensor, "cones rows"], corners: Corners) -> Float[Tensor, "cones rows"]:
     """A lower bound on <w, x> over the unit vectors x of cones, from the smallest <w, g_j> over a cone's unit corners.
 
     x is a sum of c_j g_j whose weights add up to between 1 and 1 / k, k the smallest <g_j, g> and g the unit vector in

@@ -28,6 +28,7 @@ ROUNDING = 1e-10
 OPPOSITE = 1e-12
 """Length of the sum of two unit rows that are taken for opposite."""
 Point = Float[Tensor, " inputs"]
+Twins = Float[Tensor, "2 inputs"]
 Directions = Float[Tensor, "free inputs"]
 Active = Bool[Tensor, "regions ambient"]
 """The rows that are active at every point of a region."""
@@ -43,10 +44,8 @@ class RectifiedLayer:
 
     def __post_init__(self) -> None:
         """Refuse what is no layer."""
-        matrix, bias = (
-            domain.tensor("matrix", self.matrix, "ambient inputs"),
-            domain.tensor("bias", self.bias, "ambient"),
-        )
+        matrix = domain.tensor("matrix", self.matrix, "ambient inputs")
+        bias = domain.tensor("bias", self.bias, "ambient")
         domain.same_length("matrix, bias", matrix, bias)
         if not float(domain.values("high", self.high, ndim=0)) > 0:
             raise InputError(f"high: {self.high} is not allowed; it must be above 0")
@@ -80,7 +79,7 @@ class Certificate:
     verdict: str
     method: str
     singular_value: float | None = None
-    twins: Float[Tensor, "2 inputs"] | None = None
+    twins: Twins | None = None
 
 
 @dataclass(frozen=True)
@@ -119,9 +118,8 @@ def certify(layer: RectifiedLayer, radius: float, sphere: bool = False) -> Certi
     if cones is not None and (found := _by_facets(layer, cones, radius, sphere)):
         return Certificate(CERTIFIED, "facets", found)
     if inputs > HALVED_INPUTS:
-        return Certificate(
-            NOT_DECIDED, f"{inputs} inputs are above {HALVED_INPUTS}, and the sufficient bias is exceeded"
-        )
+        why = f"{inputs} inputs are above {HALVED_INPUTS}, and the sufficient bias is exceeded"
+        return Certificate(NOT_DECIDED, why)
     return _by_halving(layer, _first(layer, cones, radius, sphere), radius, sphere)
 
 
@@ -255,9 +253,7 @@ def _halved(regions: _Regions) -> _Regions:
     return _Regions(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def find_twins(
-    layer: RectifiedLayer, x: Point, radius: float, sphere: bool = False
-) -> Float[Tensor, "2 inputs"] | None:
+def find_twins(layer: RectifiedLayer, x: Point, radius: float, sphere: bool = False) -> Twins | None:
     """Two points of the ball or sphere with one output, x itself or near it, where the active rows at x do not span.
 
     Both outputs were computed and agree. None where there are none of this kind; that refutes nothing.

@@ -21,7 +21,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from manifold_lab.core.errors import InputError, one_line
+from manifold_lab.core.errors import InputError, causes, one_line
 from manifold_lab.core.starting import LOADING, end, stop_signals
 
 OptionsType = TypeVar("OptionsType")
@@ -195,16 +195,9 @@ def _complain(what: str) -> int:
 
 
 def _stopped(stop: KeyboardInterrupt) -> int:
-    number = next((one.number for one in _causes(stop) if isinstance(one, StopError)), signal.SIGINT)
+    number = next((one.number for one in causes(stop) if isinstance(one, StopError)), signal.SIGINT)
     _say(f"stopped; {str(stop) or 'nothing was written'}")
     return 128 + number
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those that it was raised in the handling of."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _say(line: str) -> None:

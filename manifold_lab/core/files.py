@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from manifold_lab.core.errors import DiskError, InputError
+from manifold_lab.core.errors import DiskError, InputError, causes
 
 Writer = Callable[[Path], object]
 WRITING, READY = ".writing-", ".ready-"
@@ -113,14 +113,7 @@ def refused(folder: Path, error: OSError) -> InputError:
 
 def disk_fault(error: BaseException) -> OSError | None:
     """The fault of a disk that an error comes from, also through other errors; None where it comes from none."""
-    chain, seen = [error], set[int]()
-    while chain:
-        one = chain.pop()
-        if isinstance(one, OSError) and one.errno in DISK:
-            return one
-        seen.add(id(one))
-        chain += [more for more in (one.__cause__, one.__context__) if more is not None and id(more) not in seen]
-    return None
+    return next((one for one in causes(error) if isinstance(one, OSError) and one.errno in DISK), None)
 
 
 class LostError(Exception):

@@ -49,11 +49,10 @@ def peak_split(network: Network, parts: int) -> int:
         raise InputError("block: sandglass has no wide inner tensor to split; allowed: inverted, classic, separable")
     inner = {one.name: one for one in _watch(network, nn.Conv2d)}
     held = [one.elements for name, one in inner.items() if not name.startswith("blocks.")]
-    for block in _watch(network, Block):
-        assert isinstance(block.module, Block)
-        middle = inner[f"{block.name}.depthwise.conv"]
-        largest = chunks(block.module.stage.hidden, parts)[0]
-        held.append(block.elements + middle.elements * (largest.stop - largest.start) // block.module.stage.hidden)
+    for block, seen in zip(network.blocks, _watch(network, Block), strict=True):
+        middle = inner[f"{seen.name}.depthwise.conv"]
+        largest = chunks(block.stage.hidden, parts)[0]
+        held.append(seen.elements + middle.elements * (largest.stop - largest.start) // block.stage.hidden)
     return max(held)
 
 
@@ -75,26 +74,24 @@ def with_shortcuts(network: Network) -> list[Held]:
     """
     inner = {one.name: one for one in _watch(network, nn.Conv2d)}
     found, wide = [], 0
-    for seen in _watch(network, Block):
-        assert isinstance(seen.module, Block)
-        stage = seen.module.stage
+    for block, seen in zip(network.blocks, _watch(network, Block), strict=True):
+        stage = block.stage
         given = inner[f"{seen.name}.depthwise.conv"].output_elements if stage.gives_wide else 0
         joined = bool(wide or given) or stage.shortcut != "none"
-        found.append(Held(seen.name, _by_operator(seen, inner, wide), seen.elements + wide + given, joined))
+        found.append(Held(seen.name, _by_operator(block, seen, inner, wide), seen.elements + wide + given, joined))
         wide = given
     return found
 
 
-def _by_operator(block: LayerProfile, inner: dict[str, LayerProfile], wide: int) -> int:
+def _by_operator(block: Block, seen: LayerProfile, inner: dict[str, LayerProfile], wide: int) -> int:
     """The block's operators one by one: its input is kept beside the later ones if a shortcut needs it."""
-    assert isinstance(block.module, Block)
-    stage = block.module.stage
-    kept = block.input_elements if stage.shortcut != "none" else 0
+    stage = block.stage
+    kept = seen.input_elements if stage.shortcut != "none" else 0
     beside = {"expand": wide, "depthwise": kept if stage.expands else 0, "project": kept}
-    if isinstance(block.module, Sandglass):  # which begins with its depthwise convolution
+    if isinstance(block, Sandglass):  # which begins with its depthwise convolution
         beside = {"depthwise": 0, "project": kept, "expand": kept, "depthwise_out": kept}
-    beside["bridge"] = block.output_elements
-    convs = {name: inner[f"{block.name}.{name}.conv"] for name in beside if f"{block.name}.{name}.conv" in inner}
+    beside["bridge"] = seen.output_elements
+    convs = {name: inner[f"{seen.name}.{name}.conv"] for name in beside if f"{seen.name}.{name}.conv" in inner}
     return max(conv.elements + beside[name] for name, conv in convs.items())
 
 

@@ -57,7 +57,8 @@ class ActiveCounts:
     def empty(cls, window: Window, channels: int, device: torch.device) -> "ActiveCounts":
         """Nothing seen yet."""
         counts = [torch.zeros(size, dtype=torch.int64, device=device) for size in (channels + 1, channels, channels)]
-        return cls(window, *counts, torch.zeros(channels, dtype=torch.bool, device=device))
+        histogram, active, high = counts
+        return cls(window, histogram, active, high, torch.zeros(channels, dtype=torch.bool, device=device))
 
     def add(self, y: Tensor, channels: int) -> None:
         """Count one batch."""

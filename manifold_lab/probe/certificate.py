@@ -171,7 +171,6 @@ def _verdict(found: LayerRow, inputs: int, patches: bool) -> str:
 def _of_channels(layer: LayerRecord) -> LayerRow:
     """A depthwise convolution, channel by channel, from whole maps to whole maps."""
     operator, counts = layer.chain.operator, layer.counts
-    assert operator is not None
     if not isinstance(operator, CONVOLUTIONS) or operator.groups != operator.in_channels or counts is None:
         return {"verdict": "not decided: a convolution of several groups with several channels each"}
     if operator.out_channels != operator.in_channels or len(layer.shape) != operator.weight.dim() - 1:
@@ -196,9 +195,8 @@ def _of_channels(layer: LayerRecord) -> LayerRow:
             "ball": NOT_DECIDED if certified == 1 else REFUTED, "verdict": verdict}  # fmt: skip
 
 
-def _input_size(operator: nn.Module, size: tuple[int, ...]) -> list[int]:
+def _input_size(operator: nn.modules.conv._ConvNd, size: tuple[int, ...]) -> list[int]:
     """The smallest map that a convolution turns into one of this size."""
-    assert isinstance(operator, CONVOLUTIONS)
     padding = operator.padding
     if padding == "same":
         return list(size)

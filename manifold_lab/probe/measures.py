@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from manifold_lab import metrics, theory
-from manifold_lab.core.errors import InputError
+from manifold_lab.core.errors import InputError, error_line
 from manifold_lab.core.random_streams import stream
 from manifold_lab.core.statistics import QUANTILES
 from manifold_lab.metrics import Neighbours
@@ -264,8 +264,7 @@ def _measured(layer: LayerRecord, measure: str) -> LayerRow:
     try:
         return MEASURES[measure].compute(layer)
     except Exception as error:  # a measure must not cost the table its other layers, whatever it meets
-        text = " ".join(str(error).split())[:120]
-        layer.note(f"{measure} failed ({type(error).__name__}: {text})")
+        layer.note(f"{measure} failed ({error_line(error)})")
         return {}
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from manifold_lab import data
-from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.errors import InputError, error_line, one_of
 from manifold_lab.core.random_streams import stream, stream_seed
 from manifold_lab.data import DataOptions, image_files
 from manifold_lab.data.image_files import CENTRE, IMAGENET, SYMMETRIC, UNIT, Fit, Scale
@@ -199,11 +199,6 @@ def _module(name: str, how: str) -> Any:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # the code of a module may raise anything
         raise InputError(f"model: cannot import {name} ({error_line(error)}); {how}") from None
-
-
-def error_line(error: BaseException) -> str:
-    """An error's kind and message, on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def _tried(make: Callable[[], Any], name: str) -> Any:

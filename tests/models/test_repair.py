@@ -16,7 +16,7 @@ BATCHES = [pictures(6), pictures(4).flip(3)]
 KINDS = list(lesions.LESIONS)
 
 
-def at_lesion(network: Network, cut: Lesion, maps: dict[int, repair.ChannelMap]) -> tuple[torch.Tensor, torch.Tensor]:
+def at_lesion(network: Network, cut: Lesion, maps: repair.Maps) -> tuple[torch.Tensor, torch.Tensor]:
     """What the lesion's site gives in the intact and in the repaired network, of the last block that is changed."""
     place, site = max(cut.blocks), lesions.LESIONS[cut.kind].site
     twins, found = repair.repaired(network, cut, maps), []

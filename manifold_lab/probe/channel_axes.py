@@ -102,8 +102,6 @@ class ChannelTracker:
 
     def follow(self, call: "Call", output: object) -> None:
         """Note where a function's outputs have their channels."""
-        if not isinstance(output, Tensor | tuple | list):
-            return
         outputs = list(tensors(output))
         if not outputs:
             return
@@ -197,9 +195,7 @@ class Call:
 
     def tensors(self) -> Iterator[Tensor]:
         """What it is given."""
-        yield from tensors(self.args)
-        if self.kwargs:
-            yield from tensors(self.kwargs)
+        return tensors((self.args, self.kwargs))
 
     def rest(self) -> tuple[Any, ...]:
         """The arguments behind the first."""

@@ -69,8 +69,7 @@ class Watcher:
         feeds = isinstance(self.module, OPERATOR_TYPES) and SAMPLE in self.probe.needs
         if not state.running or not (self.looked_at or feeds or state.tracer):
             return
-        x = first_tensor(args)
-        x = first_tensor(kwargs) if x is None else x
+        x = first_tensor((args, kwargs))
         with untouched(x):
             chain = state.tracer.enter(self.module, x) if state.tracer else None
             if x is not None and feeds:

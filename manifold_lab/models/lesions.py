@@ -81,11 +81,9 @@ def every(network: Network) -> list[Lesion]:
 
 def lesioned(network: Network, lesion: Lesion) -> dict[int, Block]:
     """Copies of the changed blocks by their places; the network itself stays as it is."""
-    change, twins = LESIONS[lesion.kind].change, {}
-    for place in lesion.blocks:
-        twin = copy.deepcopy(network.blocks[place])
-        change(twin)
-        twins[place] = twin
+    twins = {place: copy.deepcopy(network.blocks[place]) for place in lesion.blocks}
+    for twin in twins.values():
+        LESIONS[lesion.kind].change(twin)
     return twins
 
 

@@ -60,8 +60,7 @@ def gram_size(chain: Chain) -> int:
     """Rows or columns of the map before a layer, whichever are fewer."""
     operator = chain.operator
     assert operator is not None and isinstance(operator.weight, Tensor)
-    first, rest = operator.weight.shape[0], operator.weight[0].numel()
-    return min(first, rest)
+    return min(len(operator.weight), operator.weight[0].numel())
 
 
 def undone(activation: Activation, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ import math
 import string
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -64,12 +64,10 @@ def venue(name: str) -> Iterator[None]:
         _VENUE.reset(token)
 
 
-@contextmanager
-def style(name: str = "") -> Iterator[None]:
+def style(name: str = "") -> AbstractContextManager[None]:
     """Draw within a venue's style, by default that of `venue`; nothing stays set afterwards."""
     settings: Any = STYLES[name or _VENUE.get()]() | OURS
-    with mpl.rc_context(settings):
-        yield
+    return mpl.rc_context(settings)
 
 
 def shaped(height: float, share: float = 1.0) -> Figure:

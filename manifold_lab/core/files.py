@@ -165,7 +165,8 @@ def _written(folder: Path, writers: Mapping[str, Writer]) -> None:
     try:
         for name, write in writers.items():
             write(scratch / name)
-            _sync(scratch / name)
+            with (scratch / name).open("r+b") as file:  # some systems sync only what may be written
+                os.fsync(file.fileno())
             if (folder / name).is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if folder in _guards and not _guards[folder]():
@@ -259,8 +260,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _sync(path: Path) -> None:
-    with path.open("r+b") as file:  # some systems sync only what may be written
-        os.fsync(file.fileno())

@@ -23,13 +23,10 @@ def changed_fields(value: Any) -> dict[str, Any]:
     for field in dataclasses.fields(value):
         made = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
         part = getattr(value, field.name)
-        if field.repr and (made is dataclasses.MISSING or part is not made) and not _equal(part, made):
+        same = type(part) is type(made) and not _is_array(part) and bool(part == made)
+        if field.repr and (made is dataclasses.MISSING or part is not made) and not same:
             found[field.name] = part
     return found
-
-
-def _equal(part: Any, made: Any) -> bool:
-    return type(part) is type(made) and not _is_array(part) and bool(part == made)
 
 
 def _is_array(part: Any) -> bool:

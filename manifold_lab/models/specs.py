@@ -195,7 +195,11 @@ class NetworkSpec(Shown):
                 f"expansion_activation: {self.expansion_activation} has no place; no {self.block} block of these rows "
                 f"expands; allowed: {NetworkSpec.expansion_activation}"
             )
-        self._check_shortcut(plan)
+        if self.shortcut == "expansion" and self.block != "inverted":
+            raise InputError(f"shortcut: expansion needs block inverted; {self.block} has no expansion")
+        joined = any(stage.shortcut != "none" or stage.gives_wide for stage in plan)
+        if self.shortcut != "none" and not joined:
+            raise InputError(f"shortcut: {self.shortcut} joins nothing with these rows; allowed: none")
 
     def _check_intervention(self, plan: list[Stage]) -> None:
         made = self.intervention
@@ -210,13 +214,6 @@ class NetworkSpec(Shown):
             raise InputError("placement: sum is wide, no bottleneck, in block sandglass; allowed: branch")
         if made.placement == "sum" and all(stage.shortcut == "none" for stage in plan):
             raise InputError("placement: sum needs a shortcut between bottlenecks; these blocks have none")
-
-    def _check_shortcut(self, plan: list[Stage]) -> None:
-        if self.shortcut == "expansion" and self.block != "inverted":
-            raise InputError(f"shortcut: expansion needs block inverted; {self.block} has no expansion")
-        joined = any(stage.shortcut != "none" or stage.gives_wide for stage in plan)
-        if self.shortcut != "none" and not joined:
-            raise InputError(f"shortcut: {self.shortcut} joins nothing with these rows; allowed: none")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -47,8 +47,7 @@ def certificate(layer: LayerRecord) -> LayerRow:
     if not isinstance(activation, Activation) or layer.chain.operator is None or not layer.chain.plain:
         return {}
     if not layer.chain.fixed or not activation.rectifies:
-        layer.note("certificate: the map before it is not fixed and piecewise linear")
-        return {}
+        return layer.unmeasured("certificate: the map before it is not fixed and piecewise linear")
     if getattr(layer.chain.operator, "groups", 1) == 1:
         return _of_positions(layer)
     return _of_channels(layer)

@@ -96,8 +96,7 @@ def spectrum(layer: LayerRecord) -> LayerRow:
         return {}
     shares = metrics.covariance_shares(streamed.covariance.cpu())
     if not torch.isfinite(shares).all():
-        layer.note("nothing varies")
-        return {}
+        return layer.unmeasured("nothing varies")
     directions = metrics.directions_for(shares)
     return {"participation_ratio": float(metrics.participation_ratio_of(shares)),
             "effective_rank": float(metrics.effective_rank_of(shares)), "directions_99": directions,
@@ -155,8 +154,7 @@ def preservation(layer: LayerRecord) -> LayerRow:
         return {}
     measured = metrics.maximum_likelihood(cloud, NEIGHBOURS)
     if not math.isfinite(measured):
-        layer.note(f"preservation: {EQUIDISTANT}")
-        return {}
+        return layer.unmeasured(f"preservation: {EQUIDISTANT}")
     k = max(1, round(measured))
     needed = k + 1 if layer.chain.inputs is None else min(k + 1, layer.chain.inputs)
     predicted = theory.poisson_binomial((counts.active.double() / counts.positions).cpu().numpy())
@@ -264,8 +262,7 @@ def _measured(layer: LayerRecord, measure: str) -> LayerRow:
     try:
         return MEASURES[measure].compute(layer)
     except Exception as error:  # a measure must not cost the table its other layers, whatever it meets
-        layer.note(f"{measure} failed ({error_line(error)})")
-        return {}
+        return layer.unmeasured(f"{measure} failed ({error_line(error)})")
 
 
 def _not_finite(layer: LayerRecord) -> str:

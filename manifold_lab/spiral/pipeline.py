@@ -154,11 +154,10 @@ def run(options: SpiralOptions) -> None:
     """
     numbers, points = measured_tables(options)
     written = publish(options.out, files(options, numbers, points))
-    line = "written: " + ", ".join(map(str, written))
     if options.json:
         print_json(estimates=records(numbers), sentences=sentences(options, numbers), written=written)
         return
     console = Console()
     if not options.quiet:
         print_results(options, numbers, console)
-    console.print(line, highlight=False, soft_wrap=True)
+    console.print("written: " + ", ".join(map(str, written)), highlight=False, soft_wrap=True)

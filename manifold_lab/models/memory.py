@@ -5,6 +5,7 @@ not counted. All counts are in numbers, not bytes, of one image; Table 3 has two
 """
 
 import functools
+import itertools
 import os
 import weakref
 from collections.abc import Callable
@@ -169,9 +170,6 @@ def allocated_peak(work: Callable[[], object]) -> int:
     work()  # what is made once, such as packed weights, is not the pass's own
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         work()
-    live, peak = 0, 0
-    for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
-        if event.name() == "[memory]":
-            live += event.nbytes()
-            peak = max(peak, live)
-    return peak
+    events = sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns())
+    changes = [event.nbytes() for event in events if event.name() == "[memory]"]
+    return max(itertools.accumulate(changes, initial=0))

@@ -159,9 +159,7 @@ def _verdict(found: LayerRow, inputs: int, patches: bool) -> str:
     rest = {
         CERTIFIED: "and on the whole ball that holds them",
         REFUTED: "two inputs in the ball that holds them have one output",
-        NOT_DECIDED: "others are not decided, patches overlap"
-        if patches
-        else f"others are not decided ({inputs} inputs)",
+        NOT_DECIDED: f"others are not decided{', patches overlap' if patches else f' ({inputs} inputs)'}",
         None: "they are all the same",
     }
     return f"{on_data}; {rest[None if ball is None else str(ball)]}"

@@ -33,7 +33,7 @@ class ChannelTracker:
         moves: what was found out about functions that move numbers, kept from pass to pass.
     """
 
-    def __init__(self, constants: frozenset[int], moves: dict[Any, Any]):
+    def __init__(self, constants: frozenset[int], moves: dict[Any, list[Axes | None]]):
         self.constants, self.moves = constants, moves
         self.known: dict[int, tuple[weakref.ref[Tensor], Origin]] = {}
         self.parts: set[str] = set()
@@ -176,8 +176,7 @@ class ChannelTracker:
             if others:
                 return found
             self.moves[key] = found
-        remembered: list[Axes | None] = self.moves[key]
-        return remembered
+        return self.moves[key]
 
 
 @dataclass(frozen=True)

@@ -128,9 +128,8 @@ def _known(row: tables.Record, name: str) -> bool:
 def caption(options: ProbeOptions, found: list[LayerRow]) -> str:
     """On what the figure rests."""
     source = Path(options.data).name if Path(options.data).exists() else options.data
-    return (
-        f"{options.images} images at most of {source}; bands are over all positions of all images; {len(found)} layers"
-    )
+    bands = "bands are over all positions of all images"
+    return f"{options.images} images at most of {source}; {bands}; {len(found)} layers"
 
 
 def run(options: ProbeOptions) -> None:

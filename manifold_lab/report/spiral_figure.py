@@ -15,7 +15,7 @@ from manifold_lab.random_layer.specs import DECODERS
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import BLACK, DECODER_STYLES
 from manifold_lab.report.plots import ALONG, GAP, GHOST, LOST_COLOUR, MEASURED, THEORY, UPPER_BOUND
-from manifold_lab.report.results_table import TYPICAL
+from manifold_lab.report.results_table import TYPICAL, asked_dims
 from manifold_lab.report.tables import percent, pick, plain, unique
 
 ERROR = r"$\Sigma\,|\hat x - x|^2\, /\, \Sigma\,|x|^2$"
@@ -214,9 +214,7 @@ def draw_information(ax: Axes, numbers: DataFrame) -> None:
 
 def draw_statistics(numbers: DataFrame, style_name: str) -> Figure:
     """The four panels of statistics over draws, against dim on a log axis."""
-    dims, shown = (
-        sorted(map(int, found["dim"].dropna().unique())) for found in (numbers, pick(numbers, statistic=TYPICAL))
-    )
+    dims, shown = numbers["dim"].dropna(), asked_dims(numbers)
     with plots.style(style_name):
         width = mpl.rcParams["figure.figsize"][0]
         figure = Figure(figsize=(width, 0.66 * width), layout="constrained")
@@ -225,7 +223,7 @@ def draw_statistics(numbers: DataFrame, style_name: str) -> Figure:
         for ax, draw in zip(axes.flat, parts, strict=True):
             draw(ax, numbers)
             ax.set_xscale("log")
-            ax.set_xlim(0.9 * dims[0], 1.12 * dims[-1])
+            ax.set_xlim(0.9 * dims.min(), 1.12 * dims.max())
             ax.set_xticks(shown, [str(dim) for dim in shown])
             ax.minorticks_off()
         for ax in axes[1]:

@@ -21,6 +21,8 @@ ABOUT = About(examples=(
     "python -m manifold_lab.spiral --dims 3 15 --manifold sphere --activation gelu --style neurips2024 --out out/",
 ))  # fmt: skip
 
+TURNS = f"Turns of the spiral; {ManifoldSpec.turns:g} by default."
+
 
 @dataclass(frozen=True)
 class SpiralOptions:
@@ -33,9 +35,7 @@ class SpiralOptions:
     points: int = MonteCarlo.points
     """Points of the manifold."""
     manifold: Annotated[str, choice(specs.MANIFOLDS)] = ManifoldSpec.name
-    turns: Annotated[float | None, tyro.conf.arg(help=f"Turns of the spiral; {ManifoldSpec.turns:g} by default.")] = (
-        None
-    )
+    turns: Annotated[float | None, tyro.conf.arg(help=TURNS)] = None
     radius: float = ManifoldSpec.radius
     """Largest |x| (a blob's standard deviation). Matters where an activation is not homogeneous, as ReLU6."""
     inputs: int | None = ManifoldSpec.inputs

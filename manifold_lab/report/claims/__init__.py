@@ -99,9 +99,7 @@ class Answer:
 
 
 def _decided(rows: Sequence[ClaimResult]) -> str:
-    if not rows:
-        return NOT_RUN
-    return "; ".join(f"{verdict_text(row)} [{row.measure}: {claim_value(row)}]" for row in rows)
+    return "; ".join(f"{verdict_text(row)} [{row.measure}: {claim_value(row)}]" for row in rows) or NOT_RUN
 
 
 @dataclass(frozen=True)

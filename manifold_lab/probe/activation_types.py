@@ -108,6 +108,10 @@ PLAIN: dict[str, Found] = {**SMOOTH, **dict.fromkeys(("Hardshrink", "Softshrink"
 """All types without parameters."""
 
 
+def _gelu(approximate: str) -> Found:
+    return SMOOTH["GELUTanh" if approximate == "tanh" else "GELU"]
+
+
 def _leaky(*slopes: int | float) -> Found:
     """One slope, or two between which slopes are drawn."""
     return sloped(torch.tensor(slopes, dtype=torch.float64))
@@ -115,11 +119,7 @@ def _leaky(*slopes: int | float) -> Found:
 
 Rule = tuple[str, Mapping[str, Any], Callable[..., Found]]
 PARAMETRIC: dict[str, Rule] = {
-    "GELU": (
-        "gelu",
-        {"approximate": "none"},
-        lambda approximate: SMOOTH["GELUTanh" if approximate == "tanh" else "GELU"],
-    ),
+    "GELU": ("gelu", {"approximate": "none"}, _gelu),
     "Hardtanh": ("hardtanh", {"min_val": -1.0, "max_val": 1.0}, clipped),
     "LeakyReLU": ("leaky_relu", {"negative_slope": 0.01}, _leaky),
     "PReLU": ("prelu", {"weight": None}, lambda weight: sloped(weight.detach())),

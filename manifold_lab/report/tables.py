@@ -273,8 +273,8 @@ def plain(value: float) -> str:
 
 def cell(value: float | int | str | None) -> str:
     """A measured number as a reader wants it, whole where it is; words as they are, a dash for nothing."""
-    text = str(written(value))
-    return plain(value) if isinstance(value, float) and "." in text else text or MISSING
+    digits = str(written(value))
+    return plain(value) if isinstance(value, float) and "." in digits else digits or MISSING
 
 
 def shown(value: Any) -> str:

@@ -37,10 +37,7 @@ def study_of(claim_id: str) -> str:
 
 
 def published_rows(root: Path, claim_id: str) -> list[ClaimResult]:
-    """The rows of an id and of the ids below it, as `tab_block.inverted/cifar10` has several.
-
-    None where the study has not been published.
-    """
+    """The rows of an id and of the ids below it, as `tab_block.inverted/cifar10` has; empty without a publication."""
     path = root / "figures" / f"{study_of(claim_id)}{SUFFIX}"
     found = read_claims(read_text(path)) if path.is_file() else []
     return [row for row in found if row.id == claim_id or row.id.startswith((f"{claim_id}/", f"{claim_id}."))]

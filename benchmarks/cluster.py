@@ -36,9 +36,9 @@ from manifold_lab.sweeps.store import Result, Run
 
 PAGE, CSV = Path("docs/cluster.md"), Path("benchmarks/cluster.csv")
 COLUMNS, COMMANDS, USUAL = ("runs", "command", "when", "seconds"), ("plan", "status", "publish"), 10_000
-PICTURES, EPOCHS, SEEDS, GPUS = 1_281_167, 300, 5, 8
+IMAGES, EPOCHS, SEEDS, GPUS = 1_281_167, 300, 5, 8
 RATE, SCALING, NEWER = 2313.1, 6.72 / 8, 2470 / 1218.0
-"""Pictures a second in training of MobileNetV2 at width 1 on one RTX 3090 in mixed precision (mobilenetv2_100 in
+"""Images a second in training of MobileNetV2 at width 1 on one RTX 3090 in mixed precision (mobilenetv2_100 in
 huggingface/pytorch-image-models, results/benchmark-train-amp-nhwc-pt112-cu113-rtx3090.csv); the share of it that is
 left for each of eight, and how many times as fast an A100 is, both as for ResNet-50 in mixed precision
 (NVIDIA/DeepLearningExamples, PyTorch/Classification/ConvNets/resnet50v1.5/README.md: 6.72 of 8, 2470 a second; resnet50
@@ -70,13 +70,13 @@ def cost_rows() -> list[dict[str, str]]:
     for name, network in arms().items():
         price = matching.spec_cost(network)
         rate = RATE * reference / price.madds
-        hours = PICTURES * EPOCHS / rate / SCALING / 3600
+        hours = IMAGES * EPOCHS / rate / SCALING / 3600
         total += SEEDS * hours
         state = sum(value.numel() * value.element_size() for value in build(network).state_dict().values())
         row = {
             "arm": name,
-            "MAdds a picture": f"{price.madds / 1e6:.0f} M",
-            "pictures/s": f"{rate:.0f}",
+            "MAdds a image": f"{price.madds / 1e6:.0f} M",
+            "images/s": f"{rate:.0f}",
             "hours a run on 8": f"{hours / GPUS:.1f}",
             "on 8 A100": f"{hours / GPUS / NEWER:.1f}",
             "GPU-days, 5 seeds": f"{SEEDS * hours / 24:.0f}",

@@ -121,7 +121,7 @@ def training(name: str, resolution: int, width: int | float) -> Work:
 
 
 def rate(work: Work, x: Tensor, seconds: float) -> float:
-    """Pictures per second over a turn of at least this length."""
+    """Images per second over a turn of at least this length."""
     start, done = time.perf_counter(), 0
     while (spent := time.perf_counter() - start) < seconds:
         work(x)
@@ -130,10 +130,10 @@ def rate(work: Work, x: Tensor, seconds: float) -> float:
 
 
 def contestant(kind: str, name: str, case: tuple[int, int, int | float]) -> Turn:
-    """Pictures per second over a turn of so many seconds."""
+    """Images per second over a turn of so many seconds."""
     resolution, batch, width = case
     work = (inference if kind == "inference" else training)(name, resolution, width)
-    x = torch.randn((batch, 3, resolution, resolution), generator=stream(0, "pictures"))
+    x = torch.randn((batch, 3, resolution, resolution), generator=stream(0, "images"))
 
     def turn(seconds: float) -> float:
         with torch.inference_mode(kind == "inference"):

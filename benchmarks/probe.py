@@ -5,7 +5,7 @@ Peers    on MobileNetV2 also a hook that stores every activation as numpy and co
          delve's saturation, of its default 52 convolutions and last layer (pip install -e '.[benchmark]';
          left out where it is missing)
 Ours     active channels on all sites; the same with the covariance, of positions drawn from each image and of all
-Work     logits of pictures at 224: MobileNetV2 1.0, its batch norms calibrated on pictures, and as it is built, both
+Work     logits of images at 224: MobileNetV2 1.0, its batch norms calibrated on images, and as it is built, both
          in evaluation mode; torchvision's vit_b_16 and densenet121, as they are built (pip install -e '.[vision]'; left
          out where it is missing). The contestants of a network take turns, each in a process of its own (see `turns`)
 Ratios   of times of a pass, and of peaks of a process's memory: to those of a plain forward pass, and of one in a
@@ -52,7 +52,7 @@ CASES = {
     TRANSFORMER: (2, (PLAIN, COMPILER, COUNTS)),
     DENSENET: (4, (PLAIN, COMPILER, COUNTS)),
 }
-"""Pictures at a time, and contestants, by network."""
+"""Images at a time, and contestants, by network."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def store(model: nn.Module, x: Tensor) -> None:
 
 
 def calibrated(model: nn.Module, x: Tensor) -> nn.Module:
-    """The network with running statistics of these pictures, for inference: activations as large as after training."""
+    """The network with running statistics of these images, for inference: activations as large as after training."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # a plain average of the batches seen
@@ -112,7 +112,7 @@ def made(network: str, x: Tensor) -> nn.Module:
 def contestant(network: str, name: str) -> Turn:
     """Seconds of a pass over a turn of so many seconds; the peak of memory for a turn of no length."""
     size = (CASES[network][0], 3, 224, 224)
-    x = torch.randn(size, generator=stream(0, "pictures")).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(size, generator=stream(0, "images")).contiguous(memory_format=torch.channels_last)
     model = made(network, x)
     context = ExitStack()
     if name in MEASURES:

@@ -2,9 +2,9 @@
 
 Run      python -m benchmarks.training
 Peer     the loop of the common CIFAR repositories: a DataLoader with 2 workers over torchvision's transforms of single
-         PIL pictures, the NCHW network, SGD with Nesterov's momentum, loss.item() at every step
+         PIL images, the NCHW network, SGD with Nesterov's momentum, loss.item() at every step
 Ours     `train` with the recipe `cifar`: its own data, augmentation and bookkeeping. The same network, batch size,
-         pictures and threads; its evaluations, which the peer has not, see one picture
+         images and threads; its evaluations, which the peer has not, see one image
 Overhead start-up: a new process, its imports, the data. bookkeeping: what a run of a study spends outside its training
          steps (claim, spec, progress, checkpoints, weights, result): a real one, as many steps long as those of the
          ablations, on small batches of the digits. Both as a share of such a run at the rate that ours has here
@@ -61,7 +61,7 @@ class TrainingOptions:
     rounds: int = 7
     """Rounds in which both contestants have their turn."""
     steps: int = 36
-    """Length of a turn: steps of 128 pictures."""
+    """Length of a turn: steps of 128 images."""
     out: Path = Path("benchmarks")
     """Folder for training.csv."""
 
@@ -81,14 +81,14 @@ def for_training() -> InMemory:
 
 
 def ours() -> Turn:
-    """`train` over so many pictures."""
+    """`train` over so many images."""
     data, network = for_training(), build(NETWORK, stream(0, "weights"))
 
-    def turn(pictures: int | float) -> float:
+    def turn(images: int | float) -> float:
         began = time.perf_counter()
-        recipe = dataclasses.replace(RECIPE, images=int(pictures))
+        recipe = dataclasses.replace(RECIPE, images=int(images))
         train(network, data, recipe, seed=0, bookkeeping=Bookkeeping(bar=False))
-        return pictures / (time.perf_counter() - began)
+        return images / (time.perf_counter() - began)
 
     return turn
 
@@ -127,11 +127,11 @@ def transform(data: InMemory) -> Any:
     return transforms.Compose(steps)
 
 
-def peer(pictures: int) -> Turn:
-    """The common loop over so many pictures; its workers live on from turn to turn."""
+def peer(images: int) -> Turn:
+    """The common loop over so many images; its workers live on from turn to turn."""
     data = cifar()
     dataset = Single(data, transform(data))
-    sampler = RandomSampler(dataset, num_samples=pictures)
+    sampler = RandomSampler(dataset, num_samples=images)
     loader = DataLoader(
         dataset, RECIPE.batch_size, sampler=sampler, num_workers=WORKERS, drop_last=True, persistent_workers=True
     )
@@ -142,7 +142,7 @@ def peer(pictures: int) -> Turn:
     )
     criterion = nn.CrossEntropyLoss()
 
-    def turn(_pictures: int | float) -> float:
+    def turn(_images: int | float) -> float:
         began, total = time.perf_counter(), 0.0
         for x, y in loader:
             optimizer.zero_grad()
@@ -150,7 +150,7 @@ def peer(pictures: int) -> Turn:
             loss.backward()
             optimizer.step()
             total += loss.item()
-        return pictures / (time.perf_counter() - began)
+        return images / (time.perf_counter() - began)
 
     return turn
 
@@ -191,8 +191,8 @@ def bookkeeping(folder: Path) -> float:
 
 def epochs(options: TrainingOptions) -> dict[str, str]:
     """The line of whole epochs."""
-    pictures = options.steps * RECIPE.batch_size
-    found = turns.rates({OURS: ours, PEER: functools.partial(peer, pictures)}, pictures, options.rounds)
+    images = options.steps * RECIPE.batch_size
+    found = turns.rates({OURS: ours, PEER: functools.partial(peer, images)}, images, options.rounds)
     speed = f"{np.median(found[OURS]):.4g}"
     names = {"work": "epochs", "contestant": OURS, "peer": PEER}
     return names | {"images_per_second": speed} | turns.ratio(found[OURS], found[PEER])

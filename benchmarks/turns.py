@@ -18,7 +18,7 @@ from manifold_lab.core import statistics
 from manifold_lab.core.errors import InputError, at_least
 
 Turn = Callable[[int | float], float]
-"""From the length of a turn (seconds, or pictures) to what it measured, such as pictures per second."""
+"""From the length of a turn (seconds, or images) to what it measured, such as images per second."""
 Contestant = Callable[[], Turn]
 """Makes a turn, in the contestant's own process: a function of a module, or a partial of one."""
 RATIO = ("ratio", "low", "high", "n", "threads", "torch")

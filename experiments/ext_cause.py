@@ -25,7 +25,7 @@ from experiments.rules import ext_cause as rule
 from experiments.rules import ext_cause_neighbours as neighbours
 from experiments.rules import ext_cause_text as rule_text
 from experiments.rules.ext_cause_arms import ARMS, ENDS, LEAKY, NOISE
-from manifold_lab.core import statistics
+from manifold_lab.core import contrasts, statistics
 from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, estimated_claim, frame, pick
 from manifold_lab.sweeps import ablation, comparison, training_run
@@ -46,8 +46,8 @@ EXTENDED: Mapping[str, tuple[float, ...]] = MappingProxyType({"linear": (0.4,), 
 """Learning rates of the arms that were best on validation at the edge of the others, 0.2."""
 GROUP = f"{RATE:g}"
 """Of the runs at that learning rate."""
-BEST_RATES: Mapping[str, float] = MappingProxyType({})
-"""The learning rate of each deciding arm that was best on validation; empty until those runs are finished."""
+BEST_RATES: Mapping[str, float] = MappingProxyType({"linear": 0.2, "relu6": 0.2})
+"""The learning rate of an arm that was best on validation, by the mean of the seeds that every rate has."""
 FRESH = range(100, 105)
 """Seeds of the runs at the best rates, none of which chose them."""
 BEST = "best"
@@ -191,6 +191,7 @@ def claims(table: DataFrame) -> list[ClaimResult]:
         judged = rule.outcomes(accuracies(table, GROUP, length))
         found += [claim(arm, judged.get(arm), table["data"].iloc[0], length) for arm in EXPECTED]
     mine = pick(table, group=GROUP, length=shortest)
+    found += [more_than_tuning(table, shortest)] if BEST in comparison.groups(table) else []
     gradients = neighbours.first_gradients(pick(mine, kind=GRADIENT))
     where = f"{table['data'].iloc[0]}/{shortest}"
     return found + neighbours.claims(accuracies(table, GROUP, shortest), gradients, where)
@@ -206,6 +207,23 @@ def claim(arm: str, found: rule.ArmOutcome | None, data: str, length: int) -> Cl
     measure = f"points above the midpoint of linear and relu6, {data}, {length:,} images seen"
     return estimated_claim(NAME, f"as_the_argument_expects/{arm}/{data}/{length}", "Section 3.2 (cause)", says, measure,
                            estimate, holds, p_value=found.p_value if found else None)  # fmt: skip
+
+
+def more_than_tuning(table: DataFrame, length: int) -> ClaimResult:
+    """Whether the gap at each arm's best learning rate is more than half of the gap at the first one."""
+    at_best, at_first = (accuracies(table, group, length) for group in (BEST, GROUP))
+    groups = [(found.get(arm, ()), weight * sign) for found, weight in ((at_best, 1.0), (at_first, -0.5))
+              for arm, sign in zip(ENDS, (1.0, -1.0), strict=True)]  # fmt: skip
+    gap, left = contrasts.contrast(groups[:2]).estimate, contrasts.contrast(groups)
+    decided = None if (tuned := rule.tuning(at_best, at_first)) is None else not tuned
+    rates = ", ".join(f"{arm} {rate:g}" for arm, rate in BEST_RATES.items())
+    measure = (
+        f"points that the gap at the best learning rates ({rates}; {gap.value:.2f}, {gap.low:.2f} to {gap.high:.2f}, "
+        f"n = {gap.n}) is above half of the gap at {RATE:g}, {table['data'].iloc[0]}, {length:,} images seen"
+    )
+    return estimated_claim(NAME, f"more_than_tuning/{table['data'].iloc[0]}/{length}", "Section 3.2 (cause)",
+                           "the gap is more than tuning: at each arm's best learning rate over half of it is left",
+                           measure, left.estimate, decided, p_value=left.p_value)  # fmt: skip
 
 
 HEAD = {

@@ -160,7 +160,8 @@ def draw(figure: Figure, lines: DataFrame) -> str:
     ax.axhline(0, color="0.6", lw=0.6, ls=":")
     ax.set_xticks(range(len(ARMS)), [f"{arm}, n = {len(lost(lines, arm))}" for arm in ARMS])
     ax.set(xlim=(-0.5, len(ARMS) - 0.3), xlabel="activation in every place", ylabel="points of accuracy lost in int8")
-    return "Open marks: trained networks, by their loss, CIFAR-10 at width 0.35; filled: their mean, Student's 95 % interval."
+    return ("Open marks: trained networks, by their loss, CIFAR-10 at width 0.35; filled: their mean, "
+            f"Student's {statistics.PERCENT} interval.")  # fmt: skip
 
 
 def _mean(values: np.ndarray) -> str:

@@ -90,7 +90,8 @@ def figure(table: DataFrame) -> Figure:
         plots.letter([first, *others], ["how much of the loss a shortcut takes away", *losses])
         note = (
             f"(a): what ReLU6 costs without a shortcut minus what it costs with one, Welch's {statistics.PERCENT} "
-            f"interval, in brackets the runs of all four arms. {comparison_figure.caption(False)}{comparison_figure.not_run(table, CONTRAST)}"
+            f"interval, in brackets the runs of all four arms. {comparison_figure.caption(False)}"
+            f"{comparison_figure.not_run(table, CONTRAST)}"
         )
         return plots.captioned(made, headline(claims(table), HEADLINE), note)
 

@@ -198,7 +198,7 @@ def test_whole_numbers_are_computed_as_float64(name, argument):
 
 
 @pytest.mark.parametrize(("name", "argument"), FLAGS)
-def test_activity_is_told_in_booleans(name, argument):
+def test_activity_is_said_in_booleans(name, argument):
     x = arguments(name)[argument]
     for value in (x.double(), x.long(), x[:0], x[..., :0], x.tolist(), None):
         assert refused(name, argument, value)

@@ -16,9 +16,10 @@ from manifold_lab.sweeps import comparison_figure
 CAPTION = (
     "CIFAR-10, width 0.35. Marks are means over runs (in brackets how many), bars "
     f"{statistics.PERCENT} intervals, those in (a) by Welch against linear. Lines in (a) join arms of one family by "
-    "how much stays readable; a dashed line with its band is an arm whose R² was not measured. Noise: Gaussian, as "
-    "much as leaves a normal channel as readable as the named activation does."
+    "how much stays readable. Noise: Gaussian, as much as leaves a normal channel as readable as the named activation "
+    "does."
 )
+UNMEASURED = " A dashed line with its band is an arm whose R² was not measured."
 
 BESIDE = 1.04
 """Between the marks of one learning rate, as a factor on its axis, so that none hides another."""
@@ -54,7 +55,8 @@ def draw(panels: Panels, title: str, tuning: str, length: int) -> Figure:
             draw_rates(axes[2], panels)
             names.append(f"learning rates, {length:,} images")
         plots.letter(axes, names)
-        return plots.captioned(found, title, CAPTION + tuning, plots.handles_of(axes[:1]))
+        unmeasured = UNMEASURED * any(not arm.linear_r2 for arm in panels.dose.values())
+        return plots.captioned(found, title, CAPTION + unmeasured + tuning, plots.handles_of(axes[:1]))
 
 
 def draw_dose(ax: Axes, panels: Panels) -> None:

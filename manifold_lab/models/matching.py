@@ -21,13 +21,13 @@ TOLERANCE = 0.01
 
 
 def spec_cost(spec: NetworkSpec) -> profiler.Cost:
-    """What one picture costs, counted on a forward pass of shapes alone."""
+    """What one image costs, counted on a forward pass of shapes alone."""
     return profiler.cost(profiler.profile(build(spec), spec.image_shape))
 
 
 @functools.cache
 def madds(spec: NetworkSpec) -> int:
-    """Multiply-adds of one picture."""
+    """Multiply-adds of one image."""
     return spec_cost(spec).madds
 
 

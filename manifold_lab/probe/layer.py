@@ -34,9 +34,9 @@ NO_CHANNELS = "it acts on no channels: on parameters, or behind a sum over all c
 class Sampling:
     """How much is kept of a layer for the measures that need points, and by which chance.
 
-    `positions`: of all images together, the channels of each and of its input. `pictures`: whole maps, of each at
-    most `coordinates` numbers, the same ones of every image, drawn once. `per_image`: of each image, for the
-    covariance, drawn once for all images of a size; 0 for all positions.
+    `positions`: of all images together, the channels of each and of its input. `pictures` (the name that stored runs
+    have): whole maps of images, of each at most `coordinates` numbers, the same ones of every image, drawn once.
+    `per_image`: of each image, for the covariance, drawn once for all images of a size; 0 for all positions.
     """
 
     positions: int = POSITIONS

@@ -236,7 +236,7 @@ def training_speed(root: Path) -> str:
     first, *around = lines(root / FOLDER / "training.csv")
     spent = ", ".join(f"{line['work']} {line['seconds']} s" for line in around)
     whole = percent(sum(float(line["share"]) for line in around))
-    table = columned([first], RATES | {"images_per_second": "pictures/s"})
+    table = columned([first], RATES | {"images_per_second": "images/s"})
     rest = (
         f"Around the steps of a run of the ablations, as long as it is at this rate: {spent}; together {whole} of it."
     )
@@ -271,7 +271,7 @@ SPEED_BLOCKS: dict[str, Callable[[Path], str]] = {
     }, "{draws} draws; medians of {rounds} rounds in turns."),
     "network-speed": SpeedTable("network", {
         "work": "work", "resolution": "resolution", "batch": "batch", "width": "width",
-        **RATES, "images_per_second": "pictures/s",
+        **RATES, "images_per_second": "images/s",
     }),
     "training-speed": training_speed,
     "training-step-speed": training_step_speed,

@@ -43,7 +43,7 @@ def evaluate(
         losses.append(functional.cross_entropy(logits.float(), y, reduction="sum"))
         right.append((logits.argmax(1) == y).sum())
     model.train(was_training)
-    pictures = data.size(split)
+    images = data.size(split)
     sums = [sum(torch.stack(part).tolist()) if part else 0.0 for part in (losses, right)]
     loss, hits = distributed.summed(torch.tensor(sums, dtype=torch.float64)).tolist()
-    return Metrics(loss / pictures, hits / pictures, pictures)
+    return Metrics(loss / images, hits / images, images)

@@ -106,7 +106,7 @@ def test_a_reader_that_has_had_enough_is_no_error() -> None:
         assert (process.stderr.read(), process.wait()) == ("", 128 + signal.SIGPIPE)
 
 
-def test_another_pipe_that_breaks_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+def test_another_pipe_that_breaks_is_said(capfd: pytest.CaptureFixture[str]) -> None:
     def write(_options: object) -> None:
         theirs, ours = os.pipe()
         os.close(theirs)

@@ -73,14 +73,14 @@ def test_a_field_added_with_a_default_keeps_every_key(dims: list[int], rate: flo
     assert key(grown(tuple(dims), rate)) == key(Spec(tuple(dims), rate)) != key(grown(tuple(dims), rate, extra=4))
 
 
-def test_a_changed_default_keeps_the_keys_of_both_values_when_the_first_is_told() -> None:
+def test_a_changed_default_keeps_the_keys_of_both_values_when_the_first_is_said() -> None:
     output = later(rate=field(default=0.25, metadata={"first_default": 0.5}))
     assert key(output(rate=0.5)) == key(Spec())
     assert key(output()) == key(Spec(rate=0.25))
     assert key(later(rate=0.25)()) == key(Spec())  # where it is not told, which `disagreement` is for
 
 
-def test_classes_of_one_grid_are_told_apart() -> None:
+def test_classes_of_one_grid_are_set_apart() -> None:
     assert key(later("Other")()) != key(Spec())
 
 

@@ -41,11 +41,11 @@ def test_the_short_text_of_a_spec_makes_it_again(spec: object) -> None:
     assert eval(repr(spec), {kind.__name__: kind for kind in (NetworkSpec, MonteCarlo, ManifoldSpec)}) == spec
 
 
-def test_only_what_is_not_by_default_is_told() -> None:
+def test_only_what_is_not_by_default_is_said() -> None:
     assert repr(V2) == "NetworkSpec()" and repr(NetworkSpec(width=0.5)) == "NetworkSpec(width=0.5)"
 
 
-def test_a_tensor_is_told_by_its_shape() -> None:
+def test_a_tensor_is_said_by_its_shape() -> None:
     assert repr(Pair(torch.zeros(1000, 2))) == "Pair(x=float32[1000, 2])"
     assert "int64[3]" in repr(Pair(np.arange(3)))
 

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
@@ -170,6 +171,33 @@ def test_the_paragraph_gives_what_each_arm_costs_with_scipys_interval() -> None:
         assert f"{np.mean(found['linear']) - np.mean(found[arm]):.1f} [{low:.1f}, {high:.1f}]" in message
     assert message.startswith(f"**{rule_text.QUESTION}** The answer.") and rule_text.WORDS["abs"] not in message
     assert f"{rule.WITH_RELU6})" in message and f"{rule.WITH_LINEAR})" in message and "somewhere" in message
+
+
+def test_the_best_rates_are_those_of_the_highest_validation_accuracy() -> None:
+    table = pd.read_csv(ROOT / "figures" / "ext_cause.csv", dtype={"group": str})
+    ended = table[(table["kind"] == "final") & (table["length"] == 120_000) & (table["group"] != ext_cause.BEST)]
+    ended = ended[ended["seed"] < ext_cause.RATE_SEEDS]
+    for arm, best in ext_cause.BEST_RATES.items():
+        rates = ended[ended["arm"] == arm].groupby("group")["validation_accuracy"].agg(["mean", "size"])
+        assert (rates["size"] == ext_cause.RATE_SEEDS).all() and len(rates) >= 5
+        assert float(rates["mean"].idxmax()) == best
+        assert min(map(float, rates.index)) < best < max(map(float, rates.index)), "extended where it lies at the edge"
+
+
+def test_more_than_tuning_is_scipys_difference_of_gaps() -> None:
+    values = {"best": runs({"linear": 60.0, "relu6": 50.0}, seed=1), "0.1": runs({"linear": 58.0, "relu6": 46.0}, seed=2)}
+    lines = [{"kind": "final", "arm": arm, "group": group, "length": 120_000, "data": "cifar10", "state": "done",
+              "seed": seed, "test_accuracy": value / 100}
+             for group, arms in values.items() for arm, found in arms.items() for seed, value in enumerate(found)]  # fmt: skip
+    claim = ext_cause.more_than_tuning(pd.DataFrame(lines), 120_000)
+    means = {group: {arm: np.mean(found) for arm, found in arms.items()} for group, arms in values.items()}
+    best, first = (means[group]["linear"] - means[group]["relu6"] for group in ("best", "0.1"))
+    assert claim.estimate.value == pytest.approx(best - first / 2) and claim.verdict == "holds"
+    welch = scipy_stats.ttest_ind(values["best"]["linear"], values["best"]["relu6"], equal_var=False)
+    low, high = welch.confidence_interval()
+    assert f"({best:.2f}".removeprefix("(") in claim.measure and f"{low:.2f} to {high:.2f}" in claim.measure
+    few = pd.DataFrame([line for line in lines if line["group"] != "best" or line["seed"] < 4])
+    assert ext_cause.more_than_tuning(few, 120_000).verdict == "undecided"
 
 
 def test_every_arm_has_words() -> None:

@@ -70,7 +70,7 @@ def test_figure_7_is_judged_by_the_networks_at_step_0_and_not_by_sites() -> None
     assert (wide["half_at_step_0"], wide["tight_at_step_0"]) == ("undecided", "holds")
 
 
-def test_all_but_two_is_told_for_every_number_of_images() -> None:
+def test_all_but_two_is_said_for_every_number_of_images() -> None:
     two = tabled([*sites("trained", 0, 0.5, 0.1, "1")[:1], *sites("trained", 0, 0.5, 0.1, "100")])
     found = {claim.id.partition(".")[2]: claim.estimate.value for claim in fig7_activations.above(two, "marked")}
     assert [found[f"all_but_two/marked/{images}"] for images in (1, 10, 100, 1000)] == [1, 1, 2, 2]

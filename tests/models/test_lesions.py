@@ -77,7 +77,7 @@ def test_an_unknown_lesion_is_refused() -> None:
         lesions.lesion_blocks(small(), "no_shortcuts")
 
 
-def test_a_change_is_paired_by_picture() -> None:
+def test_a_change_is_paired_by_image() -> None:
     before, after_it = np.array([True] * 8 + [False] * 2), np.array([True] * 3 + [False] * 7)
     found = statistics.paired_proportion(before, after_it)
     assert (found.lost, found.gained, found.difference.value) == (5, 0, -0.5)
@@ -104,7 +104,7 @@ def encoded(path: Path, x: np.ndarray) -> None:
     np.savez(path, jpeg=np.frombuffer(b"".join(files), np.uint8), offsets=offsets, labels=np.arange(len(x)))
 
 
-def test_pictures_come_back_from_their_file(tmp_path: Path) -> None:
+def test_images_come_back_from_their_file(tmp_path: Path) -> None:
     x = np.full((3, 16, 16, 3), 128, np.uint8)
     x[1, :, :8], x[2, :8] = (255, 0, 0), 0
     encoded(tmp_path / "p.npz", x)

@@ -272,7 +272,7 @@ def test_hooks_go_away_also_when_the_forward_pass_fails() -> None:
 
 
 @pytest.mark.slow
-def test_the_door_prints_the_integers_of_any_spec(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_integers_of_any_spec(capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-m", "manifold_lab.network"]
     done = subprocess.run([*command, "mobilenet_v2"], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "3,504,872 parameters" in done.stdout and "300,774,272 MAdds" in done.stdout

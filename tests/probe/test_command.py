@@ -25,7 +25,7 @@ def run_probe(*words: str, out: Path) -> int:
 
 
 @pytest.mark.slow
-def test_the_door_writes_table_figure_and_origin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_table_figure_and_origin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--model", "digits", "--data", "digits", "--images", "60", "--measures", "active", "rank", "spectrum",
              "dimension", "preservation", "recovery", "information", "--points", "30", "--positions", "100")  # fmt: skip  # noqa: E501
     assert run_probe(*words, out=tmp_path) == 0
@@ -45,7 +45,7 @@ def test_the_figure_is_as_wide_as_the_venue_s_text(tmp_path: Path) -> None:
     assert page is not None and float(page[1]) == pytest.approx(5.5 * 72, abs=1)  # the column of the NeurIPS style
 
 
-def test_the_door_lists_layers_and_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_lists_layers_and_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_probe("--model", "digits", "--list", out=tmp_path) == 0
     message = capsys.readouterr().out
     assert (
@@ -89,7 +89,7 @@ def made() -> nn.Module:
     return build(DIGITS, stream(0, "weights"))
 
 
-def test_networks_and_pictures_come_from_anywhere(tmp_path: Path) -> None:
+def test_networks_and_images_come_from_anywhere(tmp_path: Path) -> None:
     found = zoo.network("tests.probe.test_command:made", "", resolution=8)
     assert found.shape == (3, 8, 8) and torch.equal(
         found.model(torch.zeros(1, 1, 8, 8)), made().eval()(torch.zeros(1, 1, 8, 8))

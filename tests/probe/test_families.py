@@ -11,7 +11,7 @@ def test_every_activation_of_a_family_is_counted_as_brute_force_counts_it(family
     assert int(line["activations"]) > 3 and line["exact"] == line["activations"], line
 
 
-def test_a_wrong_count_a_missing_one_and_a_refused_one_are_told_apart() -> None:
+def test_a_wrong_count_a_missing_one_and_a_refused_one_are_set_apart() -> None:
     right = families.Counted("a", 8, 4.0, 1, 0)
     theirs = [right, families.Counted("b", 8, 4.0, 1, 0), families.Counted("c", 8, 4.0, 1, 0),
               families.Counted("d.()", 8, 4.0, 1, 0)]  # fmt: skip

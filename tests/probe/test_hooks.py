@@ -153,7 +153,7 @@ def test_passes_under_inference_mode_and_without_add_up() -> None:
     assert all(row["active_mean"] == pytest.approx(again[str(row["layer"])]["active_mean"]) for row in found.table())
 
 
-def test_what_is_wrong_is_told_by_layer() -> None:
+def test_what_is_wrong_is_said_by_layer() -> None:
     class Odd(nn.Module):
         def __init__(self):
             super().__init__()

@@ -127,7 +127,7 @@ def test_a_claim_of_many_rows_without_an_effect_is_decided_in_at_most_five_per_c
     assert decided / many < 0.05 + 3 * (0.05 * 0.95 / many) ** 0.5
 
 
-def test_a_few_rows_are_told_one_by_one_by_what_sets_them_apart() -> None:
+def test_a_few_rows_are_said_one_by_one_by_what_sets_them_apart() -> None:
     wide = [line(verdict, id=f"some.claim/{width}", measure=f"points, cifar10, {width}, paired")
             for verdict, width in (("holds", "0.25"), ("fails", "0.5"))]  # fmt: skip
     found = dataclasses.replace(finding(), lines=wide)
@@ -146,7 +146,7 @@ def test_what_cannot_be_tested_says_why_and_names_no_command() -> None:
     assert (found.verdict, found.measured, found.command) == ("not testable here", "no wings here", "")
 
 
-def test_numbers_are_told_as_they_were_got() -> None:
+def test_numbers_are_said_as_they_were_got() -> None:
     message = [claim_value(line("holds", *ends)) for ends in (("3", "3", "3"), ("0.5", "", ""), ("", "", ""))]
     assert message[0] == "3" and message[1].startswith("0.5 (no interval") and message[2] == "–"
 
@@ -161,7 +161,7 @@ def test_missing_commit_and_cost_are_shown_as_missing(tmp_path: Path) -> None:
         paper.published(tmp_path)
 
 
-def test_many_runs_are_told_as_one() -> None:
+def test_many_runs_are_said_as_one() -> None:
     runs = [{"commit": "a", "seconds": 2.5, "device": "x"}, {"commit": None, "seconds": 1.5, "device": "x"}]
     assert provenance.joined(runs) == provenance.Made(("a",), 4.0, ("x",))
 

@@ -421,13 +421,24 @@ def test_the_server_listens_to_this_machine_alone_and_serves_one_page(html: str,
         report_page.server(html, 70000)
 
 
-def test_the_door_writes_the_page(html: str, tmp_path: Path) -> None:
+def test_the_command_writes_the_page(html: str, tmp_path: Path) -> None:
     run(ReportOptions(html=tmp_path / "out", root=ROOT))
     assert (tmp_path / "out" / "index.html").read_text(encoding="utf-8") == html
 
 
 def test_the_answers_come_first_with_the_figure_of_the_cause(page: Page) -> None:
-    shown = page.locator("#answers li")
+    shown = page.locator("#answers li > strong")
     assert [one.sentence(ROOT) for one in paper.answers()] == [text.strip() for text in shown.all_text_contents()]
     until(page, "document.querySelector('#answers img').naturalWidth > 100")
     assert page.locator("#answers").bounding_box()["y"] < page.locator("#explorer").bounding_box()["y"]  # type: ignore[index]
+
+
+def test_an_answer_leads_to_its_claims_and_opens_them(page: Page) -> None:
+    links = page.locator("#answers li > a")
+    assert links.count() == sum(one.figure is None or one.figure == "" for one in paper.answers()) > 3
+    for place in range(links.count()):
+        links.nth(place).click()
+        name = str(links.nth(place).get_attribute("href")).removeprefix("#")
+        target = page.locator(f"[id='{name}']")
+        assert target.count() == 1 and abs(target.bounding_box()["y"]) < DESKTOP["height"]  # type: ignore[index]
+        assert name == "errata" or target.get_attribute("open") is not None

@@ -148,7 +148,7 @@ def test_bounded_quantities_have_intervals_within_their_bounds():
             assert row.estimate.high > row.estimate.low
 
 
-def test_the_manifold_count_is_told_only_where_it_differs_from_the_whole_space():
+def test_the_manifold_count_is_said_only_where_it_differs_from_the_whole_space():
     assert pick(rows(), "preserved_on_manifold") is None
     curve = rows(manifold=ManifoldSpec("trigonometric"), dims=(6,))
     assert pick(curve, "preserved_on_manifold").theory == pytest.approx(1 - 7 / 64)
@@ -201,7 +201,7 @@ def test_a_sentence_quotes_means_and_medians_with_their_intervals_and_says_a_bou
     assert row[2:] == ["at least 25.0 %", "20.0 % to 30.0 %", "at least 12.5 %"]
 
 
-def test_an_error_above_the_whole_is_told_in_times() -> None:
+def test_an_error_above_the_whole_is_said_in_times() -> None:
     numbers = [message("reconstruction_error", "median", ("1.05", "0.9", "1.2"), "pinv"),
                message("reconstruction_error", "median", ("0", "0", "0"), "exact")]  # fmt: skip
     assert results_table.dim_sentence(tabled(numbers), 3) == (

@@ -55,7 +55,7 @@ def ended_alike(found: list[Run], undisturbed: Callable[[Spec], list[float]]) ->
         assert run.numbers["weights"] == undisturbed(run.spec)
 
 
-def test_all_nodes_preempted_and_every_cell_goes_on(
+def test_all_nodes_preempted_and_every_run_goes_on(
     user: User, undisturbed: Callable[[Spec], list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRID", "training")
@@ -95,7 +95,7 @@ def test_a_time_out_a_requeue_and_a_dead_node(
     ended_alike(user.runs("training"), undisturbed)
 
 
-def test_a_cell_that_never_ends_fails_after_so_many_starts(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_never_ends_fails_after_so_many_starts(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRID", "stuck")
     user.types(*RUN, "--slurm.requeues", "0")
     user.until(lambda: ran(user.runs("stuck")[0]))
@@ -122,7 +122,7 @@ MEMORY = pytest.mark.parametrize("machine", ["accounting"], indirect=True)
 
 
 @MEMORY
-def test_a_cell_that_takes_too_much_memory_fails_and_says_so(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_takes_too_much_memory_fails_and_says_so(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     if not user.machine.memory:
         pytest.skip("this machine lets nobody make control groups (version 1) that limit memory")
     monkeypatch.setenv("GRID", "memory")

@@ -42,7 +42,7 @@ def test_readmes_line_then_status_then_publish_give_the_figure(user: User) -> No
 
 
 @BOTH
-def test_runs_that_raise_or_are_killed_are_told_and_run_again_alone(
+def test_runs_that_raise_or_are_killed_are_said_and_run_again_alone(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRID", "mixed")

@@ -155,7 +155,7 @@ def of_older_release(folder: Path, **entries: Any) -> None:
         (folder / "history.csv").unlink()
 
 
-def test_a_record_of_an_older_release_is_read_and_told_apart(tmp_path: Path) -> None:
+def test_a_record_of_an_older_release_is_read_and_set_apart(tmp_path: Path) -> None:
     of_older_release(kept(tmp_path, Tiny()))
     kept(tmp_path, Tiny(1))
     runs = store.read_runs(tmp_path, [Tiny(), Tiny(1)])
@@ -254,7 +254,7 @@ def test_failures_and_divergence_keep_their_reason(tmp_path: Path) -> None:
     assert one(tmp_path, Tiny(2)).state == ABSENT
 
 
-def test_running_stopped_and_lost_cells_are_told_apart(tmp_path: Path) -> None:
+def test_running_stopped_and_lost_cells_are_set_apart(tmp_path: Path) -> None:
     folder = tmp_path / key(Tiny())
     store.begin(Tiny(), folder)
     (folder / "progress.json").write_text('{"step": 12}')
@@ -294,7 +294,7 @@ def test_an_old_run_is_read_by_a_spec_with_a_new_field(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("inside", [False, True])
-def test_a_default_that_changes_is_refused_until_the_first_one_is_told(inside: bool, tmp_path: Path) -> None:
+def test_a_default_that_changes_is_refused_until_the_first_one_is_said(inside: bool, tmp_path: Path) -> None:
     if inside:
         kept(tmp_path, Spec())
         changed = grown(seed=0, inner=Inner(width=2.0))

@@ -234,7 +234,7 @@ def test_what_cannot_be_done_is_said_in_one_line(words: str, complaint: str, typ
     assert status == 2 and message.startswith(complaint) and message.count("\n") == 1
 
 
-def test_a_note_is_told_where_there_is_no_more() -> None:
+def test_a_note_is_said_where_there_is_no_more() -> None:
     assert status_table.how(Run(Tiny(), Path(), store.RUNNING, note="process 1 on h")) == "process 1 on h"
 
 

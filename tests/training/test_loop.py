@@ -174,7 +174,7 @@ class BreaksAt(nn.Module):
 
 @pytest.mark.parametrize("check_every", [1, 7, 50])
 @pytest.mark.parametrize("step", [1, 22, 40])
-def test_the_first_bad_step_ends_the_run_and_is_told(
+def test_the_first_bad_step_ends_the_run_and_is_said(
     data: InMemory, tmp_path: Path, check_every: int, step: int
 ) -> None:
     kept = Bookkeeping(tmp_path, check_every=check_every, bar=False)

@@ -235,7 +235,7 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(tmp_path: Path, diffe
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_finished_run_is_told_again_without_a_step(tmp_path: Path, whole: tuple[Result, Outcome]) -> None:
+def test_a_finished_run_is_said_again_without_a_step(tmp_path: Path, whole: tuple[Result, Outcome]) -> None:
     assert same(go(tmp_path, network(), SHORT), whole)
     model = network()
     at_step(model, 1, stop)

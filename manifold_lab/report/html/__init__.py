@@ -131,6 +131,20 @@ def section(place: str) -> str:
     return f"{found[1].removesuffix('s')} {found[2]}" if found else place.partition(" (")[0]
 
 
+def anchor(name: str) -> str:
+    """The id of a heading, as Markdown gives it."""
+    return name.lower().replace(" ", "-")
+
+
+def page_link(link: str) -> str:
+    """Where on the page the claims of an answer stand, for its place in the text; none for a figure.
+
+    >>> page_link("#figure-6"), page_link("#errata-of-the-paper"), page_link("figures/ext_cause.png")
+    ('figure-6', 'errata', '')
+    """
+    return "errata" if link.startswith("#errata") else link[1:] if link.startswith("#") else ""
+
+
 def policy(scripts: Iterable[str]) -> str:
     """The page's content security policy: these scripts and no others, images of its own, nothing from elsewhere."""
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
@@ -152,7 +166,7 @@ def build_page(root: Path) -> str:
             ("neighbours", "The neighbours' claims", by_place(beside, section)),
             ("beyond", "Beyond the paper", by_place(besides, section)),
         ],
-        "answers": [(one.sentence(root), one.figure) for one in paper.answers()],
+        "answers": [(one.sentence(root), one.figure, page_link(one.link)) for one in paper.answers()],
         "asked": len(asked),
         "verdicts": paper.VERDICTS,
         "counts": Counter(one.verdict for one in [*asked, *beside, *besides]),
@@ -169,4 +183,4 @@ def build_page(root: Path) -> str:
         "scripts": scripts,
         "policy": policy(scripts),
     }
-    return _environment().get_template("page.html.j2").render(**shown, **theme, piece=_piece)
+    return _environment().get_template("page.html.j2").render(**shown, **theme, piece=_piece, anchor=anchor)

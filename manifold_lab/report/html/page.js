@@ -66,6 +66,14 @@ addEventListener("beforeprint", () => {
 });
 addEventListener("afterprint", () => { for (const group of folded) group.open = false; });
 
+// A link to a group opens it.
+function openLinked() {
+  const linked = document.getElementById(location.hash.slice(1));
+  if (linked?.matches("details")) linked.open = true;
+}
+addEventListener("hashchange", openLinked);
+openLinked();
+
 async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);

@@ -68,9 +68,9 @@ def run(options: Run) -> None:
     check_folder(options.out)
     kept = {one["aim"]: one for one in lines(options.out / f"{BEFORE}.csv")}
     found = {aim.name: line(aim, commit.strip(), one) for aim in AIMS if (one := aim.line(earlier(aim, options)))}
-    every = [one for aim in AIMS if (one := (kept | found).get(aim.name))]
-    for one in every:
-        print("  ".join(f"{name} {value}" for name, value in one.items() if value))
+    every = [known for aim in AIMS if (known := (kept | found).get(aim.name))]
+    for known in every:
+        print("  ".join(f"{name} {value}" for name, value in known.items() if value))
     publish(options.out, {f"{BEFORE}.csv": text(tables.to_csv(every, BEFORE_COLUMNS))})
 
 

@@ -123,12 +123,12 @@ def _gate_inverse(function: Map, end: float) -> Map:
         import torch  # noqa: PLC0415
 
         return lazy_function("manifold_lab.core.tabulated.tabulate")(
-            lambda y: _bisect(function, torch.from_numpy(y)).numpy(), end
+            lambda y: bisect(function, torch.from_numpy(y)).numpy(), end
         )
 
     def inverse(y: Tensor) -> Tensor:
         if y.device.type != "cpu":
-            return _bisect(function, y)
+            return bisect(function, y)
         flat = y.detach().double().contiguous().view(-1)
         result = flat.new_empty(flat.shape)
         lazy_function("manifold_lab.core.tabulated.evaluate_table")(coefficients(), flat.numpy(), result.numpy())
@@ -137,13 +137,8 @@ def _gate_inverse(function: Map, end: float) -> Map:
     return inverse
 
 
-def bisected(function: Map) -> Map:
-    """The inverse on y > 0 of a gate u * g(u) with 1/2 <= g(u) <= 1 for u > 0, by bisection."""
-    return functools.partial(_bisect, function)
-
-
-def _bisect(function: Map, y: Tensor) -> Tensor:
-    """The u between y and 2y with function(u) = y."""
+def bisect(function: Map, y: Tensor) -> Tensor:
+    """The u between y and 2y with function(u) = y: of a gate u * g(u) with 1/2 <= g(u) <= 1 for u > 0, where y > 0."""
     low, high = y, 2 * y
     for _ in range(60):
         middle = (low + high) / 2

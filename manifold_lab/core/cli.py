@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from manifold_lab.core.errors import InputError, one_line
+from manifold_lab.core.errors import InputError, causes, one_line
 from manifold_lab.core.starting import LOADING, end, stop_signals
 
 OptionsType = TypeVar("OptionsType")
@@ -44,6 +44,12 @@ FIGURES, TRIED = Path("figures"), Path("out")
 Quiet = Annotated[bool, tyro.conf.arg(help="No table, no progress: one line says what came out.")]
 Json = Annotated[bool, tyro.conf.arg(help="One JSON object on the standard output, instead of tables and sentences.")]
 """The options of every command that prints a table."""
+
+
+def choice(allowed: Iterable[str], what: str = "One of", metavar: str = "NAME") -> Any:
+    """What `--help` says of an option whose values are names: all of them."""
+    return tyro.conf.arg(metavar=metavar, help=f"{what}: {', '.join(allowed)}.")
+
 
 Presets = dict[str, tuple[str, OptionsType]]
 
@@ -156,9 +162,8 @@ def _status(work: Callable[[], int | None]) -> int:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in NO_MEMORY):
             raise
-        return _complain(
-            f"memory: there is too little for what was asked ({str(error) or type(error).__name__}); ask for less"
-        )
+        reason = str(error) or type(error).__name__
+        return _complain(f"memory: there is too little for what was asked ({reason}); ask for less")
 
 
 def _refusal(error: OSError) -> str:
@@ -190,16 +195,9 @@ def _complain(what: str) -> int:
 
 
 def _stopped(stop: KeyboardInterrupt) -> int:
-    number = next((one.number for one in _causes(stop) if isinstance(one, StopError)), signal.SIGINT)
+    number = next((one.number for one in causes(stop) if isinstance(one, StopError)), signal.SIGINT)
     _say(f"stopped; {str(stop) or 'nothing was written'}")
     return 128 + number
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those that it was raised in the handling of."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _say(line: str) -> None:

@@ -1,5 +1,6 @@
 """Differences between groups of runs: contrasts of means, ratios, several tests, runs that decide."""
 
+import bisect
 import gc
 import math
 from collections.abc import Mapping, Sequence
@@ -142,14 +143,7 @@ def runs_to_decide(effect: float, spread: float, *, paired: bool = False) -> int
     if domain.number("effect", effect) == 0 or domain.number("spread", spread, 0) == 0:
         return None
     test = TTestPower() if paired else TTestIndPower()
-    size = abs(effect) / spread
-    most = 2
-    while not test.power(size, most, 1 - LEVEL) >= POWER:  # upwards: for many runs of a large effect it is nan
-        if most > MOST_RUNS:
-            return None
-        most *= 2
-    least = max(2, most // 2)
-    while least < most:
-        middle = (least + most) // 2
-        least, most = (least, middle) if test.power(size, middle, 1 - LEVEL) >= POWER else (middle + 1, most)
-    return least
+    size, allowed = abs(effect) / spread, range(2, MOST_RUNS + 1)
+    # for many runs of a large effect the power is nan, which is not below POWER either
+    place = bisect.bisect_left(allowed, POWER, key=lambda runs: float(test.power(size, runs, 1 - LEVEL)))
+    return allowed[place] if place < len(allowed) else None

@@ -52,9 +52,8 @@ def number(
 
 def _range(low: int | float, high: int | float, above: bool = False) -> str:
     least = f"above {low:g}" if above else f"of at least {low:g}"
-    most = f"at most {high:g}"
-    return "".join((f" {least}" * (low > -math.inf), " and" * (-math.inf < low and high < math.inf),
-                    f" {most}" * (high < math.inf)))  # fmt: skip
+    bounds = [least] * (low > -math.inf) + [f"at most {high:g}"] * (high < math.inf)
+    return f" {' and '.join(bounds)}" if bounds else ""
 
 
 def values(field: str, given: Any, *, ndim: int | None = None, least: int = 0) -> Float[np.ndarray, "*shape"]:
@@ -78,9 +77,8 @@ def values(field: str, given: Any, *, ndim: int | None = None, least: int = 0) -
         raise _refuse(field, f"an array of {found.dtype}", "one of real numbers")
     if (ndim is not None and found.ndim != ndim) or found.size < least:
         dimensions = "" if ndim is None else f"{ndim}-dimensional"
-        raise _refuse(
-            field, f"shape {found.shape}", " ".join(filter(None, (dimensions, f"with at least {least} values")))
-        )
+        allowed = " ".join(filter(None, (dimensions, f"with at least {least} values")))
+        raise _refuse(field, f"shape {found.shape}", allowed)
     return found.astype(np.float64)
 
 

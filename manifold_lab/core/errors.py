@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 MANY, NEAREST = 40, 5
 """So many names are all listed; of more, the nearest."""
@@ -28,6 +28,19 @@ class DivergedError(Exception):
     def __init__(self, step: int, reason: str) -> None:
         super().__init__(reason)
         self.step = step
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and all those that it was raised from or in the handling of."""
+    found = [error]
+    for one in found:  # which grows meanwhile
+        yield one
+        found += [more for more in (one.__cause__, one.__context__) if more is not None and more not in found]
+
+
+def error_line(error: BaseException) -> str:
+    """An error's kind and message, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def one_line(message: str) -> str:
@@ -60,9 +73,8 @@ def one_of(field: str, name: str, allowed: Iterable[str]) -> str:
         return name
     near = difflib.get_close_matches(name, names, n=NEAREST)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    listed = (
-        ", ".join(names) if len(names) <= MANY else f"{len(names)} names, such as {', '.join(near or names[:NEAREST])}"
-    )
+    some = ", ".join(near or names[:NEAREST])
+    listed = ", ".join(names) if len(names) <= MANY else f"{len(names)} names, such as {some}"
     raise InputError(f"{field}: {name!r} is unknown; {hint}allowed: {listed}")
 
 

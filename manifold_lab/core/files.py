@@ -18,9 +18,9 @@ from typing import Any
 
 import psutil
 
-from manifold_lab.core.errors import DiskError, InputError
+from manifold_lab.core.errors import DiskError, InputError, causes
 
-Writer = Callable[[Path], None]
+Writer = Callable[[Path], object]
 WRITING, READY = ".writing-", ".ready-"
 """How the folders of a publication under way begin: while its files are written, and while they take their names."""
 DAY = 86_400.0
@@ -105,24 +105,15 @@ def _is_there(path: Path) -> bool:
 
 def refused(folder: Path, error: OSError) -> InputError:
     """The error for the user where a folder or a disk refuses a file: a DiskError where it is the disk's fault."""
-    reason = error.strerror or type(error).__name__
+    what = f"out: cannot write into {folder} ({error.strerror or type(error).__name__}); nothing was changed"
     if error.errno in DISK:
-        return DiskError(
-            f"out: cannot write into {folder} ({reason}); nothing was changed, run again when there is room"
-        )
-    return InputError(f"out: cannot write into {folder} ({reason}); nothing was changed, name another folder")
+        return DiskError(f"{what}, run again when there is room")
+    return InputError(f"{what}, name another folder")
 
 
 def disk_fault(error: BaseException) -> OSError | None:
     """The fault of a disk that an error comes from, also through other errors; None where it comes from none."""
-    chain, seen = [error], set[int]()
-    while chain:
-        one = chain.pop()
-        if isinstance(one, OSError) and one.errno in DISK:
-            return one
-        seen.add(id(one))
-        chain += [more for more in (one.__cause__, one.__context__) if more is not None and id(more) not in seen]
-    return None
+    return next((one for one in causes(error) if isinstance(one, OSError) and one.errno in DISK), None)
 
 
 class LostError(Exception):
@@ -174,7 +165,8 @@ def _written(folder: Path, writers: Mapping[str, Writer]) -> None:
     try:
         for name, write in writers.items():
             write(scratch / name)
-            _sync(scratch / name)
+            with (scratch / name).open("r+b") as file:  # some systems sync only what may be written
+                os.fsync(file.fileno())
             if (folder / name).is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if folder in _guards and not _guards[folder]():
@@ -231,11 +223,7 @@ def machine() -> str:
 
 def text(content: str) -> Writer:
     """A writer of a text file, with the same bytes on every system."""
-
-    def write(path: Path) -> None:
-        path.write_text(content, encoding="utf-8", newline="\n")
-
-    return write
+    return lambda path: path.write_text(content, encoding="utf-8", newline="\n")
 
 
 def binary(*parts: bytes | memoryview) -> Writer:
@@ -267,11 +255,8 @@ def csv_rows(text: str) -> list[dict[str, str]]:
 
 
 def _harmless(value: Any) -> Any:
-    return (
-        f"'{value}"
-        if isinstance(value, str) and value.lstrip("'").startswith(FORMULA) and not _is_number(value)
-        else value
-    )
+    formula = isinstance(value, str) and value.lstrip("'").startswith(FORMULA) and not _is_number(value)
+    return f"'{value}" if formula else value
 
 
 def without_apostrophe(value: Any) -> Any:
@@ -285,8 +270,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _sync(path: Path) -> None:
-    with path.open("r+b") as file:  # some systems sync only what may be written
-        os.fsync(file.fileno())

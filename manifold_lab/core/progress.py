@@ -12,8 +12,7 @@ Advance = Callable[[int], None]
 """Counts so many more as done."""
 
 
-@contextlib.contextmanager
-def progress(total: int, what: str, quiet: bool = False) -> Iterator[Advance]:
+def progress(total: int, what: str, quiet: bool = False) -> contextlib.AbstractContextManager[Advance]:
     """Show how many of `total` are done, and the time since the beginning.
 
     Args:
@@ -22,13 +21,8 @@ def progress(total: int, what: str, quiet: bool = False) -> Iterator[Advance]:
         quiet: say nothing.
     """
     if quiet or sys.stderr is None:
-        yield lambda _: None
-    elif sys.stderr.isatty():
-        with _bar(total, what) as advance:
-            yield advance
-    else:
-        with spoken(f"of {total} {what}") as advance:
-            yield advance
+        return contextlib.nullcontext(lambda _: None)
+    return _bar(total, what) if sys.stderr.isatty() else spoken(f"of {total} {what}")
 
 
 @contextlib.contextmanager

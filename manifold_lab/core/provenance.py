@@ -41,9 +41,8 @@ def commit() -> str | None:
 
     try:
         git("ls-files", "--error-unmatch", here.name)
-        return git("rev-parse", "HEAD") + (
-            " with changes" if git("status", "--porcelain", "--", *map(str, code)) else ""
-        )
+        changed = git("status", "--porcelain", "--", *map(str, code))
+        return git("rev-parse", "HEAD") + (" with changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -17,25 +17,16 @@ Axes = Any
 """Axes of matplotlib, which is loaded by the first figure."""
 
 
-def short_repr(value: Any) -> str:
-    """A dataclass as the call that makes it, without what is as by default: `NetworkSpec(width=0.5)`."""
-    fields = ", ".join(f"{name}={in_short(part)}" for name, part in changed_fields(value).items())
-    return f"{type(value).__name__}({fields})"
-
-
 def changed_fields(value: Any) -> dict[str, Any]:
     """The fields of a dataclass that differ from their defaults, or have none."""
     found = {}
     for field in dataclasses.fields(value):
         made = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
         part = getattr(value, field.name)
-        if field.repr and (made is dataclasses.MISSING or part is not made) and not _equal(part, made):
+        same = type(part) is type(made) and not _is_array(part) and bool(part == made)
+        if field.repr and (made is dataclasses.MISSING or part is not made) and not same:
             found[field.name] = part
     return found
-
-
-def _equal(part: Any, made: Any) -> bool:
-    return type(part) is type(made) and not _is_array(part) and bool(part == made)
 
 
 def _is_array(part: Any) -> bool:
@@ -50,10 +41,14 @@ def in_short(part: Any) -> str:
 
 
 class Shown:
-    """A dataclass (made with `repr=False`) whose text is short, and which a notebook shows as a table of its fields."""
+    """A dataclass (made with `repr=False`) whose text is short, and which a notebook shows as a table of its fields.
+
+    Its text is the call that makes it, without what is as by default: `NetworkSpec(width=0.5)`.
+    """
 
     def __repr__(self) -> str:
-        return short_repr(self)
+        fields = ", ".join(f"{name}={in_short(part)}" for name, part in changed_fields(self).items())
+        return f"{type(self).__name__}({fields})"
 
     def _repr_html_(self) -> str:
         fields: Any = self

@@ -69,28 +69,6 @@ def collapsed_pairs(y: Float[Tensor, "draws points ambient"]) -> Float[Tensor, "
         InputError: for numbers that are not finite, or fewer than two points.
     """
     y = domain.tensor("y", y, "draws points:2 ambient").detach()
-    draws, points, ambient = y.shape
-    weight = 1.5 + torch.sin(torch.arange(1, ambient + 1, device=y.device, dtype=torch.float64))
-    mark = (domain.unit_scale(y)[0].double() * weight).sum(-1)
-    order = mark.argsort(1)  # equal images have equal marks, so sorting joins them
-    new = _differs(y, order)
-    if bool((new & (mark.gather(1, order).diff(dim=1) == 0)).any()):  # and unequal images have, too: sort by all of y
-        order = _lexicographic(y)
-        new = _differs(y, order)
-    run = torch.nn.functional.pad(new.cumsum(1), (1, 0))
-    size = torch.zeros(draws, points, device=y.device, dtype=torch.float64)
-    size.scatter_add_(1, run, torch.ones_like(mark))
-    return (size * (size - 1)).clamp_min(0).sum(1) / (points * (points - 1))
-
-
-def _differs(y: Float[Tensor, "draws points ambient"], order: Int[Tensor, "draws points"]) -> Bool[Tensor, "draws _"]:
-    """Whether each point but the first differs from the one before it, in this order."""
-    ordered = y.gather(1, order[..., None].expand_as(y))
-    return (ordered[:, 1:] != ordered[:, :-1]).any(-1)
-
-
-def _lexicographic(y: Float[Tensor, "draws points ambient"]) -> Int[Tensor, "draws points"]:
-    order = torch.arange(y.shape[1], device=y.device).expand(y.shape[:2])
-    for channel in y.unbind(-1):
-        order = order.gather(1, channel.gather(1, order).argsort(dim=1, stable=True))
-    return order
+    points = y.shape[1]
+    sizes = [torch.unique(image, dim=0, return_counts=True)[1].double() for image in y]
+    return torch.stack([(size * (size - 1)).sum() for size in sizes]) / (points * (points - 1))

@@ -43,8 +43,7 @@ def known_channel_information(
     noise = torch.randn((len(codebook), queries, ambient), generator=generator, dtype=torch.float64)
     noise = sigma * noise.to(codebook)
     received = codebook[:, sent] + noise
-    log_likelihood = torch.baddbmm(
-        -(codebook**2).sum(-1)[:, None] / (2 * sigma**2), received, codebook.mT, alpha=1 / sigma**2
-    )
+    size = -(codebook**2).sum(-1)[:, None] / (2 * sigma**2)
+    log_likelihood = torch.baddbmm(size, received, codebook.mT, alpha=1 / sigma**2)
     own = -(noise**2).sum(-1) / (2 * sigma**2) + (received**2).sum(-1) / (2 * sigma**2)
     return (own - torch.logsumexp(log_likelihood, dim=-1) + math.log(points)).mean(-1)

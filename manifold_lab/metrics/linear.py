@@ -17,9 +17,7 @@ ROUNDING = 1e-13
 Moments = Float[Tensor, "columns columns"]
 
 
-def second_moments(
-    observed: Float[Tensor, "points observed"], wanted: Float[Tensor, "points wanted"]
-) -> Float[Tensor, "columns columns"]:
+def second_moments(observed: Float[Tensor, "points observed"], wanted: Float[Tensor, "points wanted"]) -> Moments:
     """Sums of products of the columns [1, observed, wanted], in float64; sums over batches are sums of these.
 
     Raises:

@@ -11,6 +11,8 @@ NEIGHBOURS = 10
 JITTER = 1e-9
 """Relative size of the noise that breaks ties between collapsed points, which would otherwise be broken by their
 order along the curve, and so by the answer."""
+Inputs = Float[Tensor, "points inputs"]
+Codes = Float[Tensor, "points ambient"]
 
 
 def _pair(x: Tensor, y: Tensor, least: int) -> tuple[Tensor, Tensor]:
@@ -30,9 +32,7 @@ def _shaken(y: Tensor, generator: torch.Generator) -> Tensor:
     return y.double() + JITTER * y.double().std() * noise
 
 
-def trustworthiness(
-    x: Float[Tensor, "points inputs"], y: Float[Tensor, "points ambient"], generator: torch.Generator
-) -> float:
+def trustworthiness(x: Inputs, y: Codes, generator: torch.Generator) -> float:
     """1 when no point has new neighbours in y that it did not have in x (Venna and Kaski 2001; scikit-learn's).
 
     Sees what was brought together; not what was torn apart (`continuity`), nor collapse within a neighbourhood.
@@ -41,14 +41,10 @@ def trustworthiness(
         InputError: for numbers that are not finite, fewer than 21 points, or clouds of unequal length.
     """
     x, y = _pair(x, y, 2 * NEIGHBOURS + 1)
-    from sklearn import manifold  # noqa: PLC0415  (two seconds that only some users need)
-
-    return float(manifold.trustworthiness(x.cpu(), _shaken(y, generator).cpu(), n_neighbors=NEIGHBOURS))
+    return _trust(x, _shaken(y, generator))
 
 
-def continuity(
-    x: Float[Tensor, "points inputs"], y: Float[Tensor, "points ambient"], generator: torch.Generator
-) -> float:
+def continuity(x: Inputs, y: Codes, generator: torch.Generator) -> float:
     """1 when no point has lost neighbours of x in y: trustworthiness with the roles exchanged.
 
     A continuous map, ReLU's among them, keeps it high however much it collapses.
@@ -57,14 +53,16 @@ def continuity(
         InputError: as `trustworthiness`.
     """
     x, y = _pair(x, y, 2 * NEIGHBOURS + 1)
-    from sklearn import manifold  # noqa: PLC0415
-
-    return float(manifold.trustworthiness(_shaken(y, generator).cpu(), x.cpu(), n_neighbors=NEIGHBOURS))
+    return _trust(_shaken(y, generator), x)
 
 
-def information_imbalance(
-    x: Float[Tensor, "points inputs"], y: Float[Tensor, "points ambient"], generator: torch.Generator
-) -> tuple[float, float]:
+def _trust(x: Tensor, y: Tensor) -> float:
+    from sklearn import manifold  # noqa: PLC0415  (two seconds that only some users need)
+
+    return float(manifold.trustworthiness(x.cpu(), y.cpu(), n_neighbors=NEIGHBOURS))
+
+
+def information_imbalance(x: Inputs, y: Codes, generator: torch.Generator) -> tuple[float, float]:
     """(x to y, y to x): does the nearest neighbour in one space predict the rank in the other? 0 wholly, 1 not at all.
 
     Glielmo et al. 2022, PNAS Nexus 1:pgac039: twice the mean rank in the second space of each point's nearest
@@ -93,7 +91,7 @@ def _r2(x: Tensor, x_hat: Tensor) -> float:
     return float(1 - ((x - x_hat) ** 2).sum() / spread) if bool((x != x[0]).any()) else float("nan")
 
 
-def knn_r2(x: Float[Tensor, "points inputs"], y: Float[Tensor, "points ambient"], k: int = 5) -> float:
+def knn_r2(x: Inputs, y: Codes, k: int = 5) -> float:
     """R^2 of x predicted from y's k nearest neighbours, fitted on every other point and tested on the rest.
 
     What any smooth decoder could do at this sample size; it sees density as well as information. nan where x does not
@@ -113,7 +111,7 @@ def knn_r2(x: Float[Tensor, "points inputs"], y: Float[Tensor, "points ambient"]
     return _r2(x[1::2].cpu(), torch.as_tensor(fitted.predict(y[1::2].cpu())))
 
 
-def linear_r2(x: Float[Tensor, "points inputs"], y: Float[Tensor, "points ambient"]) -> float:
+def linear_r2(x: Inputs, y: Codes) -> float:
     """R^2 of the best affine map from y to x, fitted on every other point and tested on the rest.
 
     What the next 1x1 convolution could see; a collapsed curve still has an R^2 far above 0. nan where x does not vary

@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from manifold_lab.core.hooks import attached
 from manifold_lab.metrics.linear import held_out_r2, second_moments
 from manifold_lab.models.interventions import ChannelNoise
-from manifold_lab.models.mobilenet import Activate, Block, Network
+from manifold_lab.models.mobilenet import Activate, Network
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ def read_bottlenecks(network: Network, fit: Iterable[Tensor], test: Iterable[Ten
         fit: batches of images, normalised, on which the affine maps are fitted.
         test: batches of other images, on which everything is measured.
     """
-    blocks = [block for block in network.blocks if isinstance(block, Block)]
-    counts = [_Counts(block.bottleneck) for block in blocks]
+    counts = [_Counts(block.bottleneck) for block in network.blocks]
     network.eval()
     for split, batches in (("fit", fit), ("test", test)):
         with attached(_hooks(counts, split)):

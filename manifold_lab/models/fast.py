@@ -211,9 +211,8 @@ class TinyDepthwise(torch.autograd.Function):
         dx = torch.ops.aten.convolution_backward(
             dy, x, weight, None, [stride] * 2, [1, 1], [1, 1], False, [0, 0], x.shape[1], [True, False, False]
         )[0]
-        dw = torch.empty_like(weight).copy_(
-            _tap_gradients(x, dy, stride)
-        )  # as the weight lies in memory: DDP asks for it
+        # as the weight lies in memory: DDP asks for it
+        dw = torch.empty_like(weight).copy_(_tap_gradients(x, dy, stride))
         return dx, dw, None
 
 

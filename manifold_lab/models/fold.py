@@ -33,5 +33,4 @@ def compiled_network(network: Network) -> Callable[[Tensor], Tensor]:
     Raises:
         InputError: as `folded`.
     """
-    run: Callable[[Tensor], Tensor] = torch.compile(folded(network))
-    return run
+    return torch.compile(folded(network))

@@ -25,47 +25,36 @@ class Lesion:
     blocks: tuple[int, ...]
 
 
-def _relu6(block: Block) -> None:
-    block.project.act = Activate("relu6")
+def _name(activation: nn.Module) -> str | None:
+    """The name of a plain activation; None for one that is part of an intervention."""
+    return activation.name if isinstance(activation, Activate) else None
 
 
 def _cut(block: Block) -> None:
     block.stage, block.bridge = dataclasses.replace(block.stage, shortcut="none"), None
 
 
-def _linear(block: Block) -> None:
-    assert block.expand is not None
-    block.expand.act = Activate(LINEAR)
-
-
-def _expansion(block: Block) -> nn.Module:
-    assert block.expand is not None
-    return block.expand.act
-
-
-def _name(activation: nn.Module) -> str | None:
-    """The name of a plain activation; None for one that is part of an intervention."""
-    return activation.name if isinstance(activation, Activate) else None
-
-
 @dataclass(frozen=True)
 class LesionKind:
-    """What a lesion does to a block, the blocks it can be done to, and the module whose output it changes first."""
+    """The blocks a lesion can be made in, the part of a block whose output it changes first, and what it does.
 
-    change: Callable[[Block], None]
+    `site`: the part's name within the block, empty for the block itself.
+    """
+
     applies: Callable[[Block], bool]
-    site: Callable[[Block], nn.Module]
+    site: str
+    change: Callable[[Block], None]
 
 
 LESIONS = {
     "relu6_bottleneck": LesionKind(
-        _relu6, lambda block: _name(block.bottleneck) == LINEAR, lambda block: block.project.act
-    ),
-    "no_shortcut": LesionKind(_cut, lambda block: block.stage.shortcut != "none", lambda block: block),
+        lambda block: _name(block.bottleneck) == LINEAR, "project.act",
+        lambda block: block.set_submodule("project.act", Activate("relu6"))),
+    "no_shortcut": LesionKind(lambda block: block.stage.shortcut != "none", "", _cut),
     "linear_expansion": LesionKind(
-        _linear, lambda block: block.expand is not None and _name(block.expand.act) != LINEAR, _expansion
-    ),
-}
+        lambda block: block.expand is not None and _name(block.expand.act) != LINEAR, "expand.act",
+        lambda block: block.set_submodule("expand.act", Activate(LINEAR))),
+}  # fmt: skip
 """ReLU6 behind the projection, before the sum; the shortcut between bottlenecks away; the expansion's activation
 away."""
 
@@ -77,7 +66,7 @@ def lesion_blocks(network: Network, kind: str) -> tuple[int, ...]:
         InputError: for an unknown kind.
     """
     applies = LESIONS[one_of("lesion", kind, LESIONS)].applies
-    return tuple(place for place, block in enumerate(_blocks(network)) if applies(block))
+    return tuple(place for place, block in enumerate(network.blocks) if applies(block))
 
 
 def every(network: Network) -> list[Lesion]:
@@ -92,16 +81,10 @@ def every(network: Network) -> list[Lesion]:
 
 def lesioned(network: Network, lesion: Lesion) -> dict[int, Block]:
     """Copies of the changed blocks by their places; the network itself stays as it is."""
-    change, twins = LESIONS[lesion.kind].change, {}
-    for place in lesion.blocks:
-        twin = copy.deepcopy(_blocks(network)[place])
-        change(twin)
-        twins[place] = twin
+    twins = {place: copy.deepcopy(network.blocks[place]) for place in lesion.blocks}
+    for twin in twins.values():
+        LESIONS[lesion.kind].change(twin)
     return twins
-
-
-def _blocks(network: Network) -> list[Block]:
-    return [block for block in network.blocks if isinstance(block, Block)]
 
 
 @torch.inference_mode()

@@ -22,7 +22,7 @@ TOLERANCE = 0.01
 
 def spec_cost(spec: NetworkSpec) -> profiler.Cost:
     """What one image costs, counted on a forward pass of shapes alone."""
-    return profiler.cost(profiler.profile(build(spec), (spec.in_channels, spec.resolution, spec.resolution)))
+    return profiler.cost(profiler.profile(build(spec), spec.image_shape))
 
 
 @functools.cache
@@ -56,8 +56,7 @@ def at_madds(spec: NetworkSpec, target: int) -> NetworkSpec:
 def _nearer(spec: NetworkSpec, target: int) -> Iterator[NetworkSpec]:
     """Ever finer matches."""
     yield _scaled_to(spec, target)
-    fine = dataclasses.replace(spec, round_to=1)
-    near = _scaled_to(fine, target)
+    near = _scaled_to(dataclasses.replace(spec, round_to=1), target)
     yield near
     yield _nudged(near, target)
 

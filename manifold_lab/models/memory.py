@@ -5,6 +5,7 @@ not counted. All counts are in numbers, not bytes, of one image; Table 3 has two
 """
 
 import functools
+import itertools
 import os
 import weakref
 from collections.abc import Callable
@@ -49,11 +50,10 @@ def peak_split(network: Network, parts: int) -> int:
         raise InputError("block: sandglass has no wide inner tensor to split; allowed: inverted, classic, separable")
     inner = {one.name: one for one in _watch(network, nn.Conv2d)}
     held = [one.elements for name, one in inner.items() if not name.startswith("blocks.")]
-    for block in _watch(network, Block):
-        assert isinstance(block.module, Block)
-        middle = inner[f"{block.name}.depthwise.conv"]
-        largest = chunks(block.module.stage.hidden, parts)[0]
-        held.append(block.elements + middle.elements * (largest.stop - largest.start) // block.module.stage.hidden)
+    for block, seen in zip(network.blocks, _watch(network, Block), strict=True):
+        middle = inner[f"{seen.name}.depthwise.conv"]
+        largest = chunks(block.stage.hidden, parts)[0]
+        held.append(seen.elements + middle.elements * (largest.stop - largest.start) // block.stage.hidden)
     return max(held)
 
 
@@ -75,32 +75,29 @@ def with_shortcuts(network: Network) -> list[Held]:
     """
     inner = {one.name: one for one in _watch(network, nn.Conv2d)}
     found, wide = [], 0
-    for seen in _watch(network, Block):
-        assert isinstance(seen.module, Block)
-        stage = seen.module.stage
+    for block, seen in zip(network.blocks, _watch(network, Block), strict=True):
+        stage = block.stage
         given = inner[f"{seen.name}.depthwise.conv"].output_elements if stage.gives_wide else 0
         joined = bool(wide or given) or stage.shortcut != "none"
-        found.append(Held(seen.name, _by_operator(seen, inner, wide), seen.elements + wide + given, joined))
+        found.append(Held(seen.name, _by_operator(block, seen, inner, wide), seen.elements + wide + given, joined))
         wide = given
     return found
 
 
-def _by_operator(block: LayerProfile, inner: dict[str, LayerProfile], wide: int) -> int:
+def _by_operator(block: Block, seen: LayerProfile, inner: dict[str, LayerProfile], wide: int) -> int:
     """The block's operators one by one: its input is kept beside the later ones if a shortcut needs it."""
-    assert isinstance(block.module, Block)
-    stage = block.module.stage
-    kept = block.input_elements if stage.shortcut != "none" else 0
+    stage = block.stage
+    kept = seen.input_elements if stage.shortcut != "none" else 0
     beside = {"expand": wide, "depthwise": kept if stage.expands else 0, "project": kept}
-    if isinstance(block.module, Sandglass):  # which begins with its depthwise convolution
+    if isinstance(block, Sandglass):  # which begins with its depthwise convolution
         beside = {"depthwise": 0, "project": kept, "expand": kept, "depthwise_out": kept}
-    beside["bridge"] = block.output_elements
-    convs = {name: inner[f"{block.name}.{name}.conv"] for name in beside if f"{block.name}.{name}.conv" in inner}
+    beside["bridge"] = seen.output_elements
+    convs = {name: inner[f"{seen.name}.{name}.conv"] for name in beside if f"{seen.name}.{name}.conv" in inner}
     return max(conv.elements + beside[name] for name, conv in convs.items())
 
 
 def _watch(network: Network, kind: type[nn.Module]) -> list[LayerProfile]:
-    spec = network.spec
-    return profile(network, (spec.in_channels, spec.resolution, spec.resolution), (kind,))
+    return profile(network, network.spec.image_shape, (kind,))
 
 
 class _Living(TorchDispatchMode):
@@ -143,12 +140,10 @@ def live_peaks(network: Network, run: Callable[[Tensor], object] | None = None) 
     Parts are the network's children and blocks; `run` is another way through the network, the forward pass by default.
     Nothing but shapes is needed: it works on the meta device.
     """
-    spec, like = network.spec, network.classifier.weight
-    living = _Living()
+    like, living = network.classifier.weight, _Living()
     parts = dict(network.named_children()) | {f"blocks.{i}": block for i, block in enumerate(network.blocks)}
     with torch.no_grad(), _placed(living, parts), living:
-        shape = (1, spec.in_channels, spec.resolution, spec.resolution)
-        (run or network)(torch.zeros(shape, dtype=like.dtype, device=like.device))
+        (run or network)(torch.zeros((1, *network.spec.image_shape), dtype=like.dtype, device=like.device))
     return {name: peak // like.element_size() for name, peak in living.peaks.items()}
 
 
@@ -175,9 +170,6 @@ def allocated_peak(work: Callable[[], object]) -> int:
     work()  # what is made once, such as packed weights, is not the pass's own
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         work()
-    live, peak = 0, 0
-    for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
-        if event.name() == "[memory]":
-            live += event.nbytes()
-            peak = max(peak, live)
-    return peak
+    events = sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns())
+    changes = [event.nbytes() for event in events if event.name() == "[memory]"]
+    return max(itertools.accumulate(changes, initial=0))

@@ -11,6 +11,7 @@ Where the paper leaves a choice open:
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -157,13 +158,11 @@ class Sandglass(Block):
         return self.join(x, self.depthwise_out(self.expand(narrow))), None
 
 
-def make_block(spec: NetworkSpec, stage: Stage) -> Block:
-    """The block of a spec's kind."""
-    return Sandglass(spec, stage) if spec.block == "sandglass" else Block(spec, stage)
-
-
 class Network(nn.Module):
     """A network from a spec: stem, blocks, last convolution (if any), average pool, dropout, classifier."""
+
+    blocks: Sequence[Block]
+    """A ModuleList, of which type checkers do not know what it holds."""
 
     def __init__(self, spec: NetworkSpec):
         super().__init__()
@@ -172,7 +171,8 @@ class Network(nn.Module):
         same, first = spec.padding == "tensorflow", plan[0].inputs
         stem = Convolution((spec.in_channels, first), 3, spec.stem_stride, 1, same)
         self.stem = ConvNormAct(spec, stem, Activate(spec.outer_activation))
-        self.blocks = nn.ModuleList(make_block(spec, stage) for stage in plan)
+        kind = Sandglass if spec.block == "sandglass" else Block
+        self.blocks = nn.ModuleList(kind(spec, stage) for stage in plan)  # type: ignore[assignment]
         features, self.last = plan[-1].outputs, None
         if spec.last_channels:
             conv = Convolution((features, spec.last_width), 1)

@@ -5,13 +5,14 @@ stated apart, as one MAdd per element. Hooks always go away, also when the forwa
 """
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.hooks import attached
@@ -46,12 +47,12 @@ class LayerProfile:
         """Products summed over all outputs: 0 for anything but a convolution or a linear layer."""
         if not isinstance(self.module, OPERATOR_LAYERS):
             return 0
-        return _elements(self.outputs) * _elements(tuple(self.module.weight.shape[1:]))
+        return math.prod(self.outputs) * math.prod(self.module.weight.shape[1:])
 
     @property
     def norm_madds(self) -> int:
         """Scale and shift of a norm, one per element."""
-        return _elements(self.outputs) if isinstance(self.module, NORM_LAYERS) else 0
+        return self.output_elements if isinstance(self.module, NORM_LAYERS) else 0
 
     @property
     def elements(self) -> int:
@@ -61,30 +62,12 @@ class LayerProfile:
     @property
     def input_elements(self) -> int:
         """Numbers that go in."""
-        return _elements(self.inputs)
+        return math.prod(self.inputs)
 
     @property
     def output_elements(self) -> int:
         """Numbers that come out."""
-        return _elements(self.outputs)
-
-
-def _elements(shape: Shape) -> int:
-    return int(torch.Size(shape).numel())
-
-
-@contextmanager
-def watched(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[list[LayerProfile]]:
-    """Collect what every module of these kinds sees in forward passes inside the context, in the order of execution."""
-    seen: list[LayerProfile] = []
-
-    def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        out = output[0] if isinstance(output, tuple) else output
-        seen.append(LayerProfile(name, module, tuple(inputs[0].shape[1:]), tuple(out.shape[1:])))
-
-    wanted = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
-    with attached(module.register_forward_hook(functools.partial(note, name)) for name, module in wanted):
-        yield seen
+        return math.prod(self.outputs)
 
 
 @contextmanager
@@ -93,15 +76,11 @@ def _idle(model: nn.Module) -> Iterator[None]:
     found = [module for module in model.modules() if isinstance(module, (*NORM_LAYERS, Activate))]
     try:
         for module in found:
-            vars(module)["forward"] = _same
+            vars(module)["forward"] = nn.Identity().forward
         yield
     finally:
         for module in found:
             vars(module).pop("forward", None)
-
-
-def _same(x: Tensor) -> Tensor:
-    return x
 
 
 def profile(
@@ -115,11 +94,18 @@ def profile(
     Raises:
         InputError: if no module of these kinds was reached.
     """
-    like = next(model.parameters())
-    training = model.training
+    seen: list[LayerProfile] = []
+
+    def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        out = output[0] if isinstance(output, tuple) else output
+        seen.append(LayerProfile(name, module, tuple(inputs[0].shape[1:]), tuple(out.shape[1:])))
+
+    like, training = next(model.parameters()), model.training
+    wanted = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
+    hooks = (module.register_forward_hook(functools.partial(note, name)) for name, module in wanted)
     try:
-        with watched(model.eval(), kinds) as seen, torch.no_grad(), _idle(model if like.is_meta else nn.Identity()):
-            model(torch.zeros((1, *shape), dtype=like.dtype, device=like.device))
+        with attached(hooks), torch.no_grad(), _idle(model if like.is_meta else nn.Identity()):
+            model.eval()(torch.zeros((1, *shape), dtype=like.dtype, device=like.device))
     finally:
         model.train(training)
     if not seen:

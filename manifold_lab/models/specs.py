@@ -28,10 +28,13 @@ TABLE_2: tuple[StageRow, ...] = (
 V1_ROWS: tuple[StageRow, ...] = ((1, 64, 1, 1), (1, 128, 2, 2), (1, 256, 2, 2), (1, 512, 6, 2), (1, 1024, 2, 2))
 SHORTCUTS = ("bottleneck", "expansion", "none", "projected")
 BLOCKS = ("inverted", "classic", "separable", "sandglass")
-NORMS = ("batch", "group", "none")
-PADDINGS = ("symmetric", "tensorflow")
 PLACEMENTS = ("branch", "sum")
 ACTIVATED = ("bottleneck_activation", "expansion_activation", "depthwise_activation", "outer_activation")
+CHOICES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(ACTIVATED, ("linear", *ACTIVATIONS)), "block": BLOCKS, "shortcut": SHORTCUTS,
+    "norm": ("batch", "group", "none"), "padding": ("symmetric", "tensorflow"),
+}  # fmt: skip
+"""The names that a field of a spec can have."""
 LIMITS: dict[str, tuple[int | float, int | float]] = {
     "width": (0.001, 10),
     "resolution": (1, 4096),
@@ -159,7 +162,8 @@ class NetworkSpec(Shown):
     def __post_init__(self) -> None:
         """Refuse what cannot be built, naming the field and what is allowed."""
         check_types(self)
-        self._check_names()
+        for name, allowed in CHOICES.items():
+            one_of(name, getattr(self, name), allowed)
         for name in filter(self.__dict__.__contains__, LIMITS):
             within(name, getattr(self, name), *LIMITS[name])
         above("norm_epsilon", self.norm_epsilon, 0)
@@ -168,15 +172,6 @@ class NetworkSpec(Shown):
         self._check_rows()
         self._check_plan(stages(self))
         self._check_intervention(stages(self))
-
-    def _check_names(self) -> None:
-        allowed = ("linear", *ACTIVATIONS)
-        for name in ACTIVATED:
-            one_of(name, getattr(self, name), allowed)
-        one_of("block", self.block, BLOCKS)
-        one_of("shortcut", self.shortcut, SHORTCUTS)
-        one_of("norm", self.norm, NORMS)
-        one_of("padding", self.padding, PADDINGS)
 
     def _check_rows(self) -> None:
         if not self.rows:
@@ -200,7 +195,11 @@ class NetworkSpec(Shown):
                 f"expansion_activation: {self.expansion_activation} has no place; no {self.block} block of these rows "
                 f"expands; allowed: {NetworkSpec.expansion_activation}"
             )
-        self._check_shortcut(plan)
+        if self.shortcut == "expansion" and self.block != "inverted":
+            raise InputError(f"shortcut: expansion needs block inverted; {self.block} has no expansion")
+        joined = any(stage.shortcut != "none" or stage.gives_wide for stage in plan)
+        if self.shortcut != "none" and not joined:
+            raise InputError(f"shortcut: {self.shortcut} joins nothing with these rows; allowed: none")
 
     def _check_intervention(self, plan: list[Stage]) -> None:
         made = self.intervention
@@ -216,12 +215,10 @@ class NetworkSpec(Shown):
         if made.placement == "sum" and all(stage.shortcut == "none" for stage in plan):
             raise InputError("placement: sum needs a shortcut between bottlenecks; these blocks have none")
 
-    def _check_shortcut(self, plan: list[Stage]) -> None:
-        if self.shortcut == "expansion" and self.block != "inverted":
-            raise InputError(f"shortcut: expansion needs block inverted; {self.block} has no expansion")
-        joined = any(stage.shortcut != "none" or stage.gives_wide for stage in plan)
-        if self.shortcut != "none" and not joined:
-            raise InputError(f"shortcut: {self.shortcut} joins nothing with these rows; allowed: none")
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        return self.in_channels, self.resolution, self.resolution
 
     @property
     def last_width(self) -> int:

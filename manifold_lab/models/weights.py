@@ -91,22 +91,25 @@ def from_pytorch_layout(spec: NetworkSpec, state: Mapping[str, Tensor]) -> Netwo
 def _loaded(spec: NetworkSpec, state: dict[str, Tensor]) -> Network:
     network = build(spec)
     wanted = network.state_dict()
-    found = _listed({
-        "missing": sorted(set(wanted) - set(state)),
-        "surplus": sorted(set(state) - set(wanted)),
-        "of another shape": _unlike(wanted, state, lambda value: str(tuple(value.shape))),
-        "of another type": _unlike(wanted, state, lambda value: str(value.dtype).removeprefix("torch.")),
-    })  # fmt: skip
+    types = _unlike(wanted, state, lambda value: str(value.dtype).removeprefix("torch."))
+    found = _listed(_problems(wanted, state) | {"of another type": types})
     if found:
         raise SourceError(f"weights: these are not of this network; {found}")
     network.load_state_dict({key: value.detach().clone() for key, value in state.items()}, assign=True)
     return channels_last(network).eval()
 
 
+def _problems(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """The keys that only one of two states has, and those whose tensors have another shape."""
+    missing, surplus = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    shapes = _unlike(wanted, state, lambda value: str(tuple(value.shape)))
+    return {"missing": missing, "surplus": surplus, "of another shape": shapes}
+
+
 def _unlike(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], of: Callable[[Tensor], str]) -> list[str]:
     """The keys of both whose tensors differ in something, and how."""
     pairs = [(key, of(state[key]), of(value)) for key, value in wanted.items() if key in state]
-    return sorted(f"{key} {one}, not {other}" for key, one, other in pairs if one != other)
+    return [f"{key} is {one}, not {other}" for key, one, other in pairs if one != other]
 
 
 def _listed(problems: Mapping[str, Sequence[str]]) -> str:
@@ -181,12 +184,11 @@ def _differences(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> s
     prefix = common.rpartition(".")[0] + "."
     if len(wanted.keys() & {key.removeprefix(prefix) for key in state}) > len(wanted) / 2 > len(wanted.keys() & state):
         return f"every name begins with {prefix!r}; give --strip {prefix}"
-    missing, surplus = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    shapes = [f"{key} is {tuple(state[key].shape)}, not {tuple(value.shape)}" for key, value in wanted.items()
-              if key in state and state[key].shape != value.shape]  # fmt: skip
+    problems = _problems(wanted, state)
+    missing, surplus, shapes = problems.values()
     if shapes and not (missing or surplus) and len({one.partition(" ")[0].rpartition(".")[0] for one in shapes}) == 1:
         return f"it has another head or first layer ({shapes[0]}); build the model with these sizes, as MODULE:CALLABLE"
-    return _listed({"missing": missing, "surplus": surplus, "of another shape": shapes})
+    return _listed(problems)
 
 
 def load_weights(spec: NetworkSpec, path: str | Path) -> Network:
@@ -239,11 +241,7 @@ def save_weights(network: Network, path: str | Path) -> None:
     """
     state = {key: value.contiguous() for key, value in network.state_dict().items()}
     content = safetensors.torch.save(state, metadata={"spec": canonical_json(network.spec)})
-    publish(Path(path).parent, {Path(path).name: lambda scratch: _write(scratch, content)})
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+    publish(Path(path).parent, {Path(path).name: lambda scratch: scratch.write_bytes(content)})
 
 
 def fetch_weights(spec: NetworkSpec, name: str) -> Network:

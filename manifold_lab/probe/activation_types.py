@@ -4,6 +4,7 @@ An entry of `MODULES` or `FUNCTIONS` reads the parameters and gives an `Activati
 active) or, for an activation whose active outputs cannot be counted with one interval, with the reason in words.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from manifold_lab.activations import ACTIVATIONS, EVERYWHERE, NOWHERE, POSITIVE, Activation, bisected, leaky_relu
+from manifold_lab.activations import ACTIVATIONS, EVERYWHERE, NOWHERE, POSITIVE, Activation, bisect, leaky_relu
 
 Found = Activation | str
 """A known activation, or why the active outputs of this one are not counted."""
@@ -35,7 +36,7 @@ def no_inverse(_y: Tensor) -> Tensor:
 
 def _gate(name: str, function: Callable[[Tensor], Tensor]) -> Activation:
     """An activation u * g(u) with 1/2 <= g <= 1 for u > 0, which folds below 0."""
-    return Activation(name, function, POSITIVE, inverse=bisected(function), folds=True)
+    return Activation(name, function, POSITIVE, inverse=functools.partial(bisect, function), folds=True)
 
 
 def clipped(low: int | float, high: int | float) -> Activation:

@@ -1,7 +1,8 @@
 """Is a layer's input determined by its output, on these data, and how stable is the way back?"""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +47,7 @@ def certificate(layer: LayerRecord) -> LayerRow:
     if not isinstance(activation, Activation) or layer.chain.operator is None or not layer.chain.plain:
         return {}
     if not layer.chain.fixed or not activation.rectifies:
-        layer.note("certificate: the map before it is not fixed and piecewise linear")
-        return {}
+        return layer.unmeasured("certificate: the map before it is not fixed and piecewise linear")
     if getattr(layer.chain.operator, "groups", 1) == 1:
         return _of_positions(layer)
     return _of_channels(layer)
@@ -64,15 +64,15 @@ class _Positions:
     """What the activation was given, positions x channels."""
     inputs: Tensor | None
     """What the operator was given, positions x inputs; None where patches were not kept."""
-    spans: Tensor = field(init=False)
-    singular: Tensor = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Decompose the active rows."""
-        matrix = self.rectified.matrix
-        unit = _smallest(unit_rows(matrix), self.active)
-        object.__setattr__(self, "spans", unit > INDEPENDENT)
-        object.__setattr__(self, "singular", torch.where(self.spans, _smallest(matrix, self.active), 0))
+    @cached_property
+    def spans(self) -> Tensor:
+        """Whether the active rows span the input."""
+        return _smallest(unit_rows(self.rectified.matrix), self.active) > INDEPENDENT
+
+    def singular(self) -> Tensor:
+        """The smallest singular value of the active rows; 0 where they do not span."""
+        return torch.where(self.spans, _smallest(self.rectified.matrix, self.active), 0)
 
     def margins(self) -> Tensor:
         """How far each position can move; see `theory.bias.spanning_margin`, here with ReLU6's upper clip."""
@@ -115,7 +115,7 @@ def _of_positions(layer: LayerRecord) -> LayerRow:
     at = _Positions(RectifiedLayer(matrix, bias, layer.window[1]), active, x if patches else x @ matrix.mT + bias,
                     None if patches else x)  # fmt: skip
     share, margins = float(at.spans.double().mean()), at.margins()
-    least = float(at.singular.min())
+    least = float(at.singular().min())
     found: LayerRow = {"certified": share, "certificate_points": len(y), "margin": float(margins.min()),
                        "margin_median": float(margins.median()), "least_singular_value": least}  # fmt: skip
     found |= {"stability": theory.inverse_stability_bounds(least)[0]} | _ball(at)
@@ -159,9 +159,7 @@ def _verdict(found: LayerRow, inputs: int, patches: bool) -> str:
     rest = {
         CERTIFIED: "and on the whole ball that holds them",
         REFUTED: "two inputs in the ball that holds them have one output",
-        NOT_DECIDED: "others are not decided, patches overlap"
-        if patches
-        else f"others are not decided ({inputs} inputs)",
+        NOT_DECIDED: f"others are not decided{', patches overlap' if patches else f' ({inputs} inputs)'}",
         None: "they are all the same",
     }
     return f"{on_data}; {rest[None if ball is None else str(ball)]}"
@@ -170,7 +168,6 @@ def _verdict(found: LayerRow, inputs: int, patches: bool) -> str:
 def _of_channels(layer: LayerRecord) -> LayerRow:
     """A depthwise convolution, channel by channel, from whole maps to whole maps."""
     operator, counts = layer.chain.operator, layer.counts
-    assert operator is not None
     if not isinstance(operator, CONVOLUTIONS) or operator.groups != operator.in_channels or counts is None:
         return {"verdict": "not decided: a convolution of several groups with several channels each"}
     if operator.out_channels != operator.in_channels or len(layer.shape) != operator.weight.dim() - 1:
@@ -195,9 +192,8 @@ def _of_channels(layer: LayerRecord) -> LayerRow:
             "ball": NOT_DECIDED if certified == 1 else REFUTED, "verdict": verdict}  # fmt: skip
 
 
-def _input_size(operator: nn.Module, size: tuple[int, ...]) -> list[int]:
+def _input_size(operator: nn.modules.conv._ConvNd, size: tuple[int, ...]) -> list[int]:
     """The smallest map that a convolution turns into one of this size."""
-    assert isinstance(operator, CONVOLUTIONS)
     padding = operator.padding
     if padding == "same":
         return list(size)

@@ -33,7 +33,7 @@ class ChannelTracker:
         moves: what was found out about functions that move numbers, kept from pass to pass.
     """
 
-    def __init__(self, constants: frozenset[int], moves: dict[Any, Any]):
+    def __init__(self, constants: frozenset[int], moves: dict[Any, list[Axes | None]]):
         self.constants, self.moves = constants, moves
         self.known: dict[int, tuple[weakref.ref[Tensor], Origin]] = {}
         self.parts: set[str] = set()
@@ -102,8 +102,6 @@ class ChannelTracker:
 
     def follow(self, call: "Call", output: object) -> None:
         """Note where a function's outputs have their channels."""
-        if not isinstance(output, Tensor | tuple | list):
-            return
         outputs = list(tensors(output))
         if not outputs:
             return
@@ -178,8 +176,7 @@ class ChannelTracker:
             if others:
                 return found
             self.moves[key] = found
-        remembered: list[Axes | None] = self.moves[key]
-        return remembered
+        return self.moves[key]
 
 
 @dataclass(frozen=True)
@@ -197,9 +194,7 @@ class Call:
 
     def tensors(self) -> Iterator[Tensor]:
         """What it is given."""
-        yield from tensors(self.args)
-        if self.kwargs:
-            yield from tensors(self.kwargs)
+        return tensors((self.args, self.kwargs))
 
     def rest(self) -> tuple[Any, ...]:
         """The arguments behind the first."""

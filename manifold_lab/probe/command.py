@@ -47,9 +47,10 @@ def check(options: ProbeOptions) -> torch.device:
     """
     if options.data != zoo.NOISE and not Path(options.data).exists() and ":" not in options.data:
         one_of("data", options.data, (*data.NAMES[:-1], zoo.NOISE))
-    from manifold_lab.report.styles import DEFAULT_STYLE, STYLES  # noqa: PLC0415  (the probe is below the report)
+    from manifold_lab.report.styles import STYLES  # noqa: PLC0415  (the probe is below the report)
 
-    one_of("style", options.style or DEFAULT_STYLE, STYLES)
+    if options.style:
+        one_of("style", options.style, STYLES)
     return find_device(options.device)
 
 
@@ -127,9 +128,8 @@ def _known(row: tables.Record, name: str) -> bool:
 def caption(options: ProbeOptions, found: list[LayerRow]) -> str:
     """On what the figure rests."""
     source = Path(options.data).name if Path(options.data).exists() else options.data
-    return (
-        f"{options.images} images at most of {source}; bands are over all positions of all images; {len(found)} layers"
-    )
+    bands = "bands are over all positions of all images"
+    return f"{options.images} images at most of {source}; {bands}; {len(found)} layers"
 
 
 def run(options: ProbeOptions) -> None:
@@ -148,16 +148,14 @@ def run(options: ProbeOptions) -> None:
         listed(subject, console, options.json)
         return
     rows, probe = probe_images(options, subject, device)
-    from manifold_lab.report import layer_figure, plots, styles  # noqa: PLC0415  (who uses the library from here draws nothing)
+    from manifold_lab.report import layer_figure, plots  # noqa: PLC0415  (who uses the library from here draws nothing)
 
-    style = options.style or styles.DEFAULT_STYLE
-    labels = layer_figure.Labels(subject.description, caption(options, rows), style)
-    figure = layer_figure.draw_layers(frame(rows), labels)
+    figure = layer_figure.draw_layers(frame(rows), subject.description, caption(options, rows), options.style)
     written = publish(options.out, {
         f"{STEM}.csv": text(tables.to_csv(rows)),
         f"{STEM}_histogram.csv": text(tables.to_csv(histogram(probe), ("layer", "active", "positions"))),
         f"{STEM}.json": text(origin(options)),
-        **plots.figure_files(figure, STEM, style),
+        **plots.figure_files(figure, STEM, options.style),
     })  # fmt: skip
     if options.json:
         print_json(layers=rows, sentences=summary_text(rows), written=written)
@@ -180,15 +178,9 @@ def conclusion(subject: LoadedModel, found: list[LayerRow], console: Console) ->
     """The table and the sentences."""
     head = [name for name in TERMINAL_COLUMNS if name in found[0] and (name in ("layer", "channels") or any(
         tables.written(row[name]) != "" for row in found))]  # fmt: skip
-    body = [[cell(row[name]) for name in head] for row in found]
+    body = [[tables.cell(row[name]) for name in head] for row in found]
     terminal.show(console, subject.description, [name.replace("_", " ") for name in head], [body])
     console.print(summary_text(found), highlight=False)
-
-
-def cell(value: float | int | str | None) -> str:
-    """A number as a reader wants it; words as they are."""
-    text = str(tables.written(value))
-    return tables.plain(value) if isinstance(value, float) and "." in text else text or tables.MISSING
 
 
 def listed(subject: LoadedModel, console: Console, as_json: bool = False) -> None:

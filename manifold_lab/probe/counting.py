@@ -33,7 +33,7 @@ def tally(x: Float[Tensor, "positions channels"], window: Window) -> Tally:
     window = rounded_window(window, x.dtype)
     if x.device.type != "cpu":
         return _compared(x, window)
-    matrix = (x if x.dtype in (torch.float32, torch.float64) else x.float()).numpy()
+    matrix = as_array(x)
     along = matrix if matrix.strides[1] <= matrix.strides[0] else matrix.T
     *counts, odd = _shared(along, window, torch.get_num_threads() if x.numel() > WORTH_SHARING else 1)
     active_rows, active_columns, high_rows, high_columns = (torch.from_numpy(count) for count in counts)
@@ -41,6 +41,11 @@ def tally(x: Float[Tensor, "positions channels"], window: Window) -> Tally:
     if along is matrix:
         return Tally(active_rows, active_columns, high_columns, bad)
     return Tally(active_columns, active_rows, high_rows, bad)
+
+
+def as_array(x: Tensor) -> np.ndarray:
+    """A matrix as the compiled loops take it: what they have no type for as float32."""
+    return (x if x.dtype in (torch.float32, torch.float64) else x.float()).numpy()
 
 
 def deviations(
@@ -58,23 +63,21 @@ def deviations(
     return torch.stack([left.double(), *(part.sum(0, dtype=torch.float64) for part in (far, far * far))])
 
 
-def _followed(x: Tensor, reference: np.ndarray, limit: float, gone: np.ndarray) -> np.ndarray:
+def _followed(given: Tensor, reference: np.ndarray, limit: float, gone: np.ndarray) -> np.ndarray:
     """The same; each part of a large matrix has its thread."""
     from manifold_lab.probe import kernel  # noqa: PLC0415
 
-    matrix = (x if x.dtype in (torch.float32, torch.float64) else x.float()).numpy()
-    threads = torch.get_num_threads()
-    parts = threads if x.numel() > WORTH_SHARING else 1
+    matrix, threads = as_array(given), torch.get_num_threads()
+    parts = threads if given.numel() > WORTH_SHARING else 1
     sums = np.zeros((parts, 3, len(gone)))
     sums[:, 0] = gone
     along = matrix.strides[1] > matrix.strides[0]
+    x = matrix.T if along else matrix
     if parts > 1:
-        follow = kernel.deviate_along_in_parts if along else kernel.deviate_in_parts
-        follow(matrix.T if along else matrix, reference, limit, sums)
+        kernel.deviate_in_parts(x, reference, limit, along, sums)
         _keep_threads(threads)
     else:
-        follow = kernel.deviate_along if along else kernel.deviate
-        follow(matrix.T if along else matrix, reference, limit, sums[0])
+        (kernel.deviate_along if along else kernel.deviate)(x, reference, limit, sums[0])
     return np.asarray(sums.sum(0))
 
 

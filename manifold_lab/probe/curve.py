@@ -1,7 +1,7 @@
 """A curve of inputs through the real network: the spiral drawn in pixel space, or into what some layer gives."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -43,9 +43,8 @@ class Curve:
         flat = torch.randn((x.numel(), self.drawn.shape[1]), generator=rng, dtype=torch.float64)
         plane = torch.linalg.qr(flat).Q
         offsets = (self.radius * x.double().norm().cpu() * self.drawn @ plane.mT).reshape(-1, *x.shape)
-        return (x + offsets.to(x)).contiguous(
-            memory_format=torch.channels_last if x.dim() == 3 else torch.preserve_format
-        )
+        layout = torch.channels_last if x.dim() == 3 else torch.preserve_format
+        return (x + offsets.to(x)).contiguous(memory_format=layout)
 
     @property
     def drawn(self) -> Float[Tensor, "points inputs"]:
@@ -69,16 +68,14 @@ def information_along(
         InputError: for a layer that does not exist.
     """
     with drawn_into(model, curve), Probe(model, layers, ("information",), Sampling(seed=curve.seed)) as probe:
-        model(curve.around(image) if curve.space == "pixel" else image.expand(curve.points, *image.shape))
+        model(curve.around(image) if curve.space == PIXEL_SPACE else image.expand(curve.points, *image.shape))
     return probe.table()
 
 
-@contextmanager
-def drawn_into(model: nn.Module, curve: Curve) -> Iterator[None]:
+def drawn_into(model: nn.Module, curve: Curve) -> AbstractContextManager[None]:
     """Within the context the layer named by the curve's space gives the curve around what it gives for one image."""
-    if curve.space == "pixel":
-        yield
-        return
+    if curve.space == PIXEL_SPACE:
+        return nullcontext()
     found = dict(model.named_modules())
     if curve.space not in found:
         raise InputError(f"space: the model has no layer {curve.space!r}; allowed: pixel, or a layer's name")
@@ -89,5 +86,4 @@ def drawn_into(model: nn.Module, curve: Curve) -> Iterator[None]:
         curved = curve.around(y[0])
         return (curved, *output[1:]) if isinstance(output, tuple) else curved
 
-    with attached([found[curve.space].register_forward_hook(replace)]):
-        yield
+    return attached(module.register_forward_hook(replace) for module in (found[curve.space],))

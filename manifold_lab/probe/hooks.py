@@ -7,16 +7,15 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from manifold_lab.activations import Activation
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.core.hooks import attached
 from manifold_lab.core.lazy import lazy_function
 from manifold_lab.core.shown import Axes, DataFrame, frame
-from manifold_lab.probe.activation_types import FUNCTIONS, IDENTITY, Found, of_call, of_module
-from manifold_lab.probe.channel_axes import Call, ChannelTracker
+from manifold_lab.probe.activation_types import of_module
+from manifold_lab.probe.channel_axes import ChannelTracker
 from manifold_lab.probe.layer import LayerRecord, Sampling
 from manifold_lab.probe.layer_types import CALLED, NORM_TYPES, OPERATOR_TYPES, choose, is_batch_norm
 from manifold_lab.probe.layer_types import kinds as kinds_of
@@ -72,7 +71,6 @@ class Probe:
         self.measures = tuple(one_of("measures", name, MEASURES) for name in measures)
         self.needs = frozenset(need for name in self.measures for need in MEASURES[name].needs)
         self.layers: dict[str, LayerRecord] = {}
-        self._functions: dict[str, Watcher] = {}
         self.passes = 0
         self._moves: dict[Any, Any] = {}
         self._modules: tuple[nn.Module, ...] = ()
@@ -165,7 +163,7 @@ class Probe:
         for name, module in self.model.named_modules():
             activates = of_module(module) is not None
             yield module.register_forward_pre_hook(functools.partial(self._open, (name, activates)))
-            looked_at = self._may_be_wanted(name, kinds_of(module))
+            looked_at = self.may_be_wanted(name, kinds_of(module))
             traced = isinstance(module, (*OPERATOR_TYPES, *NORM_TYPES)) or is_batch_norm(module) or activates
             if name and (looked_at or traced):
                 watcher = Watcher(self, name, module, looked_at)
@@ -174,7 +172,8 @@ class Probe:
             yield module.register_forward_hook(self._close, always_call=bool(name))
         yield self.model.register_forward_hook(self._end, always_call=True)
 
-    def _may_be_wanted(self, name: str, found: tuple[str, ...]) -> bool:
+    def may_be_wanted(self, name: str, found: tuple[str, ...]) -> bool:
+        """Whether a call of something of this name and of these kinds can be one that was asked for."""
         narrow = NORM in found and self.chosen.kind((BOTTLENECK,))
         later = any(pattern.startswith(f"{name}#") for pattern in self.chosen.patterns)
         return self.chosen.name(name) or self.chosen.kind(found) or narrow or later
@@ -228,30 +227,6 @@ class Probe:
         """Leave a module, also by an error that the network may catch; an error leaves the network itself open."""
         if self._state.inside:
             self._state.inside.pop()
-
-    def _called(self, call: Call) -> "Watcher | None":
-        """Who watches an activation called as a function; nobody where a module that is one calls it."""
-        if call.name not in FUNCTIONS or not call.watched or not call.args:
-            return None
-        x = call.args[0]
-        if not (isinstance(x, Tensor) and x.is_floating_point() and self._state.channels.acts(call.name, x)):
-            return None
-        kind, found = of_call(call.name, call.args, call.kwargs)
-        if found is IDENTITY:
-            return None
-        return self._function(call.caller, call.name, kind, found)
-
-    def _written_out(self, caller: str, kind: str, activation: Activation) -> Watcher:
-        """Who watches an activation that a network writes out."""
-        return self._function(caller, activation.name, kind, activation)
-
-    def _function(self, caller: str, called: str, kind: str, found: Found) -> Watcher:
-        name = ".".join(filter(None, (caller, called + CALLED)))
-        if name not in self._functions:
-            wanted = self._may_be_wanted(name, (NONLINEARITY,))
-            self._functions[name] = Watcher(self, name, nn.Identity(), wanted, found, kind)
-        self._functions[name].activation = found  # its parameters may differ from call to call
-        return self._functions[name]
 
 
 def _refuse_compiled(model: nn.Module) -> None:

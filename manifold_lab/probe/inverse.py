@@ -36,21 +36,17 @@ def rank(layer: LayerRecord) -> LayerRow:
     if not isinstance(activation, Activation) or layer.chain.inputs is None or len(sample) < 2:
         return {}
     if not layer.chain.fixed:
-        layer.note("rank: the norm before it uses the statistics of each batch")
-        return {}
+        return layer.unmeasured("rank: the norm before it uses the statistics of each batch")
     if activation.inverse is no_inverse:
-        layer.note(f"rank: no inverse of {activation.name} is known")
-        return {}
+        return layer.unmeasured(f"rank: no inverse of {activation.name} is known")
     size = gram_size(layer.chain)
     if size > LARGEST:
-        layer.note(f"rank: {size} rows or columns are too many to decompose; at most {LARGEST}")
-        return {}
+        return layer.unmeasured(f"rank: {size} rows or columns are too many to decompose; at most {LARGEST}")
     matrix, offset = (part.cpu() for part in effective(layer.chain))
     y, x = (part[: min(DECOMPOSED, CUBES // size**3)].cpu() for part in sample[:2])
     inside, u = undone(activation, y)
     if not agrees(torch.where(inside, u - (x.double() @ matrix.mT + offset), 0), u[inside], y.dtype):
-        layer.note("rank: the map before it is not that of its weights")
-        return {}
+        return layer.unmeasured("rank: the map before it is not that of its weights")
     if activation.folds:
         layer.note("rank: a lower bound, as the activation folds")
     return _summary(matrix, torch.where(inside, u - offset, 0), inside, x.double())
@@ -60,8 +56,7 @@ def gram_size(chain: Chain) -> int:
     """Rows or columns of the map before a layer, whichever are fewer."""
     operator = chain.operator
     assert operator is not None and isinstance(operator.weight, Tensor)
-    first, rest = operator.weight.shape[0], operator.weight[0].numel()
-    return min(first, rest)
+    return min(len(operator.weight), operator.weight[0].numel())
 
 
 def undone(activation: Activation, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -92,17 +92,15 @@ def deviate_along(x: Any, reference: Any, limit: Any, sums: Any) -> None:
 
 
 @compiled(parallel=True)
-def deviate_in_parts(x: Any, reference: Any, limit: Any, sums: Any) -> None:
-    """Columns, with shares of the matrix in threads of their own, as many as `sums` (parts, 3, columns) has."""
-    parts = len(sums)
-    for part in numba.prange(parts):
-        deviate(x[len(x) * part // parts : len(x) * (part + 1) // parts], reference, limit, sums[part])
+def deviate_in_parts(x: Any, reference: Any, limit: Any, along: bool, sums: Any) -> None:
+    """Columns, or rows where `along`, with shares of the matrix in threads of their own, as many as `sums` has parts.
 
-
-@compiled(parallel=True)
-def deviate_along_in_parts(x: Any, reference: Any, limit: Any, sums: Any) -> None:
-    """Rows, in the same way."""
+    `sums` is (parts, 3, columns) or (parts, 3, rows).
+    """
     parts = len(sums)
     for part in numba.prange(parts):
         start, end = len(x) * part // parts, len(x) * (part + 1) // parts
-        deviate_along(x[start:end], reference[start:end], limit, sums[part, :, start:end])
+        if along:
+            deviate_along(x[start:end], reference[start:end], limit, sums[part, :, start:end])
+        else:
+            deviate(x[start:end], reference, limit, sums[part])

@@ -193,6 +193,11 @@ class LayerRecord:
         """Remember something that the table should say of this layer."""
         self.notes[text] = None
 
+    def unmeasured(self, why: str) -> LayerRow:
+        """The empty columns of a measure that has nothing to say of this layer, and a note why."""
+        self.note(why)
+        return {}
+
     def _count(self, y: Tensor, axis: int) -> None:
         if self.window is None:
             return

@@ -6,17 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from manifold_lab.activations import Activation
 from manifold_lab.core.errors import InputError
+from manifold_lab.probe import names
 from manifold_lab.probe.activation_types import of_module
-from manifold_lab.probe.names import (
-    BLOCK_KIND,
-    CONVOLUTION,
-    LAYER_KINDS,
-    LINEAR_LAYER,
-    NONLINEARITY,
-    NORM,
-)  # fmt: skip
+from manifold_lab.probe.axis_rules import tensors
 
 Window = tuple[float, float]
 """The open interval of outputs that are active: read back from the output, as in `activations.Activation.outputs`."""
@@ -28,12 +21,6 @@ OPERATOR_TYPES = (*CONVOLUTIONS, nn.Linear)
 OTHER_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 """Norms whose statistics are those of each example: no fixed map."""
 NORM_TYPES = (nn.modules.batchnorm._BatchNorm, *OTHER_NORMS)
-
-
-def window(module: nn.Module) -> Window | None:
-    """Which outputs of an activation are active; None for a module that is no activation, or none that is counted."""
-    found = of_module(module)
-    return found.outputs if isinstance(found, Activation) else None
 
 
 def is_batch_norm(module: object) -> bool:
@@ -50,7 +37,7 @@ class Chosen:
 
     def name(self, name: str) -> bool:
         """Whether a pattern fits this name."""
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns if pattern not in LAYER_KINDS)
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns if pattern not in names.LAYER_KINDS)
 
     def kind(self, kinds: Sequence[str]) -> bool:
         """Whether any of these kinds was asked for."""
@@ -60,11 +47,11 @@ class Chosen:
 def kinds(module: nn.Module) -> tuple[str, ...]:
     """The kinds that a module has by itself; whether a norm is a bottleneck shows in a forward pass."""
     tests = {
-        NONLINEARITY: of_module(module) is not None,
-        CONVOLUTION: isinstance(module, CONVOLUTIONS),
-        LINEAR_LAYER: isinstance(module, nn.Linear),
-        NORM: isinstance(module, NORM_TYPES) or is_batch_norm(module),
-        BLOCK_KIND: _holds_several(module) and not any(_holds_several(inner) for inner in _inside(module)),
+        names.NONLINEARITY: of_module(module) is not None,
+        names.CONVOLUTION: isinstance(module, CONVOLUTIONS),
+        names.LINEAR_LAYER: isinstance(module, nn.Linear),
+        names.NORM: isinstance(module, NORM_TYPES) or is_batch_norm(module),
+        names.BLOCK_KIND: _holds_several(module) and not any(_holds_several(inner) for inner in _inside(module)),
     }
     return tuple(kind for kind, holds in tests.items() if holds)
 
@@ -85,19 +72,15 @@ def choose(model: nn.Module, layers: str | Sequence[str]) -> Chosen:
         InputError: for a word that is no kind and no name or pattern of a name in this model.
     """
     patterns = (layers,) if isinstance(layers, str) else tuple(layers)
-    names = [name for name, _ in model.named_modules() if name]
+    known = [name for name, _ in model.named_modules() if name]
+    allowed = f"allowed: {', '.join(names.LAYER_KINDS)}, or names with * and ?"
     for pattern in patterns:
-        if (
-            pattern not in LAYER_KINDS
-            and CALLED not in pattern
-            and not fnmatch.filter(names, pattern.partition("#")[0])
-        ):
-            raise InputError(
-                f"layers: {pattern!r} is no layer of this model; allowed: {', '.join(LAYER_KINDS)}, or names with * "
-                f"and ?, such as {names[-1] if names else 'none'}"
-            )
+        there = pattern in names.LAYER_KINDS or CALLED in pattern or fnmatch.filter(known, pattern.partition("#")[0])
+        if not there:
+            example = known[-1] if known else "none"
+            raise InputError(f"layers: {pattern!r} is no layer of this model; {allowed}, such as {example}")
     if not patterns:
-        raise InputError(f"layers: none given; allowed: {', '.join(LAYER_KINDS)}, or names with * and ?")
+        raise InputError(f"layers: none given; {allowed}")
     return Chosen(patterns)
 
 
@@ -109,24 +92,15 @@ def narrows(module: nn.Module) -> bool:
 def pointwise(module: nn.Module) -> bool:
     """Whether Lemma 2 can speak of it: a linear map at each position alone, all channels to all channels."""
     if isinstance(module, CONVOLUTIONS):
-        plain = set(module.kernel_size) == {1} and module.groups == 1 and not any(map(bool, _padding(module)))
+        padded = not isinstance(module.padding, str) and any(module.padding)
+        plain = set(module.kernel_size) == {1} and module.groups == 1 and not padded
         return plain and (not isinstance(module, TRANSPOSED) or set(module.stride) == {1})
     return isinstance(module, nn.Linear)
 
 
-def _padding(module: nn.modules.conv._ConvNd) -> tuple[int, ...]:
-    return () if isinstance(module.padding, str) else tuple(module.padding)
-
-
 def first_tensor(value: object) -> Tensor | None:
     """The tensor that a module was given or gave: itself, or the first one inside."""
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    if isinstance(value, tuple | list):
-        return next((found for part in value if (found := first_tensor(part)) is not None), None)
-    return None
+    return next(tensors(value), None)
 
 
 def input_axis(operator: nn.Module, x: Tensor) -> int:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from manifold_lab import metrics, theory
-from manifold_lab.core.errors import InputError
+from manifold_lab.core.errors import InputError, error_line
 from manifold_lab.core.random_streams import stream
+from manifold_lab.core.statistics import QUANTILES
 from manifold_lab.metrics import Neighbours
 from manifold_lab.probe import certificate
 from manifold_lab.probe.inverse import rank, ridge_r2
@@ -19,7 +20,6 @@ from manifold_lab.probe.tracing import batch_norm_scale
 
 NEIGHBOURS = 20
 SCALES = (1, 2, 4, 8)
-CUTS = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 CONSTANT = 1e-10
 """Variance of a channel below which it says nothing."""
 PAIRS = 1000
@@ -54,7 +54,7 @@ def active(layer: LayerRecord) -> LayerRow:
     width, positions, total = len(histogram) - 1, histogram.sum(), float(counts.positions)
     cumulative, number = histogram.cumsum(), np.arange(width + 1)
     met = np.flatnonzero(histogram)
-    spread = {name: int(np.searchsorted(cumulative, cut * positions)) for name, cut in CUTS.items()}
+    spread = {name: int(np.searchsorted(cumulative, cut * positions)) for name, cut in QUANTILES.items()}
     summary = {"min": int(met[0]), "mean": float(number @ histogram / positions), "max": int(met[-1]), **spread}
     found: LayerRow = {f"active_{name}": value for name, value in summary.items()}
     found |= {f"fraction_{name}": summary[name] / width for name in ("min", "mean", "max")}
@@ -96,8 +96,7 @@ def spectrum(layer: LayerRecord) -> LayerRow:
         return {}
     shares = metrics.covariance_shares(streamed.covariance.cpu())
     if not torch.isfinite(shares).all():
-        layer.note("nothing varies")
-        return {}
+        return layer.unmeasured("nothing varies")
     directions = metrics.directions_for(shares)
     return {"participation_ratio": float(metrics.participation_ratio_of(shares)),
             "effective_rank": float(metrics.effective_rank_of(shares)), "directions_99": directions,
@@ -155,8 +154,7 @@ def preservation(layer: LayerRecord) -> LayerRow:
         return {}
     measured = metrics.maximum_likelihood(cloud, NEIGHBOURS)
     if not math.isfinite(measured):
-        layer.note(f"preservation: {EQUIDISTANT}")
-        return {}
+        return layer.unmeasured(f"preservation: {EQUIDISTANT}")
     k = max(1, round(measured))
     needed = k + 1 if layer.chain.inputs is None else min(k + 1, layer.chain.inputs)
     predicted = theory.poisson_binomial((counts.active.double() / counts.positions).cpu().numpy())
@@ -206,8 +204,9 @@ def information(layer: LayerRecord) -> LayerRow:
 
 MEASURES: dict[str, LayerMeasure] = {
     "active": LayerMeasure((COUNTS,), (
-        *(f"active_{name}" for name in ("min", "mean", "max", *CUTS)), "fraction_min", "fraction_mean", "fraction_max",
-        "below_threshold", "low_share", "high_share", "never_active", "always_saturated", "constant_input",
+        *(f"active_{name}" for name in ("min", "mean", "max", *QUANTILES)),
+        "fraction_min", "fraction_mean", "fraction_max", "below_threshold", "low_share",
+        "high_share", "never_active", "always_saturated", "constant_input",
     ), active),
     "rank": LayerMeasure((SAMPLE,), (
         "full_rank", "singular_value_min", "singular_value", "condition", "inversion_error",
@@ -263,9 +262,7 @@ def _measured(layer: LayerRecord, measure: str) -> LayerRow:
     try:
         return MEASURES[measure].compute(layer)
     except Exception as error:  # a measure must not cost the table its other layers, whatever it meets
-        text = " ".join(str(error).split())[:120]
-        layer.note(f"{measure} failed ({type(error).__name__}: {text})")
-        return {}
+        return layer.unmeasured(f"{measure} failed ({error_line(error)})")
 
 
 def _not_finite(layer: LayerRecord) -> str:

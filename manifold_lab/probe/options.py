@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from manifold_lab.core.cli import About, Json, Quiet, run_cli
+from manifold_lab.core.cli import About, Json, Quiet, choice, run_cli
 from manifold_lab.core.errors import InputError, one_of, within
 from manifold_lab.core.files import check_folder
 from manifold_lab.core.lazy import lazy_function
@@ -36,9 +36,8 @@ class ProbeOptions:
     """A folder of image files, an .npz of jpeg, offsets and labels, a data set's name, or random (noise)."""
     layers: Annotated[tuple[str, ...], tyro.conf.arg(metavar="WORD [WORD ...]")] = (names.LAYER_KINDS[0],)
     """Kinds (nonlinearity, bottleneck, convolution, linear, norm, block) and names with * and ?."""
-    measures: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]", help=f"Any of: {', '.join(names.MEASURE_NAMES)}.")
-    ] = ("active", "rank", "preservation")
+    measures: Annotated[tuple[str, ...], choice(names.MEASURE_NAMES, "Any of", "NAME [NAME ...]")] = (
+        "active", "rank", "preservation")  # fmt: skip
     list: bool = False
     """Only list the layers, their kinds and thresholds, and the measures."""
     images: int = 200

@@ -77,11 +77,6 @@ class Tracer:
         self.made: dict[int, tuple[weakref.ref[Tensor], Tensor, Chain]] = {}
         self.inside: list[tuple[nn.Module, Chain]] = []
 
-    def clear(self) -> None:
-        """Forget everything: a new forward pass begins."""
-        self.made.clear()
-        self.inside.clear()
-
     def enter(self, module: nn.Module, x: Tensor | None) -> Chain:
         """What stands before a module that is about to act on `x`."""
         chain = self._origin(x)

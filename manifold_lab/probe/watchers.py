@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from manifold_lab.activations import Activation
-from manifold_lab.probe.activation_types import Found
+from manifold_lab.probe.activation_types import FUNCTIONS, IDENTITY, Found, of_call
 from manifold_lab.probe.channel_axes import Call, ChannelTracker
 from manifold_lab.probe.layer import SAMPLE, LayerRecord, Sampling
-from manifold_lab.probe.layer_types import OPERATOR_TYPES, first_tensor
+from manifold_lab.probe.layer_types import CALLED, OPERATOR_TYPES, first_tensor
+from manifold_lab.probe.names import NONLINEARITY
 from manifold_lab.probe.tracing import Chain, Tracer
 
 
@@ -28,11 +28,8 @@ class WatchedProbe(Protocol):
     def wants(self, layer: LayerRecord) -> bool:
         """Whether a layer was asked for."""
 
-    def _called(self, call: Call) -> "Watcher | None":
-        """Who watches a function."""
-
-    def _written_out(self, caller: str, kind: str, activation: Activation) -> "Watcher":
-        """Who watches an activation that a network writes out."""
+    def may_be_wanted(self, name: str, found: tuple[str, ...]) -> bool:
+        """Whether a call of something of this name and of these kinds can be one that was asked for."""
 
 
 class ForwardPass:
@@ -69,8 +66,7 @@ class Watcher:
         feeds = isinstance(self.module, OPERATOR_TYPES) and SAMPLE in self.probe.needs
         if not state.running or not (self.looked_at or feeds or state.tracer):
             return
-        x = first_tensor(args)
-        x = first_tensor(kwargs) if x is None else x
+        x = first_tensor((args, kwargs))
         with untouched(x):
             chain = state.tracer.enter(self.module, x) if state.tracer else None
             if x is not None and feeds:
@@ -127,6 +123,7 @@ class Functions(TorchFunctionMode):
     def __init__(self, probe: WatchedProbe):
         super().__init__()
         self.probe = probe
+        self.watchers: dict[str, Watcher] = {}
 
     def __torch_function__(
         self, function: Any, _types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -136,7 +133,7 @@ class Functions(TorchFunctionMode):
             return function(*args, **named)
         caller, activates = state.inside[-1]
         call = Call(name_of(function), function, args, named, caller, not activates)
-        watcher = self.probe._called(call)
+        watcher = self._called(call)
         if watcher is not None:
             watcher.before(watcher.module, args, named)
         output = function(*args, **named)
@@ -157,9 +154,27 @@ class Functions(TorchFunctionMode):
             found = channels.whole(y)
         if found is not None:
             u, kind, activation = found
-            watcher = self.probe._written_out(caller, kind, activation)
+            watcher = self._watcher(caller, activation.name, kind, activation)
             watcher.before(watcher.module, (u,), {})
             watcher.after(watcher.module, (u,), y)
+
+    def _called(self, call: Call) -> Watcher | None:
+        """Who watches an activation called as a function; nobody where a module that is one calls it."""
+        if call.name not in FUNCTIONS or not call.watched or not call.args:
+            return None
+        x = call.args[0]
+        if not (isinstance(x, Tensor) and x.is_floating_point() and self.probe._state.channels.acts(call.name, x)):
+            return None
+        kind, found = of_call(call.name, call.args, call.kwargs)
+        return None if found is IDENTITY else self._watcher(call.caller, call.name, kind, found)
+
+    def _watcher(self, caller: str, called: str, kind: str, found: Found) -> Watcher:
+        name = ".".join(filter(None, (caller, called + CALLED)))
+        if name not in self.watchers:
+            wanted = self.probe.may_be_wanted(name, (NONLINEARITY,))
+            self.watchers[name] = Watcher(self.probe, name, nn.Identity(), wanted, found, kind)
+        self.watchers[name].activation = found  # its parameters may differ from call to call
+        return self.watchers[name]
 
 
 def name_of(function: Any) -> str:

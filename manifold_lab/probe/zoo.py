@@ -1,6 +1,7 @@
 """Networks by name, from whatever source, and images as each of them expects them."""
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from manifold_lab import data
-from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.errors import InputError, error_line, one_of
 from manifold_lab.core.random_streams import stream, stream_seed
 from manifold_lab.data import DataOptions, image_files
 from manifold_lab.data.image_files import CENTRE, IMAGENET, SYMMETRIC, UNIT, Fit, Scale
@@ -64,11 +65,8 @@ def network(name: str, source: Source | str = "", *, resolution: int = 0) -> Loa
         InputError: for what does not exist, is not installed, or does not fit.
     """
     source = Source(source) if isinstance(source, str) else source
-    if name.startswith((TIMM, TORCHVISION)):
-        library = _timm if name.startswith(TIMM) else _torchvision
-        found = library(name.partition(":")[2], source)
-    elif ":" in name:
-        found = _called(name, source)
+    if ":" in name:
+        found = _foreign(name, source)
     elif source.stored is not None and re.fullmatch(r"[0-9a-f]{16}", name):
         _none(source.weights, "a stored run has its own")
         found = _ours(source.stored(name), f"run {name}")
@@ -82,11 +80,19 @@ def network(name: str, source: Source | str = "", *, resolution: int = 0) -> Loa
 def _preset(name: str, source: Source) -> LoadedModel:
     if name not in NETWORKS:
         _refuse_foreign(name)
-    spec, weight = NETWORKS[one_of("model", name, NETWORKS)], source.weights
-    if not weight:
-        return _ours(build(spec, stream(source.seed, "weights")), f"{name}, initial weights, seed {source.seed}")
-    made = weights.fetch_weights(spec, name) if weight == PUBLISHED else weights.load_weights(spec, Path(weight))
-    return _ours(made, f"{name}, {_called_weights(weight)}")
+    spec = NETWORKS[one_of("model", name, NETWORKS)]
+    if source.weights == PUBLISHED:
+        made = weights.fetch_weights(spec, name)
+    else:
+        made = weights.load_weights(spec, source.weights) if source.weights else build(spec, source.seed)
+    return _ours(made, _description(name, source))
+
+
+def _foreign(name: str, source: Source, **options: Any) -> LoadedModel:
+    """A network of a library, made with these options besides, or of the user's own code."""
+    library, _, plain = name.partition(":")
+    make = {TIMM: _timm, TORCHVISION: _torchvision}.get(f"{library}:")
+    return _called(name, source) if make is None else make(plain, source, **options)
 
 
 def _refuse_foreign(name: str) -> None:
@@ -97,15 +103,9 @@ def _refuse_foreign(name: str) -> None:
             raise InputError(f"model: {name!r} is unknown; did you mean {library + name!r}?")
 
 
-def _called_weights(weight: str) -> str:
-    return "published weights" if weight == PUBLISHED else Path(weight).name
-
-
 def _ours(found: Network, description: str) -> LoadedModel:
-    spec = found.spec
-    shape = (spec.in_channels, spec.resolution, spec.resolution)
-    scale = SYMMETRIC if spec.padding == "tensorflow" else IMAGENET
-    return LoadedModel(found, shape, scale, description)
+    scale = SYMMETRIC if found.spec.padding == "tensorflow" else IMAGENET
+    return LoadedModel(found, found.spec.image_shape, scale, description)
 
 
 def _none(weight: str, why: str) -> None:
@@ -113,13 +113,14 @@ def _none(weight: str, why: str) -> None:
         raise InputError(f"weights: {weight} cannot be used here: {why}")
 
 
-def _timm(name: str, source: Source) -> LoadedModel:
+def _timm(name: str, source: Source, **options: Any) -> LoadedModel:
     timm = _module("timm", "pip install timm")
     plain, _, tag = name.partition(".")
     if not timm.is_model(plain) or (tag and name not in timm.list_pretrained(f"{plain}.*")):
         one_of("model", name, [*timm.list_models(), *timm.list_pretrained(f"{plain}.*")])
     with _drawn(source.seed):
-        model = _tried(lambda: timm.create_model(name, pretrained=source.weights == PUBLISHED), f"timm:{name}")
+        make = functools.partial(timm.create_model, name, pretrained=source.weights == PUBLISHED, **options)
+        model = _tried(make, f"timm:{name}")
     known = timm.data.resolve_data_config({}, model=model)
     channels, high, wide = known["input_size"]
     cut, ratio = known["crop_mode"], int(high / known["crop_pct"]) / high
@@ -129,19 +130,18 @@ def _timm(name: str, source: Source) -> LoadedModel:
     return LoadedModel(_loaded(model, source), (channels, high, wide), scale, description, fit)
 
 
-def _torchvision(name: str, source: Source) -> LoadedModel:
+def _torchvision(name: str, source: Source, **options: Any) -> LoadedModel:
     models = _module("torchvision.models", "pip install 'manifold_lab[vision]'")
     one_of("model", name, models.list_models())
-    chosen: dict[str, Any] = {"weights": "DEFAULT" if source.weights == PUBLISHED else None}
+    chosen = {"weights": "DEFAULT" if source.weights == PUBLISHED else None} | options
     if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
         chosen["weights_backbone"] = None  # else an untrained detector fetches a trained backbone
     with _drawn(source.seed):
         made = _tried(lambda: models.get_model(name, **chosen), name)
     given = models.get_model_weights(name).DEFAULT.transforms()
     scale, resolution, fit = _preset_of(name, given)
-    return LoadedModel(
-        _loaded(made, source), (3, resolution, resolution), scale, _description(f"torchvision {name}", source), fit
-    )
+    description = _description(f"torchvision {name}", source)
+    return LoadedModel(_loaded(made, source), (3, resolution, resolution), scale, description, fit)
 
 
 def _preset_of(name: str, given: Any) -> tuple[Scale, int, Fit]:
@@ -186,20 +186,12 @@ def untrained(name: str, *, classes: int, seed: int) -> nn.Module:
     Raises:
         InputError: for a network that does not exist or cannot be made.
     """
-    source, _, what = name.partition(":")
-    with _drawn(seed):
-        if f"{source}:" == TORCHVISION:
-            models = _module("torchvision.models", "pip install 'manifold_lab[vision]'")
-            one_of("model", what, models.list_models())
-            return _tried(lambda: models.get_model(what, weights=None, num_classes=classes), name)
-        if f"{source}:" == TIMM:
-            timm = _module("timm", "pip install timm")
-            return _tried(lambda: timm.create_model(what, pretrained=False, num_classes=classes), name)
-    return _called(name, Source(seed=seed)).model
+    return _foreign(name, Source(seed=seed), num_classes=classes).model
 
 
 def _description(name: str, source: Source) -> str:
-    return f"{name}, {_called_weights(source.weights) if source.weights else f'initial weights, seed {source.seed}'}"
+    published = "published weights" if source.weights == PUBLISHED else Path(source.weights).name
+    return f"{name}, {published if source.weights else f'initial weights, seed {source.seed}'}"
 
 
 def _module(name: str, how: str) -> Any:
@@ -207,11 +199,6 @@ def _module(name: str, how: str) -> Any:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # the code of a module may raise anything
         raise InputError(f"model: cannot import {name} ({error_line(error)}); {how}") from None
-
-
-def error_line(error: BaseException) -> str:
-    """An error's kind and message, on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def _tried(make: Callable[[], Any], name: str) -> Any:

@@ -10,6 +10,9 @@ from torch import Tensor
 from manifold_lab.core.errors import InputError
 from manifold_lab.metrics.active_rows import ActiveRows
 
+Products = tuple[Float[Tensor, " draws"], Float[Tensor, " draws"], Float[Tensor, " draws"]]
+"""Sums over points of x_hat.x, x_hat.x_hat and x.x for the linear decoder."""
+
 
 def linear_decode(
     inverse: Float[Tensor, "*draws inputs ambient"],
@@ -127,10 +130,9 @@ def preimage(
     with fewer than n active rows is often unbounded. Points with equal bounds are solved once.
     """
     bounds, back = np.unique(np.concatenate([low, high], axis=1), axis=0, return_inverse=True)
-    solved = np.stack([_extent(matrix, row[: len(matrix)], row[len(matrix) :], box) for row in bounds])[
-        back.reshape(-1)
-    ]
-    return Preimage(solved[:, 0], solved[:, 1])
+    solved = np.stack([_extent(matrix, row[: len(matrix)], row[len(matrix) :], box) for row in bounds])
+    each = solved[back.reshape(-1)]
+    return Preimage(each[:, 0], each[:, 1])
 
 
 def _extent(matrix: np.ndarray, low: np.ndarray, high: np.ndarray, box: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

@@ -14,11 +14,6 @@ INPUT = "input"
 """In place of a decoder, for the manifold itself."""
 
 
-def lower_decoder(layer: MonteCarloLayer) -> str | None:
-    """The decoder of the second row of panels: the exact one, where the activation says what can be read back."""
-    return "exact" if layer.activation.window is not None else None
-
-
 def _plane(x: Tensor) -> Tensor:
     """Two orthonormal directions to look along: the axes of the plane, or the input's two widest."""
     if x.shape[1] == 2:
@@ -77,6 +72,6 @@ def figure1_points(shown: dict[MonteCarloLayer, int], decoder: str) -> list[dict
         channel = RandomLayer(points, _draw(layer, number), layer.activation, layer.spec.bias)
         known = layer.activation.window is not None
         kept = channel.preserved[0].int().tolist() if known else [None] * len(points)
-        for way in dict.fromkeys([decoder, lower_decoder(layer) or decoder]):
+        for way in dict.fromkeys([decoder, "exact"] if known else [decoder]):  # the second row of panels is exact
             rows += _rows(layer.dim, way, layer, _decoded(channel, layer, way) @ plane, kept)
     return rows

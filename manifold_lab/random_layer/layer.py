@@ -51,9 +51,7 @@ class RandomLayer(Shown):
         """Decode by scale * pinv(T) (or the embedding's own inverse)."""
         return decoders.linear_decode(self.embedding.inverse, self.y, self.bias, scale)
 
-    def linear_products(
-        self, weight: Float[Tensor, "draws points"] | None = None
-    ) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"], Float[Tensor, " draws"]]:
+    def linear_products(self, weight: Float[Tensor, "draws points"] | None = None) -> decoders.Products:
         """Sums over points of x_hat.x, x_hat.x_hat and x.x for x_hat = linear(), each point times its `weight`."""
         x_hat, x = self.linear(), self.x.expand(len(self.y), -1, -1)
         w = torch.ones_like(x_hat[..., 0]) if weight is None else weight

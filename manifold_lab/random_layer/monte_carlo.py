@@ -1,8 +1,9 @@
 """A channel measured over many random draws, dim by dim: the numbers behind Figure 1."""
 
 import bisect
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -114,10 +115,8 @@ def _check_memory(layer: MonteCarloLayer) -> None:
     free = psutil.virtual_memory().available if on_cpu else torch.cuda.mem_get_info(layer.device)[0]
 
     def needed(dim: int) -> int:
-        wanted = replace(layer, dim=dim)
-        return (
-            max(wanted.bytes_per_draw, wanted.bytes_per_code) + 8 * embeddings.BATCH_OF_DRAWS * 5 * dim * layer.inputs
-        )
+        wanted, matrices = replace(layer, dim=dim), 8 * embeddings.BATCH_OF_DRAWS * 5 * dim * layer.inputs
+        return max(wanted.bytes_per_draw, wanted.bytes_per_code) + matrices
 
     if needed(layer.dim) > 0.8 * free:
         fitting = bisect.bisect(range(min(layer.dim, 2**62)), 0.8 * free, key=needed) - 1
@@ -154,7 +153,7 @@ def measure_layer(layer: MonteCarloLayer, tick: Callable[[int], None] = lambda _
     found = {name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in parts[0]}
     if np.isnan(found.get("decoder_share", 0)).any():
         del found["decoder_share"]  # pinv made no error that could be shared
-    return found | {"mutual_information": _information(layer)}
+    return found | {"mutual_information": _information(layer, _codes(layer), layer.dim)}
 
 
 def _planar(layer: MonteCarloLayer, embedding: Embedding, curve: PlaneCurve) -> dict[str, Tensor]:
@@ -221,26 +220,20 @@ def _affine_error(fit: decoders.AffineMoments, held_out: decoders.AffineMoments)
     return {"reconstruction_error/affine": error / held_out.xx.diagonal().sum()}
 
 
-def _information(layer: MonteCarloLayer) -> np.ndarray:
-    """Mutual information of the first draws, codes scaled by sqrt(2/m) so that the noise means the same at every m."""
-    generator = stream(layer.spec.seed, "noise", layer.dim)
+def _codes(layer: MonteCarloLayer) -> Iterator[Tensor]:
+    """Codes of the first draws, scaled by sqrt(2/m) so that the noise means the same at every m."""
     draws = min(layer.spec.draws, layer.spec.information_draws)
-    queries = min(QUERIES, layer.spec.points)
-    parts = []
     for embedding in draw_random_layer(layer, draws, layer.bytes_per_code):
-        codebook = RandomLayer(layer.points.x, embedding, layer.activation, layer.spec.bias).y * math.sqrt(
-            2 / layer.dim
-        )
-        parts.append(metrics.known_channel_information(codebook, layer.spec.sigma, queries, generator))
-    return torch.cat(parts).double().cpu().numpy()
+        yield RandomLayer(layer.points.x, embedding, layer.activation, layer.spec.bias).y * math.sqrt(2 / layer.dim)
 
 
 def input_information(layer: MonteCarloLayer) -> np.ndarray:
     """Mutual information of the points themselves at the same noise in R^n: what an isometry would keep."""
-    generator = stream(layer.spec.seed, "noise", "input")
-    queries = min(QUERIES, layer.spec.points)
-    repeats = [
-        metrics.known_channel_information(layer.points.x[None], layer.spec.sigma, queries, generator)
-        for _ in range(layer.spec.information_draws)
-    ]
-    return torch.cat(repeats).double().cpu().numpy()
+    return _information(layer, itertools.repeat(layer.points.x[None], layer.spec.information_draws), "input")
+
+
+def _information(layer: MonteCarloLayer, codes: Iterable[Tensor], noise: int | str) -> np.ndarray:
+    """Mutual information of codes, with noise from the stream of this name."""
+    generator, queries = stream(layer.spec.seed, "noise", noise), min(QUERIES, layer.spec.points)
+    found = [metrics.known_channel_information(code, layer.spec.sigma, queries, generator) for code in codes]
+    return torch.cat(found).double().cpu().numpy()

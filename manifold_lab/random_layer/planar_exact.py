@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from manifold_lab.core.shown import Shown
-from manifold_lab.random_layer.decoders import AffineMoments
+from manifold_lab.random_layer.decoders import AffineMoments, Products
 from manifold_lab.random_layer.embeddings import Embedding
 
 
@@ -134,9 +134,7 @@ class Cones(Shown):
         """Whether the layer is one-to-one on the whole plane: at least two active rows in every cone."""
         return (self.active_count >= 2).all(1)
 
-    def linear_products(
-        self, weight: Float[Tensor, "draws cones"] | None = None
-    ) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"], Float[Tensor, " draws"]]:
+    def linear_products(self, weight: Float[Tensor, "draws cones"] | None = None) -> Products:
         """Sums over points of x_hat.x, x_hat.x_hat and x.x for x_hat = inverse f(Tx), each cone times its `weight`."""
         (a, b, c, d), (uu, uv, vv) = self.maps, self.squares
         if weight is not None:

@@ -11,13 +11,12 @@ from manifold_lab import metrics
 from manifold_lab.activations import ACTIVATIONS
 from manifold_lab.metrics.active_rows import active_rows
 from manifold_lab.random_layer import decoders
+from manifold_lab.random_layer.decoders import AffineMoments, Products
 from manifold_lab.random_layer.layer import RandomLayer
 
-Products = tuple[Float[Tensor, " draws"], Float[Tensor, " draws"], Float[Tensor, " draws"]]
-"""Sums over points of x_hat.x, x_hat.x_hat and x.x for the linear decoder."""
 Images = tuple[Tensor, Tensor, Tensor]
 """Points x, their images y, and T x + bias as read back from y."""
-Halves = tuple[decoders.AffineMoments, decoders.AffineMoments] | None
+Halves = tuple[AffineMoments, AffineMoments] | None
 NOTHING = (math.inf, -math.inf)
 """The interval of outputs of an activation of which it is not known what can be read back."""
 MAX_INPUTS = 16
@@ -101,7 +100,7 @@ def _images(layer: RandomLayer, x: Tensor) -> tuple[Tensor, Tensor]:
     return y, activation.inverse(y if own else y.where(activation.is_active(y), 1.0))
 
 
-def _halves(x: Tensor, y: Tensor) -> tuple[decoders.AffineMoments, decoders.AffineMoments]:
+def _halves(x: Tensor, y: Tensor) -> tuple[AffineMoments, AffineMoments]:
     middle = (len(x) + 1) // 2
     first, second = slice(None, middle), slice(middle, None)
     return decoders.moments(x[first], y[..., first].mT), decoders.moments(x[second], y[..., second].mT)

@@ -11,7 +11,7 @@ from manifold_lab.core.shown import frame
 from manifold_lab.models import profiler
 from manifold_lab.models.mobilenet import Network
 from manifold_lab.probe.layer import LayerRow
-from manifold_lab.report import layer_figure, network_table, plots
+from manifold_lab.report import layer_figure, plots
 
 
 def adopted(figure: Figure) -> list[Axes]:
@@ -29,12 +29,12 @@ def plot_layers(rows: list[LayerRow], title: str, caption: str) -> list[Axes]:
         title: what was looked at.
         caption: on what the numbers rest.
     """
-    return adopted(layer_figure.draw_layers(frame(rows), layer_figure.Labels(title, caption)))
+    return adopted(layer_figure.draw_layers(frame(rows), title, caption))
 
 
 def plot_costs(network: Network) -> list[Axes]:
     """What each operator of a network costs, over depth: multiply-adds, parameters, numbers in and out."""
-    seen = profiler.profile(network, network_table.image_shape(network), profiler.OPERATOR_LAYERS)
+    seen = profiler.profile(network, network.spec.image_shape, profiler.OPERATOR_LAYERS)
     shown = {"multiply-adds": [one.madds for one in seen], "parameters": [one.parameters for one in seen],
              "in + out": [one.elements for one in seen]}  # fmt: skip
     with plots.style():
@@ -45,7 +45,6 @@ def plot_costs(network: Network) -> list[Axes]:
             ax.set(ylabel=label)
             ax.yaxis.set_major_formatter(EngFormatter(sep=""))
         layer_figure.name_layers(axes[-1], [one.name for one in seen], room=2 * layer_figure.LABEL_ROOM)
-        axes[-1].set_xlabel(
-            f"operators in the order of execution, one image of {network.spec.resolution} pixels a side"
-        )
+        side = network.spec.resolution
+        axes[-1].set_xlabel(f"operators in the order of execution, one image of {side} pixels a side")
         return adopted(plots.fixed_layout(figure))

@@ -3,7 +3,6 @@
 import itertools
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
@@ -13,7 +12,6 @@ from matplotlib.figure import Figure
 from manifold_lab.core.shown import DataFrame
 from manifold_lab.report import plots
 from manifold_lab.report.plots import LOST_COLOUR, MEASURED, THEORY
-from manifold_lab.report.styles import DEFAULT_STYLE
 
 LABEL_ROOM = 56
 """Characters of a stage's name that have room under an axis of half the page's width."""
@@ -38,15 +36,6 @@ OTHERS: dict[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
 """Panels below Figure 7's, each for a table that has its column: the axis, and (column, label, marker)."""
 
 
-@dataclass(frozen=True)
-class Labels:
-    """What a figure says of itself: its title, and under it on what it rests and what its bands are."""
-
-    title: str
-    caption: str
-    style: str = DEFAULT_STYLE
-
-
 def draw_active(ax: Axes, layers: DataFrame, fraction: bool) -> None:
     """Minimum to maximum and the 5 to 95 % band over positions, the mean, and Lemma 2's threshold if there is one."""
     x, channels = np.arange(len(layers)), layers["channels"].to_numpy(float)
@@ -65,11 +54,10 @@ def draw_active(ax: Axes, layers: DataFrame, fraction: bool) -> None:
         ax.plot(x[shown], threshold[shown], "_", color=LOST_COLOUR, ms=size, mew=1.2, label="Lemma 2's threshold")
     if below.any():
         ax.plot(x[below], value["min"][below], "v", color=LOST_COLOUR, ms=3, mew=0, label="minimum below")
-    ax.set_ylabel("active, fraction" if fraction else "active channels")
     if fraction:
-        ax.set_ylim(-0.02, 1.02)
+        ax.set(ylabel="active, fraction", ylim=(-0.02, 1.02))
     else:
-        ax.set_ylim(bottom=0)
+        ax.set(ylabel="active channels", ylim=(0, None))
 
 
 def draw_columns(ax: Axes, layers: DataFrame, axis: str, shown: Sequence[tuple[str, str, str]]) -> None:
@@ -103,22 +91,28 @@ def layer_panels(layers: DataFrame) -> list[str]:
     return [name for name in found if not (name == "kept" and "full_rank" in found)]
 
 
-def draw_layers(layers: DataFrame, labels: Labels) -> Figure:
-    """All panels that the table has numbers for, two beside each other, layers in the order of execution."""
+def draw_layers(layers: DataFrame, title: str, caption: str, style: str = "") -> Figure:
+    """All panels that the table has numbers for, two beside each other, layers in the order of execution.
+
+    Args:
+        layers: the probe's table.
+        title: what was looked at.
+        caption: on what the numbers rest, and what the bands are.
+        style: a venue, by default that of `plots.style`.
+    """
     shown = layer_panels(layers) or ["empty"]
-    with plots.style(labels.style), mpl.rc_context({"axes.formatter.useoffset": False}):
+    with plots.style(style), mpl.rc_context({"axes.formatter.useoffset": False}):
         across = 2 if len(shown) > 1 else 1
         down = -(-len(shown) // across)
-        size = (mpl.rcParams["figure.figsize"][0], 0.9 + 1.75 * down)
-        figure = Figure(figsize=size, layout="constrained")
+        figure = plots.shaped(0.9 + 1.75 * down)
         grid = figure.add_gridspec(down, across)
         for place, name in enumerate(shown):
             alone = place == len(shown) - 1 and place % across == 0
             ax = figure.add_subplot(grid[place // across, slice(None) if alone else place % across])
             draw_panel(ax, layers, name)
             name_layers(ax, list(layers["layer"]), room=LABEL_ROOM * (2 if alone else 1))
-        figure.suptitle(textwrap.fill(literal(labels.title), 110), size="medium")
-        figure.supxlabel(textwrap.fill(literal(labels.caption), 150), size="small")
+        figure.suptitle(textwrap.fill(literal(title), 110), size="medium")
+        figure.supxlabel(textwrap.fill(literal(caption), 150), size="small")
         return plots.fixed_layout(figure)
 
 

@@ -20,11 +20,7 @@ def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
 
 
 def _in_markdown(cell: str) -> str:
-    return BEFORE_BAR.sub(r"\1\1\|", HTML.sub("&lt;", _on_one_line(cell)))
-
-
-def _on_one_line(cell: str) -> str:
-    return " ".join(cell.splitlines())
+    return BEFORE_BAR.sub(r"\1\1\|", HTML.sub("&lt;", " ".join(cell.splitlines())))
 
 
 def _numeric(cell: str) -> bool:

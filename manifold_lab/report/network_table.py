@@ -65,19 +65,13 @@ def _say(lines: list[OperatorLine], sums: str, quiet: bool, as_json: bool) -> No
         console.print(TABLE_CONVENTION, highlight=False)
 
 
-def image_shape(network: Network) -> tuple[int, int, int]:
-    """Channels, height and width of the image that a network is made for."""
-    spec = network.spec
-    return spec.in_channels, spec.resolution, spec.resolution
-
-
 def cost_lines(network: Network) -> list[OperatorLine]:
     """One line per operator, as a forward pass met it; t, c, which of n, s as in Table 2 on each block's first line."""
     plan = stages(network.spec)
     repeats = [f"{repeat + 1}/{count}" for _, _, count, _ in network.spec.rows for repeat in range(count)]
     lines: list[OperatorLine] = []
     named = set()
-    for seen in profiler.profile(network, image_shape(network), profiler.OPERATOR_LAYERS):
+    for seen in profiler.profile(network, network.spec.image_shape, profiler.OPERATOR_LAYERS):
         place, shortcut = dict.fromkeys("tcns", ""), ""
         block = seen.name.split(".")[1] if seen.name.startswith("blocks.") else ""
         if block and block not in named:
@@ -116,7 +110,7 @@ def _costs(seen: LayerProfile) -> OperatorLine:
 
 def totals(network: Network) -> str:
     """Parameters, MAdds and the three memory peaks in words."""
-    cost = profiler.cost(profiler.profile(network, image_shape(network)))
+    cost = profiler.cost(profiler.profile(network, network.spec.image_shape))
     operator, block = memory.peak_by_operator(network), memory.peak_by_block(network)
     return (
         f"{cost.parameters:,} parameters ({cost.parameters - cost.norm_parameters:,} without norms), "

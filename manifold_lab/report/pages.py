@@ -12,7 +12,7 @@ from manifold_lab.core.random_streams import stream
 from manifold_lab.models.weights import mobilenet_v2
 from manifold_lab.probe import Probe
 from manifold_lab.report import claims as paper
-from manifold_lab.report.tables import MISSING, markdown, plain
+from manifold_lab.report.tables import cell, markdown
 
 PROBED = ("layer", "channels", "threshold", "active_min", "active_mean")
 """Columns of README's first probe."""
@@ -33,12 +33,8 @@ def probe_frame(_root: Path) -> str:
     model = mobilenet_v2(width=0.35).eval()
     with torch.inference_mode(), Probe(model) as probe:
         model(torch.randn(4, 3, 224, 224, generator=stream(0, "images")))
-    shown = [[_cell(row[name]) for name in PROBED] for row in probe.table()[:PROBED_ROWS]]
+    shown = [[cell(row[name]) for name in PROBED] for row in probe.table()[:PROBED_ROWS]]
     return markdown(PROBED, shown)
-
-
-def _cell(value: float | int | str | None) -> str:
-    return MISSING if value is None else plain(value) if isinstance(value, float) else str(value)
 
 
 def card(path: Path) -> tuple[str, dict[str, str]]:

@@ -4,7 +4,7 @@ import math
 import string
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from manifold_lab.core.errors import one_of
 from manifold_lab.core.files import Writer
 from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
-from manifold_lab.report.arm_styles import BLUE, VERMILION
+from manifold_lab.report.arm_styles import BLUE, VERMILION, Style
 from manifold_lab.report.styles import DEFAULT_STYLE, FORMATS, STYLES
 
 OURS: dict[str, Any] = {
@@ -64,12 +64,10 @@ def venue(name: str) -> Iterator[None]:
         _VENUE.reset(token)
 
 
-@contextmanager
-def style(name: str = "") -> Iterator[None]:
+def style(name: str = "") -> AbstractContextManager[None]:
     """Draw within a venue's style, by default that of `venue`; nothing stays set afterwards."""
     settings: Any = STYLES[name or _VENUE.get()]() | OURS
-    with mpl.rc_context(settings):
-        yield
+    return mpl.rc_context(settings)
 
 
 def shaped(height: float, share: float = 1.0) -> Figure:
@@ -144,19 +142,18 @@ def writer(figure: Figure, style_name: str) -> Writer:
     return write
 
 
-def figure_files(figure: Figure, stem: str, style_name: str = DEFAULT_STYLE) -> dict[str, Writer]:
-    """The figure as an experiment publishes it: to look at, for papers, and for the report page."""
-    return {f"{stem}.{kind}": writer(figure, style_name) for kind in FORMATS}
+def figure_files(
+    figure: Figure, stem: str, style_name: str = "", formats: Sequence[str] = FORMATS
+) -> dict[str, Writer]:
+    """The figure in each format; by default as an experiment publishes it: to look at, for papers, and for the page."""
+    return {f"{stem}.{kind}": writer(figure, style_name) for kind in formats}
 
 
-def draw_point(
-    ax: Axes, at: tuple[int | float, Estimate], style: tuple[str, str], *, label: str | None = None, filled: bool = True
-) -> None:
+def draw_point(ax: Axes, at: tuple[int | float, Estimate], style: Style, label: str | None = None) -> None:
     """One estimate with its interval, where there is one."""
     (x, found), (colour, mark) = at, style
     ends = None if math.isnan(found.low) else [[found.value - found.low], [found.high - found.value]]
-    face = colour if filled else "white"
-    ax.errorbar(x, found.value, ends, fmt=mark, color=colour, mfc=face, ms=4, elinewidth=0.8, label=label)
+    ax.errorbar(x, found.value, ends, fmt=mark, color=colour, ms=4, elinewidth=0.8, label=label)
 
 
 def draw_intervals(ax: Axes, x: Any, found: Sequence[Estimate], **style: Any) -> None:
@@ -173,7 +170,7 @@ def draw_intervals(ax: Axes, x: Any, found: Sequence[Estimate], **style: Any) ->
     ax.errorbar(x, value, ends, **style)
 
 
-def draw_estimates(ax: Axes, rows: DataFrame, style: tuple[str, str], label: str, floor: float = 0.0) -> None:
+def draw_estimates(ax: Axes, rows: DataFrame, style: Style, label: str, floor: float = 0.0) -> None:
     """Points with intervals against dim, the spread over draws behind; a caret where only a bound is above `floor`."""
     colour, mark = style
     dim, value, low, high = (rows[name].to_numpy(float) for name in ("dim", "estimate", "low", "high"))
@@ -188,10 +185,10 @@ def draw_estimates(ax: Axes, rows: DataFrame, style: tuple[str, str], label: str
     ax.fill_between(dim, q05, q95, color=colour, alpha=0.13, linewidth=0, zorder=1)
 
 
-def draw_theory(ax: Axes, rows: DataFrame, label: str | None = None, dashes: str = "-") -> None:
+def draw_theory(ax: Axes, rows: DataFrame, label: str | None = None) -> None:
     """The closed form of each row, where there is one."""
     known = rows.dropna(subset="theory")
-    ax.plot(known["dim"], known["theory"], dashes, color=THEORY, label=label, zorder=2)
+    ax.plot(known["dim"], known["theory"], "-", color=THEORY, label=label, zorder=2)
 
 
 def log_axis(ax: Axes) -> None:

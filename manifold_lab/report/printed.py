@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 
 from manifold_lab.core import statistics
-from manifold_lab.report.tables import ClaimResult
+from manifold_lab.report.tables import ClaimResult, estimated_claim
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,5 @@ def counted_claims(found: Iterable[CountedClaim]) -> list[ClaimResult]:
     for name, place, says, measure, count, rule in found:
         holds = rule.matches(count) if isinstance(rule, Printed) else bool(rule)
         measured = f"{measure}: {rule.compared(count)}" if isinstance(rule, Printed) else measure
-        estimate, verdict = statistics.counted(count), statistics.verdict(holds)
-        made.append(ClaimResult(name, place, says, measured, estimate, verdict))
+        made.append(estimated_claim(name, says, measured, statistics.counted(count), holds, place=place))
     return made

@@ -14,7 +14,7 @@ from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate, ResultRow
 from manifold_lab.random_layer.monte_carlo import MonteCarloLayer
 from manifold_lab.random_layer.specs import LAWS
-from manifold_lab.report.tables import MISSING, percent, pick, plain
+from manifold_lab.report.tables import MISSING, percent, pick, plain, unique
 from manifold_lab.theory import counting
 
 BOUNDED = (
@@ -159,9 +159,8 @@ def _estimates(layer: MonteCarloLayer, name: str, values: np.ndarray, bounded: E
     made = []
     if moments > 0:
         note = HEAVY if moments < 3 else FOLDS if layer.activation.folds and "preserved" in name else ""
-        made.append(
-            _row(layer, name, "mean", bounded or statistics.mean(values), spread=spread, theory=expected, note=note)
-        )
+        found = bounded or statistics.mean(values)
+        made.append(_row(layer, name, "mean", found, spread=spread, theory=expected, note=note))
     if "/" in name:
         note = NO_MEAN if moments <= 0 else ""
         made.append(_row(layer, name, "median", statistics.median(values), spread=spread, note=note))
@@ -234,6 +233,11 @@ def _find(numbers: DataFrame, dim: int, quantity: str, statistic: str, decoder: 
     return found.iloc[0].dropna().to_dict() if len(found) else {}
 
 
+def asked_dims(numbers: DataFrame) -> list[int]:
+    """The dims that were asked for: those with a typical draw."""
+    return sorted(map(int, unique(pick(numbers, statistic=TYPICAL), "dim")))
+
+
 def summary_table(numbers: DataFrame, dims: Iterable[int]) -> list[list[str]]:
     """The table's lines for every dim."""
     return [row for dim in dims for row in summary_rows(numbers, dim)]
@@ -246,9 +250,8 @@ def summary_rows(numbers: DataFrame, dim: int) -> list[list[str]]:
         row = _find(numbers, dim, *where)
         show = percent if row.get("unit", "").startswith(SHARES) else plain
         cell = {name: show(row[name]) if name in row else MISSING for name in ("estimate", "low", "high", "theory")}
-        if row.get("note") == FOLDS:
-            cell["estimate"], cell["theory"] = (f"at least {one}" if one != MISSING else one for one in (
-                cell["estimate"], cell["theory"]))  # fmt: skip
+        bounds = [name for name in ("estimate", "theory") if name in row and row.get("note") == FOLDS]
+        cell |= {name: f"at least {cell[name]}" for name in bounds}
         ends = f"{cell['low']} to {cell['high']}" if "low" in row else MISSING
         body.append([str(dim), label, cell["estimate"], ends, cell["theory"]])
     return body

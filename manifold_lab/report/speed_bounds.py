@@ -73,7 +73,7 @@ def speed_bounds(root: Path) -> str:
     found = [
         f"- {one.aim.work}: {_filled(root, BOUNDS[one.aim.name], one.now)}."
         for one in measured(root)
-        if one.now is not None and one.verdict != MET and one.aim.name in BOUNDS
+        if one.now and one.verdict != MET and one.aim.name in BOUNDS
     ]
     return "\n".join(found) or "Every aim that was measured is met."
 

@@ -58,13 +58,13 @@ class Aim:
     at_least: bool = False
     named: tuple[str, ...] = ()
 
-    def line(self, lines: Timings) -> dict[str, str] | None:
-        """The line of a csv file that decides it; None where there is none."""
+    def line(self, lines: Timings) -> dict[str, str]:
+        """The line of a csv file that decides it; empty where there is none."""
         asked = self.where.items()
         found = [line for line in lines if line.get(self.value[0])
                  and all(line.get(column) in texts for column, texts in asked)]  # fmt: skip
         worst = min if self.at_least else max
-        return worst(found, key=lambda one: float(one[self.value[0]])) if found else None
+        return worst(found, key=lambda one: float(one[self.value[0]]), default={})
 
 
 def _start(name: str, works: tuple[str, ...], limit: int | float, beyond: bool = False) -> Aim:
@@ -126,16 +126,16 @@ AIMS = (
 
 @dataclass(frozen=True)
 class Measured:
-    """An aim with what the csv files have of it, now and before; None where they have nothing."""
+    """An aim with what the csv files have of it, now and before; empty where they have nothing."""
 
     aim: Aim
-    now: Mapping[str, str] | None
-    before: Mapping[str, str] | None
+    now: Mapping[str, str]
+    before: Mapping[str, str]
 
     @property
     def verdict(self) -> str:
         """Whether the interval, or the value where it has none, lies on the right side of the limit, as shown."""
-        if self.now is None:
+        if not self.now:
             return NOT_SHOWN
         value, *ends = (self.now.get(column, "") for column in self.aim.value)
         low, high = (float(end or value) for end in ends)
@@ -146,24 +146,23 @@ class Measured:
     def cells(self) -> list[str]:
         """Its row of the table."""
         aim = self.aim
-        facts = [] if self.now is None else [(name, self.now[name]) for name in aim.named if self.now[name]]
+        facts = [(name, self.now[name]) for name in aim.named if self.now.get(name)]
         worst = ", ".join(f"{name} {fact}" if fact.isdigit() else fact for name, fact in facts)
         work = f"{aim.work}; worst: {worst}" if worst else aim.work
         limit = f"{'≥' if aim.at_least else '≤'} {aim.limit:g}{aim.unit}"
         return [work, aim.peer, self._ratio(), limit, self._change(), f"**{self.verdict}**"]
 
     def _ratio(self) -> str:
-        if self.now is None:
+        if not self.now:
             return NOT_RUN
         names = ("ratio", "low", "high") if self.aim.unit else self.aim.value
         value, low, high = (self.now.get(name, "") for name in names)
         return f"{value} ({low} to {high})" if low and low != "nan" else value or MISSING
 
     def _change(self) -> str:
-        if self.now is None and self.before is None:
+        if not self.now and not self.before:
             return MISSING
-        before = MISSING if self.before is None else self.before["value"]
-        after = MISSING if self.now is None else self.now[self.aim.value[0]]
+        before, after = self.before.get("value", MISSING), self.now.get(self.aim.value[0], MISSING)
         return f"{before} → {after}{self.aim.unit}"
 
 
@@ -180,13 +179,13 @@ def measured(root: Path) -> list[Measured]:
     """Every aim with its measurement."""
     before = {line["aim"]: line for line in lines(root / FOLDER / f"{BEFORE}.csv")}
     now = {file: lines(root / FOLDER / f"{file}.csv") for file in {aim.file for aim in AIMS}}
-    return [Measured(aim, aim.line(now[aim.file]), before.get(aim.name)) for aim in AIMS]
+    return [Measured(aim, aim.line(now[aim.file]), before.get(aim.name, {})) for aim in AIMS]
 
 
 def speed_aims(root: Path) -> str:
     """The table, and of which commits the values before are."""
     found = measured(root)
-    commits = sorted({one.before["commit"] for one in found if one.before is not None})
+    commits = sorted({one.before["commit"] for one in found if one.before})
     note = f"Before: commit {', '.join(commits)}." if commits else "No values before."
     return f"{markdown(HEAD, [one.cells() for one in found])}\n\n{note}"
 
@@ -247,11 +246,11 @@ def training_speed(root: Path) -> str:
 def training_step_speed(root: Path) -> str:
     """A training step on one thread against torch's own layers, and where its milliseconds go."""
     found = lines(root / FOLDER / "training_step.csv")
+    if not found:
+        return NOT_RUN
     steps = [line for line in found if line["work"] == "step"]
     parts = [line | {"resolution": line["resolution"] or MISSING} for line in found if line["work"] == "part"]
-    return (
-        "\n\n".join((columned(steps, RATES), columned(parts, SPENT), ROUNDS.format(**steps[0]))) if found else NOT_RUN
-    )
+    return "\n\n".join((columned(steps, RATES), columned(parts, SPENT), ROUNDS.format(**steps[0])))
 
 
 def between(line: Mapping[str, str], low: str, high: str) -> str:

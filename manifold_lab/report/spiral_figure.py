@@ -15,7 +15,7 @@ from manifold_lab.random_layer.specs import DECODERS
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import BLACK, DECODER_STYLES
 from manifold_lab.report.plots import ALONG, GAP, GHOST, LOST_COLOUR, MEASURED, THEORY, UPPER_BOUND
-from manifold_lab.report.results_table import TYPICAL
+from manifold_lab.report.results_table import TYPICAL, asked_dims
 from manifold_lab.report.tables import percent, pick, plain, unique
 
 ERROR = r"$\Sigma\,|\hat x - x|^2\, /\, \Sigma\,|x|^2$"
@@ -46,11 +46,8 @@ def draw_points(ax: Axes, rows: DataFrame, ghost: DataFrame, curve: bool) -> Non
     ax.plot(*behind[lost].T, ".", ms=1.4, mew=0, color=GAP, zorder=2)
     ax.plot(x[lost, 0], x[lost, 1], "x", ms=1.8, mew=0.35, color=LOST_COLOUR, zorder=2, markevery=LOST_EVERY)
     ax.set_aspect("equal", adjustable="datalim")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(True)
-        spine.set_color("0.7")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set(visible=True, color="0.7")
 
 
 def _pieces(kept: np.ndarray, length: int = 8) -> Iterator[slice]:
@@ -171,8 +168,7 @@ def draw_preserved(ax: Axes, numbers: DataFrame) -> None:
         if len(rows):
             plots.draw_estimates(ax, rows, (colour, mark), label)
             plots.draw_theory(ax, rows, "theory" if quantity == "preserved_fraction" else None)
-    ax.set_ylim(-0.04, 1.04)
-    ax.set_ylabel("fraction")
+    ax.set(ylim=(-0.04, 1.04), ylabel="fraction")
     ax.legend(frameon=False, loc="lower right")
 
 
@@ -188,8 +184,7 @@ def draw_loss(ax: Axes, numbers: DataFrame) -> None:
     if (rows["estimate"] <= 1e-12).any():
         ax.plot([], [], linestyle="", marker=UPPER_BOUND, ms=4, color=MEASURED, label="none lost: upper bound")
     plots.log_axis(ax)
-    ax.set_ylim(max(smallest / 3, 1e-12), 2)
-    ax.set_ylabel("information dimension lost")
+    ax.set(ylim=(max(smallest / 3, 1e-12), 2), ylabel="information dimension lost")
     ax.legend(frameon=False, loc="lower left")
 
 
@@ -202,8 +197,7 @@ def draw_errors(ax: Axes, numbers: DataFrame) -> None:
             plots.draw_estimates(ax, means, (colour, mark), DECODERS[decoder], floor)
             plots.draw_theory(ax, means)
     plots.log_axis(ax)
-    ax.set_ylim(floor, 4)
-    ax.set_ylabel(f"error, {ERROR}")
+    ax.set(ylim=(floor, 4), ylabel=f"error, {ERROR}")
     ax.legend(frameon=False, loc="lower left")
 
 
@@ -220,9 +214,7 @@ def draw_information(ax: Axes, numbers: DataFrame) -> None:
 
 def draw_statistics(numbers: DataFrame, style_name: str) -> Figure:
     """The four panels of statistics over draws, against dim on a log axis."""
-    dims, shown = (
-        sorted(map(int, found["dim"].dropna().unique())) for found in (numbers, pick(numbers, statistic=TYPICAL))
-    )
+    dims, shown = numbers["dim"].dropna(), asked_dims(numbers)
     with plots.style(style_name):
         width = mpl.rcParams["figure.figsize"][0]
         figure = Figure(figsize=(width, 0.66 * width), layout="constrained")
@@ -231,7 +223,7 @@ def draw_statistics(numbers: DataFrame, style_name: str) -> Figure:
         for ax, draw in zip(axes.flat, parts, strict=True):
             draw(ax, numbers)
             ax.set_xscale("log")
-            ax.set_xlim(0.9 * dims[0], 1.12 * dims[-1])
+            ax.set_xlim(0.9 * dims.min(), 1.12 * dims.max())
             ax.set_xticks(shown, [str(dim) for dim in shown])
             ax.minorticks_off()
         for ax in axes[1]:
@@ -242,9 +234,8 @@ def draw_statistics(numbers: DataFrame, style_name: str) -> Figure:
 
 def statistics_title(numbers: DataFrame) -> str:
     """How often theory is within a mean's interval, of the drawn means that it says."""
-    known = numbers[numbers["statistic"].isin(("mean", "probability")) & is_drawn(numbers)].dropna(
-        subset=["theory", "low"]
-    )
+    means = numbers["statistic"].isin(("mean", "probability")) & is_drawn(numbers)
+    known = numbers[means].dropna(subset=["theory", "low"])
     if not len(known):
         return "No closed form is known for these draws"
     within, level = known["theory"].between(known["low"], known["high"]).sum(), known["level"].iloc[0]

@@ -117,6 +117,11 @@ def estimated_claim(
     return ClaimResult(name, place, says, measure, found, statistics.verdict(holds, found), **tested)
 
 
+def command_of(study: str) -> str:
+    """What runs a study."""
+    return f"python -m experiments.{study}"
+
+
 def claim_sentence(claim: ClaimResult) -> str:
     """A claim as a sentence, with its number."""
     return f"{verdict_text(claim)}: {claim.says} ({claim.place}); {claim.measure}: {claim_value(claim)}"
@@ -264,6 +269,12 @@ def plain(value: float) -> str:
     ('0', '0.235', '4.1e-05', '43.1')
     """
     return "0" if value == 0 else f"{value:.2g}" if abs(value) < 1e-3 else f"{value:#.3g}".rstrip(".")
+
+
+def cell(value: float | int | str | None) -> str:
+    """A measured number as a reader wants it, whole where it is; words as they are, a dash for nothing."""
+    digits = str(written(value))
+    return plain(value) if isinstance(value, float) and "." in digits else digits or MISSING
 
 
 def shown(value: Any) -> str:

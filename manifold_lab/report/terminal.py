@@ -34,9 +34,8 @@ def show(console: Console, title: str, head: Sequence[str], sections: Sequence[S
     table = rich_table(title, head, sections)
     needed = console.measure(table, options=console.options.update(width=WIDEST)).maximum
     if needed > console.width and (console.is_terminal or "COLUMNS" in os.environ):
-        console.print(
-            "\n".join([title, *_paragraphs(head, sections, console.width)]).strip(), highlight=False, markup=False
-        )
+        text = "\n".join([title, *_paragraphs(head, sections, console.width)]).strip()
+        console.print(text, highlight=False, markup=False)
     else:
         Console(width=max(console.width, needed), file=console.file).print(table, soft_wrap=True)
 

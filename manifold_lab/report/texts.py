@@ -11,7 +11,6 @@ from pathlib import Path
 
 from manifold_lab.core.errors import InputError, one_of
 from manifold_lab.core.files import as_published, check_folder, publish, read_text, text
-from manifold_lab.core.shown import DataFrame
 from manifold_lab.models import mobilenet, specs
 from manifold_lab.report import claims as paper
 from manifold_lab.report import html as page
@@ -20,26 +19,19 @@ from manifold_lab.report.claims import ClaimVerdict
 from manifold_lab.report.options import ReportOptions
 from manifold_lab.report.speed_bounds import speed_bounds
 from manifold_lab.report.speed_table import SPEED_BLOCKS
-from manifold_lab.report.tables import MISSING, claim_sentence, markdown, pick, read_claims, read_csv, unique
-
-TEXTS = page.TEXTS
-
-
-def _asked(numbers: DataFrame) -> list[int]:
-    """The dims that were asked for: those with a typical draw."""
-    return sorted(map(int, unique(pick(numbers, statistic=results_table.TYPICAL), "dim")))
+from manifold_lab.report.tables import MISSING, claim_sentence, markdown, read_claims, read_csv
 
 
 def spiral_table(root: Path) -> str:
     """The terminal's table as markdown."""
     numbers = read_csv(read_text(root / "figures" / "spiral.csv"))
-    return markdown(results_table.RESULT_HEAD, results_table.summary_table(numbers, _asked(numbers)))
+    return markdown(results_table.RESULT_HEAD, results_table.summary_table(numbers, results_table.asked_dims(numbers)))
 
 
 def spiral_text(root: Path) -> str:
     """One sentence per dim."""
     numbers = read_csv(read_text(root / "figures" / "spiral.csv"))
-    return "\n".join(f"- {results_table.dim_sentence(numbers, dim)}" for dim in _asked(numbers))
+    return "\n".join(f"- {results_table.dim_sentence(numbers, dim)}" for dim in results_table.asked_dims(numbers))
 
 
 VERDICT_HEAD = ("claim", "printed", "measured here", "verdict")
@@ -187,11 +179,11 @@ def refresh(options: ReportOptions) -> None:
     Raises:
         InputError: with --check, naming the text that is stale.
     """
-    for name in TEXTS:
-        content = read_text(options.root / name, "name a checkout with --root")
+    for name in page.TEXTS:
+        path = options.root / name
+        content = read_text(path, "name a checkout with --root")
         fresh = filled(content, options.root)
         if options.check and fresh != content:
             raise InputError(f"{name} and the csv files differ; run python -m manifold_lab.report")
         if fresh != content:
-            path = options.root / name
             publish(path.parent, {path.name: text(fresh)})

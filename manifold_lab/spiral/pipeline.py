@@ -16,14 +16,8 @@ from manifold_lab.core.progress import progress
 from manifold_lab.core.provenance import commit, versions
 from manifold_lab.core.shown import DataFrame, frame, print_json, records
 from manifold_lab.core.statistics import ResultRow
-from manifold_lab.random_layer import figure1
-from manifold_lab.random_layer.monte_carlo import (
-    POINTS_PER_CHANNEL,
-    MonteCarloLayer,
-    input_information,
-    layers,
-    measure_layer,
-)
+from manifold_lab.random_layer import figure1, monte_carlo
+from manifold_lab.random_layer.monte_carlo import MonteCarloLayer
 from manifold_lab.random_layer.specs import MonteCarlo
 from manifold_lab.report import plots, results_table, spiral_figure, tables, terminal
 from manifold_lab.spiral.command import SpiralOptions
@@ -44,7 +38,8 @@ def check_decoder(options: SpiralOptions, layer: MonteCarloLayer) -> None:
     if name in layer.scales and layer.scales[name] is None:
         raise InputError(f"decoder: {name} does not exist for {activation.name} at dim {layer.dim}; use pinv")
     if name == "affine" and not layer.fits_affine:
-        raise InputError(f"decoder: affine needs at least {POINTS_PER_CHANNEL} points per channel; raise --points")
+        least = monte_carlo.POINTS_PER_CHANNEL
+        raise InputError(f"decoder: affine needs at least {least} points per channel; raise --points")
 
 
 def curve_dims(dims: tuple[int, ...], inputs: int, count: int = 12) -> tuple[int, ...]:
@@ -66,11 +61,11 @@ def survey(
     Raises:
         InputError: as `survey.layers` does.
     """
-    every = layers(dataclasses.replace(spec, dims=curve_dims(spec.dims, spec.inputs)), device, activation)
-    rows, shown = [results_table.input_row(every[0], input_information(every[0]))], {}
+    every = monte_carlo.layers(dataclasses.replace(spec, dims=curve_dims(spec.dims, spec.inputs)), device, activation)
+    rows, shown = [results_table.input_row(every[0], monte_carlo.input_information(every[0]))], {}
     with progress(spec.draws * len(every), f"draws, of {len(every)} dims", quiet) as advance:
         for layer in every:
-            measured = measure_layer(layer, advance)
+            measured = monte_carlo.measure_layer(layer, advance)
             rows += results_table.rows(layer, measured, shown=layer.dim in spec.dims)
             if layer.dim in spec.dims:
                 shown[layer] = results_table.typical_draw(measured)
@@ -102,15 +97,10 @@ def _arguments(options: SpiralOptions) -> list[str]:
 
 def figures(options: SpiralOptions, points: DataFrame, numbers: DataFrame) -> dict[str, Writer]:
     """The two figures in every format asked for."""
-    drawn = {
-        "spiral": spiral_figure.draw_figure(points, numbers, options.style),
-        "spiral_stats": spiral_figure.draw_statistics(numbers, options.style),
-    }
-    return {
-        f"{stem}.{kind}": plots.writer(figure, options.style)
-        for stem, figure in drawn.items()
-        for kind in dict.fromkeys(options.formats)
-    }
+    panels = spiral_figure.draw_figure(points, numbers, options.style)
+    statistics = spiral_figure.draw_statistics(numbers, options.style)
+    files = plots.figure_files(panels, "spiral", options.style, options.formats)
+    return files | plots.figure_files(statistics, "spiral_stats", options.style, options.formats)
 
 
 def dims_shown(options: SpiralOptions) -> tuple[int, ...]:
@@ -139,7 +129,7 @@ def measured_tables(options: SpiralOptions) -> tuple[DataFrame, DataFrame]:
         InputError: for anything that the options ask for and cannot be had.
     """
     device = find_device(options.device)
-    for layer in layers(options.survey, device):
+    for layer in monte_carlo.layers(options.survey, device):
         check_decoder(options, layer)
     rows, shown = survey(options.survey, device, quiet=options.quiet)
     numbers = tables.read_csv(tables.to_csv([tables.record(row) for row in rows]))
@@ -164,11 +154,10 @@ def run(options: SpiralOptions) -> None:
     """
     numbers, points = measured_tables(options)
     written = publish(options.out, files(options, numbers, points))
-    line = "written: " + ", ".join(map(str, written))
     if options.json:
         print_json(estimates=records(numbers), sentences=sentences(options, numbers), written=written)
         return
     console = Console()
     if not options.quiet:
         print_results(options, numbers, console)
-    console.print(line, highlight=False, soft_wrap=True)
+    console.print("written: " + ", ".join(map(str, written)), highlight=False, soft_wrap=True)

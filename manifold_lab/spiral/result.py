@@ -62,10 +62,8 @@ class SpiralResult:
 
     def __repr__(self) -> str:
         dims = ", ".join(map(str, pipeline.dims_shown(self.options)))
-        return (
-            f"<SpiralResult of {self.options.activation} on a {self.options.manifold}, dims {dims}, "
-            f"{self.options.draws} draws>"
-        )
+        what = f"{self.options.activation} on a {self.options.manifold}"
+        return f"<SpiralResult of {what}, dims {dims}, {self.options.draws} draws>"
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_() + "".join(f"<p>{line}</p>" for line in self.sentences())

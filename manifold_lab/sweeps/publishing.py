@@ -87,10 +87,7 @@ def read_contents(study: Study, folder: Path) -> dict[str, str]:
         InputError: where one is missing.
     """
     paths = {part: folder / f"{file_stem(study.name, part)}.csv" for part in study.parts}
-    missing = [path for path in paths.values() if not path.is_file()]
-    if missing:
-        raise InputError(f"redraw: there is no {missing[0]}; publish it first")
-    return {part: read_text(path) for part, path in paths.items()}
+    return {part: read_text(path, "publish it before it is redrawn") for part, path in paths.items()}
 
 
 def computed(study: Study, options: GridOptions) -> list[Run]:

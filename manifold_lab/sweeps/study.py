@@ -144,7 +144,7 @@ class Study:
     def command(self) -> str:
         """What a user types: a module of experiments, or the file that made the study; empty where none did."""
         if self.program is None:
-            return f"python -m experiments.{self.name}"
+            return command_of(self.name)
         return f"python {Path(self.program[0]).name}" if self.program else ""
 
     def specs(self, options: GridOptions) -> tuple[Any, ...]:

@@ -22,9 +22,16 @@ PIVOT = 1e-12
 """Weight of a corner, and slope along it, whose sign is taken for rounding."""
 SAME_PLANE = 1e-13
 """Singular value of the unit rows of a facet below which its cone holds nothing, as when a facet is cut."""
+Rows = Float[Tensor, "ambient inputs"]
+"""The rows w_i of a matrix."""
+Inputs = Float[Tensor, "points inputs"]
+Facets = Int[Tensor, "facets inputs"]
+"""The n rows that span each facet."""
+Corners = Float[Tensor, "cones corners inputs"]
+"""The unit vectors that span each cone."""
 
 
-def unit_rows(matrix: Float[Tensor, "ambient inputs"]) -> Float[Tensor, "ambient inputs"]:
+def unit_rows(matrix: Rows) -> Rows:
     """Rows of length one in float64; a row of zeros stays zero.
 
     Raises:
@@ -34,7 +41,7 @@ def unit_rows(matrix: Float[Tensor, "ambient inputs"]) -> Float[Tensor, "ambient
     return torch.nn.functional.normalize(rows, dim=1, eps=torch.finfo(rows.dtype).tiny)
 
 
-def is_omnidirectional(matrix: Float[Tensor, "ambient inputs"]) -> bool:
+def is_omnidirectional(matrix: Rows) -> bool:
     """Whether the origin is inside the convex hull of the rows, so that every direction has an active row.
 
     By a linear program: the rows span R^n, and a combination of them with positive weights only is zero.
@@ -55,7 +62,7 @@ def is_omnidirectional(matrix: Float[Tensor, "ambient inputs"]) -> bool:
     return bool(found.success and -found.fun * ambient > INDEPENDENT)
 
 
-def facets(matrix: Float[Tensor, "ambient inputs"]) -> Int[Tensor, "facets inputs"]:
+def facets(matrix: Rows) -> Facets:
     """Facets of the convex hull of the unit rows, each as the n rows that it is spanned by; their cones cover R^n.
 
     A facet with more than n rows is cut into simplices.
@@ -78,9 +85,7 @@ def facets(matrix: Float[Tensor, "ambient inputs"]) -> Int[Tensor, "facets input
     return found[~flat].to(matrix.device)
 
 
-def facet_bias(
-    matrix: Float[Tensor, "ambient inputs"], radius: float = 1.0, sphere: bool = False
-) -> Float[Tensor, " ambient"]:
+def facet_bias(matrix: Rows, radius: float = 1.0, sphere: bool = False) -> Float[Tensor, " ambient"]:
     """A bias below which ReLU(Wx - alpha) is injective on the ball |x| <= radius, or on the sphere |x| = radius.
 
     Polytope bias estimation: over the cone of each facet its n rows are active, so alpha_i is the smallest
@@ -100,9 +105,7 @@ def facet_bias(
     return radius * matrix.detach().double().norm(dim=1) * (smallest if sphere else smallest.clamp(max=0))
 
 
-def least_in_cones(
-    unit: Float[Tensor, "ambient inputs"], simplices: Int[Tensor, "facets inputs"]
-) -> Float[Tensor, " ambient"]:
+def least_in_cones(unit: Rows, simplices: Facets) -> Float[Tensor, " ambient"]:
     """The smallest <w_i, x> over unit vectors x in the cones that unit row i is a corner of; infinite without one."""
     corners = unit[simplices]
     values = (corners @ corners.mT).amin(-1)
@@ -112,9 +115,7 @@ def least_in_cones(
     return smallest.scatter_reduce_(0, simplices.flatten(), values.flatten(), "amin")
 
 
-def projected_length(
-    corners: Float[Tensor, "cones corners inputs"], vector: Float[Tensor, "cones inputs"]
-) -> Float[Tensor, " cones"]:
+def projected_length(corners: Corners, vector: Float[Tensor, "cones inputs"]) -> Float[Tensor, " cones"]:
     """Length of each vector's projection onto the cone of independent unit corners; never less.
 
     Murty's principal pivoting on the conditions of optimality: of the corners with a wrong sign, the last one changes.
@@ -138,9 +139,7 @@ def projected_length(
     return length
 
 
-def lower_bound(
-    products: Float[Tensor, "cones rows"], corners: Float[Tensor, "cones corners inputs"]
-) -> Float[Tensor, "cones rows"]:
+def lower_bound(products: Float[Tensor, "cones rows"], corners: Corners) -> Float[Tensor, "cones rows"]:
     """A lower bound on <w, x> over the unit vectors x of cones, from the smallest <w, g_j> over a cone's unit corners.
 
     x is a sum of c_j g_j whose weights add up to between 1 and 1 / k, k the smallest <g_j, g> and g the unit vector in
@@ -152,9 +151,7 @@ def lower_bound(
     return torch.where(products >= 0, products, wide)
 
 
-def largest_basis(
-    matrix: Float[Tensor, "ambient inputs"], value: Float[Tensor, "points ambient"]
-) -> Bool[Tensor, "points ambient"]:
+def largest_basis(matrix: Rows, value: Float[Tensor, "points ambient"]) -> Bool[Tensor, "points ambient"]:
     """For every point the n independent rows with the largest values, taken greedily; fewer where the rank is below n.
 
     Of all bases of rows, this one has the largest smallest value (the greedy algorithm on a matroid).
@@ -178,9 +175,7 @@ def largest_basis(
     return taken
 
 
-def spanning_margin(
-    matrix: Float[Tensor, "ambient inputs"], bias: Float[Tensor, " ambient"], points: Float[Tensor, "points inputs"]
-) -> Float[Tensor, " points"]:
+def spanning_margin(matrix: Rows, bias: Float[Tensor, " ambient"], points: Inputs) -> Float[Tensor, " points"]:
     """How far each point can move, in any direction, while the same n independent rows of Wx + b stay active.
 
     The largest t for which the rows with <w_i, x> + b_i >= t |w_i| span R^n: every b_i / |w_i| can fall by as much.
@@ -208,18 +203,14 @@ def _fitting(matrix: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     return rows, x
 
 
-def margin_of(
-    matrix: Float[Tensor, "ambient inputs"], slack: Float[Tensor, "points ambient"]
-) -> Float[Tensor, " points"]:
+def margin_of(matrix: Rows, slack: Float[Tensor, "points ambient"]) -> Float[Tensor, " points"]:
     """The smallest value in the basis of largest values; minus infinity where the rows do not span."""
     basis = largest_basis(matrix, slack)
     least = torch.where(basis, slack, math.inf).amin(1)
     return torch.where(basis.sum(1) == matrix.shape[1], least, -math.inf)
 
 
-def basis_bias(
-    matrix: Float[Tensor, "ambient inputs"], points: Float[Tensor, "points inputs"]
-) -> Float[Tensor, " ambient"]:
+def basis_bias(matrix: Rows, points: Inputs) -> Float[Tensor, " ambient"]:
     """A bias up to which n independent rows are active at each of these points, by most correlated bases, for any n.
 
     Each point takes the n independent unit rows with the largest <w_i, x>; alpha_i is the smallest <w_i, x> of the

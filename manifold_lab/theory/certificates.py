@@ -11,12 +11,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from manifold_lab.core import domain
 from manifold_lab.core.errors import InputError
-from manifold_lab.theory.bias import INDEPENDENT, facets, least_in_cones, lower_bound, unit_rows
+from manifold_lab.theory.bias import INDEPENDENT, Facets, Inputs, Rows, facets, least_in_cones, lower_bound, unit_rows
 
 CERTIFIED, REFUTED, NOT_DECIDED = "certified", "refuted", "not decided"
 HALVED_INPUTS, REGION_LIMIT = 4, 100_000
@@ -27,36 +27,39 @@ ROUNDING = 1e-10
 """Relative to the domain's radius: what is closer to the edge of being active than this is neither in nor out."""
 OPPOSITE = 1e-12
 """Length of the sum of two unit rows that are taken for opposite."""
+Point = Float[Tensor, " inputs"]
+Twins = Float[Tensor, "2 inputs"]
+Directions = Float[Tensor, "free inputs"]
+Active = Bool[Tensor, "regions ambient"]
+"""The rows that are active at every point of a region."""
 
 
 @dataclass(frozen=True)
 class RectifiedLayer:
     """x -> clip(Wx + b, 0, high): ReLU, or ReLU6 with high = 6. A row at or above its upper clip is not active."""
 
-    matrix: Float[Tensor, "ambient inputs"]
+    matrix: Rows
     bias: Float[Tensor, " ambient"]
     high: float = math.inf
 
     def __post_init__(self) -> None:
         """Refuse what is no layer."""
-        matrix, bias = (
-            domain.tensor("matrix", self.matrix, "ambient inputs"),
-            domain.tensor("bias", self.bias, "ambient"),
-        )
+        matrix = domain.tensor("matrix", self.matrix, "ambient inputs")
+        bias = domain.tensor("bias", self.bias, "ambient")
         domain.same_length("matrix, bias", matrix, bias)
         if not float(domain.values("high", self.high, ndim=0)) > 0:
             raise InputError(f"high: {self.high} is not allowed; it must be above 0")
 
-    def __call__(self, x: Float[Tensor, "points inputs"]) -> Float[Tensor, "points ambient"]:
+    def __call__(self, x: Inputs) -> Float[Tensor, "points ambient"]:
         """The layer's outputs."""
         return (x @ self.matrix.mT + self.bias).clamp(0, self.high)
 
-    def active(self, x: Float[Tensor, "points inputs"]) -> Bool[Tensor, "points ambient"]:
+    def active(self, x: Inputs) -> Bool[Tensor, "points ambient"]:
         """Rows strictly between the clips."""
         y = x @ self.matrix.mT + self.bias
         return (y > 0) & (y < self.high)
 
-    def around(self, centre: Float[Tensor, " inputs"]) -> "RectifiedLayer":
+    def around(self, centre: Point) -> "RectifiedLayer":
         """The same layer as a function of x - centre, in float64."""
         matrix = self.matrix.detach().double()
         return RectifiedLayer(matrix, self.bias.detach().double() + matrix @ centre.double(), self.high)
@@ -76,7 +79,7 @@ class Certificate:
     verdict: str
     method: str
     singular_value: float | None = None
-    twins: Float[Tensor, "2 inputs"] | None = None
+    twins: Twins | None = None
 
 
 @dataclass(frozen=True)
@@ -115,13 +118,12 @@ def certify(layer: RectifiedLayer, radius: float, sphere: bool = False) -> Certi
     if cones is not None and (found := _by_facets(layer, cones, radius, sphere)):
         return Certificate(CERTIFIED, "facets", found)
     if inputs > HALVED_INPUTS:
-        return Certificate(
-            NOT_DECIDED, f"{inputs} inputs are above {HALVED_INPUTS}, and the sufficient bias is exceeded"
-        )
+        why = f"{inputs} inputs are above {HALVED_INPUTS}, and the sufficient bias is exceeded"
+        return Certificate(NOT_DECIDED, why)
     return _by_halving(layer, _first(layer, cones, radius, sphere), radius, sphere)
 
 
-def _cones(matrix: Float[Tensor, "ambient inputs"]) -> Int[Tensor, "facets inputs"] | None:
+def _cones(matrix: Rows) -> Facets | None:
     """The rows that span the cones of facets; None where there are none."""
     try:
         return facets(matrix)
@@ -134,9 +136,7 @@ def _on_the_whole_ball(layer: RectifiedLayer, radius: float) -> Bool[Tensor, "1 
     return ((layer.bias > reach) & (layer.bias + reach < layer.high))[None]
 
 
-def _with_opposites(
-    layer: RectifiedLayer, active: Bool[Tensor, "regions ambient"], radius: float, sphere: bool
-) -> Bool[Tensor, "regions ambient"]:
+def _with_opposites(layer: RectifiedLayer, active: Active, radius: float, sphere: bool) -> Active:
     """Also the shorter of two opposite rows, as in [W; -W], where one or the other is active at every point.
 
     Either sees the same direction, so the shorter one stands for the pair, unless one of them is active anyway. Not
@@ -159,9 +159,7 @@ def _spanned(layer: RectifiedLayer, active: Bool[Tensor, "1 ambient"]) -> float 
     return float(smallest) if bool(spans) else None
 
 
-def _spanning(
-    matrix: Float[Tensor, "ambient inputs"], active: Bool[Tensor, "regions ambient"]
-) -> tuple[Bool[Tensor, " regions"], Float[Tensor, " regions"]]:
+def _spanning(matrix: Rows, active: Active) -> tuple[Bool[Tensor, " regions"], Float[Tensor, " regions"]]:
     """Whether the active rows span R^n, judged by unit rows, and the smallest singular value of the rows themselves."""
     unit, weight = unit_rows(matrix), active.double()
     smallest = [
@@ -171,9 +169,7 @@ def _spanning(
     return smallest[0] > INDEPENDENT, smallest[1]
 
 
-def _by_facets(
-    layer: RectifiedLayer, simplices: Int[Tensor, "facets inputs"], radius: float, sphere: bool
-) -> float | None:
+def _by_facets(layer: RectifiedLayer, simplices: Facets, radius: float, sphere: bool) -> float | None:
     """Smallest singular value over the facets where the bias is sufficient and no upper clip is reached."""
     lengths = layer.matrix.norm(dim=1)
     if bool((layer.bias + radius * lengths >= layer.high).any()):
@@ -210,9 +206,7 @@ def _by_halving(layer: RectifiedLayer, regions: _Regions, radius: float, sphere:
     return Certificate(CERTIFIED, f"{seen} regions", smallest)
 
 
-def _first(
-    layer: RectifiedLayer, simplices: Int[Tensor, "facets inputs"] | None, radius: float, sphere: bool
-) -> _Regions:
+def _first(layer: RectifiedLayer, simplices: Facets | None, radius: float, sphere: bool) -> _Regions:
     """The cones of the facets, or where there are none the orthants."""
     if simplices is not None:
         corners = unit_rows(layer.matrix)[simplices]
@@ -225,16 +219,14 @@ def _first(
     return _Regions(corners, outer if sphere else torch.zeros_like(outer), outer)
 
 
-def _least_values(matrix: Float[Tensor, "ambient inputs"], regions: _Regions) -> Float[Tensor, "regions ambient"]:
+def _least_values(matrix: Rows, regions: _Regions) -> Float[Tensor, "regions ambient"]:
     """A lower bound on <w_i, x> over each region."""
     bound = lower_bound((regions.corners @ matrix.mT).amin(1), regions.corners)
     on_sphere = torch.maximum(bound, -matrix.norm(dim=1))
     return torch.where(on_sphere >= 0, regions.inner[:, None] * on_sphere, regions.outer[:, None] * on_sphere)
 
 
-def _active_throughout(
-    layer: RectifiedLayer, regions: _Regions, radius: float, sphere: bool
-) -> Bool[Tensor, "regions ambient"]:
+def _active_throughout(layer: RectifiedLayer, regions: _Regions, radius: float, sphere: bool) -> Active:
     """Rows that are active at every point of a region; on the ball a row may be active at the region's edge only."""
     edge = (1 if sphere else -1) * ROUNDING * radius * layer.matrix.norm(dim=1)
     low = _least_values(layer.matrix, regions) + layer.bias
@@ -261,9 +253,7 @@ def _halved(regions: _Regions) -> _Regions:
     return _Regions(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def find_twins(
-    layer: RectifiedLayer, x: Float[Tensor, " inputs"], radius: float, sphere: bool = False
-) -> Float[Tensor, "2 inputs"] | None:
+def find_twins(layer: RectifiedLayer, x: Point, radius: float, sphere: bool = False) -> Twins | None:
     """Two points of the ball or sphere with one output, x itself or near it, where the active rows at x do not span.
 
     Both outputs were computed and agree. None where there are none of this kind; that refutes nothing.
@@ -281,9 +271,7 @@ def find_twins(
     return None
 
 
-def _shifted(
-    layer: RectifiedLayer, x: Tensor, kernel: Float[Tensor, "free inputs"], radius: float
-) -> list[Float[Tensor, " inputs"]]:
+def _shifted(layer: RectifiedLayer, x: Tensor, kernel: Directions, radius: float) -> list[Point]:
     """Along each direction that no active row sees, half as far as the others stay inactive and x in the ball."""
     found = []
     y = layer.matrix @ x + layer.bias
@@ -295,9 +283,7 @@ def _shifted(
     return found
 
 
-def _mirrored(
-    _layer: RectifiedLayer, x: Tensor, kernel: Float[Tensor, "free inputs"], _radius: float
-) -> list[Float[Tensor, " inputs"]]:
+def _mirrored(_layer: RectifiedLayer, x: Tensor, kernel: Directions, _radius: float) -> list[Point]:
     """The mirror images of x along directions that no active row sees, which stay on the sphere, farthest first."""
     if not len(kernel):
         return []

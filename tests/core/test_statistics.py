@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from manifold_lab import draw_embedding, stream
-from manifold_lab.core import statistics
+from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.errors import InputError
 from manifold_lab.core.statistics import Estimate
 
@@ -202,3 +202,20 @@ def test_mcnemars_p_value_is_scipys(lost: int, gained: int) -> None:
     for first, second in ((before, after), (after, before)):
         found = statistics.paired_proportion(first, second).p_value
         assert found == pytest.approx(scipy.stats.binomtest(gained, lost + gained).pvalue, rel=1e-10)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("effect", [0.03, 0.2, 1.0, 3.0, 12.0, 100.0])
+def test_runs_to_decide_are_the_fewest_with_the_power_of_students_test(effect: float, paired: bool) -> None:
+    def power(runs: int) -> float:
+        freedom, distance = (runs - 1, effect * runs**0.5) if paired else (2 * runs - 2, effect * (runs / 2) ** 0.5)
+        edge = scipy.stats.t.isf(0.025, freedom)
+        shown = scipy.stats.norm.rvs(distance, size=200_000, random_state=1)
+        spread = np.sqrt(scipy.stats.chi2.rvs(freedom, size=200_000, random_state=2) / freedom)
+        return float((np.abs(shown / spread) > edge).mean())
+
+    found = contrasts.runs_to_decide(effect, 1.0, paired=paired)
+    if found is None:
+        assert power(10_000) < 0.8
+        return
+    assert power(found) > 0.8 - 0.005 and (found == 2 or power(found - 1) < 0.8 + 0.005)

@@ -16,13 +16,14 @@ BATCHES = [pictures(6), pictures(4).flip(3)]
 KINDS = list(lesions.LESIONS)
 
 
-def at_lesion(network: Network, cut: Lesion, maps: dict[int, repair.ChannelMap]) -> tuple[torch.Tensor, torch.Tensor]:
+def at_lesion(network: Network, cut: Lesion, maps: repair.Maps) -> tuple[torch.Tensor, torch.Tensor]:
     """What the lesion's site gives in the intact and in the repaired network, of the last block that is changed."""
     place, site = max(cut.blocks), lesions.LESIONS[cut.kind].site
     twins, found = repair.repaired(network, cut, maps), []
     for blocks in ([*network.blocks], [twins.get(at, block) for at, block in enumerate(network.blocks)]):
         outputs: list[torch.Tensor | tuple[torch.Tensor, None]] = []
-        handle = site(blocks[place]).register_forward_hook(lambda _m, _i, y, outputs=outputs: outputs.append(y))
+        part = blocks[place].get_submodule(site)
+        handle = part.register_forward_hook(lambda _m, _i, y, outputs=outputs: outputs.append(y))
         with torch.no_grad():
             for x in BATCHES:
                 state = (network.stem(x), None)

@@ -89,11 +89,13 @@ def test_saving_makes_the_folder_and_leaves_the_old_file_where_the_disk_is_full(
     path = tmp_path / "new" / "net.safetensors"
     weights.save_weights(small(), str(path))
 
+    written = Path.write_bytes
+
     def full(scratch: Path, content: bytes) -> None:
-        scratch.write_bytes(content[:100])
+        written(scratch, content[:100])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(weights, "_write", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError, match="No space left on device"):
         weights.save_weights(build(SMALL, stream(1, "weights")), path)
     assert [one.name for one in path.parent.iterdir()] == [path.name]

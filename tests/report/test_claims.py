@@ -18,7 +18,7 @@ from manifold_lab.core import contrasts, provenance, statistics
 from manifold_lab.core.errors import InputError
 from manifold_lab.models.specs import V2
 from manifold_lab.report import claims as paper
-from manifold_lab.report.claims import Claim, ClaimSource, ClaimVerdict
+from manifold_lab.report.claims import Claim, ClaimVerdict, published_rows, study_of
 from manifold_lab.report.tables import ClaimResult, claim_value, read_claims, to_csv
 from manifold_lab.report.texts import verdict_table
 
@@ -39,14 +39,14 @@ def line(verdict: str, estimate: str = "2", low: str = "1", high: str = "3", **m
 
 def finding(*verdicts: str, p: str = "") -> ClaimVerdict:
     rows = [line(verdict, id=f"some.claim/{place}", p=p) for place, verdict in enumerate(verdicts)]
-    return ClaimVerdict(Claim("here", "it is so", source=ClaimSource("some.claim")), rows)
+    return ClaimVerdict(Claim("here", "it is so", decided_by="some.claim"), rows)
 
 
 def test_every_place_of_the_paper_has_a_claim_and_every_claim_a_way_to_be_decided() -> None:
     claims = paper.paper_claims()
     assert all(any(place in claim.place for claim in claims) for place in PLACES)
-    assert all((claim.source is None) == bool(claim.why) for claim in claims)
-    assert all(claim.on for claim in claims if claim.source)
+    assert all(bool(claim.decided_by) != bool(claim.why) for claim in claims)
+    assert all(claim.on for claim in claims if claim.decided_by)
     assert [erratum.number for erratum in paper.paper_errata()] == list(range(1, 15))
 
 
@@ -58,12 +58,12 @@ def test_an_undecided_claim_of_one_row_says_within_how_much_and_what_would_decid
 
 def test_what_is_published_is_found_by_the_claims_that_name_it() -> None:
     there = paper.published(ROOT)
-    sources = [claim.source for claim in paper.paper_claims() if claim.source]
-    sources += [source for erratum in paper.paper_errata() for source in erratum.shown]
-    sources += [source for answer in paper.answers() for _, source in answer.parts]
-    assert {source.id for source in sources if source.study in there and not source.lines(ROOT)} == set()
+    asked = [claim.decided_by for claim in paper.paper_claims() if claim.decided_by]
+    asked += [one for erratum in paper.paper_errata() for one in erratum.shown]
+    asked += [one for answer in paper.answers() for _, one in answer.parts]
+    assert {one for one in asked if study_of(one) in there and not published_rows(ROOT, one)} == set()
     studies = {path.stem for path in (ROOT / "experiments").glob("[!_]*.py")}
-    assert {source.id for source in sources if source.study not in studies} == set()
+    assert {one for one in asked if study_of(one) not in studies} == set()
 
 
 def test_every_published_row_stands_somewhere() -> None:
@@ -73,7 +73,7 @@ def test_every_published_row_stands_somewhere() -> None:
         for finding in found
         for one in finding.lines
     ]
-    shown += [one for erratum in paper.paper_errata() for source in erratum.shown for one in source.lines(ROOT)]
+    shown += [one for erratum in paper.paper_errata() for asked in erratum.shown for one in published_rows(ROOT, asked)]
     ids = {one.id for one in shown}
     assert all(one.id in ids for lines in paper.published(ROOT).values() for one in lines)
 
@@ -217,8 +217,8 @@ def test_at_most_seven_answers_each_with_numbers_and_a_place_that_exists() -> No
     assert len(found) <= 7
     for answer in found:
         assert answer.link.removeprefix("#") in heads or (ROOT / answer.link).is_file(), answer.link
-        for words, source in answer.parts:
-            (row,) = source.lines(ROOT)
+        for words, asked in answer.parts:
+            (row,) = published_rows(ROOT, asked)
             assert f"{words}: {row.verdict}" in answer.sentence(ROOT) and claim_value(row) in answer.sentence(ROOT)
 
 

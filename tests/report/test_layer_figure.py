@@ -7,7 +7,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from manifold_lab.core.shown import DataFrame, frame
-from manifold_lab.report.layer_figure import OTHERS, Labels, draw_layers, literal, stage_spans
+from manifold_lab.report.layer_figure import OTHERS, draw_layers, literal, stage_spans
 
 
 def mobilenet() -> list[str]:
@@ -36,7 +36,7 @@ def table(names: list[str], empty: tuple[str, ...] = ()) -> DataFrame:
 
 
 def panels(lines: DataFrame, title: str = "a network") -> list[Axes]:
-    figure = draw_layers(lines, Labels(title, "ten images"))
+    figure = draw_layers(lines, title, "ten images")
     figure.canvas.draw()
     return figure.axes
 

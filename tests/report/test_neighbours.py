@@ -6,6 +6,7 @@ import pytest
 
 from experiments.rules import ext_cause_neighbours as neighbours_rule
 from manifold_lab.report import claims as paper
+from manifold_lab.report.claims import published_rows, study_of
 from manifold_lab.report.texts import neighbours_block
 from tests.tabled import tabled
 
@@ -18,10 +19,10 @@ def test_every_neighbour_has_a_number_of_its_own_and_every_claim_rows_that_decid
     assert {one.arxiv for one in papers} >= {"2007.00992", "1603.05027", "2007.02269", "1511.02580", "1905.12784"}
     assert len({one.arxiv for one in papers}) == len(papers)
     studies = {path.stem for path in (ROOT / "experiments").glob("*.py")}
-    sources = [claim.source for one in papers for claim in one.claims]
-    assert all(source is not None and source.study in studies for source in sources)
+    asked = [claim.decided_by for one in papers for claim in one.claims]
+    assert all(study_of(one) in studies for one in asked)
     there = paper.published(ROOT)
-    assert {source.id for source in sources if source and source.study in there and not source.lines(ROOT)} == set()
+    assert {one for one in asked if study_of(one) in there and not published_rows(ROOT, one)} == set()
 
 
 def test_a_table_a_paper_with_a_verdict_for_every_claim() -> None:

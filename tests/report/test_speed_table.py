@@ -39,21 +39,21 @@ def test_the_verdict_is_that_of_every_number_of_the_interval(ends: tuple[float, 
     inside = [low + share * (high - low) for share in (0, 0.5, 1)]
     for aim, holds in ((AT_MOST, [x <= LIMIT for x in inside]), (AT_LEAST, [x >= LIMIT for x in inside])):
         expected = MET if all(holds) else NOT_MET if not any(holds) else NOT_SHOWN
-        assert Measured(aim, line(sum(ends) / 2, low, high), None).verdict == expected
+        assert Measured(aim, line(sum(ends) / 2, low, high), {}).verdict == expected
 
 
 def test_without_an_interval_the_number_decides_and_without_one_nothing_does() -> None:
     for aim, better in ((AT_MOST, 1.4), (AT_LEAST, 1.6)):
-        assert Measured(aim, {"kind": "one", "ratio": str(better)}, None).verdict == MET
-        assert Measured(aim, {"kind": "one", "ratio": str(3 - better)}, None).verdict == NOT_MET
-        assert Measured(aim, line(better, float("nan"), float("nan")), None).verdict == NOT_SHOWN
-        assert Measured(aim, None, None).verdict == NOT_SHOWN
+        assert Measured(aim, {"kind": "one", "ratio": str(better)}, {}).verdict == MET
+        assert Measured(aim, {"kind": "one", "ratio": str(3 - better)}, {}).verdict == NOT_MET
+        assert Measured(aim, line(better, float("nan"), float("nan")), {}).verdict == NOT_SHOWN
+        assert Measured(aim, {}, {}).verdict == NOT_SHOWN
 
 
 def test_the_worst_line_counts() -> None:
     lines = [line(1.2, 1.1, 1.3), line(1.9, 1.8, 2.0) | {"kind": "other"}, line(9, 8, 10) | {"kind": "third"}]
     assert AT_MOST.line(lines) is lines[1] and AT_LEAST.line(lines) is lines[0]
-    assert AT_MOST.line(lines[2:]) is None and AT_MOST.line([]) is None
+    assert AT_MOST.line(lines[2:]) == AT_MOST.line([]) == {}
 
 
 def test_a_row_has_the_ratio_the_change_and_the_worst_case() -> None:
@@ -61,7 +61,7 @@ def test_a_row_has_the_ratio_the_change_and_the_worst_case() -> None:
     now = line(2.9, 2.8, 3.0, s="0.5", s_low="0.4", s_high="0.6", dim="15")
     message = ["some work; worst: dim 15, one", "a peer", "2.9 (2.8 to 3.0)", "≤ 1 s", "2 → 0.5 s", f"**{MET}**"]
     assert Measured(aim, now, {"aim": "work", "value": "2", "commit": "abc"}).cells() == message
-    assert Measured(aim, now, None).cells()[4] == "– → 0.5 s" and Measured(aim, None, None).cells()[4] == "–"
+    assert Measured(aim, now, {}).cells()[4] == "– → 0.5 s" and Measured(aim, {}, {}).cells()[4] == "–"
 
 
 def test_without_any_csv_every_row_says_so(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_an_aim_that_is_not_met_says_what_bounds_it_and_one_that_is_says_nothing
 
 
 def test_every_sentence_is_of_an_aim_and_no_measured_one_lacks_it() -> None:
-    lacking = [one.aim.name for one in measured(ROOT) if one.now is not None and one.verdict != MET]
+    lacking = [one.aim.name for one in measured(ROOT) if one.now and one.verdict != MET]
     assert set(lacking) <= set(BOUNDS) <= {aim.name for aim in AIMS}
     assert speed_bounds(ROOT).count("\n") == len(lacking) - 1 and "(not run)" not in speed_bounds(ROOT)
 

@@ -7,8 +7,9 @@ from manifold_lab.core.errors import InputError
 from manifold_lab.random_layer import monte_carlo
 from manifold_lab.random_layer.specs import PAPER_DIMS, MonteCarlo
 from manifold_lab.report import texts
+from manifold_lab.report.html import TEXTS
 from manifold_lab.report.tables import pick, read_csv
-from manifold_lab.report.texts import TEXT_BLOCKS, TEXTS, ReportOptions, filled, run
+from manifold_lab.report.texts import TEXT_BLOCKS, ReportOptions, filled, run
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -21,7 +21,7 @@ from manifold_lab.core.files import read_text
 from manifold_lab.core.statistics import NOT_RUN
 from manifold_lab.report.claims.verdicts import NOT_TESTABLE, combined, verdict_counts
 from manifold_lab.report.claims.verdicts import VERDICTS as VERDICTS
-from manifold_lab.report.tables import MISSING, ClaimResult, claim_value, read_claims, verdict_text
+from manifold_lab.report.tables import MISSING, ClaimResult, claim_value, command_of, read_claims, verdict_text
 
 FEW = 6
 """So many rows are reported one by one."""
@@ -31,45 +31,38 @@ COMMIT_DIGITS = 7
 """Digits of a commit that readers see."""
 
 
-@dataclass(frozen=True)
-class ClaimSource:
-    """Rows of published claims: those of an id and of the ids below it, as `tab_block.inverted/cifar10` has several."""
+def study_of(claim_id: str) -> str:
+    """The study that publishes the rows of an id; empty for none."""
+    return claim_id.partition(".")[0]
 
-    id: str
 
-    @property
-    def study(self) -> str:
-        """The study that publishes them."""
-        return self.id.partition(".")[0]
-
-    def lines(self, root: Path) -> list[ClaimResult]:
-        """The rows as published; none where the study has not been."""
-        path = root / "figures" / f"{self.study}{SUFFIX}"
-        found = read_claims(read_text(path)) if path.is_file() else []
-        below = (f"{self.id}/", f"{self.id}.")
-        return [row for row in found if row.id == self.id or row.id.startswith(below)]
+def published_rows(root: Path, claim_id: str) -> list[ClaimResult]:
+    """The rows of an id and of the ids below it, as `tab_block.inverted/cifar10` has; empty without a publication."""
+    path = root / "figures" / f"{study_of(claim_id)}{SUFFIX}"
+    found = read_claims(read_text(path)) if path.is_file() else []
+    return [row for row in found if row.id == claim_id or row.id.startswith((f"{claim_id}/", f"{claim_id}."))]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What somebody claims: where, what, with which number; and what decides it, or why nothing here can."""
+    """What somebody claims: where, what, with which number; and the id of the rows that decide it, or why none can."""
 
     place: str
     says: str
     on: str = ""
     printed: str = ""
-    source: ClaimSource | None = None
+    decided_by: str = ""
     why: str = ""
     section: str = ""
 
 
 @dataclass(frozen=True)
 class Erratum:
-    """What is printed wrongly, and the rows that show it."""
+    """What is printed wrongly, and the ids of the rows that show it."""
 
     number: int
     says: str
-    shown: tuple[ClaimSource, ...]
+    shown: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -79,14 +72,14 @@ class Answer:
     Args:
         about: what it is about.
         link: where the rest stands.
-        parts: what is claimed, in words, and the row that decides it.
+        parts: what is claimed, in words, and the id of the row that decides it.
         errata: whether it also says how many errata there are.
         readme: its place among the findings that README begins with; 0 where it is none.
     """
 
     about: str
     link: str
-    parts: tuple[tuple[str, ClaimSource], ...]
+    parts: Sequence[Sequence[str]]
     errata: bool = False
     readme: int = 0
 
@@ -97,15 +90,13 @@ class Answer:
 
     def sentence(self, root: Path) -> str:
         """Each part with its verdict, what was measured at which scale, value, interval and n."""
-        parts = [f"{phrase}: {_decided(source.lines(root))}" for phrase, source in self.parts]
+        parts = [f"{phrase}: {_decided(published_rows(root, decided_by))}" for phrase, decided_by in self.parts]
         parts += [f"{len(paper_errata())} errata in all"] if self.errata else []
         return f"{self.about}{' ' if self.about.endswith('?') else ': '}{'; '.join(parts)}."
 
 
 def _decided(rows: Sequence[ClaimResult]) -> str:
-    if not rows:
-        return NOT_RUN
-    return "; ".join(f"{verdict_text(row)} [{row.measure}: {claim_value(row)}]" for row in rows)
+    return "; ".join(f"{verdict_text(row)} [{row.measure}: {claim_value(row)}]" for row in rows) or NOT_RUN
 
 
 @dataclass(frozen=True)
@@ -119,7 +110,7 @@ class ClaimVerdict:
     @property
     def stem(self) -> str:
         """The experiment; empty where there is none."""
-        return self.claim.source.study if self.claim.source else ""
+        return study_of(self.claim.decided_by)
 
     @cached_property
     def verdict(self) -> str:
@@ -155,7 +146,7 @@ class ClaimVerdict:
     @property
     def command(self) -> str:
         """What runs it again."""
-        return self.lines[0].command if self.lines else _command(self.stem) if self.stem else ""
+        return self.lines[0].command if self.lines else command_of(self.stem) if self.stem else ""
 
     @property
     def commit(self) -> str:
@@ -176,10 +167,6 @@ def _parts(row: ClaimResult) -> list[str]:
 def _shared(rows: Sequence[ClaimResult]) -> list[str]:
     """The parts of their measures that all rows have."""
     return [part for part in _parts(rows[0]) if all(part in _parts(row) for row in rows)]
-
-
-def _command(stem: str) -> str:
-    return f"python -m experiments.{stem}"
 
 
 def _short(commit: str) -> str:
@@ -207,7 +194,7 @@ def _loaded(file: Traversable) -> dict[str, Any]:
 
 
 def _paper(registry: Mapping[str, Any]) -> Paper:
-    return Paper(**registry["paper"], claims=tuple(_claim(entry) for entry in registry["claim"]))
+    return Paper(**registry["paper"], claims=tuple(Claim(**entry) for entry in registry["claim"]))
 
 
 def paper_claims() -> tuple[Claim, ...]:
@@ -227,32 +214,23 @@ def neighbours_verdicts(root: Path) -> list[ClaimVerdict]:
     return verdicts(root, [claim for paper in neighbour_papers() for claim in paper.claims])
 
 
-def _claim(entry: dict[str, Any]) -> Claim:
-    source = ClaimSource(entry["decided_by"]) if "decided_by" in entry else None
-    return Claim(**{key: value for key, value in entry.items() if key != "decided_by"}, source=source)
-
-
 def paper_errata() -> tuple[Erratum, ...]:
     """The paper's errata, by number."""
-    entries = _registry()["erratum"]
-    return tuple(Erratum(**entry | {"shown": tuple(map(ClaimSource, entry["shown"]))}) for entry in entries)
+    return tuple(Erratum(**entry) for entry in _registry()["erratum"])
 
 
 def answers() -> tuple[Answer, ...]:
     """What a reader wants to know first."""
-    return tuple(
-        Answer(**entry | {"parts": tuple((phrase, ClaimSource(row)) for phrase, row in entry["parts"])})
-        for entry in _registry()["answer"]
-    )
+    return tuple(Answer(**entry) for entry in _registry()["answer"])
 
 
 def evidence(erratum: Erratum, root: Path) -> list[tuple[str, str, str]]:
     """What shows an erratum: what was measured, the value, the command that measures it again."""
     found = []
-    for source in erratum.shown:
-        rows = source.lines(root)
+    for shown in erratum.shown:
+        rows, study = published_rows(root, shown), study_of(shown)
         found += [(f"{row.says}: {row.measure}", claim_value(row), row.command) for row in rows]
-        found += [] if rows else [(f"experiment {source.study}", NOT_RUN, _command(source.study))]
+        found += [] if rows else [(f"experiment {study}", NOT_RUN, command_of(study))]
     return found
 
 
@@ -272,17 +250,17 @@ def verdicts(root: Path, asked: Iterable[Claim] | None = None) -> list[ClaimVerd
     """Every claim, by default the paper's, beside the rows that decide it."""
     found = []
     for claim in paper_claims() if asked is None else asked:
-        rows = claim.source.lines(root) if claim.source else []
-        found.append(ClaimVerdict(claim, rows, _made(root, claim.source.study) if rows and claim.source else {}))
+        rows = published_rows(root, claim.decided_by)
+        found.append(ClaimVerdict(claim, rows, _made(root, study_of(claim.decided_by)) if rows else {}))
     return found
 
 
 def beyond_the_paper(root: Path) -> list[ClaimVerdict]:
     """What was decided besides: the published rows that no claim and no erratum asks for, each a claim of its own."""
     asked = {row.id for finding in [*verdicts(root), *neighbours_verdicts(root)] for row in finding.lines}
-    asked |= {row.id for erratum in paper_errata() for source in erratum.shown for row in source.lines(root)}
+    asked |= {row.id for erratum in paper_errata() for shown in erratum.shown for row in published_rows(root, shown)}
     return [
-        ClaimVerdict(Claim(row.place, row.says, source=ClaimSource(row.id)), [row], _made(root, stem))
+        ClaimVerdict(Claim(row.place, row.says, decided_by=row.id), [row], _made(root, stem))
         for stem, rows in published(root).items()
         for row in rows
         if row.id not in asked

@@ -33,14 +33,8 @@ SHADES = 16
 FIRST_DIM = 5
 
 
-def matrix(dim: int, seed: int) -> Tensor:
-    """The first T of a seed and dim, as the library draws it, in the single precision in which the page carries it."""
-    (found,) = first_matrices((dim,), seed)
-    return found
-
-
 def first_matrices(dims: Iterable[int], seed: int) -> list[Tensor]:
-    """The first T of a seed and every dim."""
+    """The first T of a seed and every dim, as the library draws it, in the single precision that the page carries."""
     made = layers(MonteCarlo(dims=tuple(dims), seed=seed, points=8), torch.device("cpu"))
     return [next(draw_random_layer(layer, 1, layer.bytes_per_draw)).matrix[0].float() for layer in made]
 
@@ -62,7 +56,7 @@ def typical_seed() -> int:
         return ((drawn @ x.mT > 0).sum(-2) >= 2).double().mean(-1)
 
     median = torch.cat([kept(piece.matrix) for piece in pieces]).median()
-    shown = torch.stack([kept(matrix(FIRST_DIM, seed).double()) for seed in SEEDS])
+    shown = torch.stack([kept(first_matrices((FIRST_DIM,), seed)[0].double()) for seed in SEEDS])
     return int((shown - median).abs().argmin())
 
 
@@ -116,7 +110,7 @@ def layer_of(state: str) -> tuple[RandomLayer, str]:
     if set(turned) - set(range(dim)):
         raise InputError(f"state: rows {sorted(turned)} of a T with {dim} rows")
     (layer,) = layers(MonteCarlo((dim,), seed=seed, manifold=ManifoldSpec(turns=turns), bias=bias), torch.device("cpu"))
-    drawn = matrix(dim, seed).double()
+    drawn = first_matrices((dim,), seed)[0].double()
     for row, angle in turned.items():
         drawn[row] = drawn[row].norm() * torch.tensor([math.cos(angle), math.sin(angle)], dtype=torch.float64)
     return RandomLayer(layer.points.x, Embedding(drawn[None], pseudo_inverse(drawn[None])), activation, bias), decoder

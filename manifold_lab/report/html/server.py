@@ -23,12 +23,6 @@ class _Handler(BaseHTTPRequestHandler):
     content = b""
 
     def do_GET(self) -> None:
-        self._answer(with_body=True)
-
-    def do_HEAD(self) -> None:
-        self._answer(with_body=False)
-
-    def _answer(self, with_body: bool) -> None:
         host = self.headers.get("Host", "").rpartition(":")
         here = (host[0] or host[2]).lower() in HOSTS  # another name is a foreign page's, made to mean this machine
         status = 403 if not here else 200 if self.path.partition("?")[0] in ("/", "/index.html") else 404
@@ -38,9 +32,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.send_header("X-Content-Type-Options", "nosniff")
         self.end_headers()
-        if with_body:
+        if self.command == "GET":
             with contextlib.suppress(ConnectionError):
                 self.wfile.write(content)
+
+    do_HEAD = do_GET  # noqa: N815  (a name of http.server)
 
     def log_message(self, *_arguments: object) -> None:
         """Write nothing about requests."""

@@ -21,7 +21,7 @@ from manifold_lab.core.errors import InputError
 from manifold_lab.core.lazy import lazy_function
 from manifold_lab.report import plots
 from manifold_lab.report.headlines import Headline, headline
-from manifold_lab.report.tables import ClaimResult, Document, Record, read_csv
+from manifold_lab.report.tables import ClaimResult, Document, Record, command_of, read_csv
 from manifold_lab.sweeps import runner, store, submissions
 from manifold_lab.sweeps.options import GridOptions, RunOptions
 from manifold_lab.sweeps.probe_run import ProbeSource

@@ -24,8 +24,9 @@ from experiments.drawing import ext_cause as drawing
 from experiments.rules import ext_cause as rule
 from experiments.rules import ext_cause_neighbours as neighbours
 from experiments.rules import ext_cause_text as rule_text
+from experiments.rules import ext_cause_tuning as tuning
 from experiments.rules.ext_cause_arms import ARMS, ENDS, LEAKY, NOISE
-from manifold_lab.core import contrasts, statistics
+from manifold_lab.core import statistics
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, estimated_claim, frame, pick
@@ -159,7 +160,9 @@ def paragraph(table: DataFrame) -> str:
     """The answer, what every arm costs, and how far that carries."""
     length = deciding_length(table)
     where = f"{table['data'].iloc[0]} at width {WIDTH}, {length:,} images, learning rate {RATE}"
-    return rule_text.paragraph(accuracies(table, GROUP, length), answer(table), where)
+    at_best = accuracies(table, BEST, comparison.lengths(table, GROUP)[0])
+    said = rule_text.paragraph(accuracies(table, GROUP, length), answer(table), where)
+    return said + tuning.sentence(at_best, BEST_RATES)
 
 
 EXPECTED = {
@@ -186,10 +189,11 @@ def claims(table: DataFrame) -> list[ClaimResult]:
         judged = rule.outcomes(accuracies(table, GROUP, length))
         found += [claim(arm, judged.get(arm), table["data"].iloc[0], length) for arm in EXPECTED]
     mine = pick(table, group=GROUP, length=shortest)
-    found += [more_than_tuning(table, shortest)] if BEST in comparison.groups(table) else []
     gradients = neighbours.first_gradients(pick(mine, kind=GRADIENT))
+    at_best, at_first = (accuracies(table, group, shortest) for group in (BEST, GROUP))
     where = f"{table['data'].iloc[0]}/{shortest}"
-    return found + neighbours.claims(accuracies(table, GROUP, shortest), gradients, where)
+    found += [tuning.claim(at_best, at_first, BEST_RATES, where)] if at_best else []
+    return found + neighbours.claims(at_first, gradients, where)
 
 
 def claim(arm: str, found: rule.ArmOutcome | None, data: str, length: int) -> ClaimResult:
@@ -202,23 +206,6 @@ def claim(arm: str, found: rule.ArmOutcome | None, data: str, length: int) -> Cl
     measure = f"points above the midpoint of linear and relu6, {data}, {length:,} images seen"
     return estimated_claim(f"as_the_argument_expects/{arm}/{data}/{length}", says, measure, estimate, holds,
                            place=PLACE, p_value=found.p_value if found else None)  # fmt: skip
-
-
-def more_than_tuning(table: DataFrame, length: int) -> ClaimResult:
-    """Whether the gap at each arm's best learning rate is more than half of the gap at the first one."""
-    at_best, at_first = (accuracies(table, group, length) for group in (BEST, GROUP))
-    groups = [(found.get(arm, ()), weight * sign) for found, weight in ((at_best, 1.0), (at_first, -0.5))
-              for arm, sign in zip(ENDS, (1.0, -1.0), strict=True)]  # fmt: skip
-    gap, left = contrasts.contrast(groups[:2]).estimate, contrasts.contrast(groups)
-    decided = None if (tuned := rule.tuning(at_best, at_first)) is None else not tuned
-    rates = ", ".join(f"{arm} {rate:g}" for arm, rate in BEST_RATES.items())
-    measure = (
-        f"points that the gap at the best learning rates ({rates}; {gap.value:.2f}, {gap.low:.2f} to {gap.high:.2f}, "
-        f"n = {gap.n}) is above half of the gap at {RATE:g}, {table['data'].iloc[0]}, {length:,} images seen"
-    )
-    return estimated_claim(f"more_than_tuning/{table['data'].iloc[0]}/{length}",
-                           "the gap is more than tuning: at each arm's best learning rate over half of it is left",
-                           measure, left.estimate, decided, place=PLACE, p_value=left.p_value)  # fmt: skip
 
 
 HEAD = {
@@ -285,9 +272,9 @@ def headings(table: DataFrame) -> tuple[str, str]:
     if missing:
         return missing[0].upper() + missing[1:], ""
     found = findings(table, deciding_length(table))
-    tuning = rule.TUNING[found.tuning]
-    cause = rule.reading(found).removeprefix(f"{tuning}; ")
-    return cause[0].upper() + cause[1:], f" {tuning[0].upper()}{tuning[1:]}."
+    tuned = rule.TUNING[found.tuning]
+    cause = rule.reading(found).removeprefix(f"{tuned}; ")
+    return cause[0].upper() + cause[1:], f" {tuned[0].upper()}{tuned[1:]}."
 
 
 STUDY = trained_study(

@@ -13,6 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from experiments import ext_cause
 from experiments.rules import ext_cause as rule
 from experiments.rules import ext_cause_text as rule_text
+from experiments.rules import ext_cause_tuning
 from manifold_lab.core import contrasts as stats
 from manifold_lab.core.config import key
 
@@ -189,22 +190,17 @@ def test_more_than_tuning_is_scipys_difference_of_gaps() -> None:
         "best": runs({"linear": 60.0, "relu6": 50.0}, seed=1),
         "0.1": runs({"linear": 58.0, "relu6": 46.0}, seed=2),
     }
-    same = {"kind": "final", "length": 120_000, "data": "cifar10", "state": "done"}
-    lines = [
-        {**same, "arm": arm, "group": group, "seed": seed, "test_accuracy": value / 100}
-        for group, arms in values.items()
-        for arm, found in arms.items()
-        for seed, value in enumerate(found)
-    ]
-    claim = ext_cause.more_than_tuning(pd.DataFrame(lines), 120_000)
+    claim = ext_cause_tuning.claim(values["best"], values["0.1"], {"linear": 0.2, "relu6": 0.4}, "cifar10/120000")
     means = {group: {arm: np.mean(found) for arm, found in arms.items()} for group, arms in values.items()}
     best, first = (means[group]["linear"] - means[group]["relu6"] for group in ("best", "0.1"))
     assert claim.estimate.value == pytest.approx(best - first / 2) and claim.verdict == "holds"
     welch = scipy_stats.ttest_ind(values["best"]["linear"], values["best"]["relu6"], equal_var=False)
     low, high = welch.confidence_interval()
     assert f"({best:.2f}".removeprefix("(") in claim.measure and f"{low:.2f} to {high:.2f}" in claim.measure
-    few = pd.DataFrame([line for line in lines if line["group"] != "best" or line["seed"] < 4])
-    assert ext_cause.more_than_tuning(few, 120_000).verdict == "undecided"
+    few = {arm: found[:4] for arm, found in values["best"].items()}
+    assert ext_cause_tuning.claim(few, values["0.1"], {}, "cifar10/120000").verdict == "undecided"
+    assert f"{best:.1f} [{low:.1f}, {high:.1f}]" in ext_cause_tuning.sentence(values["best"], {})
+    assert ext_cause_tuning.sentence({"linear": [1.0, 2.0]}, {}) == ""
 
 
 def test_every_arm_has_words() -> None:

@@ -18,7 +18,7 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def study(monkeypatch: pytest.MonkeyPatch) -> Study:
-    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)  # pytest's own, unless xdist starts it
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "mine.py", raising=False)  # pytest has its own
     arms = {name: replace(DIGITS, depthwise_activation=name) for name in ("relu6", "linear")}
     return compare(arms, better="relu6", worse="linear", name="mine")
 
@@ -55,7 +55,17 @@ def test_a_misspelt_network_is_one_line(name: str, capsys: Captured) -> None:
 
 def test_an_empty_status_says_what_to_run(study: Study, tmp_path: Path, capsys: Captured) -> None:
     assert study_commands.main(study, ["status", "--smoke", "--runs", str(tmp_path)]) == 0
-    assert f"begin with: python -m experiments.mine run --smoke --runs {tmp_path}\n" in capsys.readouterr().out
+    assert f"begin with: python mine.py run --smoke --runs {tmp_path}\n" in capsys.readouterr().out
     assert study_commands.main(study, ["status", "--smoke", "--runs", str(tmp_path), "--json"]) == 0
     runs = json.loads(capsys.readouterr().out)["runs"]
     assert [run["state"] for run in runs] == ["absent"] * 4 and len({run["key"] for run in runs}) == 4
+
+
+def test_an_empty_status_of_a_notebook_names_no_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Captured
+) -> None:
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    arms = {name: replace(DIGITS, depthwise_activation=name) for name in ("relu6", "linear")}
+    mine = compare(arms, better="relu6", worse="linear", name="mine")
+    assert study_commands.main(mine, ["status", "--smoke", "--runs", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("nothing has run yet\n")

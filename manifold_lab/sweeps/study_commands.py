@@ -176,9 +176,8 @@ def status(study: Study, options: StatusOptions) -> None:
     if options.quiet or not console.is_terminal or all(run.state != RUNNING for run in runs):
         console.print(state_counts(runs) if options.quiet else status_table(study.name, runs, options.every))
         if all(run.state == ABSENT for run in runs):
-            console.print(
-                f"nothing has run yet; begin with: {_starting(study, options)}", highlight=False, soft_wrap=True
-            )
+            begin = f"; begin with: {_starting(study, options)}" if study.command else ""  # a notebook's has none
+            console.print(f"nothing has run yet{begin}", highlight=False, soft_wrap=True)
         return
     with Live(status_table(study.name, runs, options.every), console=console, auto_refresh=False) as live:
         while any(run.state == RUNNING for run in runs):

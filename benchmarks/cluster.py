@@ -75,7 +75,7 @@ def cost_rows() -> list[dict[str, str]]:
         state = sum(value.numel() * value.element_size() for value in build(network).state_dict().values())
         row = {
             "arm": name,
-            "MAdds a image": f"{price.madds / 1e6:.0f} M",
+            "MAdds an image": f"{price.madds / 1e6:.0f} M",
             "images/s": f"{rate:.0f}",
             "hours a run on 8": f"{hours / GPUS:.1f}",
             "on 8 A100": f"{hours / GPUS / NEWER:.1f}",

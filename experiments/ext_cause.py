@@ -261,9 +261,9 @@ def figure(table: DataFrame) -> Figure:
             drawing.draw_rates(axes[2], by_rate)
             names.append(f"learning rates, {length:,} images")
         plots.letter(axes, names)
-        title, tuning = headings(table)
+        title, tuned = headings(table)
         unmeasured = drawing.UNMEASURED * (not all(linear_r2.values()))
-        return plots.captioned(made, title, drawing.CAPTION + unmeasured + tuning, plots.handles_of(axes[:1]))
+        return plots.captioned(made, title, drawing.CAPTION + unmeasured + tuned, plots.handles_of(axes[:1]))
 
 
 def headings(table: DataFrame) -> tuple[str, str]:

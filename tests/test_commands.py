@@ -16,11 +16,15 @@ from manifold_lab.sweeps.study import Study
 Captured = pytest.CaptureFixture[str]
 
 
+def mine() -> Study:
+    arms = {name: replace(DIGITS, depthwise_activation=name) for name in ("relu6", "linear")}
+    return compare(arms, better="relu6", worse="linear", name="mine")
+
+
 @pytest.fixture
 def study(monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.setattr(sys.modules["__main__"], "__file__", "mine.py", raising=False)  # pytest has its own
-    arms = {name: replace(DIGITS, depthwise_activation=name) for name in ("relu6", "linear")}
-    return compare(arms, better="relu6", worse="linear", name="mine")
+    return mine()
 
 
 def test_a_network_of_torchvision_costs_what_torchvision_says(capsys: Captured) -> None:
@@ -65,7 +69,5 @@ def test_an_empty_status_of_a_notebook_names_no_command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Captured
 ) -> None:
     monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
-    arms = {name: replace(DIGITS, depthwise_activation=name) for name in ("relu6", "linear")}
-    mine = compare(arms, better="relu6", worse="linear", name="mine")
-    assert study_commands.main(mine, ["status", "--smoke", "--runs", str(tmp_path)]) == 0
+    assert study_commands.main(mine(), ["status", "--smoke", "--runs", str(tmp_path)]) == 0
     assert capsys.readouterr().out.endswith("nothing has run yet\n")

@@ -1,6 +1,7 @@
 """The answer of `experiments.ext_cause` in one paragraph: what each arm costs, how it comes out, and the limits."""
 
 from experiments.rules import ext_cause as rule
+from experiments.rules.ext_cause_neighbours import difference
 from manifold_lab.core import contrasts
 from manifold_lab.core.statistics import Estimate
 
@@ -33,9 +34,9 @@ def paragraph(runs: rule.Runs, answer: str, where: str) -> str:
     judged = {arm: one.verdict for arm, one in rule.outcomes(runs).items() if one.verdict != rule.UNDECIDED}
     if not judged:
         return head
-    arms = "; ".join(f"{WORDS[arm]}, {_points(cost(runs, arm))} ({verdict})" for arm, verdict in judged.items())
+    arms = "; ".join(f"{WORDS[arm]}, {points(cost(runs, arm))} ({verdict})" for arm, verdict in judged.items())
     return (
-        f"{head} Points of test accuracy that it costs, against a linear bottleneck: ReLU6 {_points(cost(runs))}; "
+        f"{head} Points of test accuracy that it costs, against a linear bottleneck: ReLU6 {points(cost(runs))}; "
         f"{arms}. An arm is *with relu6* where it lies below the midpoint of linear and relu6, by Welch's test over "
         f"{rule.FEWEST} runs or more of each and Holm's correction; the rule was written before the runs. Limits: "
         f"{where}, one optimiser, short of convergence."
@@ -44,8 +45,9 @@ def paragraph(runs: rule.Runs, answer: str, where: str) -> str:
 
 def cost(runs: rule.Runs, arm: str = rule.RELU6) -> Estimate:
     """Points that an arm loses against linear, with Welch's interval."""
-    return contrasts.contrast([(runs[rule.LINEAR], 1.0), (runs[arm], -1.0)]).estimate
+    return contrasts.contrast(difference(runs, rule.LINEAR, arm)).estimate
 
 
-def _points(found: Estimate) -> str:
+def points(found: Estimate) -> str:
+    """A number of points and its interval."""
     return f"{found.value:.1f} [{found.low:.1f}, {found.high:.1f}]"

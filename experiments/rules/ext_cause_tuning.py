@@ -4,16 +4,10 @@ import math
 from collections.abc import Mapping
 
 from experiments.rules.ext_cause import LINEAR, RELU6, Runs, tuning
+from experiments.rules.ext_cause_neighbours import difference
+from experiments.rules.ext_cause_text import cost, points
 from manifold_lab.core import contrasts
-from manifold_lab.core.contrasts import Contrast
 from manifold_lab.report.tables import ClaimResult, estimated_claim
-
-
-def difference(at_best: Runs, at_first: Runs, share: float) -> Contrast:
-    """The gap of linear and relu6 at their best rates, less a share of the gap at the first one; by Welch's test."""
-    groups = [(found.get(arm, ()), weight * sign) for found, weight in ((at_best, 1.0), (at_first, -share))
-              for arm, sign in ((LINEAR, 1.0), (RELU6, -1.0)) if weight]  # fmt: skip
-    return contrasts.contrast(groups)
 
 
 def named(rates: Mapping[str, float]) -> str:
@@ -23,13 +17,11 @@ def named(rates: Mapping[str, float]) -> str:
 
 def sentence(at_best: Runs, rates: Mapping[str, float]) -> str:
     """What ReLU6 costs at the best learning rates; nothing where an arm has too few runs for an interval."""
-    gap = difference(at_best, {}, 0.0).estimate
+    gap = cost(at_best)
     if math.isnan(gap.low):
         return ""
-    return (
-        f" At the learning rates that were best on validation ({named(rates)}), on other seeds, ReLU6 costs "
-        f"{gap.value:.1f} [{gap.low:.1f}, {gap.high:.1f}]."
-    )
+    best = f"At the learning rates that were best on validation ({named(rates)}), on other seeds"
+    return f" {best}, ReLU6 costs {points(gap)}."
 
 
 def claim(at_best: Runs, at_first: Runs, rates: Mapping[str, float], where: str) -> ClaimResult:
@@ -43,7 +35,8 @@ def claim(at_best: Runs, at_first: Runs, rates: Mapping[str, float], where: str)
     """
     data, length = where.split("/")
     tuned = tuning(at_best, at_first)
-    found, gap = difference(at_best, at_first, 0.5), difference(at_best, {}, 0.0).estimate
+    half = [(values, -weight / 2) for values, weight in difference(at_first, LINEAR, RELU6)]
+    found, gap = contrasts.contrast([*difference(at_best, LINEAR, RELU6), *half]), cost(at_best)
     measure = (
         f"points that the gap at the best learning rates ({named(rates)}; {gap.value:.2f}, {gap.low:.2f} to "
         f"{gap.high:.2f}) is above half of the gap at the first one, {data}, {int(length):,} images seen"

@@ -53,7 +53,7 @@ class DatasetInfo:
 
     @property
     def channels(self) -> int:
-        """Channels of a image."""
+        """Channels of an image."""
         return len(self.mean)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from manifold_lab.core.cli import run_cli
-from manifold_lab.core.errors import InputError, one_of
+from manifold_lab.core.errors import InputError, error_line, one_of
 from manifold_lab.core.files import check_folder, publish, read_text, text
 from manifold_lab.report import tables
 from manifold_lab.report.speed_table import lines
@@ -58,19 +58,19 @@ def costs(report: str) -> dict[str, str]:
     Raises:
         InputError: for another text, and for a report of tests that failed.
     """
+    seconds = Counter[str]()
     try:
         root = ElementTree.fromstring(report)
-    except ElementTree.ParseError as error:
-        raise InputError(f"report: it is no JUnit report ({error})") from None
-    failed = sum(int(suite.attrib[kind]) for suite in root.iter("testsuite") for kind in ("errors", "failures"))
+        failed = sum(int(suite.attrib[kind]) for suite in root.iter("testsuite") for kind in ("errors", "failures"))
+        minutes = sum(float(suite.attrib["time"]) for suite in root.iter("testsuite")) / 60
+        cases = list(root.iter("testcase"))
+        for case in cases:
+            seconds[case.attrib["classname"].split(".")[1]] += float(case.attrib["time"])  # type: ignore[assignment]
+        ((costliest, most),) = seconds.most_common(1)
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        raise InputError(f"report: it is no JUnit report of tests/ ({error_line(error)})") from None
     if failed:
         raise InputError(f"report: {failed} tests failed")
-    minutes = sum(float(suite.attrib["time"]) for suite in root.iter("testsuite")) / 60
-    cases = list(root.iter("testcase"))
-    seconds = Counter[str]()
-    for case in cases:
-        seconds[case.attrib["classname"].split(".")[1]] += float(case.attrib["time"])  # type: ignore[assignment]
-    (costliest, most), *_ = seconds.most_common(1)
     numbers = {"minutes": minutes, "test_minutes": sum(seconds.values()) / 60, "costliest_minutes": most / 60}
     return {"tests": f"{len(cases)}", "costliest": f"tests/{costliest}"} | {
         name: f"{value:.3g}" for name, value in numbers.items()

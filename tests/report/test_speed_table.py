@@ -132,6 +132,7 @@ def junit(failures: int) -> str:
 def test_what_tests_cost_by_a_report_written_by_hand() -> None:
     costs = {"minutes": "2", "test_minutes": "3", "costliest": "tests/report", "costliest_minutes": "2.5"}
     assert suite.costs(junit(0)) == {"tests": "3"} | costs
-    for report, reason in ((junit(2), "2 tests failed"), ("passed", "it is no JUnit report")):
+    others = ("passed", "<page/>", "<testsuite time='1'/>", junit(0).replace("tests.", ""))
+    for report, reason in ((junit(2), "2 tests failed"), *((other, "it is no JUnit report") for other in others)):
         with pytest.raises(InputError, match=reason):
             suite.costs(report)

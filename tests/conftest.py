@@ -8,8 +8,11 @@ from collections.abc import Callable, Generator
 import numpy as np
 import pytest
 import torch
+from call_checks import install
 
-from manifold_lab import stream
+install()
+
+from manifold_lab import stream  # noqa: E402 -- what is imported before is not checked
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 BEGAN = pytest.StashKey[float]()

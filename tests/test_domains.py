@@ -11,10 +11,10 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
+from call_checks import switched_off
 
 from manifold_lab import metrics, stream, theory
 from manifold_lab.core import contrasts, statistics
@@ -32,9 +32,8 @@ ELSEWHERE = {"counted", "verdict", "held_out_r2", "quiet"}
 @pytest.fixture(autouse=True)
 def as_users_run_it():
     """Without the checks of types that the tests put before every function."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with switched_off():
+        yield
 
 
 def public() -> dict[str, Callable[..., Any]]:

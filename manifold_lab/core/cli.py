@@ -244,7 +244,7 @@ class _Stopper:
             signal.signal(number, handler)
             os.kill(os.getpid(), number)
 
-    def unheard(self, lost: "sys.UnraisableHookArgs") -> None:
+    def unheard(self, lost: Any) -> None:
         """Stop again, in a moment, where the exception was raised in a callback of a library and went no further."""
         if not isinstance(lost.exc_value, StopError):
             self.other_hook(lost)

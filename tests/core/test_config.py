@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import jaxtyping
 import pytest
+from call_checks import switched_off
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -112,9 +112,8 @@ def test_a_number_out_of_range_is_named_with_its_bound(value: float) -> None:
 @pytest.fixture
 def unhooked() -> Iterator[None]:
     """As users have it: without the test suite's own check of every call, which would come first."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with switched_off():
+        yield
 
 
 @pytest.mark.usefixtures("unhooked")

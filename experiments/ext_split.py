@@ -26,7 +26,7 @@ from manifold_lab.models import memory
 from manifold_lab.models.fold import folded
 from manifold_lab.models.mobilenet import Block, Network, build
 from manifold_lab.models.profiler import LayerProfile, profile
-from manifold_lab.models.specs import V2
+from manifold_lab.models.specs import V2, NetworkSpec
 from manifold_lab.models.split import split_block, split_forward
 from manifold_lab.report import plots
 from manifold_lab.report.printed import counted_claims
@@ -37,6 +37,8 @@ BLOCKS = "blocks"
 """The part of the csv files that has every block in single channels."""
 PARTS = (1, 2, 3, 4, 5, 6, 8, 12, 24, 48)
 """1 stands for the block whole, by the ordinary forward pass."""
+SMALL = dataclasses.replace(V2, width=0.35, resolution=96)
+"""The network of a smoke run."""
 HELPFUL = 5
 """The largest t of the paper's range."""
 CHANNELS = 3
@@ -45,7 +47,8 @@ CHANNELS = 3
 
 def tables(smoke: bool) -> dict[str, list[Record]]:
     """The lines of both files."""
-    return {MAIN: by_parts(rounds=3 if smoke else 30), BLOCKS: in_single_channels()}
+    spec, parts, rounds = (SMALL, PARTS[:6], 3) if smoke else (V2, PARTS, 30)
+    return {MAIN: by_parts(spec, parts, rounds), BLOCKS: in_single_channels(spec)}
 
 
 def way(network: Network, parts: int) -> Callable[[Tensor], Tensor]:
@@ -77,18 +80,20 @@ def madds(network: Network, x: Tensor, parts: int) -> int:
     return counter.get_total_flops() // 2
 
 
-def by_parts(rounds: int) -> list[Record]:
+def by_parts(spec: NetworkSpec, wanted: Sequence[int], rounds: int) -> list[Record]:
     """One line per t; memory in numbers, the image included; time as ratios to the whole pass of the same turn.
 
     Args:
+        spec: of the network.
+        wanted: the values of t.
         rounds: passes per t, taken in turns.
     """
-    network, lines = folded(build(V2, stream(0, "weights")).eval()), []
-    x = torch.randn((1, 3, 224, 224), generator=stream(0, "picture")).to(memory_format=torch.channels_last)
+    network, lines = folded(build(spec, stream(0, "weights")).eval()), []
+    x = torch.randn((1, *spec.image_shape), generator=stream(0, "picture")).to(memory_format=torch.channels_last)
     with torch.inference_mode():
-        ways = {parts: functools.partial(way(network, parts), x) for parts in PARTS}
+        ways = {parts: functools.partial(way(network, parts), x) for parts in wanted}
         times = in_turns(ways, rounds)
-        for parts in PARTS:
+        for parts in wanted:
             ratio = statistics.median(times[parts] / times[1])
             rule = memory.peak_split(network, parts) if parts > 1 else memory.peak_by_operator(network).elements
             known = {
@@ -103,13 +108,13 @@ def by_parts(rounds: int) -> list[Record]:
     return lines
 
 
-def in_single_channels() -> list[Record]:
+def in_single_channels(spec: NetworkSpec) -> list[Record]:
     """One line per block, run one expanded channel at a time: numbers alive, and how many are its input and output.
 
     The blocks have no shortcut: section 5.1 speaks of F(x), and our sum would hold a second output.
     """
-    network = folded(build(dataclasses.replace(V2, shortcut="none"), stream(0, "weights")).eval())
-    seen = profile(network, (V2.in_channels, V2.resolution, V2.resolution), (Block,))
+    network = folded(build(dataclasses.replace(spec, shortcut="none"), stream(0, "weights")).eval())
+    seen = profile(network, spec.image_shape, (Block,))
     return [
         {
             "block": place,

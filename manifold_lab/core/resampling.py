@@ -41,7 +41,7 @@ def rank_correlation(x: np.ndarray, y: np.ndarray, *given: np.ndarray) -> float:
     """Spearman's correlation of two columns beyond what others tell of both; nan where these tell one of them whole."""
     from scipy.stats import rankdata  # noqa: PLC0415  (more than half a second that few callers need)
 
-    ranks = np.stack([rankdata(one) - (len(x) + 1) / 2 for one in (x, y, *given)], axis=1)
+    ranks = np.ascontiguousarray(rankdata((x, y, *given), axis=1).T) - (len(x) + 1) / 2
     pair, others = ranks[:, :2], ranks[:, 2:]
     left = pair - others @ np.linalg.lstsq(others, pair)[0] if given else pair
     size = (left**2).sum(0)

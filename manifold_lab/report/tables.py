@@ -220,10 +220,15 @@ def _numbers(cells: np.ndarray) -> np.ndarray | None:
     return None
 
 
+def matches(table: DataFrame, **wanted: Any) -> np.ndarray:
+    """Of every row whether its columns have these values."""
+    same = [table[name].to_numpy() == value for name, value in wanted.items()]  # pandas' own compares texts slowly
+    return np.logical_and.reduce(same) if same else np.ones(len(table), bool)
+
+
 def pick(table: DataFrame, **wanted: Any) -> DataFrame:
     """The rows whose columns have these values."""
-    same = [table[name].to_numpy() == value for name, value in wanted.items()]  # pandas' own compares texts slowly
-    return table[np.logical_and.reduce(same)] if same else table
+    return table[matches(table, **wanted)] if wanted else table
 
 
 def unique(table: DataFrame, name: str) -> list[Any]:

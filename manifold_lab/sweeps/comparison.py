@@ -13,7 +13,7 @@ from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.contrasts import Contrast
 from manifold_lab.core.shown import DataFrame, frame
 from manifold_lab.core.statistics import Estimate
-from manifold_lab.report.tables import ClaimResult, Document, estimated_claim, pick, unique
+from manifold_lab.report.tables import ClaimResult, Document, estimated_claim, matches, pick, unique
 from manifold_lab.sweeps.store import DIVERGED, DONE
 from manifold_lab.sweeps.training_run import FINAL
 
@@ -71,8 +71,9 @@ def places(runs: DataFrame) -> list[Place]:
 
 def scores(runs: DataFrame, arm: str, group: str, length: int) -> dict[int, float]:
     """Test accuracy by seed, in percent, of the runs that finished."""
-    found = pick(runs, kind=FINAL, arm=arm, group=group, length=length, state=DONE)
-    return (POINTS * found.set_index("seed")["test_accuracy"]).to_dict()
+    found = matches(runs, kind=FINAL, arm=arm, group=group, length=length, state=DONE)
+    seeds, accuracies = (runs[name].to_numpy()[found] for name in ("seed", "test_accuracy"))
+    return dict(zip(seeds.tolist(), (POINTS * accuracies).tolist(), strict=True))
 
 
 def gap(runs: DataFrame, pair: tuple[str, str], *places: Place) -> Contrast:
@@ -138,7 +139,7 @@ def _ends(found: Estimate, sign: str = "") -> str:
 
 def data_of(runs: DataFrame, group: str) -> str:
     """The data set that a group is trained on."""
-    return unique(pick(runs, group=group), "data")[0]
+    return str(runs["data"].to_numpy()[matches(runs, group=group)][0])
 
 
 def label(runs: DataFrame, group: str) -> str:
@@ -214,7 +215,7 @@ def change_of_gap(pair: tuple[str, str], *places: Place) -> list[WeightedArm]:
 def judged(runs: DataFrame, claim: ExpectedOrder, tested: Sequence[WeightedArm], measure: str) -> ClaimResult:
     """`above_zero` of a weighted sum of arms' accuracies; diverged runs are no part of the number, and are said."""
     groups = [(list(scores(runs, one.arm, one.group, one.length).values()), one.weight) for one in tested]
-    lost = sum(len(pick(runs, kind=FINAL, arm=one.arm, group=one.group, length=one.length, state=DIVERGED))
+    lost = sum(matches(runs, kind=FINAL, arm=one.arm, group=one.group, length=one.length, state=DIVERGED).sum()
                for one in tested)  # fmt: skip
     group = tested[0].group
     setting = [data_of(runs, group), *filter(None, [label(runs, group)]), str(tested[0].length)]

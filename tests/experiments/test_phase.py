@@ -12,7 +12,7 @@ from experiments import ext_phase
 from experiments.drawing.ext_phase import REGIONS
 from experiments.ext_phase import CHANNELS, INTRINSIC, MARGIN, SEEDS
 from manifold_lab import stream
-from manifold_lab.core import config
+from manifold_lab.core import config, resampling
 from manifold_lab.core.errors import InputError
 from manifold_lab.data import DataOptions, ManifoldTask, load, synthetic
 from manifold_lab.models.mobilenet import build
@@ -27,6 +27,12 @@ from tests.tabled import tabled
 CENTRED = ManifoldTask(ManifoldSpec("sphere", inputs=5), ambient=9, points=4000, centres=4)
 STRETCHES = dataclasses.replace(CENTRED, centres=0)
 PLACES = [(k, n) for k in INTRINSIC for n in CHANNELS]
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enough for a p-value below .01."""
+    monkeypatch.setattr(resampling, "RESAMPLES", 200)
 
 
 def message(task: ManifoldTask, points: int = 4000) -> tuple[torch.Tensor, torch.Tensor]:

@@ -162,6 +162,7 @@ def loses_more(table: DataFrame, data: str, pair: tuple[str, str]) -> ClaimResul
 FRAMES = {EXACT: plots.MEASURED, FOUND: "black", LOST: plots.LOST_COLOUR, NOT_DECIDED: "0.7"}
 IMAGE = STEM - 1
 """In place of a block: the image itself."""
+FEWEST_FOR_BARS = 3
 FLOOR = 1e-6
 """Errors below are drawn here: they are exact to the eye, and of searches in float32 no more can be told."""
 
@@ -240,8 +241,9 @@ def draw_arm(ax: Axes, at: np.ndarray, mine: Sequence[DataFrame], style: tuple[s
     colour, mark = style
     found = [statistics.mean(np.log10(by_network(one, "error"))) for one in mine]
     value, low, high = (10 ** np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
+    shown = np.array([one.n >= FEWEST_FOR_BARS for one in found])  # Student's interval of two would cover the axis
     ends = np.nan_to_num(np.stack([value - low, np.minimum(high, 3) - value])).clip(0)
-    ax.errorbar(at, value, ends, fmt="-", color=colour, lw=0.9, elinewidth=0.7)
+    ax.errorbar(at, value, ends * shown, fmt="-", color=colour, lw=0.9, elinewidth=0.7)
     ax.plot(at, [geometric(by_network(one, "control_error")) for one in mine], "--", color=colour, lw=0.6)
     ax.plot([], [], mark, ls="-", color=colour, mfc="white", ms=3, lw=0.9, label=label_of(mine[0]["arm"].iloc[0]))
     for x, one in zip(at, mine, strict=True):
@@ -280,9 +282,10 @@ def draw(figure: Figure, published: Published) -> Caption:
     many = ", ".join(f"{pick(table, data=name)['image'].nunique()} of {plots.data_name(name)}" for name in sets)
     note = (
         f"Test images, {many}. Symbols: networks, geometric means over images, filled where every image is exact; "
-        f"lines and bars: their mean and {statistics.PERCENT} interval. Dashed: controls, which start at the "
-        f"dotted line near the image. Outputs count as the same to {MATCHED:.0%}, images to {KEPT:.0%} of "
-        f"variance, and as different from {DIFFERENT:.0%} on. Under the blocks: how many numbers they give."
+        f"lines: their mean; bars: its {statistics.PERCENT} interval, of {FEWEST_FOR_BARS} networks or more. Dashed: "
+        f"controls, which start at the dotted line near the image. Outputs count as the same to {MATCHED:.0%}, images "
+        f"to {KEPT:.0%} of variance, and as different from {DIFFERENT:.0%} on. Under the blocks: how many numbers they "
+        "give."
     )
     return note, frame_legend()
 

@@ -38,26 +38,26 @@ from manifold_lab.training import RECIPES
 
 SAME = 0.05
 """A mean that moves by less, in fractions of the channels, counts as unchanged."""
-IMAGES, SMOKE_IMAGES = 1000, 20
+IMAGES, SMOKE_IMAGES, SEEDS = 1000, 20, 3
 COLUMNS = ("network", "data", "seed", "images", "layer", "drawn", "pictures", "channels", "threshold", "active_min",
            "active_q05", "active_q25", "active_mean", "active_q50", "active_q75", "active_q95", "active_max",
            "fraction_min", "fraction_mean", "fraction_max", "below_threshold", "low_share", "high_share",
            "never_active", "always_saturated", "constant_input", "silent_norm", "both", "first_below")  # fmt: skip
 
 
-def trainings(smoke: bool) -> tuple[ProbedTraining, ...]:
-    """Three seeds: those of Figure 6a's linear arm at width 0.35, step for step, measured in between."""
+def trainings(smoke: bool, seeds: int = SEEDS) -> tuple[ProbedTraining, ...]:
+    """The first seeds of Figure 6a's linear arm at width 0.35, step for step, measured in between."""
     if smoke:
         recipe = dataclasses.replace(RECIPES["smoke"], images=1_000, evaluate_every=500)
-        return tuple(ProbedTraining(DIGITS, recipe, "digits", seed, 50) for seed in range(3))
+        return tuple(ProbedTraining(DIGITS, recipe, "digits", seed, 50) for seed in range(seeds))
     base = ablation.cifar_setting(0.35).of_length(ablation.SHORT_IMAGES)
-    return tuple(ProbedTraining(base.network, base.recipe, base.data, seed) for seed in range(3))
+    return tuple(ProbedTraining(base.network, base.recipe, base.data, seed) for seed in range(seeds))
 
 
 def on_images(source: ProbeSource) -> tuple[tuple[probe_run.Spec, ...], Measure]:
     """Three seeds at step 0, the trained network, and the trainings, measured on these images."""
     spec, count = source.sized(IMAGES, SMOKE_IMAGES)
-    wanted = [*((INITIAL, seed) for seed in range(3)), (TRAINED, 0)]
+    wanted = [*((INITIAL, seed) for seed in range(SEEDS)), (TRAINED, 0)]
     networks = [ProbeRun(kind, seed, spec, source.digest, count) for kind, seed in wanted]
     return (*networks, *trainings(source.images is None)), probe_run.measure_on(source)
 

@@ -22,12 +22,13 @@ def verdicts(claims: list[ClaimResult]) -> dict[str, str]:
 
 
 def layers(
-    network: str, shares: tuple[float, ...], seed: int = 0, images: str = "", points: int = 1000
+    network: str, shares: tuple[float, ...], seed: int = 0, images: str = "", points: int = 1000, margin: float = 1.0
 ) -> list[Record]:
     blank = dict.fromkeys(ext_certificates.COLUMNS, "")
     return [
         blank | {"network": network, "seed": str(seed), "images": images, "layer": f"blocks.{place}.expand.act",
-                 "certified": str(share), "certificate_points": str(points), "data": "digits"}
+                 "certified": str(share), "certificate_points": str(points), "data": "digits",
+                 "margin_median": str(margin), "data_radius": "10"}
         for place, share in enumerate(shares)
     ]  # fmt: skip
 
@@ -61,6 +62,24 @@ def test_training_is_judged_over_seeds(
                  *layers(TRAINING, (share,), seed, "1000")]  # fmt: skip
     message = verdicts(ext_certificates.claims(tabled(lines)))
     assert (message["trained_above_untrained"], message["training_moves_towards"]) == (above, towards)
+
+
+@pytest.mark.parametrize(
+    ("ends", "verdict"),
+    [((1.2, 1.3, 1.25), "holds"), ((0.8, 0.7, 0.75), "fails"), ((0.8, 1.3, 1.0), "undecided"), ((), "undecided")],
+)
+def test_a_margin_is_judged_by_the_ends_of_a_training_where_no_share_can_change(
+    ends: tuple[float, ...], verdict: str
+) -> None:
+    lines = layers(TRAINING, (1.0, 1.0), images="0")
+    for seed, margin in enumerate(ends):
+        lines = [*lines, *layers(TRAINING, (1.0, 1.0), seed, "0"), *layers(TRAINING, (1.0, 1.0), seed, "500", margin=9),
+                 *layers(TRAINING, (1.0, 1.0), seed, "1000", margin=margin)]  # fmt: skip
+    found = {claim.id: claim for claim in ext_certificates.claims(tabled(lines))}
+    assert found["training_moves_towards"].verdict == "undecided"
+    widens = found["training_widens_margin"]
+    assert widens.verdict == verdict
+    assert not ends or widens.estimate.value == pytest.approx((sum(ends) / len(ends) - 1) / 10)
 
 
 def test_a_settled_network_has_the_statistics_of_its_images_and_is_one_map() -> None:

@@ -172,9 +172,12 @@ def over_training(ax: Axes, table: DataFrame) -> None:
     """How far positions can move, along each training."""
     mine = pick(table, network=TRAINING)
     for _, own in mine.groupby("seed"):
-        found = {images: relative_margin(rows) for images, rows in own.groupby("images")}
+        found = {images / 1000: relative_margin(rows) for images, rows in own.groupby("images")}
         ax.plot([*found], [*found.values()], ".-", color=plots.MEASURED, ms=3, lw=0.7)
-    ax.set(xlabel=f"images seen, {plots.data_name(mine['data'].iloc[0])}", ylabel="median margin / largest input")
+    ax.set(
+        xlabel=f"thousands of images seen, {plots.data_name(mine['data'].iloc[0])}",
+        ylabel="median margin / largest input",
+    )
     ax.set_ylim(bottom=0)
 
 
@@ -207,7 +210,7 @@ def draw(figure: Figure, table: DataFrame) -> str:
     along = f"along trainings: {statistics.NOT_RUN}"
     if right:
         along = (
-            f"(c): mean over expansions, a line a seed; certified at every moment: at least {least_certified(table)}"
+            f"(c): mean over expansions, a line a seed; least share certified at any moment: {least_certified(table)}"
         )
     return (f"{IMAGES} images; positions of expansions; bars: exact {statistics.PERCENT} intervals over positions, "
             f"of untrained networks Student's over seeds; {along}.")  # fmt: skip

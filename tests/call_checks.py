@@ -17,20 +17,27 @@ PACKAGE = "manifold_lab"
 ROOT = Path(__file__).parent.parent
 
 
-class CallWarning(UserWarning):
+class CallError(UserWarning, TypeError):
     """A value that its annotation does not allow: an error, as every warning is in these tests."""
 
 
 def with_shapes() -> list[str]:
     """Names of the modules with annotations of shapes."""
-    found = (path for path in sorted((ROOT / PACKAGE).rglob("*.py")) if "jaxtyping import" in path.read_text("utf-8"))
-    return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in found]
+    return [name for name, path in modules().items() if "jaxtyping import" in path.read_text("utf-8")]
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by name."""
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path
+            for path in sorted((ROOT / PACKAGE).rglob("*.py"))}  # fmt: skip
 
 
 def install() -> None:
     """Before the package is imported."""
     jaxtyping.install_import_hook(with_shapes(), "beartype.beartype")
-    beartype_package(PACKAGE, conf=BeartypeConf(claw_is_pep526=False, violation_type=CallWarning))
+    kernels = tuple(name for name in modules() if name.endswith("kernel"))  # which are compiled, and call each other
+    conf = BeartypeConf(claw_is_pep526=False, violation_type=CallError, claw_skip_package_names=kernels)
+    beartype_package(PACKAGE, conf=conf)
 
 
 @contextmanager
@@ -39,7 +46,7 @@ def switched_off() -> Generator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CallWarning)
+            warnings.simplefilter("ignore", CallError)
             yield
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)

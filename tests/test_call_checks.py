@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from call_checks import CallWarning, switched_off, with_shapes
+from call_checks import CallError, switched_off, with_shapes
 from jaxtyping import TypeCheckError
 
 from manifold_lab.core.errors import at_least
@@ -11,7 +11,7 @@ from manifold_lab.metrics.linear import second_moments
 
 def test_types_are_checked_where_there_are_no_shapes_and_not_where_it_is_off() -> None:
     assert at_least.__module__ not in with_shapes()
-    with pytest.raises(CallWarning, match="low"):
+    with pytest.raises(CallError, match="low"):
         at_least("draws", 3, "1")
     with switched_off(), pytest.raises(TypeError):
         at_least("draws", 3, "1")

@@ -3,10 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pylatexenc.latexencode import UnicodeToLatexEncoder
+from typing import Any
 
 UNNAMEABLE = re.compile("[^A-Za-z0-9_.:-]")
 """What a label of LaTeX cannot hold."""
@@ -33,11 +30,11 @@ def latex_table(caption: str, label: str, head: Sequence[str], body: Iterable[Se
 
 def escaped(text: str) -> str:
     """Text on one line in which nothing is a command; a character that LaTeX does not know is shown as its number."""
-    return _encoder().unicode_to_latex(" ".join(text.split()))
+    return str(_encoder().unicode_to_latex(" ".join(text.split())))
 
 
 @cache
-def _encoder() -> "UnicodeToLatexEncoder":
+def _encoder() -> Any:
     from pylatexenc.latexencode import RULE_REGEX, UnicodeToLatexConversionRule, UnicodeToLatexEncoder  # noqa: PLC0415
 
     accents = [(re.compile(f"([A-Za-z]){mark}"), rf"\\ensuremath{{\\{name}{{\1}}}}") for mark, name in ACCENTS.items()]

@@ -15,6 +15,8 @@ from beartype.claw import beartype_package
 
 PACKAGE = "manifold_lab"
 ROOT = Path(__file__).parent.parent
+TRACED = "manifold_lab.models.fast"
+"""Called with stand-ins for tensors where torch traces a network, as quantization does."""
 
 
 class CallError(UserWarning, TypeError):
@@ -35,8 +37,9 @@ def modules() -> dict[str, Path]:
 def install() -> None:
     """Before the package is imported."""
     jaxtyping.install_import_hook(with_shapes(), "beartype.beartype")
-    kernels = tuple(name for name in modules() if name.endswith("kernel"))  # which are compiled, and call each other
-    conf = BeartypeConf(claw_is_pep526=False, violation_type=CallError, claw_skip_package_names=kernels)
+    kernels = [name for name in modules() if name.endswith("kernel")]  # which are compiled, and call each other
+    skipped = (*kernels, TRACED)
+    conf = BeartypeConf(claw_is_pep526=False, violation_type=CallError, claw_skip_package_names=skipped)
     beartype_package(PACKAGE, conf=conf)
 
 

@@ -20,9 +20,6 @@ class Convolution(nn.Conv2d):
         super().__init__(*channels, kernel, stride, padding, groups=groups, bias=False)
         self.same = same
 
-    def reset_parameters(self) -> None:
-        """Nothing: `mobilenet.initialise` draws the weights, from a generator of its own."""
-
     def forward(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch outputs high wide"]:
         """Pad and convolve."""
         return fast.convolution(self, self.pad(x))

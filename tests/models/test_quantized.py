@@ -3,11 +3,9 @@
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Generator
 
 import pytest
 import torch
-from call_checks import switched_off
 
 from manifold_lab import data, stream
 from manifold_lab.core.errors import InputError
@@ -20,13 +18,6 @@ from tests.networks import pictures, small
 
 X = pictures(16) + 2 * torch.randn((16, 3, 1, 1), generator=stream(0, "colours"))
 RELU = {"expansion_activation": "relu", "depthwise_activation": "relu", "outer_activation": "relu"}
-
-
-@pytest.fixture(autouse=True)
-def unchecked() -> Generator[None]:
-    """Quantization traces a network with stand-ins for tensors."""
-    with switched_off():
-        yield
 
 
 @functools.cache

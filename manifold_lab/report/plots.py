@@ -165,7 +165,7 @@ def draw_intervals(ax: Axes, x: Any, found: Sequence[Estimate], **style: Any) ->
         found: the estimates.
         style: of `Axes.errorbar`.
     """
-    value, low, high = np.array([(one.value, one.low, one.high) for one in found]).T
+    value, low, high = np.array([(one.value, one.low, one.high) for one in found]).reshape(-1, 3).T
     ends = np.nan_to_num(np.stack([value - low, high - value])).clip(0)
     ax.errorbar(x, value, ends, **style)
 

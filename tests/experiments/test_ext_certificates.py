@@ -82,6 +82,14 @@ def test_a_margin_is_judged_by_the_ends_of_a_training_where_no_share_can_change(
     assert not ends or widens.estimate.value == pytest.approx((sum(ends) / len(ends) - 1) / 10)
 
 
+def test_trainings_are_drawn_where_no_network_was_looked_at() -> None:
+    lines = [row | {"images": images} for images in ("0", "1000") for row in layers(TRAINING, (1.0, 1.0))]
+    drawn = ext_certificates.FIGURE(tabled(lines))
+    depth, _, along = drawn.axes
+    assert not any(len(line.get_xdata()) for line in depth.lines)
+    assert along.lines[0].get_xdata().tolist() == [0, 1]
+
+
 def test_a_settled_network_has_the_statistics_of_its_images_and_is_one_map() -> None:
     model = build(DIGITS, stream(0, "weights")).train()
     x = torch.randn((6, 1, 8, 8), generator=stream(0, "x"))

@@ -141,12 +141,11 @@ ALONG: dict[str, tuple[str, str, Callable[[DataFrame], float]]] = {
 def towards(table: DataFrame) -> list[ClaimResult]:
     """What training does to the expansions: last less first, over seeds."""
     on = f"mean over expansions, end − step 0, {table['data'].iloc[0]}, over seeds"
-    changes = {
-        name: over_seeds([change(mine, measure) for _, mine in table.groupby("seed")])
-        for name, (_, _, measure) in ALONG.items()
-    }
-    return [claim(name, says, f"{what}, {on}", changes[name], changes[name].exceeds(0))
-            for name, (says, what, _) in ALONG.items()]  # fmt: skip
+    found = []
+    for name, (says, what, measure) in ALONG.items():
+        changed = over_seeds([change(mine, measure) for _, mine in table.groupby("seed")])
+        found.append(claim(name, says, f"{what}, {on}", changed, changed.exceeds(0)))
+    return found
 
 
 def over_depth(ax: Axes, table: DataFrame, name: str) -> None:

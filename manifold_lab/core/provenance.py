@@ -69,10 +69,15 @@ class Made:
     devices: tuple[str, ...]
     least: bool = False
     """Whether of some runs that were cut short only the last attempt is known, so that it took more."""
+    missing: int = 0
+    """Runs of the grid that were not made when it was published."""
+    missing_seconds: float | None = None
+    """What those would take one after another, by what finished runs took; None where that is not known."""
 
     def text(self) -> str:
         """As JSON, to be published beside the result."""
-        return json.dumps(asdict(self) | {"seconds": round(self.seconds, 1)}, indent=2) + "\n"
+        known = {name: round(value, 1) for name, value in asdict(self).items() if isinstance(value, float)}
+        return json.dumps(asdict(self) | known, indent=2) + "\n"
 
 
 def here() -> Made:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from manifold_lab.core import provenance
 from manifold_lab.core.config import key
@@ -18,6 +19,7 @@ from manifold_lab.sweeps.options import GridOptions
 from manifold_lab.sweeps.status_table import state_counts
 from manifold_lab.sweeps.store import DONE, Run
 from manifold_lab.sweeps.study import Published, Study, by_part, file_stem
+from manifold_lab.sweeps.training_run import LENGTH
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,18 @@ def gathered(study: Study, options: GridOptions) -> Gathered:
     """
     runs = study.runs(options) if study.stored else computed(study, options)
     made = provenance.joined([run.provenance for run in runs if run.state == DONE])
+    if study.stored:
+        made = dataclasses.replace(made, **not_made(runs, study.folder(options)))
     return Gathered(rows_of(study, runs), made, state_counts(runs))
+
+
+def not_made(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
+    """How many runs of a grid are missing, and the seconds that they would take, as `provenance.Made` says it."""
+    wanted = runner.missing(runs)
+    records = store.stored(folder).values() if wanted else ()
+    estimates = runner.costs([run.spec for run in wanted], records, LENGTH)
+    known = [estimate[0] for estimate in estimates if estimate]
+    return {"missing": len(wanted), "missing_seconds": sum(known) if known and len(known) == len(wanted) else None}
 
 
 def named_claims(study: Study, published: Published) -> list[ClaimResult]:

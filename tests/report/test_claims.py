@@ -56,6 +56,19 @@ def test_an_undecided_claim_of_one_row_says_within_how_much_and_what_would_decid
     assert finding("holds").within == finding("undecided", "holds").within == ""
 
 
+def test_a_claim_that_was_not_run_says_what_its_study_lacks() -> None:
+    made = provenance.Made((), 60.0, (), missing=70, missing_seconds=7200.0)
+    for here, message in (
+        (made, " (70 runs of some are missing: about 2 h one after another)"),
+        (dataclasses.replace(made, missing_seconds=None), " (70 runs of some are missing)"),
+        (dataclasses.replace(made, missing=0, missing_seconds=None), ""),
+    ):
+        known = json.loads(here.text())
+        claim = finding().claim
+        assert ClaimVerdict(claim, [line("not run", estimate="")], known).within == message
+        assert ClaimVerdict(claim, [line("holds")], known).within == ""
+
+
 def test_what_is_published_is_found_by_the_claims_that_name_it() -> None:
     there = paper.published(ROOT)
     asked = [claim.decided_by for claim in paper.paper_claims() if claim.decided_by]

@@ -170,6 +170,21 @@ def test_publish_writes_what_the_runs_say_and_leaves_the_texts_alone(typed, tmp_
         assert changed == {"tiny.csv"}
 
 
+def test_what_is_published_says_which_runs_are_missing_and_what_they_would_take(typed, tmp_path: Path) -> None:
+    def published() -> list[Any]:
+        assert typed("publish")[0] == 0
+        made = json.loads(Path("figures/tiny.json").read_text())
+        return [made["seconds"], made["missing"], made["missing_seconds"]]
+
+    for seed, seconds in ((0, 600.0), (1, 200.0), (2, 500.0)):
+        folder = tmp_path / "runs" / "tiny" / key(Tiny(seed))
+        took = {"seconds": seconds, "attempt": 1, "commit": None, "device": "abacus"}
+        store.finish(Tiny(seed), folder, store.Result({"value": 1.5}), took)
+    assert published() == [1300, 9, 9 * 500.0]
+    typed("run")
+    assert published()[1:] == [0, None]
+
+
 def test_a_study_that_keeps_no_runs_makes_them_when_it_publishes(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     unstored = dataclasses.replace(STUDY, stored=False)

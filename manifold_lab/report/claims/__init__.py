@@ -119,7 +119,12 @@ class ClaimVerdict:
 
     @property
     def within(self) -> str:
-        """Of a single undecided row, within how much, and how many runs would decide; of several `value` says it."""
+        """Of a single undecided row, within how much, and how many runs would decide; of several `value` says it.
+
+        Where nothing was run, the runs that its study lacks, and what they would take.
+        """
+        if self.verdict == NOT_RUN:
+            return self.lacking
         return verdict_text(self.lines[0]).removeprefix(self.verdict) if len(self.lines) == 1 else ""
 
     @property
@@ -158,6 +163,13 @@ class ClaimVerdict:
         """What it took."""
         least = "at least " if self.made.get("least") else ""
         return least + duration(self.made["seconds"]) if "seconds" in self.made else MISSING
+
+    @property
+    def lacking(self) -> str:
+        """The runs that its study lacks, and what they would take one after another; empty where it lacks none."""
+        missing, seconds = self.made.get("missing"), self.made.get("missing_seconds")
+        took = "" if seconds is None else f": about {duration(seconds)} one after another"
+        return f" ({missing} runs of {self.stem} are missing{took})" if missing else ""
 
 
 def _parts(row: ClaimResult) -> list[str]:

@@ -40,7 +40,8 @@ EXPECTED = comparison.ExpectedOrder(
     *PAIR,
 )  # fmt: skip
 SHRINKING = comparison.ExpectedOrder(
-    "gap_shrinks", "Figure 6a",
+    "gap_shrinks",
+    "Figure 6a",
     f"the gap gets smaller with training (in the paper from 0.95 points to {PRINTED_GAP})",
     *PAIR,
 )

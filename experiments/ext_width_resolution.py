@@ -65,7 +65,7 @@ def draw(figure: Figure, table: DataFrame) -> str:
     ax.set(xscale="log", xlabel="multiply-adds of one image, millions", ylabel="test accuracy, %")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter("{x:g}")
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="lower right")
     return f"{', '.join(unique(table, 'data'))}; means and {statistics.PERCENT} intervals over runs"
 
 

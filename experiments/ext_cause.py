@@ -160,9 +160,22 @@ def paragraph(table: DataFrame) -> str:
     """The answer, what every arm costs, and how far that carries."""
     length = deciding_length(table)
     where = f"{table['data'].iloc[0]} at width {WIDTH}, {length:,} images, learning rate {RATE}"
-    at_best = accuracies(table, BEST, comparison.lengths(table, GROUP)[0])
+    shortest = comparison.lengths(table, GROUP)[0]
     said = rule_text.paragraph(accuracies(table, GROUP, length), answer(table), where)
-    return said + tuning.sentence(at_best, BEST_RATES)
+    if length != shortest:
+        said += rule_text.shorter(accuracies(table, GROUP, shortest), otherwise(table, shortest, length), shortest)
+    return said + tuning.sentence(accuracies(table, BEST, shortest), BEST_RATES)
+
+
+def otherwise(table: DataFrame, length: int, deciding: int) -> str:
+    """The reading of other trainings than those that decide, where the arms that decide come out otherwise; or empty.
+
+    That fewer arms have long trainings makes their reading shorter, not another.
+    """
+    mine, others = findings(table, length), findings(table, deciding)
+    same = all((one == rule.WITH_LINEAR, one == rule.UNDECIDED) == (other == rule.WITH_LINEAR, other == rule.UNDECIDED)
+               for one, other in ((mine.leaky, others.leaky), (mine.noise, others.noise)))  # fmt: skip
+    return "" if same else rule.reading(mine)
 
 
 EXPECTED = {

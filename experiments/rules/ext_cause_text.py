@@ -31,16 +31,34 @@ def paragraph(runs: rule.Runs, answer: str, where: str) -> str:
         where: data, width and length of the trainings.
     """
     head = f"**{QUESTION}** {answer[0].upper()}{answer[1:]}."
-    judged = {arm: one.verdict for arm, one in rule.outcomes(runs).items() if one.verdict != rule.UNDECIDED}
-    if not judged:
+    costs = costs_of(runs)
+    if not costs:
         return head
-    arms = "; ".join(f"{WORDS[arm]}, {points(cost(runs, arm))} ({verdict})" for arm, verdict in judged.items())
     return (
-        f"{head} Points of test accuracy that it costs, against a linear bottleneck: ReLU6 {points(cost(runs))}; "
-        f"{arms}. An arm is *with relu6* where it lies below the midpoint of linear and relu6, by Welch's test over "
+        f"{head} Points of test accuracy that it costs, against a linear bottleneck: {costs}. An arm is *with relu6* "
+        "where it lies below the midpoint of linear and relu6, by Welch's test over "
         f"{rule.FEWEST} runs or more of each and Holm's correction; the rule was written before the runs. Limits: "
         f"{where}, one optimiser, short of convergence."
     )
+
+
+def shorter(runs: rule.Runs, answer: str, length: int) -> str:
+    """What trainings say that are shorter than those that decide.
+
+    Args:
+        runs: their test accuracies in percent by arm.
+        answer: their reading, where it is another one; empty where it is the same.
+        length: images that they see.
+    """
+    says = f"read otherwise: {answer}" if answer else "read the same"
+    return f" Trainings of {length:,} images {says}. They cost: {costs_of(runs) or 'not known'}."
+
+
+def costs_of(runs: rule.Runs) -> str:
+    """What ReLU6 costs, and every arm with runs enough for a verdict, in points; empty where there is none."""
+    judged = {arm: one.verdict for arm, one in rule.outcomes(runs).items() if one.verdict != rule.UNDECIDED}
+    arms = [f"{WORDS[arm]}, {points(cost(runs, arm))} ({verdict})" for arm, verdict in judged.items()]
+    return "; ".join([f"ReLU6 {points(cost(runs))}", *arms]) if arms else ""
 
 
 def cost(runs: rule.Runs, arm: str = rule.RELU6) -> Estimate:

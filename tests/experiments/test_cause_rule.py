@@ -174,6 +174,38 @@ def test_the_paragraph_gives_what_each_arm_costs_with_scipys_interval() -> None:
     assert f"{rule.WITH_RELU6})" in message and f"{rule.WITH_LINEAR})" in message and "somewhere" in message
 
 
+def trained(means: dict[str, dict[int, float]]) -> pd.DataFrame:
+    """Five runs of every arm at every length, as they are published."""
+    return pd.DataFrame([
+        {"kind": "final", "arm": arm, "group": ext_cause.GROUP, "data": "cifar10", "seed": seed, "length": length,
+         "state": "done", "test_accuracy": accuracy / 100}
+        for arm, by_length in means.items() for length, mean in by_length.items()
+        for seed, accuracy in enumerate(runs({arm: mean}, 5, 0.1)[arm])
+    ])  # fmt: skip
+
+
+def test_long_trainings_decide_and_short_ones_are_told_beside_them() -> None:
+    short, long = 120_000, 480_000
+    means = {"linear": {short: 60.0, long: 80.0}, "relu6": {short: 40.0, long: 70.0},
+             "leaky_0.1": {short: 41.0, long: 79.0}, "noise_0.734": {short: 40.0, long: 70.5}}  # fmt: skip
+    without = {arm: {length: mean for length, mean in found.items() if (arm, length) != ("noise_0.734", long)}
+               for arm, found in means.items()}  # fmt: skip
+    message = ext_cause.paragraph(trained(without))
+    assert rule.BOTH_OPEN in message and "trainings of 120,000 images" in message and "Trainings of" not in message
+    message = ext_cause.paragraph(trained(means))
+    assert f"{rule.COLLAPSE} (trainings of 480,000 images)" in message
+    assert f"Trainings of 120,000 images read otherwise: {rule.TUNING[None]}; {rule.BOTH_OPEN}." in message
+    found, dearer = trained(means), {"leaky_0.1": {short: 41.0, long: 70.5}}
+    message = ext_cause.paragraph(trained(means | dearer))
+    assert f"{rule.BOTH_OPEN} (trainings of 480,000 images)" in message
+    assert "Trainings of 120,000 images read the same." in message
+    short_runs = ext_cause.accuracies(found, ext_cause.GROUP, short)
+    difference = scipy_stats.ttest_ind(short_runs["linear"], short_runs["relu6"], equal_var=False)
+    low, high = difference.confidence_interval(0.95)
+    gap = np.mean(short_runs["linear"]) - np.mean(short_runs["relu6"])
+    assert f"They cost: ReLU6 {gap:.1f} [{low:.1f}, {high:.1f}]" in message
+
+
 def test_the_best_rates_are_those_of_the_highest_validation_accuracy() -> None:
     table = pd.read_csv(ROOT / "figures" / "ext_cause.csv", dtype={"group": str})
     ended = table[(table["kind"] == "final") & (table["length"] == 120_000) & (table["group"] != ext_cause.BEST)]

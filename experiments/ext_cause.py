@@ -125,13 +125,13 @@ def readabilities(table: DataFrame, arm: str, group: str, length: int) -> list[f
 
 
 def findings(table: DataFrame, length: int, group: str = GROUP) -> rule.Findings:
-    """What the rule reads."""
-    mine = accuracies(table, group, length)
+    """What the rule reads: arms at one length; tuning at the shortest, the only one at several learning rates."""
+    mine, shortest = accuracies(table, group, length), comparison.lengths(table, group)[0]
     judged = rule.outcomes(mine)
     verdicts = {arm: judged[arm].verdict if arm in judged else rule.UNDECIDED for arm in ARMS}
     return rule.Findings(
         verdicts["leaky_0.1"], verdicts["noise_0.734"], verdicts["half_gain"], verdicts["renormed"],
-        rule.one_curve(mine), rule.tuning(accuracies(table, BEST, length), mine),
+        rule.one_curve(mine), rule.tuning(accuracies(table, BEST, shortest), accuracies(table, group, shortest)),
     )  # fmt: skip
 
 
@@ -152,8 +152,9 @@ def not_decided(table: DataFrame) -> str:
 
 def answer(table: DataFrame) -> str:
     """The reading of the runs that decide, with the length of their trainings."""
-    length = deciding_length(table)
-    return not_decided(table) or f"{rule.reading(findings(table, length))} (trainings of {length:,} images)"
+    length, shortest = deciding_length(table), comparison.lengths(table, GROUP)[0]
+    rates = f"; tuning: {shortest:,} images" if length != shortest else ""
+    return not_decided(table) or f"{rule.reading(findings(table, length))} (trainings of {length:,} images{rates})"
 
 
 def paragraph(table: DataFrame) -> str:
@@ -168,14 +169,11 @@ def paragraph(table: DataFrame) -> str:
 
 
 def otherwise(table: DataFrame, length: int, deciding: int) -> str:
-    """The reading of other trainings than those that decide, where the arms that decide come out otherwise; or empty.
-
-    That fewer arms have long trainings makes their reading shorter, not another.
-    """
+    """The reading of other trainings than those that decide, where the arms that decide come out otherwise; or empty."""
     mine, others = findings(table, length), findings(table, deciding)
-    same = all((one == rule.WITH_LINEAR, one == rule.UNDECIDED) == (other == rule.WITH_LINEAR, other == rule.UNDECIDED)
-               for one, other in ((mine.leaky, others.leaky), (mine.noise, others.noise)))  # fmt: skip
-    return "" if same else rule.reading(mine)
+    costs = {rule.BELOW_RELU6: rule.WITH_RELU6}
+    outcomes = [[costs.get(one, one) for one in (found.leaky, found.noise)] for found in (mine, others)]
+    return "" if outcomes[0] == outcomes[1] else rule.reading(mine)
 
 
 EXPECTED = {
@@ -200,7 +198,8 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     begun = [length for length in longer if set(EXPECTED) & set(accuracies(table, GROUP, length))]
     for length in (shortest, *begun):
         judged = rule.outcomes(accuracies(table, GROUP, length))
-        found += [claim(arm, judged.get(arm), table["data"].iloc[0], length) for arm in EXPECTED]
+        planned = EXPECTED if length == shortest else [arm for arm in EXPECTED if arm in DECIDING]
+        found += [claim(arm, judged.get(arm), table["data"].iloc[0], length) for arm in planned]
     mine = pick(table, group=GROUP, length=shortest)
     gradients = neighbours.first_gradients(pick(mine, kind=GRADIENT))
     at_best, at_first = (accuracies(table, group, shortest) for group in (BEST, GROUP))
@@ -280,14 +279,15 @@ def figure(table: DataFrame) -> Figure:
 
 
 def headings(table: DataFrame) -> tuple[str, str]:
-    """The cause as the figure's title, and what is said of tuning as a sentence for the caption."""
-    missing = not_decided(table)
+    """The cause as the figure's title; for the caption, of which trainings it is, and what is said of tuning."""
+    missing, length = not_decided(table), deciding_length(table)
     if missing:
         return missing[0].upper() + missing[1:], ""
-    found = findings(table, deciding_length(table))
+    found = findings(table, length)
     tuned = rule.TUNING[found.tuning]
     cause = rule.reading(found).removeprefix(f"{tuned}; ")
-    return cause[0].upper() + cause[1:], f" {tuned[0].upper()}{tuned[1:]}."
+    read = f" Title: the reading of trainings of {length:,} images. {tuned[0].upper()}{tuned[1:]}."
+    return cause[0].upper() + cause[1:], read
 
 
 STUDY = trained_study(

@@ -174,10 +174,10 @@ def test_the_paragraph_gives_what_each_arm_costs_with_scipys_interval() -> None:
     assert f"{rule.WITH_RELU6})" in message and f"{rule.WITH_LINEAR})" in message and "somewhere" in message
 
 
-def trained(means: dict[str, dict[int, float]]) -> pd.DataFrame:
+def trained(means: dict[str, dict[int, float]], group: str = ext_cause.GROUP) -> pd.DataFrame:
     """Five runs of every arm at every length, as they are published."""
     return pd.DataFrame([
-        {"kind": "final", "arm": arm, "group": ext_cause.GROUP, "data": "cifar10", "seed": seed, "length": length,
+        {"kind": "final", "arm": arm, "group": group, "data": "cifar10", "seed": seed, "length": length,
          "state": "done", "test_accuracy": accuracy / 100}
         for arm, by_length in means.items() for length, mean in by_length.items()
         for seed, accuracy in enumerate(runs({arm: mean}, 5, 0.1)[arm])
@@ -193,12 +193,17 @@ def test_long_trainings_decide_and_short_ones_are_told_beside_them() -> None:
     message = ext_cause.paragraph(trained(without))
     assert rule.BOTH_OPEN in message and "trainings of 120,000 images" in message and "Trainings of" not in message
     message = ext_cause.paragraph(trained(means))
-    assert f"{rule.COLLAPSE} (trainings of 480,000 images)" in message
+    assert f"{rule.COLLAPSE} (trainings of 480,000 images; tuning: 120,000 images)" in message
     assert f"Trainings of 120,000 images read otherwise: {rule.TUNING[None]}; {rule.BOTH_OPEN}." in message
     found, dearer = trained(means), {"leaky_0.1": {short: 41.0, long: 70.5}}
     message = ext_cause.paragraph(trained(means | dearer))
-    assert f"{rule.BOTH_OPEN} (trainings of 480,000 images)" in message
+    assert f"{rule.BOTH_OPEN} (trainings of 480,000 images; tuning: 120,000 images)" in message
     assert "Trainings of 120,000 images read the same." in message
+    for at_best, tuned in ((41.0, False), (59.0, True)):
+        best = trained({"linear": {short: 60.0}, "relu6": {short: at_best}}, ext_cause.BEST)
+        message = ext_cause.paragraph(pd.concat([found, best]))
+        says = f"{rule.TUNING[tuned]}; {rule.COLLAPSE} (trainings of 480,000 images; tuning: 120,000 images)"
+        assert says[1:] in message
     short_runs = ext_cause.accuracies(found, ext_cause.GROUP, short)
     difference = scipy_stats.ttest_ind(short_runs["linear"], short_runs["relu6"], equal_var=False)
     low, high = difference.confidence_interval(0.95)

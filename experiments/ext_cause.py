@@ -169,7 +169,7 @@ def paragraph(table: DataFrame) -> str:
 
 
 def otherwise(table: DataFrame, length: int, deciding: int) -> str:
-    """The reading of other trainings than those that decide, where the arms that decide come out otherwise; or empty."""
+    """The reading of other trainings than those that decide; empty where the deciding arms come out alike."""
     mine, others = findings(table, length), findings(table, deciding)
     costs = {rule.BELOW_RELU6: rule.WITH_RELU6}
     outcomes = [[costs.get(one, one) for one in (found.leaky, found.noise)] for found in (mine, others)]

@@ -5,14 +5,15 @@ Claims   ReLU6 in a bottleneck hurts because it destroys information on a manifo
          dimension k and channels n predict, P(Binomial(n, 1/2) <= k), ranks what ReLU6 costs, bottleneck by bottleneck
 Run      python -m experiments.ext_information run
 Differs  The networks are those of fig6a_nonlinearity (trained first where they are missing). The manifold is what the
-         validation images span at single positions of a bottleneck, its dimension the maximum-likelihood estimate of
-         20 neighbours, which reads high dimensions low (ext_dimension says by how much, and how much less of 5, which
-         was not run on these networks); TwoNN's, of two neighbours, stands beside it. The cost is a lesion's: ReLU6
-         put behind one bottleneck of a network trained without it. Training would mend a part of it, and so does one
-         fixed affine map behind it, fitted on other images: the cost is reported with and without one, and what the map
-         does not mend is not thereby lost. Five networks of one architecture are not five independent studies of its
-         bottlenecks: the block is the replicate, and intervals are by resampling blocks. Cost and predicted loss both
-         fall along the network; depth stands beside every predictor as its rival. `--smoke` runs the digits
+         validation images span at single positions of a bottleneck, its dimension the maximum-likelihood estimate of 20
+         neighbours, which reads high dimensions low (ext_dimension says by how much); that of 5 neighbours and TwoNN's,
+         of two, stand beside it. The linear networks were trained a second time for these measurements, as the weights
+         of the stored trainings were not kept: equal to rounding at the start, not at the end. The cost is a lesion's:
+         ReLU6 put behind one bottleneck of a network trained without it. Training would mend a part of it, and so does
+         one fixed affine map behind it, fitted on other images: the cost is reported with and without one, and what the
+         map does not mend is not thereby lost. Five networks of one architecture are not five independent studies of
+         its bottlenecks: the block is the replicate, and intervals are by resampling blocks. Cost and predicted loss
+         both fall along the network; depth stands beside every predictor as its rival. `--smoke` runs the digits
 """
 
 import functools

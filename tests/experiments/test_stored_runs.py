@@ -17,10 +17,11 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def restored(kind: type, stored: object) -> object:
-    """A spec from its JSON, by the annotations of its class."""
+    """A spec from its JSON, by the annotations of its class; a record has a field's name of its day."""
     if dataclasses.is_dataclass(kind) and isinstance(stored, dict):
         hints = typing.get_type_hints(kind)
-        known = {field.metadata.get("key_name", field.name): field.name for field in dataclasses.fields(kind)}
+        fields = dataclasses.fields(kind)
+        known = {name: field.name for field in fields for name in (field.name, field.metadata.get("key_name"))}
         return kind(**{known[name]: restored(hints[known[name]], value) for name, value in stored.items()})
     return tuple(restored(object, part) for part in stored) if isinstance(stored, list) else stored
 

@@ -226,3 +226,12 @@ def test_noise_refuses_a_batch_that_several_processes_share() -> None:
 def test_gain_is_on_the_first_half() -> None:
     y = ChannelGain(5, 0.1)(torch.ones(1, 5, 1, 1)).flatten()
     assert y.tolist() == pytest.approx([0.1, 0.1, 1, 1, 1])
+
+
+def test_noise_and_running_variance_are_the_same_in_every_layout_of_memory() -> None:
+    y = torch.randn(16, 6, 5, 4, generator=torch.Generator().manual_seed(0)) * torch.arange(1.0, 7).view(1, -1, 1, 1)
+    for shared in (False, True):
+        made = [ChannelNoise(6, 0.5, shared) for _ in range(2)]
+        plain, last = made[0](y), made[1](y.contiguous(memory_format=torch.channels_last))
+        torch.testing.assert_close(last, plain)
+        np.testing.assert_allclose(made[0].variance, 0.9 + 0.1 * y.double().numpy().var((0, 2, 3)), rtol=1e-5)

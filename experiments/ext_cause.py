@@ -176,29 +176,14 @@ def otherwise(table: DataFrame, length: int, deciding: int) -> str:
     return "" if outcomes[0] == outcomes[1] else rule.reading(mine)
 
 
-EXPECTED = {
-    "leaky_0.1": ("a nonlinearity that loses no information costs little: leaky .1 is with linear", rule.WITH_LINEAR),
-    "noise_0.734": (
-        "information lost without a nonlinearity costs as ReLU6 does: noise is with relu6",
-        rule.WITH_RELU6,
-    ),
-    "half_gain": (
-        "attenuated gradients that lose nothing cost little: half of the channels times .1",
-        rule.WITH_LINEAR,
-    ),
-    "renormed": ("a norm behind ReLU6 does not bring back what was lost: it stays with relu6", rule.WITH_RELU6),
-}
-"""What the argument that information loss is the cause expects of an arm, in words and as an outcome of the rule."""
-
-
 def claims(table: DataFrame) -> list[ClaimResult]:
     """What the paper's argument expects of each arm, at every length, by the rule; and what other papers do."""
     found = []
     shortest, *longer = comparison.lengths(table, GROUP)
-    begun = [length for length in longer if set(EXPECTED) & set(accuracies(table, GROUP, length))]
+    begun = [length for length in longer if set(rule_text.EXPECTED) & set(accuracies(table, GROUP, length))]
     for length in (shortest, *begun):
         judged = rule.outcomes(accuracies(table, GROUP, length))
-        planned = EXPECTED if length == shortest else [arm for arm in EXPECTED if arm in DECIDING]
+        planned = [arm for arm in rule_text.EXPECTED if length == shortest or arm in DECIDING]
         found += [claim(arm, judged.get(arm), table["data"].iloc[0], length) for arm in planned]
     mine = pick(table, group=GROUP, length=shortest)
     gradients = neighbours.first_gradients(pick(mine, kind=GRADIENT))
@@ -210,7 +195,7 @@ def claims(table: DataFrame) -> list[ClaimResult]:
 
 def claim(arm: str, found: rule.ArmOutcome | None, data: str, length: int) -> ClaimResult:
     """One arm's verdict as a claim: below ReLU6 costs as much as ReLU6, and more."""
-    says, like = EXPECTED[arm]
+    says, like = rule_text.EXPECTED[arm]
     outcome = found.verdict if found else rule.UNDECIDED
     outcome = rule.WITH_RELU6 if outcome == rule.BELOW_RELU6 else outcome
     holds = None if outcome == rule.UNDECIDED else outcome == like

@@ -21,6 +21,20 @@ WORDS = {
 }
 """What each arm is, so that its cost can be read."""
 
+EXPECTED = {
+    "leaky_0.1": ("a nonlinearity that loses no information costs little: leaky .1 is with linear", rule.WITH_LINEAR),
+    "noise_0.734": (
+        "information lost without a nonlinearity costs as ReLU6 does: noise is with relu6",
+        rule.WITH_RELU6,
+    ),
+    "half_gain": (
+        "attenuated gradients that lose nothing cost little: half of the channels times .1",
+        rule.WITH_LINEAR,
+    ),
+    "renormed": ("a norm behind ReLU6 does not bring back what was lost: it stays with relu6", rule.WITH_RELU6),
+}
+"""What the argument that information loss is the cause expects of an arm, in words and as an outcome of the rule."""
+
 
 def paragraph(runs: rule.Runs, answer: str, where: str) -> str:
     """The reading, the cost of every arm with runs enough for a verdict, and how far that carries.

@@ -47,10 +47,14 @@ def gathered(study: Study, options: GridOptions) -> Gathered:
 def not_made(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
     """How many runs of a grid are missing, and the seconds that they would take, as `provenance.Made` says it."""
     wanted = runner.missing(runs)
-    records = store.stored(folder).values() if wanted else ()
-    estimates = runner.costs([run.spec for run in wanted], records, LENGTH)
-    known = [estimate[0] for estimate in estimates if estimate]
+    known = [cost[0] for cost in estimates(wanted, folder) if cost]
     return {"missing": len(wanted), "missing_seconds": sum(known) if known and len(known) == len(wanted) else None}
+
+
+def estimates(wanted: Sequence[Run], folder: Path) -> list[tuple[float, int] | None]:
+    """What runs may take by the finished ones of their folder, as `runner.costs` says it; of none nothing is read."""
+    records = store.stored(folder).values() if wanted else ()
+    return runner.costs([run.spec for run in wanted], records, LENGTH)
 
 
 def named_claims(study: Study, published: Published) -> list[ClaimResult]:

@@ -18,7 +18,7 @@ from manifold_lab.core.errors import InputError
 from manifold_lab.core.files import as_published, publish, text
 from manifold_lab.core.shown import print_json
 from manifold_lab.report.tables import ClaimResult, claim_sentence
-from manifold_lab.sweeps import command_line, launchers, runner, slurm, store, worker
+from manifold_lab.sweeps import command_line, launchers, runner, slurm, worker
 from manifold_lab.sweeps.options import (
     GridOptions,
     PlanOptions,
@@ -27,11 +27,10 @@ from manifold_lab.sweeps.options import (
     StatusOptions,
     WorkerOptions,
 )  # fmt: skip
-from manifold_lab.sweeps.publishing import Gathered, gathered, named_claims, published_files, read_contents
+from manifold_lab.sweeps.publishing import Gathered, estimates, gathered, named_claims, published_files, read_contents
 from manifold_lab.sweeps.status_table import LISTED, how, labels, listing, state_counts, status_table
 from manifold_lab.sweeps.store import ABSENT, DONE, QUEUED, RUNNING, Run
 from manifold_lab.sweeps.study import Study, file_stem
-from manifold_lab.sweeps.training_run import LENGTH
 from manifold_lab.training import distributed
 
 REFRESH = 2.0
@@ -42,11 +41,11 @@ def plan(study: Study, options: PlanOptions) -> None:
     """Say what would run and, from what finished runs took, how long."""
     runs = study.runs(options)
     wanted = runner.missing(runs)
-    estimates = runner.costs([run.spec for run in wanted], store.stored(study.folder(options)).values(), LENGTH)
+    costs = estimates(wanted, study.folder(options))
     if options.json:
         print_json(study=study.name, counts=state_counts(runs), missing=[
             {"key": run.key, "run": label, "seconds": cost[0] if cost else None}
-            for run, label, cost in zip(wanted, labels(wanted), estimates, strict=True)])  # fmt: skip
+            for run, label, cost in zip(wanted, labels(wanted), costs, strict=True)])  # fmt: skip
         return
     console = Console()
     if options.quiet:
@@ -54,10 +53,10 @@ def plan(study: Study, options: PlanOptions) -> None:
         return
     console.print(card(study, runs), highlight=False, markup=False, soft_wrap=True)
     rows = [[run.key, label, duration(cost[0]) if cost else "–"]
-            for run, label, cost in zip(wanted[:LISTED], labels(wanted[:LISTED]), estimates, strict=False)]  # fmt: skip
+            for run, label, cost in zip(wanted[:LISTED], labels(wanted[:LISTED]), costs, strict=False)]  # fmt: skip
     console.print(listing(f"{study.name}: what would run", ("key", "run", "estimate"), rows, len(wanted)))
     console.print(state_counts(runs))
-    known = [cost for cost in estimates if cost]
+    known = [cost for cost in costs if cost]
     if wanted and known:
         apart = max(fields for _, fields in known)
         total = sum(seconds for seconds, _ in known) / min(options.workers, len(wanted))

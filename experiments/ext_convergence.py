@@ -25,10 +25,10 @@ ARMS = {name: ablation.variant(bottleneck_activation=name) for name in PAIR}
 VERY_LONG_IMAGES = 1_920_000
 PLANNED: Sequence[tuple[float, int, Iterable[int]]] = (
     (WIDTH, ablation.SHORT_IMAGES, FRESH),
-    (1.0, ablation.LONG_IMAGES, range(3)),
-    (WIDTH, VERY_LONG_IMAGES, range(2)),
+    (1.0, ablation.LONG_IMAGES, FRESH[:3]),
+    (WIDTH, VERY_LONG_IMAGES, FRESH[:2]),
 )
-"""Width, images seen, and seeds; the first are those of ext_cause."""
+"""Width, images seen, and seeds; the first trainings are those of ext_cause."""
 CONTRAST = comparison.Comparison(styles_of(ARMS), "width")
 SHRINKING = comparison.ExpectedOrder(
     "gap_shrinks", "Figure 6a (ours)", "at the best learning rates the gap gets smaller with training", *PAIR

@@ -29,12 +29,11 @@ from experiments.rules.ext_cause_arms import ARMS, ENDS, LEAKY, NOISE
 from manifold_lab.core import statistics
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, estimated_claim, frame, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, frame, pick
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.store import DIVERGED, DONE, Run
 from manifold_lab.sweeps.trained_study import Arms, trained_study
 
-PLACE = "Section 3.2 (cause)"
 WIDTH = 0.35
 RULE_COMMIT = "437dd29a3ad6d5f121fcde36d9ce30187f94de3e"
 """The commit of the rule: every run of a new arm was made by a commit that descends from it."""
@@ -50,7 +49,13 @@ BEST_RATES: Mapping[str, float] = MappingProxyType({"linear": 0.2, "relu6": 0.4}
 """The learning rate of an arm that was best on validation, by the mean of the seeds that every rate has."""
 FRESH = range(100, 105)
 """Seeds of the runs at the best rates, none of which chose them."""
-BEST = "best"
+BEST, BEST_OF_RELU6 = "best", "best of relu6"
+"""The groups of those runs: every arm at its own best learning rate, and at the one of relu6."""
+AT_RATES: Mapping[str, tuple[str, str]] = MappingProxyType({
+    BEST: ("at_the_best_rates", ", at each arm's best learning rate"),
+    BEST_OF_RELU6: ("at_the_best_rate_of_relu6", ", at the best learning rate of ReLU6"),
+})  # fmt: skip
+"""The ids of what is claimed of them, and the same in words."""
 CONTRAST = comparison.Comparison(styles_of(ARMS), "learning rate")
 
 
@@ -66,9 +71,9 @@ def grid(smoke: bool) -> tuple[training_run.TrainingRun, ...]:
     found += [run for arm, rates in EXTENDED.items() for rate in rates
               for run in trainings((arm,), range(RATE_SEEDS), rate=rate)]  # fmt: skip
     for arm, best in BEST_RATES.items():
-        for rate in dict.fromkeys((best, BEST_RATES["relu6"])):
-            group = BEST if rate == best else f"{rate:g}"
-            found += trainings((arm,), FRESH, rate=rate, group=group)
+        found += trainings((arm,), FRESH, rate=best, group=BEST)
+        if best != BEST_RATES["relu6"]:
+            found += trainings((arm,), FRESH, rate=BEST_RATES["relu6"], group=BEST_OF_RELU6)
     return tuple(found)
 
 
@@ -108,9 +113,14 @@ def five_digits(value: float | None) -> float | None:
 
 
 def accuracies(table: DataFrame, group: str, length: int) -> dict[str, list[float]]:
-    """Test accuracies in percent by arm; a diverged run counts as guessing."""
-    ended = pick(table, kind=training_run.FINAL, group=group, length=length)
-    ended = ended[ended["state"].isin((DONE, DIVERGED))]
+    """Test accuracies in percent by arm; a diverged run counts as guessing.
+
+    Arms whose best learning rate is that of relu6 have the same runs in both groups at best rates.
+    """
+    ended = pick(table, kind=training_run.FINAL, length=length)
+    both = ended["arm"].map(BEST_RATES) == BEST_RATES["relu6"]
+    mine = (ended["group"] == group) | ((ended["group"] == BEST) & both & (group == BEST_OF_RELU6))
+    ended = ended[mine & ended["state"].isin((DONE, DIVERGED))]
     values = comparison.POINTS * ended["test_accuracy"].mask(ended["state"] == DIVERGED, 0.1)
     found = values.groupby(ended["arm"]).agg(list)
     return {arm: found[arm] for arm in ARMS if arm in found}
@@ -125,13 +135,14 @@ def readabilities(table: DataFrame, arm: str, group: str, length: int) -> list[f
 
 
 def findings(table: DataFrame, length: int, group: str = GROUP) -> rule.Findings:
-    """What the rule reads: arms at one length; tuning at the shortest, the only one at several learning rates."""
-    mine, shortest = accuracies(table, group, length), comparison.lengths(table, group)[0]
-    judged = rule.outcomes(mine)
+    """What the rule reads: arms at one length; arms that it lacks, doses and tuning at the shortest, which has all."""
+    shortest = comparison.lengths(table, group)[0]
+    short = accuracies(table, group, shortest)
+    judged = rule.outcomes(short) | rule.outcomes(accuracies(table, group, length))
     verdicts = {arm: judged[arm].verdict if arm in judged else rule.UNDECIDED for arm in ARMS}
     return rule.Findings(
         verdicts["leaky_0.1"], verdicts["noise_0.734"], verdicts["half_gain"], verdicts["renormed"],
-        rule.one_curve(mine), rule.tuning(accuracies(table, BEST, shortest), accuracies(table, group, shortest)),
+        rule.one_curve(short), rule.tuning(accuracies(table, BEST, shortest), short),
     )  # fmt: skip
 
 
@@ -153,7 +164,7 @@ def not_decided(table: DataFrame) -> str:
 def answer(table: DataFrame) -> str:
     """The reading of the runs that decide, with the length of their trainings."""
     length, shortest = deciding_length(table), comparison.lengths(table, GROUP)[0]
-    rates = f"; tuning: {shortest:,} images" if length != shortest else ""
+    rates = f"; doses and tuning: {shortest:,} images" if length != shortest else ""
     return not_decided(table) or f"{rule.reading(findings(table, length))} (trainings of {length:,} images{rates})"
 
 
@@ -165,7 +176,7 @@ def paragraph(table: DataFrame) -> str:
     said = rule_text.paragraph(accuracies(table, GROUP, length), answer(table), where)
     if length != shortest:
         said += rule_text.shorter(accuracies(table, GROUP, shortest), otherwise(table, shortest, length), shortest)
-    return said + tuning.sentence(accuracies(table, BEST, shortest), BEST_RATES)
+    return said + tuning.sentence(*(accuracies(table, group, shortest) for group in (BEST, BEST_OF_RELU6)), BEST_RATES)
 
 
 def otherwise(table: DataFrame, length: int, deciding: int) -> str:
@@ -178,31 +189,22 @@ def otherwise(table: DataFrame, length: int, deciding: int) -> str:
 
 def claims(table: DataFrame) -> list[ClaimResult]:
     """What the paper's argument expects of each arm, at every length, by the rule; and what other papers do."""
-    found = []
+    found, data = [], table["data"].iloc[0]
     shortest, *longer = comparison.lengths(table, GROUP)
     begun = [length for length in longer if set(rule_text.EXPECTED) & set(accuracies(table, GROUP, length))]
     for length in (shortest, *begun):
-        judged = rule.outcomes(accuracies(table, GROUP, length))
+        runs = accuracies(table, GROUP, length)
         planned = [arm for arm in rule_text.EXPECTED if length == shortest or arm in DECIDING]
-        found += [claim(arm, judged.get(arm), table["data"].iloc[0], length) for arm in planned]
+        found += [rule_text.claim(arm, runs, f"{data}/{length}") for arm in planned]
     mine = pick(table, group=GROUP, length=shortest)
     gradients = neighbours.first_gradients(pick(mine, kind=GRADIENT))
     at_best, at_first = (accuracies(table, group, shortest) for group in (BEST, GROUP))
-    where = f"{table['data'].iloc[0]}/{shortest}"
+    where = f"{data}/{shortest}"
     found += [tuning.claim(at_best, at_first, BEST_RATES, where)] if at_best else []
+    for group, (prefix, at) in AT_RATES.items():
+        runs = accuracies(table, group, shortest)
+        found += [rule_text.claim(arm, runs, where, prefix, at) for arm in rule_text.EXPECTED if arm in runs]
     return found + neighbours.claims(at_first, gradients, where)
-
-
-def claim(arm: str, found: rule.ArmOutcome | None, data: str, length: int) -> ClaimResult:
-    """One arm's verdict as a claim: below ReLU6 costs as much as ReLU6, and more."""
-    says, like = rule_text.EXPECTED[arm]
-    outcome = found.verdict if found else rule.UNDECIDED
-    outcome = rule.WITH_RELU6 if outcome == rule.BELOW_RELU6 else outcome
-    holds = None if outcome == rule.UNDECIDED else outcome == like
-    estimate = found.distance.estimate if found else statistics.NO_RUNS
-    measure = f"points above the midpoint of linear and relu6, {data}, {length:,} images seen"
-    return estimated_claim(f"as_the_argument_expects/{arm}/{data}/{length}", says, measure, estimate, holds,
-                           place=PLACE, p_value=found.p_value if found else None)  # fmt: skip
 
 
 HEAD = {
@@ -225,6 +227,12 @@ def document(table: DataFrame) -> Document:
     return Document(caption, HEAD, frame(shown))
 
 
+def rate_of(arm: str, group: str) -> str:
+    """The learning rate of an arm's runs in a group, as the table names it."""
+    chosen = {BEST: arm, BEST_OF_RELU6: "relu6"}.get(group)
+    return group if chosen is None else f"{group}: {BEST_RATES[chosen]:g}"
+
+
 def row(
     table: DataFrame, arm: str, place: comparison.Place, found: tuple[Sequence[float], rule.ArmOutcome | None]
 ) -> Record:
@@ -233,7 +241,8 @@ def row(
     level, r2 = statistics.mean(np.array(values)), readabilities(table, arm, *place)
     share = judged.share if judged else None
     return {
-        "group": place[0], "length": place[1], "arm": arm, "n": len(values), "accuracy": f"{level.value:.2f}",
+        "group": rate_of(arm, place[0]), "length": place[1], "arm": arm, "n": len(values),
+        "accuracy": f"{level.value:.2f}",
         "interval": "" if np.isnan(level.low) else f"{level.low:.2f} to {level.high:.2f}",
         "r2": f"{np.mean(r2):.3f}" if r2 else "", "verdict": judged.verdict if judged else "",
         "p": "" if judged is None or np.isnan(judged.p_value) else f"{judged.p_value:.2g}",

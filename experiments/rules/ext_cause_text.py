@@ -1,10 +1,16 @@
-"""The answer of `experiments.ext_cause` in one paragraph: what each arm costs, how it comes out, and the limits."""
+"""The answer of `experiments.ext_cause` in words: the paragraph, what each arm costs, and its claims."""
+
+import math
+from collections.abc import Callable
 
 from experiments.rules import ext_cause as rule
 from experiments.rules.ext_cause_neighbours import difference
-from manifold_lab.core import contrasts
+from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.statistics import Estimate
+from manifold_lab.report.tables import ClaimResult, estimated_claim
+from manifold_lab.sweeps.comparison import Groups, runs_needed
 
+PLACE = "Section 3.2 (cause)"
 QUESTION = "Why does ReLU6 in a bottleneck cost accuracy?"
 WORDS = {
     "leaky_0.5": "leaky_relu of slope .5, which loses no information",
@@ -68,11 +74,17 @@ def shorter(runs: rule.Runs, answer: str, length: int) -> str:
     return f" Trainings of {length:,} images {says}. They cost: {costs_of(runs) or 'not known'}."
 
 
-def costs_of(runs: rule.Runs) -> str:
-    """What ReLU6 costs, and every arm with runs enough for a verdict, in points; empty where there is none."""
+def costs_of(runs: rule.Runs, name: Callable[[str], str] = WORDS.__getitem__) -> str:
+    """What ReLU6 costs, and every arm with runs enough for a verdict, in points; empty without an interval of ReLU6's.
+
+    Args:
+        runs: test accuracies in percent by arm.
+        name: what an arm is called.
+    """
     judged = {arm: one.verdict for arm, one in rule.outcomes(runs).items() if one.verdict != rule.UNDECIDED}
-    arms = [f"{WORDS[arm]}, {points(cost(runs, arm))} ({verdict})" for arm, verdict in judged.items()]
-    return "; ".join([f"ReLU6 {points(cost(runs))}", *arms]) if arms else ""
+    whole = cost(runs)
+    arms = [f"{name(arm)}, {points(cost(runs, arm))} ({verdict})" for arm, verdict in judged.items()]
+    return "" if math.isnan(whole.low) else "; ".join([f"ReLU6 {points(whole)}", *arms])
 
 
 def cost(runs: rule.Runs, arm: str = rule.RELU6) -> Estimate:
@@ -83,3 +95,31 @@ def cost(runs: rule.Runs, arm: str = rule.RELU6) -> Estimate:
 def points(found: Estimate) -> str:
     """A number of points and its interval."""
     return f"{found.value:.1f} [{found.low:.1f}, {found.high:.1f}]"
+
+
+def claim(arm: str, runs: rule.Runs, where: str, prefix: str = "as_the_argument_expects", at: str = "") -> ClaimResult:
+    """One arm's verdict as a claim: below ReLU6 costs as much as ReLU6, and more.
+
+    Args:
+        arm: one of `EXPECTED`.
+        runs: test accuracies in percent by arm.
+        where: data set and length, as the end of the id.
+        prefix: the beginning of the id.
+        at: what is particular to these runs, in words.
+    """
+    (says, like), (data, length), found = EXPECTED[arm], where.split("/"), rule.outcomes(runs).get(arm)
+    outcome = found.verdict if found else rule.UNDECIDED
+    outcome = rule.WITH_RELU6 if outcome == rule.BELOW_RELU6 else outcome
+    needed = runs_needed(midpoint(runs, arm)) if found and outcome == rule.UNDECIDED else None
+    return estimated_claim(
+        f"{prefix}/{arm}/{where}", says + at,
+        f"points above the midpoint of linear and relu6{at}, {data}, {int(length):,} images seen",
+        found.distance.estimate if found else statistics.NO_RUNS,
+        None if outcome == rule.UNDECIDED else outcome == like,
+        place=PLACE, p_value=found.p_value if found else None, needed=needed,
+    )  # fmt: skip
+
+
+def midpoint(runs: rule.Runs, arm: str) -> Groups:
+    """An arm less the midpoint of linear and relu6."""
+    return [(runs[arm], 1.0), (runs.get(rule.LINEAR, ()), -0.5), (runs.get(rule.RELU6, ()), -0.5)]

@@ -5,23 +5,29 @@ from collections.abc import Mapping
 
 from experiments.rules.ext_cause import LINEAR, RELU6, Runs, tuning
 from experiments.rules.ext_cause_neighbours import difference
-from experiments.rules.ext_cause_text import cost, points
+from experiments.rules.ext_cause_text import PLACE, cost, costs_of
 from manifold_lab.core import contrasts
+from manifold_lab.report.arm_styles import label_of
 from manifold_lab.report.tables import ClaimResult, estimated_claim
 
 
 def named(rates: Mapping[str, float]) -> str:
     """The best learning rates in words."""
-    return ", ".join(f"{arm} {rate:g}" for arm, rate in rates.items())
+    return ", ".join(f"{label_of(arm)} {rate:g}" for arm, rate in rates.items())
 
 
-def sentence(at_best: Runs, rates: Mapping[str, float]) -> str:
-    """What ReLU6 costs at the best learning rates; nothing where an arm has too few runs for an interval."""
-    gap = cost(at_best)
-    if math.isnan(gap.low):
+def sentence(at_best: Runs, at_relu6s: Runs, rates: Mapping[str, float]) -> str:
+    """What ReLU6 and the other arms cost at the best learning rates, and all of them at the best one of ReLU6.
+
+    Nothing where linear or relu6 has too few runs for an interval.
+    """
+    if math.isnan(cost(at_best).low):
         return ""
     best = f"At the learning rates that were best on validation ({named(rates)}), on other seeds"
-    return f" {best}, ReLU6 costs {points(gap)}."
+    said = f" {best}, they cost: {costs_of(at_best, label_of)}."
+    if not math.isnan(cost(at_relu6s).low):
+        said += f" With the best one of ReLU6 ({rates[RELU6]:g}) for all arms: {costs_of(at_relu6s, label_of)}."
+    return said
 
 
 def claim(at_best: Runs, at_first: Runs, rates: Mapping[str, float], where: str) -> ClaimResult:
@@ -44,4 +50,4 @@ def claim(at_best: Runs, at_first: Runs, rates: Mapping[str, float], where: str)
     return estimated_claim(f"more_than_tuning/{where}",
                            "the gap is more than tuning: at each arm's best learning rate over half of it is left",
                            measure, found.estimate, None if tuned is None else not tuned,
-                           place="Section 3.2 (cause)", p_value=found.p_value)  # fmt: skip
+                           place=PLACE, p_value=found.p_value)  # fmt: skip

@@ -234,13 +234,21 @@ def above_zero(name: str, says: str, measure: str, groups: Groups, *, place: str
     """
     found, least = contrasts.contrast(groups), min(len(values) for values, _ in groups)
     holds, p_value = (found.exceeds(0), found.p_value) if least >= FEWEST else (None, None)
-    needed = None
-    if holds is None and least > 1:
-        spread = math.sqrt(sum(weight**2 * np.var(values, ddof=1) for values, weight in groups) / 2)
-        runs = contrasts.runs_to_decide(found.estimate.value, spread)
-        needed = None if runs is None else max(runs, FEWEST)
+    needed = runs_needed(groups) if holds is None else None
     estimate = found.estimate if least else statistics.NO_RUNS
     return estimated_claim(name, says, measure, estimate, holds, place=place, p_value=p_value, needed=needed)
+
+
+def runs_needed(groups: Groups) -> int | None:
+    """Runs of each arm, `FEWEST` or more, that would decide whether a weighted sum of means as seen is zero.
+
+    None where an arm has fewer than two runs, or it takes more than `contrasts.runs_to_decide` looks for.
+    """
+    if min(len(values) for values, _ in groups) < 2:
+        return None
+    spread = math.sqrt(sum(weight**2 * np.var(values, ddof=1) for values, weight in groups) / 2)
+    runs = contrasts.runs_to_decide(contrasts.contrast(groups).estimate.value, spread)
+    return None if runs is None else max(runs, FEWEST)
 
 
 def where(runs: DataFrame, contrast: Comparison, place: Place, unit: str = TEST_POINTS) -> str:

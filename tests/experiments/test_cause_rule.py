@@ -1,5 +1,6 @@
 import itertools
 import json
+import math
 import re
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestIndPower
 
 from experiments import ext_cause
 from experiments.rules import ext_cause as rule
@@ -193,22 +195,70 @@ def test_long_trainings_decide_and_short_ones_are_told_beside_them() -> None:
     message = ext_cause.paragraph(trained(without))
     assert rule.BOTH_OPEN in message and "trainings of 120,000 images" in message and "Trainings of" not in message
     message = ext_cause.paragraph(trained(means))
-    assert f"{rule.COLLAPSE} (trainings of 480,000 images; tuning: 120,000 images)" in message
+    assert f"{rule.COLLAPSE} (trainings of 480,000 images; doses and tuning: 120,000 images)" in message
     assert f"Trainings of 120,000 images read otherwise: {rule.TUNING[None]}; {rule.BOTH_OPEN}." in message
     found, dearer = trained(means), {"leaky_0.1": {short: 41.0, long: 70.5}}
     message = ext_cause.paragraph(trained(means | dearer))
-    assert f"{rule.BOTH_OPEN} (trainings of 480,000 images; tuning: 120,000 images)" in message
+    assert f"{rule.BOTH_OPEN} (trainings of 480,000 images; doses and tuning: 120,000 images)" in message
     assert "Trainings of 120,000 images read the same." in message
     for at_best, tuned in ((41.0, False), (59.0, True)):
         best = trained({"linear": {short: 60.0}, "relu6": {short: at_best}}, ext_cause.BEST)
         message = ext_cause.paragraph(pd.concat([found, best]))
-        says = f"{rule.TUNING[tuned]}; {rule.COLLAPSE} (trainings of 480,000 images; tuning: 120,000 images)"
+        says = f"{rule.TUNING[tuned]}; {rule.COLLAPSE} (trainings of 480,000 images; doses and tuning: 120,000 images)"
         assert says[1:] in message
     short_runs = ext_cause.accuracies(found, ext_cause.GROUP, short)
     difference = scipy_stats.ttest_ind(short_runs["linear"], short_runs["relu6"], equal_var=False)
     low, high = difference.confidence_interval(0.95)
     gap = np.mean(short_runs["linear"]) - np.mean(short_runs["relu6"])
     assert f"They cost: ReLU6 {gap:.1f} [{low:.1f}, {high:.1f}]" in message
+
+
+def test_short_trainings_give_the_long_ones_the_doses_and_controls_that_they_lack() -> None:
+    short, long = 120_000, 480_000
+    ends = {"linear": {short: 60.0, long: 80.0}, "relu6": {short: 40.0, long: 70.0}}
+    doses = {arm: {short: 50.0} for pair in rule.DOSES for arm in pair}
+    costly = doses | {"leaky_0.1": {short: 50.0, long: 70.0}, "noise_0.734": {short: 40.0, long: 70.0}}
+    message = ext_cause.paragraph(trained(ends | costly))
+    assert f"{rule.READABILITY} (trainings of 480,000 images; doses and tuning: 120,000 images)" in message
+    apart = costly | {"noise_0.961": {short: 59.0}}
+    assert f"{rule.BOTH} (trainings of 480,000 images" in ext_cause.paragraph(trained(ends | apart))
+    harmless = {"leaky_0.1": {short: 40.0, long: 70.0}, "noise_0.734": {short: 60.0, long: 80.0}}
+    message = ext_cause.paragraph(trained(ends | harmless | {"half_gain": {short: 40.0}, "renormed": {short: 40.0}}))
+    assert f"{rule.NOT_INFORMATION}: attenuated gradients (trainings of 480,000 images" in message
+
+
+def test_arms_are_compared_at_their_best_rates_and_at_the_one_of_relu6_on_seeds_that_chose_neither(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ext_cause, "BEST_RATES", {"linear": 0.2, "relu6": 0.4, "leaky_0.1": 0.2})
+    short, at_relu6s = 120_000, "0.4"
+    first = trained({"linear": {short: 60.0}, "relu6": {short: 40.0}, "leaky_0.1": {short: 42.0}})
+    best = trained({"linear": {short: 70.0}, "relu6": {short: 50.0}, "leaky_0.1": {short: 51.0}}, ext_cause.BEST)
+    same = trained({"linear": {short: 66.0}, "leaky_0.1": {short: 65.0}}, ext_cause.BEST_OF_RELU6)
+    chose = trained({"linear": {short: 0.0}, "relu6": {short: 0.0}, "leaky_0.1": {short: 0.0}}, at_relu6s)
+    table = pd.concat([first, best, same, chose]).assign(block=math.nan, gradient_norm=math.nan, images=0)
+    found = {claim.id: claim for claim in ext_cause.claims(table)}
+    for prefix, mine, verdict in (("at_the_best_rates", best, "fails"), ("at_the_best_rate_of_relu6", same, "holds")):
+        arms = mine if mine is best else pd.concat([mine, best[best["arm"] == "relu6"]])
+        mean = (100 * arms["test_accuracy"]).groupby(arms["arm"]).mean()
+        claim = found[f"{prefix}/leaky_0.1/cifar10/{short}"]
+        assert claim.estimate.value == pytest.approx(mean["leaky_0.1"] - (mean["linear"] + mean["relu6"]) / 2)
+        assert claim.verdict == verdict and claim.estimate.n == 15
+    message = ext_cause.paragraph(table)
+    assert "at the best learning rate of ReLU6" in claim.says and "for all arms: ReLU6 16." in message
+    assert f"with the best one of relu6 ({at_relu6s})" in message.lower()
+
+
+def test_runs_that_would_decide_a_midpoint_are_those_of_statsmodels() -> None:
+    values = runs({"linear": 60.0, "relu6": 40.0, "leaky_0.1": 50.4}, 5, 3.0)
+    claim = rule_text.claim("leaky_0.1", values, "cifar10/120000")
+    assert claim.verdict == "undecided"
+    deviation = math.sqrt(sum(weight**2 * np.var(values[arm], ddof=1) / 2 for arm, weight in
+                              (("leaky_0.1", 1), ("linear", -0.5), ("relu6", -0.5))))  # fmt: skip
+    needed = TTestIndPower().solve_power(abs(claim.estimate.value) / deviation, power=0.8, alpha=0.05)
+    assert claim.needed == math.ceil(needed)
+    assert rule_text.claim("leaky_0.1", {"leaky_0.1": [50.0]}, "cifar10/120000").needed is None
+    assert rule_text.claim("noise_0.734", values, "cifar10/120000").needed is None
 
 
 def test_the_best_rates_are_those_of_the_highest_validation_accuracy() -> None:
@@ -236,8 +286,8 @@ def test_more_than_tuning_is_scipys_difference_of_gaps() -> None:
     assert f"({best:.2f}".removeprefix("(") in claim.measure and f"{low:.2f} to {high:.2f}" in claim.measure
     few = {arm: found[:4] for arm, found in values["best"].items()}
     assert ext_cause_tuning.claim(few, values["0.1"], {}, "cifar10/120000").verdict == "undecided"
-    assert f"{best:.1f} [{low:.1f}, {high:.1f}]" in ext_cause_tuning.sentence(values["best"], {})
-    assert ext_cause_tuning.sentence({"linear": [1.0, 2.0]}, {}) == ""
+    assert f"{best:.1f} [{low:.1f}, {high:.1f}]" in ext_cause_tuning.sentence(values["best"], {}, {})
+    assert ext_cause_tuning.sentence({"linear": [1.0, 2.0]}, {}, {}) == ""
 
 
 def test_every_arm_has_words() -> None:

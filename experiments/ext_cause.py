@@ -45,7 +45,7 @@ EXTENDED: Mapping[str, tuple[float, ...]] = MappingProxyType({"linear": (0.4,), 
 """Further learning rates of an arm that was best on validation at the edge of those before."""
 GROUP = f"{RATE:g}"
 """Of the runs at that learning rate."""
-BEST_RATES: Mapping[str, float] = MappingProxyType({"linear": 0.2, "relu6": 0.4})
+BEST_RATES: Mapping[str, float] = MappingProxyType({"linear": 0.2, "relu6": 0.4, "leaky_0.1": 0.1, "noise_0.734": 0.1})
 """The learning rate of an arm that was best on validation, by the mean of the seeds that every rate has."""
 FRESH = range(100, 105)
 """Seeds of the runs at the best rates, none of which chose them."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from experiments.ext_cause import BEST_RATES, FRESH, WIDTH
 from experiments.fig6a_nonlinearity import PAIR, PRINTED_GAP
+from experiments.rules import ext_cause_tuning as tuning
 from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.tables import ClaimResult, DataFrame
 from manifold_lab.sweeps import ablation, comparison, gap_over_training, training_run
@@ -70,10 +71,9 @@ def above_the_papers(table: DataFrame, data: str, place: comparison.Place) -> Cl
 
 def measure(data: str, place: comparison.Place) -> str:
     """What is measured, in words."""
-    rates = ", ".join(f"{arm} {rate:g}" for arm, rate in BEST_RATES.items())
     return (
-        f"points by which the gap at the best learning rates ({rates}) is above {PRINTED_GAP}, {data}, "
-        f"width {place[0]}, {place[1]:,} images seen"
+        f"points by which the gap at the best learning rates ({tuning.named(BEST_RATES, PAIR)}) is above "
+        f"{PRINTED_GAP}, {data}, width {place[0]}, {place[1]:,} images seen"
     )
 
 

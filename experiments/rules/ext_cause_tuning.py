@@ -1,7 +1,7 @@
 """What of the gap of `experiments.ext_cause` is left at each arm's best learning rate, on other seeds than chose it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from experiments.rules.ext_cause import LINEAR, RELU6, Runs, tuning
 from experiments.rules.ext_cause_neighbours import difference
@@ -11,9 +11,9 @@ from manifold_lab.report.arm_styles import label_of
 from manifold_lab.report.tables import ClaimResult, estimated_claim
 
 
-def named(rates: Mapping[str, float]) -> str:
-    """The best learning rates in words."""
-    return ", ".join(f"{label_of(arm)} {rate:g}" for arm, rate in rates.items())
+def named(rates: Mapping[str, float], arms: Iterable[str]) -> str:
+    """The best learning rates of some arms in words."""
+    return ", ".join(f"{label_of(arm)} {rates[arm]:g}" for arm in arms)
 
 
 def sentence(at_best: Runs, at_relu6s: Runs, rates: Mapping[str, float]) -> str:
@@ -23,7 +23,7 @@ def sentence(at_best: Runs, at_relu6s: Runs, rates: Mapping[str, float]) -> str:
     """
     if math.isnan(cost(at_best).low):
         return ""
-    best = f"At the learning rates that were best on validation ({named(rates)}), on other seeds"
+    best = f"At the learning rates that were best on validation ({named(rates, rates)}), on other seeds"
     said = f" {best}, they cost: {costs_of(at_best, label_of)}."
     if not math.isnan(cost(at_relu6s).low):
         said += f" With the best one of ReLU6 ({rates[RELU6]:g}) for all arms: {costs_of(at_relu6s, label_of)}."
@@ -44,8 +44,9 @@ def claim(at_best: Runs, at_first: Runs, rates: Mapping[str, float], where: str)
     half = [(values, -weight / 2) for values, weight in difference(at_first, LINEAR, RELU6)]
     found, gap = contrasts.contrast([*difference(at_best, LINEAR, RELU6), *half]), cost(at_best)
     measure = (
-        f"points that the gap at the best learning rates ({named(rates)}; {gap.value:.2f}, {gap.low:.2f} to "
-        f"{gap.high:.2f}) is above half of the gap at the first one, {data}, {int(length):,} images seen"
+        f"points that the gap at the best learning rates ({named(rates, (LINEAR, RELU6))}; {gap.value:.2f}, "
+        f"{gap.low:.2f} to {gap.high:.2f}) is above half of the gap at the first one, {data}, "
+        f"{int(length):,} images seen"
     )
     return estimated_claim(f"more_than_tuning/{where}",
                            "the gap is more than tuning: at each arm's best learning rate over half of it is left",

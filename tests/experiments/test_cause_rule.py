@@ -277,7 +277,8 @@ def test_more_than_tuning_is_scipys_difference_of_gaps() -> None:
         "best": runs({"linear": 60.0, "relu6": 50.0}, seed=1),
         "0.1": runs({"linear": 58.0, "relu6": 46.0}, seed=2),
     }
-    claim = ext_cause_tuning.claim(values["best"], values["0.1"], {"linear": 0.2, "relu6": 0.4}, "cifar10/120000")
+    rates, where = {"linear": 0.2, "relu6": 0.4}, "cifar10/120000"
+    claim = ext_cause_tuning.claim(values["best"], values["0.1"], rates, where)
     means = {group: {arm: np.mean(found) for arm, found in arms.items()} for group, arms in values.items()}
     best, first = (means[group]["linear"] - means[group]["relu6"] for group in ("best", "0.1"))
     assert claim.estimate.value == pytest.approx(best - first / 2) and claim.verdict == "holds"
@@ -285,7 +286,7 @@ def test_more_than_tuning_is_scipys_difference_of_gaps() -> None:
     low, high = welch.confidence_interval()
     assert f"({best:.2f}".removeprefix("(") in claim.measure and f"{low:.2f} to {high:.2f}" in claim.measure
     few = {arm: found[:4] for arm, found in values["best"].items()}
-    assert ext_cause_tuning.claim(few, values["0.1"], {}, "cifar10/120000").verdict == "undecided"
+    assert ext_cause_tuning.claim(few, values["0.1"], rates, where).verdict == "undecided"
     assert f"{best:.1f} [{low:.1f}, {high:.1f}]" in ext_cause_tuning.sentence(values["best"], {}, {})
     assert ext_cause_tuning.sentence({"linear": [1.0, 2.0]}, {}, {}) == ""
 

@@ -112,15 +112,17 @@ def five_digits(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.5g}")
 
 
-def accuracies(table: DataFrame, group: str, length: int) -> dict[str, list[float]]:
-    """Test accuracies in percent by arm; a diverged run counts as guessing.
+def of_group(table: DataFrame, group: str, length: int) -> DataFrame:
+    """The rows of a group; arms whose best learning rate is that of relu6 have the same runs in both groups of it."""
+    mine = pick(table, length=length)
+    same = (mine["group"] == BEST) & (mine["arm"].map(BEST_RATES) == BEST_RATES["relu6"])
+    return mine[(mine["group"] == group) | (same & (group == BEST_OF_RELU6))]
 
-    Arms whose best learning rate is that of relu6 have the same runs in both groups at best rates.
-    """
-    ended = pick(table, kind=training_run.FINAL, length=length)
-    both = ended["arm"].map(BEST_RATES) == BEST_RATES["relu6"]
-    mine = (ended["group"] == group) | ((ended["group"] == BEST) & both & (group == BEST_OF_RELU6))
-    ended = ended[mine & ended["state"].isin((DONE, DIVERGED))]
+
+def accuracies(table: DataFrame, group: str, length: int) -> dict[str, list[float]]:
+    """Test accuracies in percent by arm; a diverged run counts as guessing."""
+    ended = pick(of_group(table, group, length), kind=training_run.FINAL)
+    ended = ended[ended["state"].isin((DONE, DIVERGED))]
     values = comparison.POINTS * ended["test_accuracy"].mask(ended["state"] == DIVERGED, 0.1)
     found = values.groupby(ended["arm"]).agg(list)
     return {arm: found[arm] for arm in ARMS if arm in found}
@@ -196,15 +198,17 @@ def claims(table: DataFrame) -> list[ClaimResult]:
         runs = accuracies(table, GROUP, length)
         planned = [arm for arm in rule_text.EXPECTED if length == shortest or arm in DECIDING]
         found += [rule_text.claim(arm, runs, f"{data}/{length}") for arm in planned]
-    mine = pick(table, group=GROUP, length=shortest)
-    gradients = neighbours.first_gradients(pick(mine, kind=GRADIENT))
     at_best, at_first = (accuracies(table, group, shortest) for group in (BEST, GROUP))
     where = f"{data}/{shortest}"
     found += [tuning.claim(at_best, at_first, BEST_RATES, where)] if at_best else []
+    found.append(neighbours.before_the_sum(at_first, where))
     for group, (prefix, at) in AT_RATES.items():
         runs = accuracies(table, group, shortest)
         found += [rule_text.claim(arm, runs, where, prefix, at) for arm in rule_text.EXPECTED if arm in runs]
-    return found + neighbours.claims(at_first, gradients, where)
+    for group, at in ((GROUP, ""), (BEST_OF_RELU6, AT_RATES[BEST_OF_RELU6][1])):
+        norms = neighbours.first_gradients(pick(of_group(table, group, shortest), kind=GRADIENT))
+        found += [neighbours.gradients(norms, where, at)] if norms or not at else []
+    return found
 
 
 HEAD = {

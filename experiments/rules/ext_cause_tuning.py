@@ -13,7 +13,7 @@ from manifold_lab.report.tables import ClaimResult, estimated_claim
 
 def named(rates: Mapping[str, float], arms: Iterable[str]) -> str:
     """The best learning rates of some arms in words."""
-    return ", ".join(f"{label_of(arm)} {rates[arm]:g}" for arm in arms)
+    return "; ".join(f"{label_of(arm)}: {rates[arm]:g}" for arm in arms)
 
 
 def sentence(at_best: Runs, at_relu6s: Runs, rates: Mapping[str, float]) -> str:

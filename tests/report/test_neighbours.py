@@ -50,12 +50,16 @@ def test_rows_that_a_neighbour_asks_for_are_not_beyond_the_paper() -> None:
         ([], LOW, "not run"),
     ],
 )
-def test_the_order_of_addition_and_relu_is_decided_from_five_runs_on(
+def test_the_order_of_addition_and_relu_and_gradients_are_decided_from_five_runs_on(
     behind: list[float], before: list[float], verdict: str
 ) -> None:
     runs = {"after_sum": behind, "relu6": before}
-    he, lin = neighbours_rule.claims(runs, {}, "cifar10/120000")
-    assert (he.verdict, lin.verdict) == (verdict, "not run")
+    assert neighbours_rule.before_the_sum(runs, "cifar10/120000").verdict == verdict
+    norms = {"linear": behind, "relu6": before}
+    at_another = neighbours_rule.gradients(norms, "cifar10/120000", ", at another learning rate")
+    assert at_another.verdict == verdict
+    assert at_another.id == f"{neighbours_rule.THROUGH}/at_another_learning_rate/cifar10/120000"
+    assert neighbours_rule.gradients(norms, "cifar10/120000").id == f"{neighbours_rule.THROUGH}/cifar10/120000"
 
 
 def test_gradients_are_those_of_the_first_block_in_the_middle_of_a_run() -> None:

@@ -22,7 +22,9 @@ from matplotlib.figure import Figure
 
 from experiments.drawing import ext_cause as drawing
 from experiments.rules import ext_cause as rule
+from experiments.rules import ext_cause_measured as measured
 from experiments.rules import ext_cause_neighbours as neighbours
+from experiments.rules import ext_cause_rows as kept
 from experiments.rules import ext_cause_text as rule_text
 from experiments.rules import ext_cause_tuning as tuning
 from experiments.rules.ext_cause_arms import ARMS, ENDS, LEAKY, NOISE
@@ -31,7 +33,7 @@ from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import styles_of
 from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, frame, pick
 from manifold_lab.sweeps import ablation, comparison, training_run
-from manifold_lab.sweeps.store import DIVERGED, DONE, Run
+from manifold_lab.sweeps.store import DIVERGED, DONE
 from manifold_lab.sweeps.trained_study import Arms, trained_study
 
 WIDTH = 0.35
@@ -51,6 +53,8 @@ FRESH = range(100, 105)
 """Seeds of the runs at the best rates, none of which chose them."""
 BEST, BEST_OF_RELU6 = "best", "best of relu6"
 """The groups of those runs: every arm at its own best learning rate, and at the one of relu6."""
+BY_DOSE = " (by nominal doses)"
+"""Of a title that rests on one curve, for panel (a) shows the measured R²."""
 AT_RATES: Mapping[str, tuple[str, str]] = MappingProxyType({
     BEST: ("at_the_best_rates", ", at each arm's best learning rate"),
     BEST_OF_RELU6: ("at_the_best_rate_of_relu6", ", at the best learning rate of ReLU6"),
@@ -85,33 +89,6 @@ def trainings(
     return [*ablation.paired_runs({arm: ARMS[arm] for arm in arms}, group or f"{rate:g}", base, seeds)]
 
 
-KEPT, GRADIENT = "bottleneck", "gradient"
-EXTRA = ("block", "linear_r2", "one_preimage", "active", "gradient_norm")
-
-
-def rows(runs: Sequence[Run]) -> list[Record]:
-    """The lines of every training, then one per run and block, and one per run, block and look at the gradients."""
-    found = training_run.training_rows(runs)
-    blank = dict.fromkeys(training_run.TRAINING_COLUMNS)
-    for run in runs:
-        of = {"arm": run.spec.arm, "group": run.spec.group, "data": run.spec.data, "seed": run.spec.seed}
-        row = blank | of | {"length": run.spec.recipe.images, "state": run.state}
-        for one in run.numbers.get("bottlenecks", ()):
-            found.append(row | {"kind": KEPT} | {name: five_digits(value) for name, value in one.items()})
-        norms = run.numbers.get("gradient_norms", {})
-        steps = sorted(norms, key=int)
-        for step in dict.fromkeys(steps[place] for place in (0, len(steps) // 2, -1) if steps):
-            record = row | {"kind": GRADIENT, "images": int(step) * run.spec.recipe.batch_size}
-            blocks = {name.removeprefix("blocks."): norm for name, norm in norms[step].items() if "blocks." in name}
-            found += [record | {"block": block, "gradient_norm": five_digits(norm)} for block, norm in blocks.items()]
-    return found
-
-
-def five_digits(value: float | None) -> float | None:
-    """A number as it is published."""
-    return None if value is None else float(f"{value:.5g}")
-
-
 def of_group(table: DataFrame, group: str, length: int) -> DataFrame:
     """The rows of a group; arms whose best learning rate is that of relu6 have the same runs in both groups of it."""
     mine = pick(table, length=length)
@@ -132,8 +109,14 @@ def readabilities(table: DataFrame, arm: str, group: str, length: int) -> list[f
     """The measured linear R² of every run, mean over its bottlenecks; 1 by definition of linear ones."""
     if arm == "linear":
         return [1.0]
-    mine = pick(table, kind=KEPT, arm=arm, group=group, length=length)
+    mine = pick(of_group(table, group, length), kind=kept.BOTTLENECK, arm=arm)
     return mine.groupby("seed", sort=False)["linear_r2"].mean().dropna().tolist()
+
+
+def at_measured_r2(table: DataFrame, length: int) -> tuple[rule.Runs, rule.Runs]:
+    """Test accuracies in percent and measured linear R² by arm, at the learning rate of the other experiments."""
+    runs = accuracies(table, GROUP, length)
+    return runs, {arm: readabilities(table, arm, GROUP, length) for arm in runs}
 
 
 def findings(table: DataFrame, length: int, group: str = GROUP) -> rule.Findings:
@@ -178,6 +161,8 @@ def paragraph(table: DataFrame) -> str:
     said = rule_text.paragraph(accuracies(table, GROUP, length), answer(table), where)
     if length != shortest:
         said += rule_text.shorter(accuracies(table, GROUP, shortest), otherwise(table, shortest, length), shortest)
+    for each in dict.fromkeys((length, shortest)):
+        said += measured.sentence(*at_measured_r2(table, each), each)
     return said + tuning.sentence(*(accuracies(table, group, shortest) for group in (BEST, BEST_OF_RELU6)), BEST_RATES)
 
 
@@ -198,6 +183,7 @@ def claims(table: DataFrame) -> list[ClaimResult]:
         runs = accuracies(table, GROUP, length)
         planned = [arm for arm in rule_text.EXPECTED if length == shortest or arm in DECIDING]
         found += [rule_text.claim(arm, runs, f"{data}/{length}") for arm in planned]
+        found += measured.claims(*at_measured_r2(table, length), f"{data}/{length}")
     at_best, at_first = (accuracies(table, group, shortest) for group in (BEST, GROUP))
     where = f"{data}/{shortest}"
     found += [tuning.claim(at_best, at_first, BEST_RATES, where)] if at_best else []
@@ -206,7 +192,7 @@ def claims(table: DataFrame) -> list[ClaimResult]:
         runs = accuracies(table, group, shortest)
         found += [rule_text.claim(arm, runs, where, prefix, at) for arm in rule_text.EXPECTED if arm in runs]
     for group, at in ((GROUP, ""), (BEST_OF_RELU6, AT_RATES[BEST_OF_RELU6][1])):
-        norms = neighbours.first_gradients(pick(of_group(table, group, shortest), kind=GRADIENT))
+        norms = neighbours.first_gradients(pick(of_group(table, group, shortest), kind=kept.GRADIENT))
         found += [neighbours.gradients(norms, where, at)] if norms or not at else []
     return found
 
@@ -257,8 +243,7 @@ def row(
 def figure(table: DataFrame) -> Figure:
     """Accuracy lost against measured linear R², curves, and learning rates; the reading is the title."""
     length, rates = comparison.lengths(table, GROUP)[0], comparison.numbers(comparison.groups(table))
-    runs = accuracies(table, GROUP, length)
-    linear_r2 = {arm: readabilities(table, arm, GROUP, length) for arm in runs}
+    runs, linear_r2 = at_measured_r2(table, length)
     by_rate = {arm: {rate: accuracies(table, rate, length).get(arm, []) for rate in rates} for arm in DECIDING}
     curves = pick(table, kind=training_run.CURVE, group=GROUP)
     several = len({rate for found in by_rate.values() for rate, values in found.items() if values}) > 1
@@ -284,6 +269,7 @@ def headings(table: DataFrame) -> tuple[str, str]:
     found = findings(table, length)
     tuned = rule.TUNING[found.tuning]
     cause = rule.reading(found).removeprefix(f"{tuned}; ")
+    cause += BY_DOSE if cause == rule.READABILITY else ""
     read = f" Title: the reading of trainings of {length:,} images. {tuned[0].upper()}{tuned[1:]}."
     return cause[0].upper() + cause[1:], read
 
@@ -294,7 +280,7 @@ STUDY = trained_study(
     grid=grid,
     arms=Arms(comparison=CONTRAST),
     caption="",
-    rows=rows,
+    rows=kept.rows,
     figure=figure,
     claims=claims,
     table=document,

@@ -14,6 +14,7 @@ from statsmodels.stats.power import TTestIndPower
 
 from experiments import ext_cause
 from experiments.rules import ext_cause as rule
+from experiments.rules import ext_cause_measured as measured
 from experiments.rules import ext_cause_text as rule_text
 from experiments.rules import ext_cause_tuning
 from manifold_lab.core import contrasts as stats
@@ -180,7 +181,7 @@ def trained(means: dict[str, dict[int, float]], group: str = ext_cause.GROUP) ->
     """Five runs of every arm at every length, as they are published."""
     return pd.DataFrame([
         {"kind": "final", "arm": arm, "group": group, "data": "cifar10", "seed": seed, "length": length,
-         "state": "done", "test_accuracy": accuracy / 100}
+         "state": "done", "test_accuracy": accuracy / 100, "linear_r2": math.nan}
         for arm, by_length in means.items() for length, mean in by_length.items()
         for seed, accuracy in enumerate(runs({arm: mean}, 5, 0.1)[arm])
     ])  # fmt: skip
@@ -254,6 +255,51 @@ def test_arms_are_compared_at_their_best_rates_and_at_the_one_of_relu6_on_seeds_
     message = ext_cause.paragraph(table)
     assert "at the best learning rate of ReLU6" in claim.says and "for all arms: ReLU6 16." in message
     assert f"with the best one of relu6 ({at_relu6s})" in message.lower()
+
+
+R2 = {"linear": [1.0], "noise_0.961": [0.97, 0.95], "noise_0.804": [0.86], "noise_0.734": [0.8], "relu6": [0.9],
+      "leaky_0.1": [0.86], "abs": [0.7], "half_gain": [1.0], "shift": []}  # fmt: skip
+
+
+def test_costs_beyond_equal_noise_are_numpys_interpolation_and_scipys_welch_test() -> None:
+    means = {"linear": 60.0, "noise_0.961": 59.0, "noise_0.804": 50.0, "noise_0.734": 45.0, "relu6": 44.0,
+             "leaky_0.1": 46.0, "abs": 30.0, "half_gain": 57.0, "shift": 60.0}  # fmt: skip
+    values = {arm: runs({arm: mean}, 6, 1.0, seed)[arm] for seed, (arm, mean) in enumerate(means.items())}
+    found = {claim.id: claim for claim in measured.claims(values, R2, "cifar10/120000")}
+    assert set(found) == {f"beyond_equal_noise/{arm}/cifar10/120000" for arm in ("relu6", "leaky_0.1", "half_gain")}
+    at, on = [0.8, 0.86, 0.96, 1.0], ["noise_0.734", "noise_0.804", "noise_0.961", "linear"]
+    expected = np.interp(0.9, at, [np.mean(values[arm]) for arm in on]) - np.mean(values["relu6"])
+    claim = found["beyond_equal_noise/relu6/cifar10/120000"]
+    assert claim.estimate.value == pytest.approx(expected) and claim.verdict == "holds"
+    for arm, same in (("leaky_0.1", "noise_0.804"), ("half_gain", "linear")):
+        test = scipy_stats.ttest_ind(values[same], values[arm], equal_var=False)
+        claim = found[f"beyond_equal_noise/{arm}/cifar10/120000"]
+        assert claim.p_value == pytest.approx(test.pvalue)
+        low, high = test.confidence_interval()
+        assert (claim.estimate.low, claim.estimate.high) == (pytest.approx(low), pytest.approx(high))
+        assert f"{low:.1f}, {high:.1f}]" in measured.sentence(values, R2, 120_000)
+    assert "surely more" in measured.sentence(values, R2, 120_000)
+
+
+def test_an_arm_is_compared_with_noise_from_five_runs_on_and_where_noise_reaches() -> None:
+    values = runs({"linear": 60.0, "noise_0.804": 50.0, "leaky_0.1": 46.0}, 5)
+    assert [arm for arm, _ in measured.comparisons(values, R2)] == ["leaky_0.1"]
+    for few in values:
+        assert not measured.claims(values | {few: values[few][:4]}, R2, "cifar10/120000")
+    for lacking in ("noise_0.804", "leaky_0.1"):
+        assert measured.sentence(values, R2 | {lacking: []}, 120_000) == ""
+    equal = values | {"leaky_0.1": [value + 0.01 for value in values["noise_0.804"]]}
+    assert "; surely more" not in measured.sentence(equal, R2, 120_000)
+
+
+def test_the_title_says_that_one_curve_is_by_nominal_doses() -> None:
+    short, long = 120_000, 480_000
+    means = {"linear": {short: 60.0, long: 80.0}, "relu6": {short: 40.0, long: 70.0}}
+    means |= {arm: {short: 50.0} for pair in rule.DOSES for arm in pair}
+    means |= {"leaky_0.1": {short: 50.0, long: 70.0}, "noise_0.734": {short: 40.0, long: 70.0}}
+    assert ext_cause.headings(trained(means))[0].endswith(f"{rule.READABILITY[1:]} (by nominal doses)")
+    apart = ext_cause.headings(trained(means | {"noise_0.961": {short: 59.0}}))[0]
+    assert apart.endswith(rule.BOTH[1:])
 
 
 def test_runs_that_would_decide_a_midpoint_are_those_of_statsmodels() -> None:

@@ -1,0 +1,86 @@
+"""What arms of `experiments.ext_cause` lose beyond noise that leaves as much linearly readable, by the measured R².
+
+Not part of the rule, which compares arms of equal nominal doses: written on 2026-11-27, after its short and long runs.
+The noise arms and linear, by their mean measured R², make a curve of accuracy, straight between two of them; every
+other arm is compared with the curve at its own R². The R² enter as known.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from experiments.rules.ext_cause import FEWEST, LEVEL, LINEAR, Runs
+from experiments.rules.ext_cause_arms import NOISE
+from experiments.rules.ext_cause_text import PLACE, points
+from manifold_lab.core import contrasts
+from manifold_lab.report.arm_styles import label_of
+from manifold_lab.report.tables import ClaimResult
+from manifold_lab.sweeps.comparison import Groups, above_zero
+
+Dose = tuple[float, str]
+"""An arm's mean measured R², and the arm."""
+
+
+def curve(runs: Runs, linear_r2: Runs) -> list[Dose]:
+    """Linear and the noise arms with runs enough for a verdict, the least readable first."""
+    arms = [arm for arm in (LINEAR, *NOISE) if len(runs.get(arm, ())) >= FEWEST and linear_r2.get(arm)]
+    return sorted((float(np.mean(linear_r2[arm])), arm) for arm in arms)
+
+
+def equal_noise(doses: Sequence[Dose], r2: float) -> list[tuple[str, float]]:
+    """The arms of the curve between which a measured R² lies, with weights that sum to 1; empty outside of it."""
+    for (low, first), (high, second) in itertools.pairwise(doses):
+        if low <= r2 <= high:
+            share = (r2 - low) / (high - low)
+            return [(arm, weight) for arm, weight in ((first, 1 - share), (second, share)) if weight > 0]
+    return []
+
+
+def comparisons(runs: Runs, linear_r2: Runs) -> Iterator[tuple[str, Groups]]:
+    """Every arm within the curve with runs enough for a verdict, as points that it loses beyond equal noise."""
+    doses = curve(runs, linear_r2)
+    on_it = {arm for _, arm in doses}
+    for arm, values in runs.items():
+        if arm not in on_it and len(values) >= FEWEST and linear_r2.get(arm):
+            equal = equal_noise(doses, float(np.mean(linear_r2[arm])))
+            if equal:
+                yield arm, [*((runs[one], weight) for one, weight in equal), (values, -1.0)]
+
+
+def claims(runs: Runs, linear_r2: Runs, where: str) -> list[ClaimResult]:
+    """Whether each arm loses more than noise that leaves as much readable, by Welch's test.
+
+    Args:
+        runs: test accuracies in percent by arm.
+        linear_r2: measured, of the runs that have it, by arm.
+        where: data set and length, as the end of the ids.
+    """
+    data, length = where.split("/")
+    return [
+        above_zero(
+            f"beyond_equal_noise/{arm}/{where}",
+            f"{label_of(arm)} costs more than noise that leaves as much linearly readable (not part of the rule)",
+            f"points of test accuracy below noise of the same measured R², {data}, {int(length):,} images seen",
+            groups, place=PLACE,
+        )
+        for arm, groups in comparisons(runs, linear_r2)
+    ]  # fmt: skip
+
+
+def sentence(runs: Runs, linear_r2: Runs, length: int) -> str:
+    """Which arms surely lose more than equal noise, after Holm's correction over all; nothing without a comparison."""
+    found = {arm: contrasts.contrast(groups) for arm, groups in comparisons(runs, linear_r2)}
+    if not found:
+        return ""
+    p_values = contrasts.holm({arm: one.p_value for arm, one in found.items()})
+    told: dict[bool, list[str]] = {True: [], False: []}
+    for arm, one in found.items():
+        more = p_values[arm] < LEVEL and one.estimate.value > 0
+        told[more].append(f"{label_of(arm)} {points(one.estimate)}")
+    parts = [f"{words} {'; '.join(told[more])}" for more, words in ((True, "surely more"), (False, "not surely more"))
+             if told[more]]  # fmt: skip
+    return (
+        f" By the measured R² instead of nominal doses (not in the rule: looked at after its runs), {length:,} images, "
+        f"points lost beyond noise that leaves as much readable, {'; '.join(parts)}."
+    )

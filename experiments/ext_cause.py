@@ -153,17 +153,18 @@ def answer(table: DataFrame) -> str:
     return not_decided(table) or f"{rule.reading(findings(table, length))} (trainings of {length:,} images{rates})"
 
 
-def paragraph(table: DataFrame) -> str:
-    """The answer, what every arm costs, and how far that carries."""
-    length = deciding_length(table)
+def paragraphs(table: DataFrame) -> str:
+    """The answer, what every arm costs, and how far that carries; then shorter trainings, measured R² and rates."""
+    length, shortest = deciding_length(table), comparison.lengths(table, GROUP)[0]
     where = f"{table['data'].iloc[0]} at width {WIDTH}, {length:,} images, learning rate {RATE}"
-    shortest = comparison.lengths(table, GROUP)[0]
-    said = rule_text.paragraph(accuracies(table, GROUP, length), answer(table), where)
+    said = [rule_text.paragraph(accuracies(table, GROUP, length), answer(table), where)]
     if length != shortest:
-        said += rule_text.shorter(accuracies(table, GROUP, shortest), otherwise(table, shortest, length), shortest)
-    for each in dict.fromkeys((length, shortest)):
-        said += measured.sentence(*at_measured_r2(table, each), each)
-    return said + tuning.sentence(*(accuracies(table, group, shortest) for group in (BEST, BEST_OF_RELU6)), BEST_RATES)
+        said.append(rule_text.shorter(accuracies(table, GROUP, shortest), otherwise(table, shortest, length), shortest))
+    lengths = dict.fromkeys((length, shortest))
+    said.append(measured.paragraph(measured.sentences(*at_measured_r2(table, each), each) for each in lengths))
+    at_rates = [accuracies(table, group, shortest) for group in AT_RATES]
+    said.append(tuning.sentence(*at_rates, BEST_RATES))
+    return "\n\n".join(filter(None, said))
 
 
 def otherwise(table: DataFrame, length: int, deciding: int) -> str:
@@ -284,7 +285,7 @@ STUDY = trained_study(
     figure=figure,
     claims=claims,
     table=document,
-    text=paragraph,
+    text=paragraphs,
 )
 
 

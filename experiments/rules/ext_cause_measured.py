@@ -6,7 +6,7 @@ other arm is compared with the curve at its own R². The R² enter as known.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -68,19 +68,25 @@ def claims(runs: Runs, linear_r2: Runs, where: str) -> list[ClaimResult]:
     ]  # fmt: skip
 
 
-def sentence(runs: Runs, linear_r2: Runs, length: int) -> str:
-    """Which arms surely lose more than equal noise, after Holm's correction over all; nothing without a comparison."""
+INTRODUCTION = (
+    "By the measured R² instead of nominal doses (not in the rule: looked at after its runs), points that are lost "
+    "beyond noise that leaves as much readable."
+)
+
+
+def sentences(runs: Runs, linear_r2: Runs, length: int) -> str:
+    """Which arms surely lose more than equal noise, after Holm's correction over all; empty without a comparison."""
     found = {arm: contrasts.contrast(groups) for arm, groups in comparisons(runs, linear_r2)}
-    if not found:
-        return ""
     p_values = contrasts.holm({arm: one.p_value for arm, one in found.items()})
     told: dict[bool, list[str]] = {True: [], False: []}
     for arm, one in found.items():
         more = p_values[arm] < LEVEL and one.estimate.value > 0
         told[more].append(f"{label_of(arm)} {points(one.estimate)}")
-    parts = [f"{words} {'; '.join(told[more])}" for more, words in ((True, "surely more"), (False, "not surely more"))
-             if told[more]]  # fmt: skip
-    return (
-        f" By the measured R² instead of nominal doses (not in the rule: looked at after its runs), {length:,} images, "
-        f"points lost beyond noise that leaves as much readable, {'; '.join(parts)}."
-    )
+    words = {True: f"Surely more, {length:,} images", False: f"Not surely more, {length:,} images"}
+    return " ".join(f"{words[more]}: {'; '.join(arms)}." for more, arms in told.items() if arms)
+
+
+def paragraph(found: Iterable[str]) -> str:
+    """The sentences of several lengths with what they are about; empty where none has any."""
+    said = " ".join(filter(None, found))
+    return f"{INTRODUCTION} {said}" if said else ""

@@ -71,7 +71,7 @@ def shorter(runs: rule.Runs, answer: str, length: int) -> str:
         length: images that they see.
     """
     says = f"read otherwise: {answer}" if answer else "read the same"
-    return f" Trainings of {length:,} images {says}. They cost: {costs_of(runs) or 'not known'}."
+    return f"Trainings of {length:,} images {says}. They cost: {costs_of(runs) or 'not known'}."
 
 
 def costs_of(runs: rule.Runs, name: Callable[[str], str] = WORDS.__getitem__) -> str:
@@ -94,7 +94,7 @@ def cost(runs: rule.Runs, arm: str = rule.RELU6) -> Estimate:
 
 def points(found: Estimate) -> str:
     """A number of points and its interval."""
-    return f"{found.value:.1f} [{found.low:.1f}, {found.high:.1f}]"
+    return f"{found.value:z.1f} [{found.low:z.1f}, {found.high:z.1f}]"
 
 
 def claim(arm: str, runs: rule.Runs, where: str, prefix: str = "as_the_argument_expects", at: str = "") -> ClaimResult:

@@ -24,7 +24,7 @@ def sentence(at_best: Runs, at_relu6s: Runs, rates: Mapping[str, float]) -> str:
     if math.isnan(cost(at_best).low):
         return ""
     best = f"At the learning rates that were best on validation ({named(rates, rates)}), on other seeds"
-    said = f" {best}, they cost: {costs_of(at_best, label_of)}."
+    said = f"{best}, they cost: {costs_of(at_best, label_of)}."
     if not math.isnan(cost(at_relu6s).low):
         said += f" With the best one of ReLU6 ({rates[RELU6]:g}) for all arms: {costs_of(at_relu6s, label_of)}."
     return said

@@ -112,7 +112,7 @@ def captioned(
         ncols: columns of the legend.
     """
     width, rows = figure.get_figwidth(), -(-len(legend) // ncols)
-    figure.suptitle(textwrap.fill(title, int(17 * width)), size="large", x=0.01, ha="left")
+    figure.suptitle(evenly_wrapped(title, int(17 * width)), size="large", x=0.01, ha="left")
     room = "\n" * (rows + 1) if legend else ""
     below = figure.supxlabel(room + textwrap.fill(caption, int(25 * width)), size="small", color="0.3")
     fixed_layout(figure)
@@ -120,6 +120,17 @@ def captioned(
         top = below.get_window_extent().transformed(figure.transFigure.inverted()).y1
         figure.legend(handles=legend, loc="upper center", bbox_to_anchor=(0.5, top), ncols=ncols, frameon=False)
     return figure
+
+
+def evenly_wrapped(words: str, width: int) -> str:
+    """A text in as few lines as fit into a width, none much shorter than the others.
+
+    >>> evenly_wrapped("one word alone is not left behind", 30)
+    'one word alone is\\nnot left behind'
+    """
+    fewest = len(textwrap.wrap(words, width))
+    narrowest = next((narrow for narrow in range(1, width) if len(textwrap.wrap(words, narrow)) <= fewest), width)
+    return textwrap.fill(words, narrowest)
 
 
 def fixed_layout(figure: Figure) -> Figure:

@@ -193,18 +193,18 @@ def test_long_trainings_decide_and_short_ones_are_told_beside_them() -> None:
              "leaky_0.1": {short: 41.0, long: 79.0}, "noise_0.734": {short: 40.0, long: 70.5}}  # fmt: skip
     without = {arm: {length: mean for length, mean in found.items() if (arm, length) != ("noise_0.734", long)}
                for arm, found in means.items()}  # fmt: skip
-    message = ext_cause.paragraph(trained(without))
+    message = ext_cause.paragraphs(trained(without))
     assert rule.BOTH_OPEN in message and "trainings of 120,000 images" in message and "Trainings of" not in message
-    message = ext_cause.paragraph(trained(means))
+    message = ext_cause.paragraphs(trained(means))
     assert f"{rule.COLLAPSE} (trainings of 480,000 images; doses and tuning: 120,000 images)" in message
     assert f"Trainings of 120,000 images read otherwise: {rule.TUNING[None]}; {rule.BOTH_OPEN}." in message
     found, dearer = trained(means), {"leaky_0.1": {short: 41.0, long: 70.5}}
-    message = ext_cause.paragraph(trained(means | dearer))
+    message = ext_cause.paragraphs(trained(means | dearer))
     assert f"{rule.BOTH_OPEN} (trainings of 480,000 images; doses and tuning: 120,000 images)" in message
     assert "Trainings of 120,000 images read the same." in message
     for at_best, tuned in ((41.0, False), (59.0, True)):
         best = trained({"linear": {short: 60.0}, "relu6": {short: at_best}}, ext_cause.BEST)
-        message = ext_cause.paragraph(pd.concat([found, best]))
+        message = ext_cause.paragraphs(pd.concat([found, best]))
         says = f"{rule.TUNING[tuned]}; {rule.COLLAPSE} (trainings of 480,000 images; doses and tuning: 120,000 images)"
         assert says[1:] in message
     short_runs = ext_cause.accuracies(found, ext_cause.GROUP, short)
@@ -219,12 +219,12 @@ def test_short_trainings_give_the_long_ones_the_doses_and_controls_that_they_lac
     ends = {"linear": {short: 60.0, long: 80.0}, "relu6": {short: 40.0, long: 70.0}}
     doses = {arm: {short: 50.0} for pair in rule.DOSES for arm in pair}
     costly = doses | {"leaky_0.1": {short: 50.0, long: 70.0}, "noise_0.734": {short: 40.0, long: 70.0}}
-    message = ext_cause.paragraph(trained(ends | costly))
+    message = ext_cause.paragraphs(trained(ends | costly))
     assert f"{rule.READABILITY} (trainings of 480,000 images; doses and tuning: 120,000 images)" in message
     apart = costly | {"noise_0.961": {short: 59.0}}
-    assert f"{rule.BOTH} (trainings of 480,000 images" in ext_cause.paragraph(trained(ends | apart))
+    assert f"{rule.BOTH} (trainings of 480,000 images" in ext_cause.paragraphs(trained(ends | apart))
     harmless = {"leaky_0.1": {short: 40.0, long: 70.0}, "noise_0.734": {short: 60.0, long: 80.0}}
-    message = ext_cause.paragraph(trained(ends | harmless | {"half_gain": {short: 40.0}, "renormed": {short: 40.0}}))
+    message = ext_cause.paragraphs(trained(ends | harmless | {"half_gain": {short: 40.0}, "renormed": {short: 40.0}}))
     assert f"{rule.NOT_INFORMATION}: attenuated gradients (trainings of 480,000 images" in message
 
 
@@ -252,7 +252,7 @@ def test_arms_are_compared_at_their_best_rates_and_at_the_one_of_relu6_on_seeds_
     found = {claim.id: claim for claim in ext_cause.claims(pd.concat([table, looks]))}
     through = found[f"linear_lets_gradients_through/at_the_best_learning_rate_of_ReLU6/cifar10/{short}"]
     assert through.estimate.value == -1.0 and through.estimate.n == 10
-    message = ext_cause.paragraph(table)
+    message = ext_cause.paragraphs(table)
     assert "at the best learning rate of ReLU6" in claim.says and "for all arms: ReLU6 16." in message
     assert f"with the best one of relu6 ({at_relu6s})" in message.lower()
 
@@ -277,8 +277,8 @@ def test_costs_beyond_equal_noise_are_numpys_interpolation_and_scipys_welch_test
         assert claim.p_value == pytest.approx(test.pvalue)
         low, high = test.confidence_interval()
         assert (claim.estimate.low, claim.estimate.high) == (pytest.approx(low), pytest.approx(high))
-        assert f"{low:.1f}, {high:.1f}]" in measured.sentence(values, R2, 120_000)
-    assert "surely more" in measured.sentence(values, R2, 120_000)
+        assert f"{low:.1f}, {high:.1f}]" in measured.sentences(values, R2, 120_000)
+    assert measured.sentences(values, R2, 120_000).startswith("Surely more, 120,000 images: relu6 ")
 
 
 def test_an_arm_is_compared_with_noise_from_five_runs_on_and_where_noise_reaches() -> None:
@@ -287,9 +287,10 @@ def test_an_arm_is_compared_with_noise_from_five_runs_on_and_where_noise_reaches
     for few in values:
         assert not measured.claims(values | {few: values[few][:4]}, R2, "cifar10/120000")
     for lacking in ("noise_0.804", "leaky_0.1"):
-        assert measured.sentence(values, R2 | {lacking: []}, 120_000) == ""
+        assert measured.sentences(values, R2 | {lacking: []}, 120_000) == ""
     equal = values | {"leaky_0.1": [value + 0.01 for value in values["noise_0.804"]]}
-    assert "; surely more" not in measured.sentence(equal, R2, 120_000)
+    assert measured.sentences(equal, R2, 120_000).startswith("Not surely more, 120,000 images: leaky 0.1 0.0 [")
+    assert measured.paragraph(["", ""]) == ""
 
 
 def test_the_title_says_that_one_curve_is_by_nominal_doses() -> None:

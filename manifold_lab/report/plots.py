@@ -123,10 +123,10 @@ def captioned(
 
 
 def evenly_wrapped(words: str, width: int) -> str:
-    """A text in as few lines as fit into a width, none much shorter than the others.
+    r"""A text in as few lines as fit into a width, none much shorter than the others.
 
     >>> evenly_wrapped("one word alone is not left behind", 30)
-    'one word alone is\\nnot left behind'
+    'one word alone is\nnot left behind'
     """
     fewest = len(textwrap.wrap(words, width))
     narrowest = next((narrow for narrow in range(1, width) if len(textwrap.wrap(words, narrow)) <= fewest), width)

@@ -53,8 +53,8 @@ FRESH = range(100, 105)
 """Seeds of the runs at the best rates, none of which chose them."""
 BEST, BEST_OF_RELU6 = "best", "best of relu6"
 """The groups of those runs: every arm at its own best learning rate, and at the one of relu6."""
-BY_DOSE = " (by nominal doses)"
-"""Of a title that rests on one curve, for panel (a) shows the measured R²."""
+BY_DOSE = "by nominal doses"
+"""Of a reading that rests on one curve, for panel (a) shows the measured R²."""
 AT_RATES: Mapping[str, tuple[str, str]] = MappingProxyType({
     BEST: ("at_the_best_rates", ", at each arm's best learning rate"),
     BEST_OF_RELU6: ("at_the_best_rate_of_relu6", ", at the best learning rate of ReLU6"),
@@ -150,7 +150,9 @@ def answer(table: DataFrame) -> str:
     """The reading of the runs that decide, with the length of their trainings."""
     length, shortest = deciding_length(table), comparison.lengths(table, GROUP)[0]
     rates = f"; doses and tuning: {shortest:,} images" if length != shortest else ""
-    return not_decided(table) or f"{rule.reading(findings(table, length))} (trainings of {length:,} images{rates})"
+    reading = rule.reading(findings(table, length))
+    doses = f"{BY_DOSE}; " if reading.endswith(rule.READABILITY) else ""
+    return not_decided(table) or f"{reading} ({doses}trainings of {length:,} images{rates})"
 
 
 def paragraphs(table: DataFrame) -> str:
@@ -270,7 +272,7 @@ def headings(table: DataFrame) -> tuple[str, str]:
     found = findings(table, length)
     tuned = rule.TUNING[found.tuning]
     cause = rule.reading(found).removeprefix(f"{tuned}; ")
-    cause += BY_DOSE if cause == rule.READABILITY else ""
+    cause += f" ({BY_DOSE})" if cause == rule.READABILITY else ""
     read = f" Title: the reading of trainings of {length:,} images. {tuned[0].upper()}{tuned[1:]}."
     return cause[0].upper() + cause[1:], read
 

@@ -75,6 +75,7 @@ class Answer:
         parts: what is claimed, in words, and the id of the row that decides it.
         errata: whether it also says how many errata there are.
         readme: its place among the findings that README begins with; 0 where it is none.
+        text: the study whose published text opens with the answer; empty where none does.
     """
 
     about: str
@@ -82,6 +83,7 @@ class Answer:
     parts: Sequence[Sequence[str]]
     errata: bool = False
     readme: int = 0
+    text: str = ""
 
     @property
     def figure(self) -> str:
@@ -92,7 +94,17 @@ class Answer:
         """Each part with its verdict, what was measured at which scale, value, interval and n."""
         parts = [f"{phrase}: {_decided(published_rows(root, decided_by))}" for phrase, decided_by in self.parts]
         parts += [f"{len(paper_errata())} errata in all"] if self.errata else []
-        return f"{self.about}{' ' if self.about.endswith('?') else ': '}{'; '.join(parts)}."
+        about, *_ = self.told(root) or [self.about]
+        return f"{about}{' ' if about.endswith(('?', '.')) else ': '}{'; '.join(parts)}."
+
+    def told(self, root: Path) -> list[str]:
+        """The published text without emphasis: its question with the answer, then what else it says, by paragraphs."""
+        path = root / "figures" / f"{self.text}_text.md"
+        if not self.text or not path.is_file():
+            return []
+        opening, *rest = read_text(path).strip().replace("*", "").split("\n\n")
+        answer, stop, more = opening.partition(". ")
+        return [answer + stop.strip(), *filter(None, [more, *rest])]
 
 
 def _decided(rows: Sequence[ClaimResult]) -> str:

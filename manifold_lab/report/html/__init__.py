@@ -166,7 +166,9 @@ def build_page(root: Path) -> str:
             ("neighbours", "The neighbours' claims", by_place(beside, section)),
             ("beyond", "Beyond the paper", by_place(besides, section)),
         ],
-        "answers": [(one.sentence(root), one.figure, page_link(one.link)) for one in paper.answers()],
+        "answers": [
+            (one.sentence(root), one.figure, page_link(one.link), one.told(root)[1:]) for one in paper.answers()
+        ],
         "asked": len(asked),
         "verdicts": paper.VERDICTS,
         "counts": Counter(one.verdict for one in [*asked, *beside, *besides]),

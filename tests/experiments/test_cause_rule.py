@@ -220,7 +220,8 @@ def test_short_trainings_give_the_long_ones_the_doses_and_controls_that_they_lac
     doses = {arm: {short: 50.0} for pair in rule.DOSES for arm in pair}
     costly = doses | {"leaky_0.1": {short: 50.0, long: 70.0}, "noise_0.734": {short: 40.0, long: 70.0}}
     message = ext_cause.paragraphs(trained(ends | costly))
-    assert f"{rule.READABILITY} (by nominal doses; trainings of 480,000 images; doses and tuning: 120,000 images)" in message
+    of = "by nominal doses; trainings of 480,000 images; doses and tuning: 120,000 images"
+    assert f"{rule.READABILITY} ({of})" in message
     apart = costly | {"noise_0.961": {short: 59.0}}
     assert f"{rule.BOTH} (trainings of 480,000 images" in ext_cause.paragraphs(trained(ends | apart))
     harmless = {"leaky_0.1": {short: 40.0, long: 70.0}, "noise_0.734": {short: 60.0, long: 80.0}}

@@ -75,13 +75,13 @@ def shorter(runs: rule.Runs, answer: str, length: int) -> str:
 
 
 def costs_of(runs: rule.Runs, name: Callable[[str], str] = WORDS.__getitem__) -> str:
-    """What ReLU6 costs, and every arm with runs enough for a verdict, in points; empty without an interval of ReLU6's.
+    """What ReLU6 and every arm with runs enough cost, in points, with its verdict; empty without an interval of ReLU6's.
 
     Args:
         runs: test accuracies in percent by arm.
         name: what an arm is called.
     """
-    judged = {arm: one.verdict for arm, one in rule.outcomes(runs).items() if one.verdict != rule.UNDECIDED}
+    judged = {arm: one.verdict for arm, one in rule.outcomes(runs).items() if not math.isnan(one.p_value)}
     whole = cost(runs)
     arms = [f"{name(arm)}, {points(cost(runs, arm))} ({verdict})" for arm, verdict in judged.items()]
     return "" if math.isnan(whole.low) else "; ".join([f"ReLU6 {points(whole)}", *arms])

@@ -344,6 +344,12 @@ def test_more_than_tuning_is_scipys_difference_of_gaps() -> None:
     assert ext_cause_tuning.claim(few, values["0.1"], rates, where).verdict == "undecided"
     assert f"{best:.1f} [{low:.1f}, {high:.1f}]" in ext_cause_tuning.sentence(values["best"], {}, {})
     assert ext_cause_tuning.sentence({"linear": [1.0, 2.0]}, {}, {}) == ""
+    between = values["best"] | runs({"leaky_0.1": 55.0}, seed=3)
+    assert "; leaky 0.1, " in ext_cause_tuning.sentence(between, {}, rates) and "(undecided)" in (
+        ext_cause_tuning.sentence(between, {}, rates)
+    )
+    few = between | {"leaky_0.1": between["leaky_0.1"][:4]}
+    assert "; leaky 0.1, " not in ext_cause_tuning.sentence(few, {}, rates)
 
 
 def test_every_arm_has_words() -> None:

@@ -75,7 +75,7 @@ def shorter(runs: rule.Runs, answer: str, length: int) -> str:
 
 
 def costs_of(runs: rule.Runs, name: Callable[[str], str] = WORDS.__getitem__) -> str:
-    """What ReLU6 and every arm with runs enough cost, in points, with its verdict; empty without an interval of ReLU6's.
+    """What ReLU6 and every arm with runs enough cost, in points, with verdicts; empty without an interval of ReLU6's.
 
     Args:
         runs: test accuracies in percent by arm.

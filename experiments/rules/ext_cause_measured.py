@@ -31,7 +31,7 @@ def curve(runs: Runs, linear_r2: Runs) -> list[Dose]:
 def equal_noise(doses: Sequence[Dose], r2: float) -> list[tuple[str, float]]:
     """The arms of the curve between which a measured R² lies, with weights that sum to 1; empty outside of it."""
     for (low, first), (high, second) in itertools.pairwise(doses):
-        if low <= r2 <= high:
+        if low <= r2 <= high and low < high:
             share = (r2 - low) / (high - low)
             return [(arm, weight) for arm, weight in ((first, 1 - share), (second, share)) if weight > 0]
     return []
@@ -70,7 +70,7 @@ def claims(runs: Runs, linear_r2: Runs, where: str) -> list[ClaimResult]:
 
 INTRODUCTION = (
     "By the measured R² instead of nominal doses (not in the rule: looked at after its runs), points that are lost "
-    "beyond noise that leaves as much readable."
+    "beyond noise, interpolated between its arms, that leaves as much readable."
 )
 
 

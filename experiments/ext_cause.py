@@ -164,8 +164,8 @@ def paragraphs(table: DataFrame) -> str:
         said.append(rule_text.shorter(accuracies(table, GROUP, shortest), otherwise(table, shortest, length), shortest))
     lengths = dict.fromkeys((length, shortest))
     said.append(measured.paragraph(measured.sentences(*at_measured_r2(table, each), each) for each in lengths))
-    at_rates = [accuracies(table, group, shortest) for group in AT_RATES]
-    said.append(tuning.sentence(*at_rates, BEST_RATES))
+    at_best, at_relu6s = (accuracies(table, group, shortest) for group in (BEST, BEST_OF_RELU6))
+    said.append(tuning.sentence(at_best, at_relu6s, BEST_RATES))
     return "\n\n".join(filter(None, said))
 
 

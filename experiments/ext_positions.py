@@ -30,8 +30,8 @@ EXPECTED = [
     )
 ]  # fmt: skip
 HEADLINE = Headline(
-    "ext_positions.both_beats", "ReLU6 behind both convolutions beats ReLU6 behind one or none",
-    "ReLU6 behind both convolutions is not needed", "Which of a block's ReLU6 is needed is undecided",
+    "both_beats_depthwise_only", "ReLU6 behind both convolutions beats ReLU6 behind the depthwise one alone",
+    "ReLU6 behind the depthwise convolution alone beats ReLU6 behind both",
 )  # fmt: skip
 STUDY = trained_study(
     name="ext_positions",

@@ -1,8 +1,12 @@
 """A figure's title follows the verdict of its claim."""
 
+import importlib
+from pathlib import Path
+
 import pytest
 
 from manifold_lab.core.statistics import Estimate
+from manifold_lab.report.claims import published
 from manifold_lab.report.headlines import Headline, headline
 from manifold_lab.report.tables import ClaimResult
 
@@ -58,3 +62,13 @@ def test_the_verdict_decides_the_sentence(rows: list[ClaimResult], expected: str
 )  # fmt: skip
 def test_a_sentence_names_the_data_sets_that_decide_it(rows: list[ClaimResult], expected: str) -> None:
     assert headline(rows, SAID) == expected
+
+
+def test_the_headline_of_every_published_study_has_rows_that_decide_it() -> None:
+    root, asked = Path(__file__).parent.parent.parent, 0
+    for name, rows in published(root).items():
+        found = getattr(importlib.import_module(f"experiments.{name}"), "HEADLINE", None)
+        if found and not found.claim.startswith("linear_beats_relu6/cifar10/last maps 4x4"):  # not run yet
+            asked += 1
+            assert any(row.id.startswith(f"{name}.{found.claim}") for row in rows), name
+    assert asked > 8

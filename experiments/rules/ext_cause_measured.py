@@ -78,12 +78,12 @@ def sentences(runs: Runs, linear_r2: Runs, length: int) -> str:
     """Which arms surely lose more than equal noise, after Holm's correction over all; empty without a comparison."""
     found = {arm: contrasts.contrast(groups) for arm, groups in comparisons(runs, linear_r2)}
     p_values = contrasts.holm({arm: one.p_value for arm, one in found.items()})
-    told: dict[bool, list[str]] = {True: [], False: []}
+    listed: dict[bool, list[str]] = {True: [], False: []}
     for arm, one in found.items():
         more = p_values[arm] < LEVEL and one.estimate.value > 0
-        told[more].append(f"{label_of(arm)} {points(one.estimate)}")
+        listed[more].append(f"{label_of(arm)} {points(one.estimate)}")
     words = {True: f"Surely more, {length:,} images", False: f"Not surely more, {length:,} images"}
-    return " ".join(f"{words[more]}: {'; '.join(arms)}." for more, arms in told.items() if arms)
+    return " ".join(f"{words[more]}: {'; '.join(arms)}." for more, arms in listed.items() if arms)
 
 
 def paragraph(found: Iterable[str]) -> str:

@@ -237,15 +237,21 @@ def test_at_most_seven_answers_each_with_numbers_and_a_place_that_exists() -> No
 
 def test_an_answer_opens_with_what_its_study_says(tmp_path: Path) -> None:
     answer = paper.Answer("Why?", "#there", [], text="other")
-    assert answer.told(tmp_path) == [] and answer.sentence(tmp_path).startswith("Why? ")
+    assert answer.paragraphs(tmp_path) == [] and answer.sentence(tmp_path).startswith("Why? ")
     (tmp_path / "figures").mkdir()
     text = tmp_path / "figures" / "other_text.md"
     text.write_text("**Why so?** Since .1 is less; it is *small*. The cost: 3.5 [.1, 7].\n\nMore of it.\n")
-    assert answer.told(tmp_path) == ["Why so? Since .1 is less; it is small.", "The cost: 3.5 [.1, 7].", "More of it."]
+    assert answer.paragraphs(tmp_path) == [
+        "Why so? Since .1 is less; it is small.",
+        "The cost: 3.5 [.1, 7].",
+        "More of it.",
+    ]
     assert answer.sentence(tmp_path).startswith("Why so? Since .1 is less; it is small. ")
     text.write_text("**Why so?** Not decided yet.\n")
-    assert answer.told(tmp_path) == ["Why so? Not decided yet."]
-    assert [one.text for one in paper.answers() if one.text] == ["ext_cause"] and paper.answers()[0].told(ROOT)[3:]
+    assert answer.paragraphs(tmp_path) == ["Why so? Not decided yet."]
+    assert [one.text for one in paper.answers() if one.text] == ["ext_cause"] and paper.answers()[0].paragraphs(ROOT)[
+        3:
+    ]
 
 
 def test_an_answer_without_its_row_says_that_it_was_not_run(tmp_path: Path) -> None:

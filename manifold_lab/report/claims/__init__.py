@@ -94,13 +94,13 @@ class Answer:
         """Each part with its verdict, what was measured at which scale, value, interval and n."""
         parts = [f"{phrase}: {_decided(published_rows(root, decided_by))}" for phrase, decided_by in self.parts]
         parts += [f"{len(paper_errata())} errata in all"] if self.errata else []
-        about, *_ = self.told(root) or [self.about]
+        about, *_ = self.paragraphs(root) or [self.about]
         return f"{about}{' ' if about.endswith(('?', '.')) else ': '}{'; '.join(parts)}."
 
-    def told(self, root: Path) -> list[str]:
+    def paragraphs(self, root: Path) -> list[str]:
         """The published text without emphasis: its question with the answer, then what else it says, by paragraphs."""
         path = root / "figures" / f"{self.text}_text.md"
-        if not self.text or not path.is_file():
+        if not path.is_file():
             return []
         opening, *rest = read_text(path).strip().replace("*", "").split("\n\n")
         answer, stop, more = opening.partition(". ")

@@ -167,7 +167,7 @@ def build_page(root: Path) -> str:
             ("beyond", "Beyond the paper", by_place(besides, section)),
         ],
         "answers": [
-            (one.sentence(root), one.figure, page_link(one.link), one.told(root)[1:]) for one in paper.answers()
+            (one.sentence(root), one.figure, page_link(one.link), one.paragraphs(root)[1:]) for one in paper.answers()
         ],
         "asked": len(asked),
         "verdicts": paper.VERDICTS,

@@ -53,7 +53,7 @@ FRESH = range(100, 105)
 """Seeds of the runs at the best rates, none of which chose them."""
 BEST, BEST_OF_RELU6 = "best", "best of relu6"
 """The groups of those runs: every arm at its own best learning rate, and at the one of relu6."""
-BY_DOSE = "by nominal doses"
+BY_PLAN = "by planned R²"
 """Of a reading that rests on one curve, for panel (a) shows the measured R²."""
 AT_RATES: Mapping[str, tuple[str, str]] = MappingProxyType({
     BEST: ("at_the_best_rates", ", at each arm's best learning rate"),
@@ -147,26 +147,38 @@ def not_decided(table: DataFrame) -> str:
 
 
 def answer(table: DataFrame) -> str:
-    """The reading of the runs that decide, with the length of their trainings."""
-    length, shortest = deciding_length(table), comparison.lengths(table, GROUP)[0]
-    rates = f"; doses and tuning: {shortest:,} images" if length != shortest else ""
-    reading = rule.reading(findings(table, length))
-    doses = f"{BY_DOSE}; " if reading.endswith(rule.READABILITY) else ""
-    return not_decided(table) or f"{reading} ({doses}trainings of {length:,} images{rates})"
+    """The reading of the runs that decide."""
+    reading = rule.reading(findings(table, deciding_length(table)))
+    return not_decided(table) or reading + (f", {BY_PLAN}" if reading.endswith(rule.READABILITY) else "")
 
 
 def paragraphs(table: DataFrame) -> str:
-    """The answer, what every arm costs, and how far that carries; then shorter trainings, measured R² and rates."""
+    """The answer; how it was found, what every arm costs, measured R², learning rates; how far that carries."""
     length, shortest = deciding_length(table), comparison.lengths(table, GROUP)[0]
-    where = f"{table['data'].iloc[0]} at width {WIDTH}, {length:,} images, learning rate {RATE}"
-    said = [rule_text.paragraph(accuracies(table, GROUP, length), answer(table), where)]
-    if length != shortest:
-        said.append(rule_text.shorter(accuracies(table, GROUP, shortest), otherwise(table, shortest, length), shortest))
     lengths = dict.fromkeys((length, shortest))
-    said.append(measured.paragraph(measured.sentences(*at_measured_r2(table, each), each) for each in lengths))
+    by_length = {each: at_measured_r2(table, each) for each in lengths}
+    said = [f"**{rule_text.QUESTION}** {rule_text.capitalised(answer(table))}."]
+    costs = rule_text.costs_table(by_length)
+    said += [f"{rule_text.METHOD} {decided_by(table)}", costs] if costs else []
+    said.append(measured.paragraph(measured.sentences(*found, each) for each, found in by_length.items()))
     at_best, at_relu6s = (accuracies(table, group, shortest) for group in (BEST, BEST_OF_RELU6))
-    said.append(tuning.sentence(at_best, at_relu6s, BEST_RATES))
+    said.append(tuning.table(at_best, at_relu6s, BEST_RATES))
+    where = f"{plots.data_name(table['data'].iloc[0])} at width {WIDTH}, learning rate {RATE} where no other is given"
+    said += [f"Limits: {where}, one optimiser, short of convergence."] if costs else []
     return "\n\n".join(filter(None, said))
+
+
+def decided_by(table: DataFrame) -> str:
+    """Which trainings the answer reads, and what shorter ones say."""
+    length, shortest = deciding_length(table), comparison.lengths(table, GROUP)[0]
+    if length == shortest:
+        return f"The answer reads trainings of {length:,} images."
+    other = otherwise(table, shortest, length)
+    short = f"read otherwise: {other}" if other else "read the same"
+    return (
+        f"The answer reads trainings of {length:,} images; arms that these lack, doses and tuning are of {shortest:,}. "
+        f"Trainings of {shortest:,} images {short}."
+    )
 
 
 def otherwise(table: DataFrame, length: int, deciding: int) -> str:
@@ -268,13 +280,14 @@ def headings(table: DataFrame) -> tuple[str, str]:
     """The cause as the figure's title; for the caption, of which trainings it is, and what is said of tuning."""
     missing, length = not_decided(table), deciding_length(table)
     if missing:
-        return missing[0].upper() + missing[1:], ""
+        return rule_text.capitalised(missing), ""
     found = findings(table, length)
     tuned = rule.TUNING[found.tuning]
     cause = rule.reading(found).removeprefix(f"{tuned}; ")
-    cause += f" ({BY_DOSE})" if cause == rule.READABILITY else ""
-    read = f" Title: the reading of trainings of {length:,} images. {tuned[0].upper()}{tuned[1:]}."
-    return cause[0].upper() + cause[1:], read
+    cause += f", {BY_PLAN}" if cause == rule.READABILITY else ""
+    return rule_text.capitalised(
+        cause
+    ), f" Title: the reading of trainings of {length:,} images. {rule_text.capitalised(tuned)}."
 
 
 STUDY = trained_study(

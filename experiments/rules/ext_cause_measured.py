@@ -1,6 +1,6 @@
 """What arms of `experiments.ext_cause` lose beyond noise that leaves as much linearly readable, by the measured R².
 
-Not part of the rule, which compares arms of equal nominal doses: written on 2026-11-27, after its short and long runs.
+Not part of the rule, which compares arms of equal planned R²: written on 2026-11-27, after its short and long runs.
 The noise arms and linear, by their mean measured R², make a curve of accuracy, straight between two of them; every
 other arm is compared with the curve at its own R². The R² enter as known.
 """
@@ -69,8 +69,9 @@ def claims(runs: Runs, linear_r2: Runs, where: str) -> list[ClaimResult]:
 
 
 INTRODUCTION = (
-    "By the measured R² instead of nominal doses (not in the rule: looked at after its runs), points that are lost "
-    "beyond noise, interpolated between its arms, that leaves as much readable."
+    "Noise was planned to leave as much readable as an activation leaves of a centred normal channel. Trained norms "
+    "move their shifts, so that the measured R² differ. Not part of the rule, and made after its runs: points lost "
+    "beyond noise of the same measured R², interpolated between the noise arms."
 )
 
 
@@ -82,8 +83,9 @@ def sentences(runs: Runs, linear_r2: Runs, length: int) -> str:
     for arm, one in found.items():
         more = p_values[arm] < LEVEL and one.estimate.value > 0
         listed[more].append(f"{label_of(arm)} {points(one.estimate)}")
-    words = {True: f"Surely more, {length:,} images", False: f"Not surely more, {length:,} images"}
-    return " ".join(f"{words[more]}: {'; '.join(arms)}." for more, arms in listed.items() if arms)
+    words = {True: "surely more", False: "not surely more"}
+    said = "; ".join(f"{words[more]}: {', '.join(arms)}" for more, arms in listed.items() if arms)
+    return f"{length:,} images, {said}." if said else ""
 
 
 def paragraph(found: Iterable[str]) -> str:

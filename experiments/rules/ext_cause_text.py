@@ -1,27 +1,30 @@
-"""The answer of `experiments.ext_cause` in words: the paragraph, what each arm costs, and its claims."""
+"""The answer of `experiments.ext_cause` in words: how it was found, what each arm costs, and its claims."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
+
+import numpy as np
 
 from experiments.rules import ext_cause as rule
 from experiments.rules.ext_cause_neighbours import difference
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.statistics import Estimate
-from manifold_lab.report.tables import ClaimResult, estimated_claim
+from manifold_lab.report.tables import MISSING, ClaimResult, estimated_claim, markdown
 from manifold_lab.sweeps.comparison import Groups, runs_needed
 
 PLACE = "Section 3.2 (cause)"
 QUESTION = "Why does ReLU6 in a bottleneck cost accuracy?"
 WORDS = {
-    "leaky_0.5": "leaky_relu of slope .5, which loses no information",
-    "leaky_0.1": "leaky_relu of slope .1, which loses no information",
-    "noise_0.961": "a little noise in a linear bottleneck, which is no nonlinearity",
-    "noise_0.804": "more noise in a linear bottleneck, which is no nonlinearity",
-    "noise_0.734": "noise in a linear bottleneck that leaves as much readable as ReLU, which is no nonlinearity",
-    "noise_0.734_shared": "the same noise drawn once per image and channel",
-    "half_gain": "half of the channels times .1, which attenuates gradients and loses nothing",
-    "renormed": "ReLU6 with a norm behind it, which restores mean and scale",
-    "abs": "the absolute value, which blocks no gradient",
+    "relu6": "ReLU6",
+    "leaky_0.5": "leaky_relu, slope .5: loses no information",
+    "leaky_0.1": "leaky_relu, slope .1: loses no information",
+    "noise_0.961": "linear with noise, as readable as leaky .5: no nonlinearity",
+    "noise_0.804": "linear with noise, as readable as leaky .1: no nonlinearity",
+    "noise_0.734": "linear with noise, as readable as ReLU: no nonlinearity",
+    "noise_0.734_shared": "the same noise, drawn once per image and channel",
+    "half_gain": "linear, half of the channels times .1: attenuates gradients, loses nothing",
+    "renormed": "ReLU6, then a norm: restores mean and scale",
+    "abs": "absolute value: blocks no gradient",
     "shift": "ReLU6 behind a norm whose bias starts at 2",
     "after_sum": "ReLU6 behind the addition",
 }
@@ -42,49 +45,46 @@ EXPECTED = {
 """What the argument that information loss is the cause expects of an arm, in words and as an outcome of the rule."""
 
 
-def paragraph(runs: rule.Runs, answer: str, where: str) -> str:
-    """The reading, the cost of every arm with runs enough for a verdict, and how far that carries.
+METHOD = (
+    "Networks were trained with something else in place of ReLU6. Some of it loses no information, but a linear map "
+    "reads less of it; some, noise, loses information and is linear. The table gives the points of test accuracy that "
+    f"each costs against a linear bottleneck, with Welch's {statistics.PERCENT} interval, and its verdict by a rule "
+    "that was written before the runs: *with linear* is above the midpoint of linear and ReLU6, *with relu6* below "
+    f"it, *below relu6* also below ReLU6 itself, each by Welch's test over {rule.FEWEST} runs or more and Holm's "
+    "correction. Linear R², measured at the end of a training, is that of the best affine map from a bottleneck's "
+    "output to its input."
+)
+
+
+def costs_table(by_length: Mapping[int, tuple[rule.Runs, rule.Runs]]) -> str:
+    """What ReLU6 and every arm cost at every length, and how much of them stays readable; empty without any number.
 
     Args:
-        runs: test accuracies in percent by arm.
-        answer: the reading of all of them.
-        where: data, width and length of the trainings.
+        by_length: test accuracies in percent and measured linear R², both by arm, by images seen.
     """
-    head = f"**{QUESTION}** {answer[0].upper()}{answer[1:]}."
-    costs = costs_of(runs)
-    if not costs:
-        return head
-    return (
-        f"{head} Points of test accuracy that it costs, against a linear bottleneck: {costs}. An arm is *with relu6* "
-        "where it lies below the midpoint of linear and relu6, by Welch's test over "
-        f"{rule.FEWEST} runs or more of each and Holm's correction; the rule was written before the runs. Limits: "
-        f"{where}, one optimiser, short of convergence."
-    )
+    head, columns = ["in place of a linear bottleneck"], []
+    for length, (runs, linear_r2) in by_length.items():
+        head += [f"linear R², {length:,} images", f"points lost, {length:,} images"]
+        columns += [{arm: f"{np.mean(values):.2f}" for arm, values in linear_r2.items() if values}, costs_of(runs)]
+    shown = {arm: [column.get(arm, MISSING) for column in columns] for arm in WORDS}
+    rows = [[WORDS[arm], *cells] for arm, cells in shown.items() if set(cells[1::2]) != {MISSING}]
+    return markdown(head, rows) if rows else ""
 
 
-def shorter(runs: rule.Runs, answer: str, length: int) -> str:
-    """What trainings say that are shorter than those that decide.
-
-    Args:
-        runs: their test accuracies in percent by arm.
-        answer: their reading, where it is another one; empty where it is the same.
-        length: images that they see.
-    """
-    says = f"read otherwise: {answer}" if answer else "read the same"
-    return f"Trainings of {length:,} images {says}. They cost: {costs_of(runs) or 'not known'}."
-
-
-def costs_of(runs: rule.Runs, name: Callable[[str], str] = WORDS.__getitem__) -> str:
-    """What ReLU6 and every arm with runs enough cost, in points, with verdicts; empty without an interval of ReLU6's.
-
-    Args:
-        runs: test accuracies in percent by arm.
-        name: what an arm is called.
-    """
-    judged = {arm: one.verdict for arm, one in rule.outcomes(runs).items() if not math.isnan(one.p_value)}
+def costs_of(runs: rule.Runs) -> dict[str, str]:
+    """What ReLU6 and every arm with runs enough cost, in points, with verdicts; empty without an interval for ReLU6."""
     whole = cost(runs)
-    arms = [f"{name(arm)}, {points(cost(runs, arm))} ({verdict})" for arm, verdict in judged.items()]
-    return "" if math.isnan(whole.low) else "; ".join([f"ReLU6 {points(whole)}", *arms])
+    if math.isnan(whole.low):
+        return {}
+    judged = {arm: one.verdict for arm, one in rule.outcomes(runs).items() if not math.isnan(one.p_value)}
+    return {rule.RELU6: points(whole)} | {
+        arm: f"{points(cost(runs, arm))} {verdict}" for arm, verdict in judged.items()
+    }
+
+
+def capitalised(said: str) -> str:
+    """Words as a sentence begins with them."""
+    return said[0].upper() + said[1:]
 
 
 def cost(runs: rule.Runs, arm: str = rule.RELU6) -> Estimate:

@@ -1,14 +1,13 @@
 """What of the gap of `experiments.ext_cause` is left at each arm's best learning rate, on other seeds than chose it."""
 
-import math
 from collections.abc import Iterable, Mapping
 
 from experiments.rules.ext_cause import LINEAR, RELU6, Runs, tuning
 from experiments.rules.ext_cause_neighbours import difference
-from experiments.rules.ext_cause_text import PLACE, cost, costs_of
+from experiments.rules.ext_cause_text import PLACE, WORDS, cost, costs_of
 from manifold_lab.core import contrasts
 from manifold_lab.report.arm_styles import label_of
-from manifold_lab.report.tables import ClaimResult, estimated_claim
+from manifold_lab.report.tables import MISSING, ClaimResult, estimated_claim, markdown
 
 
 def named(rates: Mapping[str, float], arms: Iterable[str]) -> str:
@@ -16,18 +15,22 @@ def named(rates: Mapping[str, float], arms: Iterable[str]) -> str:
     return "; ".join(f"{label_of(arm)}: {rates[arm]:g}" for arm in arms)
 
 
-def sentence(at_best: Runs, at_relu6s: Runs, rates: Mapping[str, float]) -> str:
+def table(at_best: Runs, at_relu6s: Runs, rates: Mapping[str, float]) -> str:
     """What ReLU6 and the other arms cost at the best learning rates, and all of them at the best one of ReLU6.
 
-    Nothing where linear or relu6 has too few runs for an interval.
+    Empty where linear or relu6 has too few runs for an interval.
     """
-    if math.isnan(cost(at_best).low):
+    best, relu6s = costs_of(at_best), costs_of(at_relu6s)
+    rows = [[WORDS[arm], f"{rates[arm]:g}", best[arm], relu6s.get(arm, MISSING)] for arm in rates if arm in best]
+    if not rows:
         return ""
-    best = f"At the learning rates that were best on validation ({named(rates, rates)}), on other seeds"
-    said = f"{best}, they cost: {costs_of(at_best, label_of)}."
-    if not math.isnan(cost(at_relu6s).low):
-        said += f" With the best one of ReLU6 ({rates[RELU6]:g}) for all arms: {costs_of(at_relu6s, label_of)}."
-    return said
+    said = (
+        "The learning rate of each arm that was best on validation, and the points that are lost there, on other seeds "
+        f"than chose it; linear: {rates[LINEAR]:g}."
+    )
+    head = ("in place of a linear bottleneck", "best rate", "points lost, each at its best rate",
+            f"points lost, all at ReLU6's best rate, {rates[RELU6]:g}")  # fmt: skip
+    return f"{said}\n\n{markdown(head, rows)}"
 
 
 def claim(at_best: Runs, at_first: Runs, rates: Mapping[str, float], where: str) -> ClaimResult:

@@ -28,7 +28,7 @@ def test_costs_beyond_equal_noise_are_numpys_interpolation_and_scipys_welch_test
         low, high = test.confidence_interval()
         assert (claim.estimate.low, claim.estimate.high) == (pytest.approx(low), pytest.approx(high))
         assert f"{low:.1f}, {high:.1f}]" in measured.sentences(values, R2, 120_000)
-    assert measured.sentences(values, R2, 120_000).startswith("Surely more, 120,000 images: relu6 ")
+    assert measured.sentences(values, R2, 120_000).startswith("120,000 images, surely more: relu6 ")
 
 
 def test_an_arm_is_compared_with_noise_from_five_runs_on_and_where_noise_reaches() -> None:
@@ -39,5 +39,5 @@ def test_an_arm_is_compared_with_noise_from_five_runs_on_and_where_noise_reaches
     for lacking in ("noise_0.804", "leaky_0.1"):
         assert measured.sentences(values, R2 | {lacking: []}, 120_000) == ""
     equal = values | {"leaky_0.1": [value + 0.01 for value in values["noise_0.804"]]}
-    assert measured.sentences(equal, R2, 120_000).startswith("Not surely more, 120,000 images: leaky 0.1 0.0 [")
+    assert measured.sentences(equal, R2, 120_000).startswith("120,000 images, not surely more: leaky 0.1 0.0 [")
     assert measured.paragraph(["", ""]) == ""

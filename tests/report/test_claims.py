@@ -18,6 +18,7 @@ from manifold_lab.core import contrasts, provenance, statistics
 from manifold_lab.core.errors import InputError
 from manifold_lab.models.specs import V2
 from manifold_lab.report import claims as paper
+from manifold_lab.report.answers import answers
 from manifold_lab.report.claims import Claim, ClaimVerdict, published_rows, study_of
 from manifold_lab.report.tables import ClaimResult, claim_value, read_claims, to_csv
 from manifold_lab.report.texts import verdict_table
@@ -73,7 +74,7 @@ def test_what_is_published_is_found_by_the_claims_that_name_it() -> None:
     there = paper.published(ROOT)
     asked = [claim.decided_by for claim in paper.paper_claims() if claim.decided_by]
     asked += [one for erratum in paper.paper_errata() for one in erratum.shown]
-    asked += [one for answer in paper.answers() for _, one in answer.parts]
+    asked += [part.row for answer in answers() for part in answer.part]
     assert {one for one in asked if study_of(one) in there and not published_rows(ROOT, one)} == set()
     studies = {path.stem for path in (ROOT / "experiments").glob("[!_]*.py")}
     assert {one for one in asked if study_of(one) not in studies} == set()
@@ -220,41 +221,3 @@ def test_extents_of_preimages_that_are_known() -> None:
 
 def test_every_even_block_costs_what_table_1_says() -> None:
     assert tab2_network.by_formula(V2) == (12, 12)
-
-
-def test_at_most_seven_answers_each_with_numbers_and_a_place_that_exists() -> None:
-    found = paper.answers()
-    text = (ROOT / "paper_repro.md").read_text(encoding="utf-8")
-    heads = {re.sub(r"[^a-z0-9 -]", "", line.strip("# ").lower()).replace(" ", "-") for line in text.splitlines()
-             if line.startswith("#")}  # fmt: skip
-    assert len(found) <= 7
-    for answer in found:
-        assert answer.link.removeprefix("#") in heads or (ROOT / answer.link).is_file(), answer.link
-        for words, asked in answer.parts:
-            (row,) = published_rows(ROOT, asked)
-            assert f"{words}: {row.verdict}" in answer.sentence(ROOT) and claim_value(row) in answer.sentence(ROOT)
-
-
-def test_an_answer_opens_with_what_its_study_says(tmp_path: Path) -> None:
-    answer = paper.Answer("Why?", "#there", [], text="other")
-    assert answer.paragraphs(tmp_path) == [] and answer.sentence(tmp_path).startswith("Why? ")
-    (tmp_path / "figures").mkdir()
-    text = tmp_path / "figures" / "other_text.md"
-    text.write_text("**Why so?** Since .1 is less; it is *small*. The cost: 3.5 [.1, 7].\n\nMore of it.\n")
-    assert answer.paragraphs(tmp_path) == [
-        "Why so? Since .1 is less; it is small.",
-        "The cost: 3.5 [.1, 7].",
-        "More of it.",
-    ]
-    assert answer.sentence(tmp_path).startswith("Why so? Since .1 is less; it is small. ")
-    text.write_text("**Why so?** Not decided yet.\n")
-    assert answer.paragraphs(tmp_path) == ["Why so? Not decided yet."]
-    assert [one.text for one in paper.answers() if one.text] == ["ext_cause"] and paper.answers()[0].paragraphs(ROOT)[
-        3:
-    ]
-
-
-def test_an_answer_without_its_row_says_that_it_was_not_run(tmp_path: Path) -> None:
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "other_claims.csv").write_text("id,verdict\n")
-    assert "not run" in paper.answers()[0].sentence(tmp_path)

@@ -19,6 +19,7 @@ from manifold_lab.activations import ACTIVATIONS
 from manifold_lab.core.errors import InputError
 from manifold_lab.report import claims as paper
 from manifold_lab.report import html as report_page
+from manifold_lab.report.answers import answers
 from manifold_lab.report.html import explorer as library
 from manifold_lab.report.texts import ReportOptions, run
 
@@ -378,7 +379,7 @@ def test_looks_and_accessibility(page: Page, scheme: str, size: dict[str, int], 
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(253, 253, 251)"
     assert dark == (scheme == "dark")
     page.locator("details.claim[data-stem='tab3_memory'] > summary").first.click()
-    page.locator("table").wait_for()  # exactly one, made once the claim has opened
+    page.locator(".claims table").wait_for()  # exactly one, made once the claim has opened
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
     found = Axe().run(page).response["violations"]
     grave = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
@@ -428,14 +429,21 @@ def test_the_command_writes_the_page(html: str, tmp_path: Path) -> None:
 
 def test_the_answers_come_first_with_the_figure_of_the_cause(page: Page) -> None:
     shown = page.locator("#answers li > strong")
-    assert [one.sentence(ROOT) for one in paper.answers()] == [text.strip() for text in shown.all_text_contents()]
+    assert [one.sentence(ROOT) for one in answers()] == [text.strip() for text in shown.all_text_contents()]
     until(page, "document.querySelector('#answers img').naturalWidth > 100")
+    page.locator("#answers summary").first.click()
+    cells = [cells for _, cells in report_page.answer_details(answers()[0], ROOT) if cells]
+    assert [len(one) for one in cells] == [
+        table.locator("tr").count() for table in page.locator("#answers table").all()
+    ]
+    said = page.locator("#answers details").first.locator("ul > li").all_text_contents()
+    assert said == answers()[0].evidence(ROOT)
     assert page.locator("#answers").bounding_box()["y"] < page.locator("#explorer").bounding_box()["y"]  # type: ignore[index]
 
 
 def test_an_answer_leads_to_its_claims_and_opens_them(page: Page) -> None:
     links = page.locator("#answers li > a")
-    assert links.count() == sum(one.figure is None or one.figure == "" for one in paper.answers()) > 3
+    assert links.count() == sum(one.figure is None or one.figure == "" for one in answers()) > 3
     for place in range(links.count()):
         links.nth(place).click()
         name = str(links.nth(place).get_attribute("href")).removeprefix("#")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from manifold_lab.core.shown import frame
 from manifold_lab.core.statistics import Estimate, ResultRow
 from manifold_lab.report import latex, tables
+from manifold_lab.report.markdown import table_cells
 from manifold_lab.report.tables import (
     RESULT_COLUMNS,
     ClaimResult,
@@ -88,6 +89,12 @@ def test_markdown_escapes_what_would_end_a_cell() -> None:
     assert markdown(["|x|"], [["1"]]).splitlines()[0] == "| \\|x\\| |"
     assert markdown(["x"], [["a\\|b"]]).splitlines()[2] == "| a\\\\\\|b |"  # an escaped backslash, an escaped bar
     assert markdown(["x"], [["a\n\n<b>|"]]).splitlines()[2] == "| a  &lt;b>\\| |"
+
+
+@given(st.lists(st.lists(st.text(st.sampled_from("a|\\\\ <-:1&")).map(str.strip), min_size=2, max_size=2), min_size=1))
+def test_cells_are_those_that_a_table_was_made_of(rows: list[list[str]]) -> None:
+    assert table_cells(markdown(rows[0], rows[1:])) == rows
+    assert table_cells("prose\n| and a line |") == table_cells("") == []
 
 
 def test_latex_escapes_and_ends_no_paragraph() -> None:

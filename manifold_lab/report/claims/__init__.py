@@ -66,52 +66,6 @@ class Erratum:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One sentence of what a reader wants first.
-
-    Args:
-        about: what it is about.
-        link: where the rest stands.
-        parts: what is claimed, in words, and the id of the row that decides it.
-        errata: whether it also says how many errata there are.
-        readme: its place among the findings that README begins with; 0 where it is none.
-        text: the study whose published text opens with the answer; empty where none does.
-    """
-
-    about: str
-    link: str
-    parts: Sequence[Sequence[str]]
-    errata: bool = False
-    readme: int = 0
-    text: str = ""
-
-    @property
-    def figure(self) -> str:
-        """The stem of the figure that its link leads to; empty for another link."""
-        return Path(self.link).stem if self.link.startswith("figures/") else ""
-
-    def sentence(self, root: Path) -> str:
-        """Each part with its verdict, what was measured at which scale, value, interval and n."""
-        parts = [f"{phrase}: {_decided(published_rows(root, decided_by))}" for phrase, decided_by in self.parts]
-        parts += [f"{len(paper_errata())} errata in all"] if self.errata else []
-        about, *_ = self.paragraphs(root) or [self.about]
-        return f"{about}{' ' if about.endswith(('?', '.')) else ': '}{'; '.join(parts)}."
-
-    def paragraphs(self, root: Path) -> list[str]:
-        """The published text without emphasis: its question with the answer, then what else it says, by paragraphs."""
-        path = root / "figures" / f"{self.text}_text.md"
-        if not path.is_file():
-            return []
-        opening, *rest = read_text(path).strip().replace("*", "").split("\n\n")
-        answer, stop, more = opening.partition(". ")
-        return [answer + stop.strip(), *filter(None, [more, *rest])]
-
-
-def _decided(rows: Sequence[ClaimResult]) -> str:
-    return "; ".join(f"{verdict_text(row)} [{row.measure}: {claim_value(row)}]" for row in rows) or NOT_RUN
-
-
-@dataclass(frozen=True)
 class ClaimVerdict:
     """A claim beside the rows that decide it, and how these came to be."""
 
@@ -241,11 +195,6 @@ def neighbours_verdicts(root: Path) -> list[ClaimVerdict]:
 def paper_errata() -> tuple[Erratum, ...]:
     """The paper's errata, by number."""
     return tuple(Erratum(**entry) for entry in _registry()["erratum"])
-
-
-def answers() -> tuple[Answer, ...]:
-    """What a reader wants to know first."""
-    return tuple(Answer(**entry) for entry in _registry()["answer"])
 
 
 def evidence(erratum: Erratum, root: Path) -> list[tuple[str, str, str]]:

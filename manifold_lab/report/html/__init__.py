@@ -18,9 +18,11 @@ import jinja2
 
 from manifold_lab.report import claims as paper
 from manifold_lab.report import plots
+from manifold_lab.report.answers import Answer, answers
 from manifold_lab.report.html import explorer
 from manifold_lab.report.html.explorer import EXPLORED
 from manifold_lab.report.html.server import serve, server
+from manifold_lab.report.markdown import table_cells
 
 __all__ = ["EXPLORED", "PAGE_NAME", "TEXTS", "build_page", "serve", "server"]
 
@@ -152,6 +154,11 @@ def policy(scripts: Iterable[str]) -> str:
     return f"default-src 'none'; style-src 'unsafe-inline'; script-src {allowed}; img-src data: blob:; base-uri 'none'"
 
 
+def answer_details(answer: Answer, root: Path) -> list[tuple[str, list[list[str]]]]:
+    """What an answer's study says further: paragraphs without emphasis, or the cells of tables."""
+    return [(block.replace("*", ""), table_cells(block)) for block in answer.details(root)]
+
+
 def build_page(root: Path) -> str:
     """The page, as HTML.
 
@@ -167,7 +174,8 @@ def build_page(root: Path) -> str:
             ("beyond", "Beyond the paper", by_place(besides, section)),
         ],
         "answers": [
-            (one.sentence(root), one.figure, page_link(one.link), one.paragraphs(root)[1:]) for one in paper.answers()
+            (one.sentence(root), one.evidence(root), one.figure, page_link(one.link), answer_details(one, root))
+            for one in answers()
         ],
         "asked": len(asked),
         "verdicts": paper.VERDICTS,

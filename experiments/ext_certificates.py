@@ -27,7 +27,7 @@ from matplotlib.ticker import MaxNLocator
 from experiments.fig7_activations import trainings
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.probe import Sampling
-from manifold_lab.report import plots
+from manifold_lab.report import deciding, plots
 from manifold_lab.report.tables import ClaimResult, DataFrame, Estimate, Record, estimated_claim, pick
 from manifold_lab.sweeps import probe_run
 from manifold_lab.sweeps.probe_run import SETTLED, TRAINED, TRAINING, ProbeRun, ProbeSource
@@ -98,6 +98,11 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     return contrasts.contrast([(values, 1.0)]).estimate
 
 
+def more_seeds(found: Estimate) -> str:
+    """How many seeds would decide; where all that there are have one value, another one."""
+    return deciding.replicates(found, 0, "seeds") or "a seed that differs from the others"
+
+
 def claims(table: DataFrame) -> list[ClaimResult]:
     """What is certified, what training does to it, from the end and along the way."""
     table = expansions(table)
@@ -107,7 +112,7 @@ def claims(table: DataFrame) -> list[ClaimResult]:
         gap = over_seeds([level(trained) - level(mine) for _, mine in untrained.groupby("seed")])
         found.append(claim("trained_above_untrained", "the trained network keeps more positions than untrained ones",
                            "share of certified positions, mean over expansions, trained − untrained, over seeds", gap,
-                           gap.exceeds(0)))  # fmt: skip
+                           gap.exceeds(0), needed=more_seeds(gap)))  # fmt: skip
     along = pick(table, network=TRAINING)
     return [*found, *towards(along)] if len(along) else found
 
@@ -144,7 +149,8 @@ def towards(table: DataFrame) -> list[ClaimResult]:
     found = []
     for name, (says, what, measure) in ALONG.items():
         changed = over_seeds([change(mine, measure) for _, mine in table.groupby("seed")])
-        found.append(claim(name, says, f"{what}, {on}", changed, changed.exceeds(0)))
+        found.append(claim(name, says, f"{what}, {on}", changed, changed.exceeds(0),
+                           needed=more_seeds(changed)))  # fmt: skip
     return found
 
 

@@ -28,7 +28,7 @@ from scipy.stats import norm
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.probe import Sampling
 from manifold_lab.probe.names import BOTTLENECK
-from manifold_lab.report import plots
+from manifold_lab.report import deciding, plots
 from manifold_lab.report.tables import ClaimResult, DataFrame, Estimate, Record, estimated_claim, pick, unique
 from manifold_lab.sweeps import probe_run
 from manifold_lab.sweeps.probe_run import INITIAL, TRAINED, ProbeRun, ProbeSource
@@ -131,6 +131,22 @@ def below(table: DataFrame, name: str, bounds: Sequence[float]) -> tuple[Estimat
     return Estimate(float(count), float(surely), float(perhaps), len(bounds)), whole
 
 
+def more(table: DataFrame, name: str, bounds: Sequence[float]) -> str:
+    """What would show one layer above its bound, where one lies there; else all below, where they do."""
+    of = "untrained networks" if table["seed"].nunique() > 1 else "positions"
+    each, together = intervals(table, name), intervals(table, name, tests=len(bounds))
+    above = [(found, bound) for found, bound in zip(together, bounds, strict=True) if found.value > bound]
+    if above:
+        return deciding.replicates(*min(above, key=lambda pair: growth(*pair)), of)
+    open_ones = [pair for pair in zip(each, bounds, strict=True) if not pair[0].below(pair[1])]
+    return deciding.replicates(*max(open_ones, key=lambda pair: growth(*pair)), of) if open_ones else ""
+
+
+def growth(found: Estimate, bound: int | float) -> float:
+    """How many more replicates an interval needs to leave out a bound, up to a factor that all have."""
+    return found.n * ((found.high - found.low) / (found.value - bound)) ** 2 if found.value != bound else math.inf
+
+
 def channels_of(table: DataFrame) -> list[float]:
     """The channels of every layer."""
     return pick(table, seed=table["seed"].iloc[0])["channels"].astype(float).tolist()
@@ -141,16 +157,17 @@ def fits(mine: DataFrame, kind: str, name: str) -> ClaimResult:
     count, whole = below(mine, name, channels_of(mine))
     says = f"{STYLES[kind][1]}: what flows through a bottleneck has fewer dimensions than channels"
     measure = f"of {count.n} bottlenecks, those with k below n ({ESTIMATORS[name]})"
-    name = f"fewer_dimensions_than_channels/{kind}/{name}"
-    return claim(name, says, measure, count, whole)
+    column, name = name, f"fewer_dimensions_than_channels/{kind}/{name}"
+    return claim(name, says, measure, count, whole, needed=more(mine, column, channels_of(mine)))
 
 
 def embeds(mine: DataFrame, kind: str) -> ClaimResult:
     """Bottlenecks with channels enough for any manifold of that dimension."""
-    count, whole = below(mine, "mle", [(n - 1) / 2 for n in channels_of(mine)])
+    most = [(n - 1) / 2 for n in channels_of(mine)]
+    count, whole = below(mine, "mle", most)
     says = f"{STYLES[kind][1]}: the bottleneck has channels enough for any manifold of its k (2k + 1 ≤ n)"
     measure = f"of {count.n} bottlenecks, those that have ({ESTIMATORS['mle']})"
-    return claim(f"enough_channels_to_embed/{kind}", says, measure, count, whole)
+    return claim(f"enough_channels_to_embed/{kind}", says, measure, count, whole, needed=more(mine, "mle", most))
 
 
 def lower(table: DataFrame) -> ClaimResult:
@@ -163,7 +180,8 @@ def lower(table: DataFrame) -> ClaimResult:
     found = Estimate(gap.value, gap.value - half, gap.value + half, gap.n)
     says = "training lowers the dimension of what flows through bottlenecks, for this checkpoint"
     measure = "MLE of 20 neighbours, trained − untrained, mean over the bottlenecks, over untrained networks"
-    return claim("training_lowers_dimension", says, measure, found, found.below(0))
+    return claim("training_lowers_dimension", says, measure, found, found.below(0),
+                 needed=deciding.replicates(found, 0, "untrained networks"))  # fmt: skip
 
 
 def hunched(trained: DataFrame) -> list[ClaimResult]:
@@ -180,7 +198,8 @@ def hunched(trained: DataFrame) -> list[ClaimResult]:
         says = f"along a trained network the dimension of whole maps {phrase}, for this checkpoint"
         p_value = float(min(1.0, tests * 2 * norm.sf(abs(gap) / deviation)))
         found.append(claim(f"whole_maps_{name}", says, measure, estimate, estimate.exceeds(0),
-                           place="Ansuini et al. 2019", p_value=p_value))  # fmt: skip
+                           place="Ansuini et al. 2019", p_value=p_value,
+                           needed=deciding.replicates(estimate, 0, "images")))  # fmt: skip
     return found
 
 

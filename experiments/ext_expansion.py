@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from manifold_lab.core import statistics
 from manifold_lab.models import matching
 from manifold_lab.models.specs import NetworkSpec
-from manifold_lab.report import plots
+from manifold_lab.report import deciding, plots
 from manifold_lab.report.arm_styles import PAPER as PAPER_STYLE
 from manifold_lab.report.tables import ClaimResult, DataFrame
 from manifold_lab.sweeps import ablation, comparison, comparison_figure, training_run
@@ -133,7 +133,11 @@ def near(runs: DataFrame, place: comparison.Place, arm: str) -> ClaimResult:
     found = comparison.judged(runs, claim, comparison.change_of_gap(pair, place), measure)
     enough = comparison.fewest(runs, pair, place) >= comparison.FEWEST
     verdict = statistics.verdict(found.estimate.within(NEAR) if enough else None, found.estimate)
-    return dataclasses.replace(found, id=f"{found.id}/{arm}", verdict=verdict, p_value=None, needed=None)
+    first, second = (list(comparison.scores(runs, one, *place).values()) for one in pair)
+    groups = [(first, 1), (second, -1)]
+    undecided = verdict == statistics.UNDECIDED
+    needed = deciding.runs(groups, comparison.FEWEST, NEAR) if undecided else ""
+    return dataclasses.replace(found, id=f"{found.id}/{arm}", verdict=verdict, p_value=None, needed=needed)
 
 
 SAYS = f"expansion factors between 5 and 10 give nearly the same accuracy (within {NEAR:g} points)"

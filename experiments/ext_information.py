@@ -27,7 +27,7 @@ from experiments.drawing.ext_information import draw_costs, draw_sizes, over_dep
 from manifold_lab.core import resampling, statistics
 from manifold_lab.core.resampling import rank_correlation
 from manifold_lab.models.repair import AFFINE
-from manifold_lab.report import plots
+from manifold_lab.report import deciding, plots
 from manifold_lab.report.tables import ClaimResult, DataFrame, Estimate, Record, estimated_claim, pick
 from manifold_lab.sweeps import ablation, information_run, store
 from manifold_lab.sweeps.information_run import ALL_BLOCKS, REPAIRED_COSTS, InformationRun, RepairRun
@@ -150,7 +150,7 @@ def comes_back(table: DataFrame, together: bool) -> ClaimResult:
     where, name = ("in all bottlenecks", "all") if together else ("one bottleneck at a time", "each")
     says = f"ReLU6 {where} of a network trained without it: an affine map behind brings back most of the cost"
     return claim(f"comes_back/{name}", says, "share of the lost accuracy that comes back, map fitted on other images",
-                 found, found.exceeds(MOST))  # fmt: skip
+                 found, found.exceeds(MOST), needed=deciding.replicates(found, MOST, "networks"))  # fmt: skip
 
 
 claim = functools.partial(estimated_claim, place="Section 3.2 (ours)")
@@ -175,7 +175,8 @@ def goes_with(table: DataFrame, predictor: str, where: Where, cost: str = "cost"
     many = f"mean over {len(columns)} networks" if columns else "mean over networks"
     measure = f"Spearman's correlation with the lesion's cost, {where.phrase}, {many}, by resampling blocks"
     name = f"cost_goes_with/{predictor}/{where.name}{end}"
-    return claim(name, says, measure, found if blocks else statistics.NO_RUNS, holds, p_value=p_value)
+    return claim(name, says, measure, found if blocks else statistics.NO_RUNS, holds, p_value=p_value,
+                 needed=deciding.replicates(found, 0, "such bottlenecks"))  # fmt: skip
 
 
 def beats_depth(table: DataFrame, predictor: str) -> ClaimResult:
@@ -190,7 +191,8 @@ def beats_depth(table: DataFrame, predictor: str) -> ClaimResult:
     loss = PREDICTORS[predictor].removeprefix("goes with ")
     says = f"what ReLU6 costs at a bottleneck is ranked better by {loss} than by depth"
     measure = "difference of two Spearman's correlations with the lesion's cost, all bottlenecks, by resampling blocks"
-    return claim(f"better_than_depth/{predictor}", says, measure, found, found.exceeds(0))
+    return claim(f"better_than_depth/{predictor}", says, measure, found, found.exceeds(0),
+                 needed=deciding.replicates(found, 0, "such bottlenecks"))  # fmt: skip
 
 
 def agreeing(table: DataFrame) -> ClaimResult:
@@ -200,7 +202,8 @@ def agreeing(table: DataFrame) -> ClaimResult:
     gap = resampling.resampled(len(apart), lambda order: float(apart[order].mean()), np.random.default_rng(0))
     says = f"random signs predict the positions with at most k active channels (to {AGREE:g})"
     measure = "predicted − counted share, absolute, mean over bottlenecks and networks, by resampling blocks"
-    return claim("random_signs_predict_the_count", says, measure, gap, gap.within(AGREE))
+    return claim("random_signs_predict_the_count", says, measure, gap, gap.within(AGREE),
+                 needed=deciding.replicates(gap, AGREE, "such bottlenecks"))  # fmt: skip
 
 
 def threatened(table: DataFrame) -> ClaimResult:
@@ -209,7 +212,7 @@ def threatened(table: DataFrame) -> ClaimResult:
     share = statistics.mean(np.array(found))
     says = "the manifold argument predicts that ReLU6 would lose more than 1 % of positions in most bottlenecks of this architecture"  # noqa: E501
     return claim("most_bottlenecks_lose", says, "share of its bottlenecks, over trained networks", share,
-                 share.exceeds(0.5))  # fmt: skip
+                 share.exceeds(0.5), needed=deciding.replicates(share, 0.5, "networks"))  # fmt: skip
 
 
 HEADLINE = Headline(

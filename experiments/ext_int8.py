@@ -24,6 +24,7 @@ from torch import nn
 from manifold_lab.core import statistics
 from manifold_lab.data import Data
 from manifold_lab.models.quantized import quantized
+from manifold_lab.report import deciding
 from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.plots import draw_intervals
 from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Estimate, Record, estimated_claim, frame, pick
@@ -126,7 +127,8 @@ def beside_student(one: np.ndarray, other: np.ndarray) -> str:
 def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
     """A claim of this study."""
     decided = holds if found.n >= FEWEST else None
-    return estimated_claim(name, says, measure, found if found.n else statistics.NO_RUNS, decided, place=PLACE)
+    return estimated_claim(name, says, measure, found if found.n else statistics.NO_RUNS, decided, place=PLACE,
+                           needed=deciding.replicates(found, MARGIN, "runs"))  # fmt: skip
 
 
 HEADLINE = Headline(

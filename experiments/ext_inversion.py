@@ -16,24 +16,21 @@ Differs  a layer is undone by least squares on its active outputs, in float64; a
          first numbers had been seen. `--smoke` runs the digits
 """
 
-import base64
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
-from matplotlib.patches import Patch
+from matplotlib.figure import Figure
 
+from experiments.drawing import ext_inversion as drawing
 from experiments.ext_cause import ARMS, RATE, WIDTH
 from manifold_lab.core import statistics
 from manifold_lab.probe.inversion import DIFFERENT, EXACT, FOUND, KEPT, LOST, MATCHED, NOT_DECIDED
-from manifold_lab.report import plots
-from manifold_lab.report.arm_styles import ARM_STYLES, label_of
-from manifold_lab.report.tables import ClaimResult, DataFrame, Estimate, Series, estimated_claim, pick, unique
+from manifold_lab.report import deciding, plots
+from manifold_lab.report.tables import ClaimResult, DataFrame, Estimate, estimated_claim, pick
 from manifold_lab.sweeps import ablation
-from manifold_lab.sweeps.comparison import above_zero
+from manifold_lab.sweeps.comparison import FEWEST, above_zero
 from manifold_lab.sweeps.inversion_run import IMAGES, NEAR, STEM, InversionRun, measure, rows
 from manifold_lab.sweeps.study import MAIN, Caption, Headline, Published, Study, captioned_figure
 
@@ -91,13 +88,16 @@ def share_of_images(table: DataFrame, surely: Iterable[str], never: Iterable[str
 
     The low end counts as not so what is not decided, the high end as so.
     """
+    low, high = shares_of_images(table, surely, never)
+    return Estimate(low.value, low.low, high.high, low.n)
+
+
+def shares_of_images(table: DataFrame, surely: Iterable[str], never: Iterable[str]) -> tuple[Estimate, Estimate]:
+    """The share of images that surely are so in all of their networks, and of those that may be."""
     images = table["status"].groupby(table["image"])
-    if not len(images):
-        return statistics.NO_RUNS
     yes = images.agg(lambda status: status.isin(surely).all()).sum()
     no = images.agg(lambda status: status.isin(never).any()).sum()
-    low, high = (statistics.proportion(int(count), len(images)) for count in (yes, len(images) - no))
-    return Estimate(low.value, low.low, high.high, low.n)
+    return statistics.proportion(int(yes), len(images)), statistics.proportion(len(images) - int(no), len(images))
 
 
 def exact_at_stem(table: DataFrame, data: str) -> ClaimResult:
@@ -106,7 +106,7 @@ def exact_at_stem(table: DataFrame, data: str) -> ClaimResult:
     found = share_of_images(mine, (EXACT,), (FOUND, LOST, NOT_DECIDED))
     return claim(f"exact_at_stem/{data}", "least squares on the stem's active outputs gives the image back exactly",
                  f"share of test images, {plots.data_name(data)}, exact in all {networks(mine)} networks", found,
-                 found.exceeds(MOST))  # fmt: skip
+                 found.exceeds(MOST), needed=more_images(mine, (EXACT,), (FOUND, LOST, NOT_DECIDED)))  # fmt: skip
 
 
 def networks(table: DataFrame) -> int:
@@ -125,7 +125,18 @@ def kept(table: DataFrame, data: str) -> ClaimResult:
     (arm, block), share = table[["arm", "block"]].iloc[0], share_of_images(table, (EXACT, FOUND), (LOST,))
     says = f"{arm}: most images can be had back from the output of block {block}, for these networks"
     measure = f"share of test images, {plots.data_name(data)}, in all {networks(table)} networks"
-    return claim(f"kept/{data}/{arm}/{block}", says, measure, share, share.exceeds(MOST))
+    return claim(f"kept/{data}/{arm}/{block}", says, measure, share, share.exceeds(MOST),
+                 needed=more_images(table, (EXACT, FOUND), (LOST,)))  # fmt: skip
+
+
+def more_images(table: DataFrame, surely: Iterable[str], never: Iterable[str]) -> str:
+    """How many images would decide whether most are so; where it hangs on images that are not decided, a search."""
+    low, high = shares_of_images(table, surely, never)
+    return (
+        deciding.replicates(low, MOST, "images") if low.value > MOST
+        else deciding.replicates(high, MOST, "images") if high.value < MOST
+        else "a search that decides more images" if low.n else ""
+    )  # fmt: skip
 
 
 def decided(table: DataFrame, data: str) -> ClaimResult:
@@ -133,8 +144,8 @@ def decided(table: DataFrame, data: str) -> ClaimResult:
     shares = table["status"].isin((EXACT, FOUND, LOST)).groupby(table["image"]).mean().to_numpy()
     found = statistics.bounded_means(shares[None], np.random.default_rng(0))[0]
     return claim(f"decided/{data}", "whether an image is kept is decided at most places, a failed search or not",
-                 f"share of networks and places, {plots.data_name(data)}, over images", found,
-                 found.exceeds(MOST))  # fmt: skip
+                 f"share of networks and places, {plots.data_name(data)}, over images", found, found.exceeds(MOST),
+                 needed=deciding.replicates(found, MOST, "images"))  # fmt: skip
 
 
 def levels(table: DataFrame) -> list[float]:
@@ -156,109 +167,8 @@ def loses_more(table: DataFrame, data: str, pair: tuple[str, str]) -> ClaimResul
     )
     groups = [(rectified, 1.0), (plain, -1.0)]
     found = above_zero(f"relu6_loses_more/{data}/{pair[1]}", says, measure, groups, place=PLACE)
-    return dataclasses.replace(found, needed=None)  # of two networks an arm, their spread tells too little
-
-
-FRAMES = {EXACT: plots.MEASURED, FOUND: "black", LOST: plots.LOST_COLOUR, NOT_DECIDED: "0.7"}
-IMAGE = STEM - 1
-"""In place of a block: the image itself."""
-FEWEST_FOR_BARS = 3
-FLOOR = 1e-6
-"""Errors below are drawn here: they are exact to the eye, and of searches in float32 no more can be told."""
-
-
-def pixels(row: Series) -> np.ndarray:
-    """The image of a row, height x width, with colours where it has them."""
-    size = tuple(map(int, row["size"].split("x")))
-    held = np.frombuffer(base64.b64decode(row["pixels"]), np.uint8).reshape(size)
-    return held[0] if size[0] == 1 else held.transpose(1, 2, 0)
-
-
-def place_name(block: int) -> str:
-    """A place as an axis names it."""
-    return {IMAGE: "image", STEM: "stem"}.get(block, f"block {block}")
-
-
-def draw_images(figure: SubFigure, table: DataFrame, arms: Sequence[str]) -> None:
-    """A row an image and arm, a column a place; of each arm the first network."""
-    mine = table[table["seed"] == table.groupby("arm")["seed"].transform("first")]
-    mine = mine.fillna({"block": IMAGE}).astype({"block": int})
-    images, places = (unique(mine[mine["arm"].isin(arms)], name) for name in ("image", "block"))
-    rows = [(image, arm) for image in images for arm in arms]
-    for axes, (image, arm) in zip(figure.subplots(len(rows), len(places), squeeze=False), rows, strict=True):
-        for ax, place in zip(axes, places, strict=True):
-            draw_image(ax, pick(mine, image=image, arm=arm, block=place).iloc[0])
-        axes[0].set_ylabel(label_of(arm).replace(", ", "\n"), rotation=0, ha="right", va="center")
-    for ax, place in zip(figure.axes, places, strict=False):
-        ax.set_title(place_name(place), fontsize="medium", pad=3)
-
-
-def draw_image(ax: Axes, row: Series) -> None:
-    """One image in the frame of what became of it; a picture, no panel with axes."""
-    ax.set_label("<picture>")
-    ax.imshow(pixels(row), cmap="gray", interpolation="nearest", vmin=0, vmax=255)
-    ax.set(xticks=[], yticks=[])
-    for spine in ax.spines.values():
-        spine.set(visible=row["status"] in FRAMES, color=FRAMES.get(row["status"]), linewidth=1.4)
-
-
-def frame_legend() -> list[Patch]:
-    """What the frames of images mean."""
-    labels = {EXACT: "exact, by least squares", FOUND: "found by a search",
-             LOST: "lost: another image has the same output", NOT_DECIDED: "not decided"}  # fmt: skip
-    return [
-        Patch(facecolor="none", edgecolor=FRAMES[status], linewidth=1.4, label=text) for status, text in labels.items()
-    ]
-
-
-def over_depth(ax: Axes, table: DataFrame) -> None:
-    """Errors of every arm: a symbol a network, a line their mean with its interval, dashed the controls."""
-    arms = unique(table, "arm")
-    for place, arm in enumerate(arms):
-        mine = pick(table, arm=arm)
-        by_block = [pick(mine, block=block) for block in sorted(unique(table, "block"))]
-        at = np.arange(len(by_block)) + (place - (len(arms) - 1) / 2) * 0.08
-        draw_arm(ax, at, by_block, ARM_STYLES[arm])
-    ax.axhline(NEAR, color="0.4", lw=0.5, ls=":")
-    numbers = table.groupby("block")["outputs"].first()
-    ax.set_xticks(range(len(numbers)), [tick(*one) for one in numbers.items()])
-    ax.set(
-        xlabel=f"sought from the output of block; an image has {table['inputs'].iloc[0]:,} numbers",
-        ylabel="share of the image's variance",
-        ylim=(FLOOR / 2, 4),
-    )
-    plots.log_axis(ax)
-    ax.legend(frameon=False, loc="lower right")
-
-
-def tick(block: int, outputs: int) -> str:
-    """A place, and how many numbers it gives for those of the image."""
-    return f"{place_name(block).removeprefix('block ')}\n{outputs:,}"
-
-
-def draw_arm(ax: Axes, at: np.ndarray, mine: Sequence[DataFrame], style: tuple[str, str]) -> None:
-    """One arm; below FLOOR at FLOOR."""
-    colour, mark = style
-    found = [statistics.mean(np.log10(by_network(one, "error"))) for one in mine]
-    value, low, high = (10 ** np.array([getattr(one, part) for one in found]) for part in ("value", "low", "high"))
-    shown = np.array([one.n >= FEWEST_FOR_BARS for one in found])  # Student's interval of two would cover the axis
-    ends = np.nan_to_num(np.stack([value - low, np.minimum(high, 3) - value])).clip(0)
-    ax.errorbar(at, value, ends * shown, fmt="-", color=colour, lw=0.9, elinewidth=0.7)
-    ax.plot(at, [geometric(by_network(one, "control_error")) for one in mine], "--", color=colour, lw=0.6)
-    ax.plot([], [], mark, ls="-", color=colour, mfc="white", ms=3, lw=0.9, label=label_of(mine[0]["arm"].iloc[0]))
-    for x, one in zip(at, mine, strict=True):
-        values, exact = by_network(one, "error"), (one["status"] == EXACT).all()
-        ax.plot([x] * len(values), values, mark, color=colour, mfc=colour if exact else "white", ms=3, mew=0.7)
-
-
-def by_network(table: DataFrame, name: str) -> np.ndarray:
-    """Of every network the geometric mean over images, not below FLOOR."""
-    return np.array([geometric(mine.to_numpy()) for _, mine in table.groupby("seed", sort=False)[name]])
-
-
-def geometric(values: np.ndarray) -> float:
-    """The geometric mean, of values not below FLOOR."""
-    return float(np.exp(np.log(values.clip(FLOOR)).mean()))
+    few = min(len(plain), len(rectified)) < FEWEST and found.needed  # the spread of so few tells too little
+    return dataclasses.replace(found, needed=f"{FEWEST} networks an arm or more") if few else found
 
 
 HEADLINE = Headline(
@@ -274,20 +184,20 @@ def draw(figure: Figure, published: Published) -> Caption:
     table = published[MAIN]
     sets = [name for name in (CIFAR, DIGITS) if name in set(table["data"])]
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.15, 1))[:, 0]
-    draw_images(above, pick(published[IMAGES], data=DIGITS), PAIRS[0])
+    drawing.draw_images(above, pick(published[IMAGES], data=DIGITS), PAIRS[0])
     axes = below.subplots(1, len(sets), squeeze=False)[0]
     for ax, name in zip(axes, sets, strict=True):
-        over_depth(ax, pick(table, data=name))
+        drawing.over_depth(ax, pick(table, data=name))
     plots.letter(axes, [f"{plots.data_name(name)}, what does not come back" for name in sets])
     many = ", ".join(f"{pick(table, data=name)['image'].nunique()} of {plots.data_name(name)}" for name in sets)
     note = (
         f"Test images, {many}. Symbols: networks, geometric means over images, filled where every image is exact; "
-        f"lines: their mean; bars: its {statistics.PERCENT} interval, of {FEWEST_FOR_BARS} networks or more. Dashed: "
-        f"controls, which start at the dotted line near the image. Outputs count as the same to {MATCHED:.0%}, images "
-        f"to {KEPT:.0%} of variance, and as different from {DIFFERENT:.0%} on. Under the blocks: how many numbers they "
-        "give."
+        f"lines: their mean; bars: its {statistics.PERCENT} interval, of {drawing.FEWEST_FOR_BARS} networks or more. "
+        "Dashed: controls, which start at the dotted line near the image. Outputs count as the same to "
+        f"{MATCHED:.0%}, images to {KEPT:.0%} of variance, and as different from {DIFFERENT:.0%} on. Under the blocks: "
+        "how many numbers they give."
     )
-    return note, frame_legend()
+    return note, drawing.frame_legend()
 
 
 STUDY = Study(

@@ -28,7 +28,7 @@ from manifold_lab.data import DataOptions, ManifoldTask
 from manifold_lab.models.specs import NetworkSpec
 from manifold_lab.models.weights import open_weights
 from manifold_lab.random_layer.manifolds import ManifoldSpec
-from manifold_lab.report import plots
+from manifold_lab.report import deciding, plots
 from manifold_lab.report.tables import ClaimResult, DataFrame, Estimate, Record, estimated_claim
 from manifold_lab.sweeps import ablation, training_run
 from manifold_lab.sweeps.comparison import FEWEST, POINTS
@@ -194,12 +194,11 @@ def claim(
     holds = estimate.exceeds(0) if margin is None else estimate.within(margin)
     decided = holds if estimate.n >= FEWEST else None
     distance = estimate.value if margin is None else margin - abs(estimate.value)
-    needed = None
+    needed = ""
     if found and decided is None and estimate.n > 1:
-        needed = contrasts.runs_to_decide(distance, found.spread, paired=True)
+        needed = deciding.in_words(contrasts.runs_to_decide(distance, found.spread, paired=True), "seeds", FEWEST)
     p_value = found.p_value if found and margin is None and estimate.n >= FEWEST else None
-    return estimated_claim(name, says, measure, estimate, decided, place=PLACE, p_value=p_value,
-                           needed=None if needed is None else max(needed, FEWEST))  # fmt: skip
+    return estimated_claim(name, says, measure, estimate, decided, place=PLACE, p_value=p_value, needed=needed)
 
 
 def ranked(pairs: DataFrame) -> ClaimResult:

@@ -28,7 +28,7 @@ from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.random_streams import stream
 from manifold_lab.core.shown import DataFrame
 from manifold_lab.core.statistics import Estimate
-from manifold_lab.report import plots
+from manifold_lab.report import deciding, plots
 from manifold_lab.report.printed import counted_claims
 from manifold_lab.report.tables import ClaimResult, Record, estimate_in, estimated_claim, percent, pick, rounded, unique
 from manifold_lab.sweeps.study import MAIN, Headline, captioned_figure, computed_study
@@ -135,7 +135,8 @@ def trend(name: str, says: str, expansion: float, *, holds: bool | None, table: 
     sizes = list(pick(table, test="exact", expansion=rounded(expansion))["inputs"]) or ["–"]
     measure = f"share of Gaussian layers that are injective at m = {expansion:g}n, n = {sizes[-1]} − n = {sizes[0]}"
     place = "Maillard et al. 2023" if "above" in name else "Puthawala et al. 2020"
-    return judged(name, says, measure, change(table, expansion), holds, place=place)
+    found = change(table, expansion)
+    return judged(name, says, measure, found, holds, place=place, needed=deciding.replicates(found, 0, "layers"))
 
 
 def refuted(table: DataFrame, inputs: int) -> ClaimResult:
@@ -145,7 +146,8 @@ def refuted(table: DataFrame, inputs: int) -> ClaimResult:
     share = Estimate(1 - kept.value, 1 - kept.high, 1 - kept.low, kept.n)
     says = f"below m/n = {CONJECTURED:g} (conjectured), thus at MobileNetV2's t = 6, most layers are not injective"
     measure = f"at least this share has fewer than n active rows in a direction that was found, n = {inputs}"
-    return judged(f"mobilenet_not_injective/{inputs}", says, measure, share, share.exceeds(0.5) or None)
+    return judged(f"mobilenet_not_injective/{inputs}", says, measure, share, share.exceeds(0.5) or None,
+                  needed="a search that refutes more layers" if kept.n else "")  # fmt: skip
 
 
 def complete(table: DataFrame) -> ClaimResult:
@@ -155,7 +157,8 @@ def complete(table: DataFrame) -> ClaimResult:
     found, random = (statistics.proportion(int(refuted[kind]), int(refuted["exact"])) for kind in ("search", "random"))
     says = f"the search refutes nine in ten of the layers that are not injective, n = 3 and 4, m ≥ {HARD:g}n"
     measure = f"share of those that the exact test refutes ({RANDOM:,} random directions: {random.value:.3g})"
-    return judged("search_is_nearly_complete", says, measure, found, found.exceeds(0.9), place="Method (ours)")
+    return judged("search_is_nearly_complete", says, measure, found, found.exceeds(0.9), place="Method (ours)",
+                  needed=deciding.replicates(found, 0.9, "layers that are not injective"))  # fmt: skip
 
 
 def curve(ax: Axes, mine: DataFrame, style: tuple[str, str], label: str) -> None:

@@ -166,7 +166,7 @@ def along(table: DataFrame) -> list[ClaimResult]:
 
 def over_trainings(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
     """A claim over trained networks: below `FEWEST` of them undecided, whatever the interval."""
-    decided, needed = (holds, None) if found.n >= FEWEST else (None, None if holds is None else FEWEST)
+    decided, needed = (holds, "") if found.n >= FEWEST else (None, "" if holds is None else f"{FEWEST} trainings")
     return claim(name, says, measure, found, decided, place="Figure 7", needed=needed)
 
 

@@ -15,8 +15,9 @@ from experiments.rules.ext_cause_arms import NOISE
 from experiments.rules.ext_cause_text import PLACE, points
 from manifold_lab.core import contrasts
 from manifold_lab.report.arm_styles import label_of
+from manifold_lab.report.deciding import Groups
 from manifold_lab.report.tables import ClaimResult
-from manifold_lab.sweeps.comparison import Groups, above_zero
+from manifold_lab.sweeps.comparison import above_zero
 
 Dose = tuple[float, str]
 """An arm's mean measured R², and the arm."""

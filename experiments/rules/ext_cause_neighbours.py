@@ -3,8 +3,9 @@
 import numpy as np
 
 from experiments.rules.ext_cause import LINEAR, RELU6, Runs
+from manifold_lab.report.deciding import Groups
 from manifold_lab.report.tables import ClaimResult, DataFrame, pick
-from manifold_lab.sweeps.comparison import Groups, above_zero
+from manifold_lab.sweeps.comparison import above_zero
 
 THROUGH = "linear_lets_gradients_through"
 AFTER_SUM = "after_sum"

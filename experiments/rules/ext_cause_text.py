@@ -9,8 +9,8 @@ from experiments.rules import ext_cause as rule
 from experiments.rules.ext_cause_neighbours import difference
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.statistics import Estimate
+from manifold_lab.report import deciding
 from manifold_lab.report.tables import MISSING, ClaimResult, estimated_claim, markdown
-from manifold_lab.sweeps.comparison import Groups, runs_needed
 
 PLACE = "Section 3.2 (cause)"
 QUESTION = "Why does ReLU6 in a bottleneck cost accuracy?"
@@ -110,7 +110,7 @@ def claim(arm: str, runs: rule.Runs, where: str, prefix: str = "as_the_argument_
     (says, like), (data, length), found = EXPECTED[arm], where.split("/"), rule.outcomes(runs).get(arm)
     outcome = found.verdict if found else rule.UNDECIDED
     outcome = rule.WITH_RELU6 if outcome == rule.BELOW_RELU6 else outcome
-    needed = runs_needed(midpoint(runs, arm)) if found and outcome == rule.UNDECIDED else None
+    needed = deciding.runs(midpoint(runs, arm), rule.FEWEST) if found and outcome == rule.UNDECIDED else ""
     return estimated_claim(
         f"{prefix}/{arm}/{where}", says + at,
         f"points above the midpoint of linear and relu6{at}, {data}, {int(length):,} images seen",
@@ -120,6 +120,6 @@ def claim(arm: str, runs: rule.Runs, where: str, prefix: str = "as_the_argument_
     )  # fmt: skip
 
 
-def midpoint(runs: rule.Runs, arm: str) -> Groups:
+def midpoint(runs: rule.Runs, arm: str) -> deciding.Groups:
     """An arm less the midpoint of linear and relu6."""
     return [(runs[arm], 1.0), (runs.get(rule.LINEAR, ()), -0.5), (runs.get(rule.RELU6, ()), -0.5)]

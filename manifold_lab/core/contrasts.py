@@ -121,7 +121,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 POWER = 0.8
 """The chance with which so many runs decide a true effect."""
 MOST_RUNS = 10_000
-"""Above so many runs the number that would decide is not told."""
+"""Above so many runs, or times the replicates that there were, the number that would decide is not looked for."""
 
 
 def runs_to_decide(effect: float, spread: float, *, paired: bool = False) -> int | None:
@@ -147,3 +147,26 @@ def runs_to_decide(effect: float, spread: float, *, paired: bool = False) -> int
     # for many runs of a large effect the power is nan, which is not below POWER either
     place = bisect.bisect_left(allowed, POWER, key=lambda runs: float(test.power(size, runs, 1 - LEVEL)))
     return allowed[place] if place < len(allowed) else None
+
+
+def replicates_to_decide(found: Estimate, bound: int | float = 0) -> int | None:
+    """Replicates with which an interval at 95 % leaves out a bound with probability 0.8, where the value seen is true.
+
+    By the normal law, and an interval that narrows with the root of their number: good for many, rough for a few.
+
+    Args:
+        found: what was seen, with its interval and the replicates that it rests on.
+        bound: what is to be left out.
+
+    Returns:
+        None where the value lies on the bound, or it takes more than 10,000 times those that there were.
+
+    Raises:
+        InputError: for numbers that are not finite.
+    """
+    value, bound = domain.number("value", found.value), domain.number("bound", bound)
+    near = domain.number("interval", found.low if value > bound else found.high)
+    if value == bound:
+        return None
+    growth = (1 + special.ndtri(POWER) / special.ndtri((1 + LEVEL) / 2)) * (value - near) / (value - bound)
+    return math.ceil(found.n * growth**2) if growth**2 <= MOST_RUNS else None

@@ -75,7 +75,7 @@ class ClaimResult:
         verdict: one of `statistics.VERDICTS`.
         command: what measures it again; the study knows it.
         p_value: of the test behind the verdict, two-sided; None where the verdict rests on no test.
-        needed: runs of every arm that would decide an effect of the size seen, where that is undecided.
+        needed: what would decide an effect of the size seen, where that is undecided: `12 runs an arm`; else empty.
     """
 
     id: str
@@ -86,7 +86,7 @@ class ClaimResult:
     verdict: str
     command: str = ""
     p_value: float | None = None
-    needed: int | None = None
+    needed: str = ""
 
     @property
     def tested(self) -> bool:
@@ -112,9 +112,11 @@ def estimated_claim(
 ) -> ClaimResult:
     """A claim that an estimate decides; `holds` is None where it does not tell. `printed.counted_claims` for counts.
 
-    Of a test, `p_value` and `needed` of `ClaimResult` besides.
+    `p_value` and `needed` of `ClaimResult` besides; what is needed is dropped where nothing is undecided.
     """
-    return ClaimResult(name, place, says, measure, found, statistics.verdict(holds, found), **tested)
+    verdict = statistics.verdict(holds, found)
+    tested |= {} if verdict == UNDECIDED else {"needed": ""}
+    return ClaimResult(name, place, says, measure, found, verdict, **tested)
 
 
 def command_of(study: str) -> str:
@@ -128,11 +130,12 @@ def claim_sentence(claim: ClaimResult) -> str:
 
 
 def verdict_text(claim: ClaimResult) -> str:
-    """The verdict; where it is undecided, within how much, and how many runs would decide."""
-    if claim.verdict != UNDECIDED or math.isnan(claim.within):
-        return claim.verdict
-    needed = f"; {claim.needed} runs an arm would decide an effect of this size" if claim.needed is not None else ""
-    return f"{UNDECIDED} (within ±{nine_digits(claim.within)}{needed})"
+    """The verdict; where it is undecided, within how much, and what would decide."""
+    within = "" if math.isnan(claim.within) else f"within ±{nine_digits(claim.within)}"
+    size = " an effect of this size" if any(map(str.isdigit, claim.needed)) else ""
+    needed = f"{claim.needed} would decide{size}" if claim.needed else ""
+    more = "; ".join(filter(None, (within, needed)))
+    return f"{claim.verdict} ({more})" if more else claim.verdict
 
 
 def claim_value(claim: ClaimResult) -> str:
@@ -165,10 +168,10 @@ def read_claims(text: str) -> list[ClaimResult]:
 
 
 def _claim(row: Mapping[str, str]) -> ClaimResult:
-    texts = {name: row[name] for name in ("id", "place", "says", "measure", "verdict", "command")}
+    texts = {name: row[name] for name in ("id", "place", "says", "measure", "verdict", "needed", "command")}
     value, low, high = (float(row[name]) if row[name] else math.nan for name in ("estimate", "low", "high"))
-    p_value, needed = float(row["p"]) if row["p"] else None, int(row["needed"]) if row["needed"] else None
-    return ClaimResult(**texts, estimate=Estimate(value, low, high, int(row["n"] or 0)), p_value=p_value, needed=needed)
+    p_value = float(row["p"]) if row["p"] else None
+    return ClaimResult(**texts, estimate=Estimate(value, low, high, int(row["n"] or 0)), p_value=p_value)
 
 
 def to_csv(rows: DataFrame | Iterable[Record], columns: Sequence[str] = ()) -> str:

@@ -13,6 +13,7 @@ from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.contrasts import Contrast
 from manifold_lab.core.shown import DataFrame, frame
 from manifold_lab.core.statistics import Estimate
+from manifold_lab.report import deciding
 from manifold_lab.report.tables import ClaimResult, Document, estimated_claim, matches, pick, unique
 from manifold_lab.sweeps.store import DIVERGED, DONE
 from manifold_lab.sweeps.training_run import FINAL
@@ -223,32 +224,16 @@ def judged(runs: DataFrame, claim: ExpectedOrder, tested: Sequence[WeightedArm],
     return above_zero("/".join([claim.id, *setting]), claim.says, measure, groups, place=claim.place)
 
 
-Groups = Sequence[tuple[Sequence[float] | np.ndarray, int | float]]
-"""The runs of each arm, and its weight."""
-
-
-def above_zero(name: str, says: str, measure: str, groups: Groups, *, place: str) -> ClaimResult:
+def above_zero(name: str, says: str, measure: str, groups: deciding.Groups, *, place: str) -> ClaimResult:
     """A claim that holds where a weighted sum of means is above zero, by Welch's test over all runs.
 
     Below `FEWEST` runs of an arm it is undecided. The arguments but `groups` are those of `estimated_claim`.
     """
     found, least = contrasts.contrast(groups), min(len(values) for values, _ in groups)
     holds, p_value = (found.exceeds(0), found.p_value) if least >= FEWEST else (None, None)
-    needed = runs_needed(groups) if holds is None else None
+    needed = deciding.runs(groups, FEWEST) if holds is None else ""
     estimate = found.estimate if least else statistics.NO_RUNS
     return estimated_claim(name, says, measure, estimate, holds, place=place, p_value=p_value, needed=needed)
-
-
-def runs_needed(groups: Groups) -> int | None:
-    """Runs of each arm, `FEWEST` or more, that would decide whether a weighted sum of means as seen is zero.
-
-    None where an arm has fewer than two runs, or it takes more than `contrasts.runs_to_decide` looks for.
-    """
-    if min(len(values) for values, _ in groups) < 2:
-        return None
-    spread = math.sqrt(sum(weight**2 * np.var(values, ddof=1) for values, weight in groups) / 2)
-    runs = contrasts.runs_to_decide(contrasts.contrast(groups).estimate.value, spread)
-    return None if runs is None else max(runs, FEWEST)
 
 
 def where(runs: DataFrame, contrast: Comparison, place: Place, unit: str = TEST_POINTS) -> str:

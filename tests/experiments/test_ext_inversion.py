@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from experiments import ext_inversion
+from experiments.drawing import ext_inversion as drawing
 from manifold_lab import data
 from manifold_lab.core.random_streams import stream
 from manifold_lab.models.fold import folded
@@ -144,7 +145,7 @@ def test_pixels_come_back_from_a_csv_file() -> None:
     held = inversion_run._images({}, x, images)
     stored = images.splits["test"].x[:2, 0].double().numpy() * 255 / images.facts.full_scale  # type: ignore[attr-defined]
     for line, wanted in zip(held, stored, strict=True):
-        assert np.abs(ext_inversion.pixels(line) - wanted).max() <= 0.5 + 1e-4
+        assert np.abs(drawing.pixels(line) - wanted).max() <= 0.5 + 1e-4
 
 
 def test_no_run_of_the_grid_is_there_twice_and_kept_networks_are_the_cause_experiments() -> None:

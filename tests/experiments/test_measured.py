@@ -85,7 +85,7 @@ def test_fewer_than_five_trainings_decide_nothing(seeds: int, verdict: str) -> N
              for line in sites("training", seed, 0.5 + noise[seed] * (images == "0"), band, images=images)]  # fmt: skip
     mean, spread = fig7_activations.along(tabled(lines))
     assert (mean.verdict, spread.verdict) == (verdict, verdict)
-    assert (spread.needed == 5) == (seeds == 3)
+    assert spread.needed == ("5 trainings" if seeds == 3 else "")
     assert fig7_activations.along(tabled(lines).head(0)) == []
 
 

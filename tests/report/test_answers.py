@@ -44,7 +44,8 @@ def test_at_most_seven_answers_each_with_numbers_and_a_place_that_exists() -> No
     [
         ({}, "Width: it is 3.1 wide; it is 3.1 wide."),
         ({"verdict": "fails"}, "Width: it is narrow; it is narrow."),
-        ({"verdict": "undecided", "within": "0.5", "needed": "9"}, "Width: undecided: it grows; undecided: it grows."),
+        ({"verdict": "undecided", "within": "0.5", "needed": "9 runs"},
+         "Width: undecided: it grows; undecided: it grows."),
         ({"verdict": "not run", "estimate": "", "low": "", "high": "", "n": "0"},
          "Width: not run: it grows; not run: it grows."),
     ],

@@ -20,7 +20,7 @@ from manifold_lab.models.specs import V2
 from manifold_lab.report import claims as paper
 from manifold_lab.report.answers import answers
 from manifold_lab.report.claims import Claim, ClaimVerdict, published_rows, study_of
-from manifold_lab.report.tables import ClaimResult, claim_value, read_claims, to_csv
+from manifold_lab.report.tables import ClaimResult, claim_value, read_claims, to_csv, verdict_text
 from manifold_lab.report.texts import verdict_table
 
 ROOT = Path(__file__).parent.parent.parent
@@ -52,9 +52,16 @@ def test_every_place_of_the_paper_has_a_claim_and_every_claim_a_way_to_be_decide
 
 
 def test_an_undecided_claim_of_one_row_says_within_how_much_and_what_would_decide() -> None:
-    found = ClaimVerdict(finding("undecided").claim, [line("undecided", low="1", high="3", needed="12")])
+    found = ClaimVerdict(finding("undecided").claim, [line("undecided", low="1", high="3", needed="12 runs an arm")])
     assert found.within == " (within ±1; 12 runs an arm would decide an effect of this size)"
     assert finding("holds").within == finding("undecided", "holds").within == ""
+
+
+def test_every_published_row_that_is_undecided_says_what_would_decide_and_no_other_does() -> None:
+    rows = [row for found in paper.published(ROOT).values() for row in found]
+    assert {row.id for row in rows if bool(row.needed) != (row.verdict == "undecided")} == set()
+    searched = line("undecided", estimate="1", low="", high="", needed="a better search")
+    assert verdict_text(searched) == "undecided (a better search would decide)"
 
 
 def test_a_claim_that_was_not_run_says_what_its_study_lacks() -> None:

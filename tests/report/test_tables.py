@@ -53,7 +53,7 @@ def test_a_table_has_whole_numbers_numbers_and_texts_and_nan_where_a_number_is_m
 
 def test_a_claim_comes_back_to_the_digits_that_are_written() -> None:
     claim = ClaimResult(
-        "s.one/a", "here", "it is so", "that", Estimate(0.5, 0.25, 1 / 3, 9), "undecided", "run", 0.0625, 7
+        "s.one/a", "here", "it is so", "that", Estimate(0.5, 0.25, 1 / 3, 9), "undecided", "run", 0.0625, "7 runs"
     )
     (again,) = read_claims(to_csv([claim.record()]))
     assert (

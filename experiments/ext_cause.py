@@ -147,41 +147,38 @@ def not_decided(table: DataFrame) -> str:
 
 
 def answer(table: DataFrame) -> str:
-    """The reading of the runs that decide."""
-    reading = rule.reading(findings(table, deciding_length(table)))
-    return not_decided(table) or reading + (f", {BY_PLAN}" if reading.endswith(rule.READABILITY) else "")
+    """The reading of the runs that decide, and what the measured R² say against it."""
+    missing, reading = not_decided(table), rule.reading(findings(table, deciding_length(table)))
+    if missing or not reading.endswith(rule.READABILITY):
+        return f"{missing or reading}."
+    return f"{reading}, {BY_PLAN}. {measured.against(by_length(table))}".strip()
+
+
+def by_length(table: DataFrame) -> dict[int, tuple[rule.Runs, rule.Runs]]:
+    """`at_measured_r2` of the trainings that decide, and of those that every arm has."""
+    return {length: at_measured_r2(table, length) for length in (deciding_length(table), shortest(table))}
+
+
+def shortest(table: DataFrame) -> int:
+    """Images of the trainings that every arm has."""
+    return comparison.lengths(table, GROUP)[0]
 
 
 def paragraphs(table: DataFrame) -> str:
     """The answer; how it was found, what every arm costs, measured R², learning rates; how far that carries."""
-    length, shortest = deciding_length(table), comparison.lengths(table, GROUP)[0]
-    lengths = dict.fromkeys((length, shortest))
-    by_length = {each: at_measured_r2(table, each) for each in lengths}
-    said = [f"**{rule_text.QUESTION}** {rule_text.capitalised(answer(table))}."]
-    costs = rule_text.costs_table(by_length)
-    said += [f"{rule_text.METHOD} {decided_by(table)}", costs] if costs else []
-    said.append(measured.paragraph(measured.sentences(*found, each) for each, found in by_length.items()))
-    at_best, at_relu6s = (accuracies(table, group, shortest) for group in (BEST, BEST_OF_RELU6))
+    lengths = (deciding_length(table), shortest(table))
+    said = [f"**{rule_text.QUESTION}** {rule_text.capitalised(answer(table))}"]
+    costs = rule_text.costs_table(by_length(table))
+    said += [f"{rule_text.METHOD} {rule_text.decided_by(*lengths, otherwise(table, *lengths))}", costs] if costs else []
+    said.append(measured.table(by_length(table)))
+    at_best, at_relu6s = (accuracies(table, group, shortest(table)) for group in (BEST, BEST_OF_RELU6))
     said.append(tuning.table(at_best, at_relu6s, BEST_RATES))
     where = f"{plots.data_name(table['data'].iloc[0])} at width {WIDTH}, learning rate {RATE} where no other is given"
     said += [f"Limits: {where}, one optimiser, short of convergence."] if costs else []
     return "\n\n".join(filter(None, said))
 
 
-def decided_by(table: DataFrame) -> str:
-    """Which trainings the answer reads, and what shorter ones say."""
-    length, shortest = deciding_length(table), comparison.lengths(table, GROUP)[0]
-    if length == shortest:
-        return f"The answer reads trainings of {length:,} images."
-    other = otherwise(table, shortest, length)
-    short = f"read otherwise: {other}" if other else "read the same"
-    return (
-        f"The answer reads trainings of {length:,} images; arms that these lack, doses and tuning are of {shortest:,}. "
-        f"Trainings of {shortest:,} images {short}."
-    )
-
-
-def otherwise(table: DataFrame, length: int, deciding: int) -> str:
+def otherwise(table: DataFrame, deciding: int, length: int) -> str:
     """The reading of other trainings than those that decide; empty where the deciding arms come out alike."""
     mine, others = findings(table, length), findings(table, deciding)
     costs = {rule.BELOW_RELU6: rule.WITH_RELU6}
@@ -202,7 +199,7 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     at_best, at_first = (accuracies(table, group, shortest) for group in (BEST, GROUP))
     where = f"{data}/{shortest}"
     found += [tuning.claim(at_best, at_first, BEST_RATES, where)] if at_best else []
-    found.append(neighbours.before_the_sum(at_first, where))
+    found += [rule_text.equal_planned_r2(at_first, where), neighbours.before_the_sum(at_first, where)]
     for group, (prefix, at) in AT_RATES.items():
         runs = accuracies(table, group, shortest)
         found += [rule_text.claim(arm, runs, where, prefix, at) for arm in rule_text.EXPECTED if arm in runs]

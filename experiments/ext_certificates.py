@@ -98,21 +98,17 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     return contrasts.contrast([(values, 1.0)]).estimate
 
 
-def more_seeds(found: Estimate) -> str:
-    """How many seeds would decide; where all that there are have one value, another one."""
-    return deciding.replicates(found, 0, "seeds") or "a seed that differs from the others"
-
-
 def claims(table: DataFrame) -> list[ClaimResult]:
     """What is certified, what training does to it, from the end and along the way."""
     table = expansions(table)
     found = [certified(pick(table, network=kind), kind) for kind in STYLES if kind in set(table["network"])]
     trained, untrained = pick(table, network=TRAINED), pick(table, network=SETTLED)
     if len(trained) and len(untrained):
-        gap = over_seeds([level(trained) - level(mine) for _, mine in untrained.groupby("seed")])
+        gaps = [level(trained) - level(mine) for _, mine in untrained.groupby("seed")]
+        gap = over_seeds(gaps)
         found.append(claim("trained_above_untrained", "the trained network keeps more positions than untrained ones",
                            "share of certified positions, mean over expansions, trained − untrained, over seeds", gap,
-                           gap.exceeds(0), needed=more_seeds(gap)))  # fmt: skip
+                           gap.exceeds(0), needed=deciding.seeds(gaps, 0, "seeds")))  # fmt: skip
     along = pick(table, network=TRAINING)
     return [*found, *towards(along)] if len(along) else found
 
@@ -148,9 +144,10 @@ def towards(table: DataFrame) -> list[ClaimResult]:
     on = f"mean over expansions, end − step 0, {table['data'].iloc[0]}, over seeds"
     found = []
     for name, (says, what, measure) in ALONG.items():
-        changed = over_seeds([change(mine, measure) for _, mine in table.groupby("seed")])
+        changes = [change(mine, measure) for _, mine in table.groupby("seed")]
+        changed = over_seeds(changes)
         found.append(claim(name, says, f"{what}, {on}", changed, changed.exceeds(0),
-                           needed=more_seeds(changed)))  # fmt: skip
+                           needed=deciding.seeds(changes, 0, "seeds")))  # fmt: skip
     return found
 
 

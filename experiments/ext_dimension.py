@@ -132,19 +132,15 @@ def below(table: DataFrame, name: str, bounds: Sequence[float]) -> tuple[Estimat
 
 
 def more(table: DataFrame, name: str, bounds: Sequence[float]) -> str:
-    """What would show one layer above its bound, where one lies there; else all below, where they do."""
-    of = "untrained networks" if table["seed"].nunique() > 1 else "positions"
-    each, together = intervals(table, name), intervals(table, name, tests=len(bounds))
-    above = [(found, bound) for found, bound in zip(together, bounds, strict=True) if found.value > bound]
-    if above:
-        return deciding.replicates(*min(above, key=lambda pair: growth(*pair)), of)
-    open_ones = [pair for pair in zip(each, bounds, strict=True) if not pair[0].below(pair[1])]
-    return deciding.replicates(*max(open_ones, key=lambda pair: growth(*pair)), of) if open_ones else ""
-
-
-def growth(found: Estimate, bound: int | float) -> float:
-    """How many more replicates an interval needs to leave out a bound, up to a factor that all have."""
-    return found.n * ((found.high - found.low) / (found.value - bound)) ** 2 if found.value != bound else math.inf
+    """What would show one layer above its bound, of intervals that hold together; else more of what there is."""
+    each = np.stack([mine[name].to_numpy() for _, mine in table.groupby("seed")])
+    of, level = "untrained networks", 1 - (1 - statistics.LEVEL) / len(bounds)
+    if len(each) < 2:
+        return "more positions"
+    above = [contrasts.runs_to_decide(float(layer.mean() - bound), float(layer.std(ddof=1)), paired=True, level=level)
+             for layer, bound in zip(each.T, bounds, strict=True) if layer.mean() > bound]  # fmt: skip
+    counts = [count for count in above if count is not None]
+    return deciding.in_words(min(counts), of) if counts else f"more {of}"
 
 
 def channels_of(table: DataFrame) -> list[float]:
@@ -180,8 +176,7 @@ def lower(table: DataFrame) -> ClaimResult:
     found = Estimate(gap.value, gap.value - half, gap.value + half, gap.n)
     says = "training lowers the dimension of what flows through bottlenecks, for this checkpoint"
     measure = "MLE of 20 neighbours, trained − untrained, mean over the bottlenecks, over untrained networks"
-    return claim("training_lowers_dimension", says, measure, found, found.below(0),
-                 needed=deciding.replicates(found, 0, "untrained networks"))  # fmt: skip
+    return claim("training_lowers_dimension", says, measure, found, found.below(0))
 
 
 def hunched(trained: DataFrame) -> list[ClaimResult]:
@@ -199,7 +194,7 @@ def hunched(trained: DataFrame) -> list[ClaimResult]:
         p_value = float(min(1.0, tests * 2 * norm.sf(abs(gap) / deviation)))
         found.append(claim(f"whole_maps_{name}", says, measure, estimate, estimate.exceeds(0),
                            place="Ansuini et al. 2019", p_value=p_value,
-                           needed=deciding.replicates(estimate, 0, "images")))  # fmt: skip
+                           needed=deciding.replicates(estimate, 0, "images", tests)))  # fmt: skip
     return found
 
 

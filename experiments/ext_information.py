@@ -150,7 +150,7 @@ def comes_back(table: DataFrame, together: bool) -> ClaimResult:
     where, name = ("in all bottlenecks", "all") if together else ("one bottleneck at a time", "each")
     says = f"ReLU6 {where} of a network trained without it: an affine map behind brings back most of the cost"
     return claim(f"comes_back/{name}", says, "share of the lost accuracy that comes back, map fitted on other images",
-                 found, found.exceeds(MOST), needed=deciding.replicates(found, MOST, "networks"))  # fmt: skip
+                 found, found.exceeds(MOST), needed=deciding.seeds(shares, MOST, "networks"))  # fmt: skip
 
 
 claim = functools.partial(estimated_claim, place="Section 3.2 (ours)")
@@ -212,7 +212,7 @@ def threatened(table: DataFrame) -> ClaimResult:
     share = statistics.mean(np.array(found))
     says = "the manifold argument predicts that ReLU6 would lose more than 1 % of positions in most bottlenecks of this architecture"  # noqa: E501
     return claim("most_bottlenecks_lose", says, "share of its bottlenecks, over trained networks", share,
-                 share.exceeds(0.5), needed=deciding.replicates(share, 0.5, "networks"))  # fmt: skip
+                 share.exceeds(0.5), needed=deciding.seeds(found, 0.5, "networks"))  # fmt: skip
 
 
 HEADLINE = Headline(

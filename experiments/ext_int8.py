@@ -27,7 +27,7 @@ from manifold_lab.models.quantized import quantized
 from manifold_lab.report import deciding
 from manifold_lab.report.arm_styles import ARM_STYLES
 from manifold_lab.report.plots import draw_intervals
-from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Estimate, Record, estimated_claim, frame, pick
+from manifold_lab.report.tables import ClaimResult, DataFrame, Document, Record, estimated_claim, frame, pick
 from manifold_lab.sweeps import ablation
 from manifold_lab.sweeps.comparison import FEWEST, POINTS, above_zero
 from manifold_lab.sweeps.information_run import trained
@@ -106,9 +106,9 @@ def claims(lines: DataFrame) -> list[ClaimResult]:
     found = []
     on = f"{lines['data'].iloc[0]}, {lines['length'].iloc[0]:,} images seen"
     for arm, name in (("relu6", "ReLU6"), ("relu", "ReLU")):
-        loss = statistics.mean(lost(lines, arm)) if arm in set(lines["arm"]) else statistics.NO_RUNS
+        losses = lost(lines, arm) if arm in set(lines["arm"]) else np.zeros(0)
         says = f"a network with {name} in every place loses less than {MARGIN:g} point in int8"
-        found.append(claim(f"robust/{arm}", says, f"points of test accuracy lost, {on}", loss, loss.within(MARGIN)))
+        found.append(robust(f"robust/{arm}", says, f"points of test accuracy lost, {on}", losses))
     groups = [(lost(lines, "relu"), 1), (lost(lines, "relu6"), -1)]
     measure = f"points lost with ReLU − with ReLU6, {on}{beside_student(*(values for values, _ in groups))}"
     less = above_zero("relu6_loses_less", "ReLU6 loses less in int8 than ReLU", measure, groups, place=PLACE)
@@ -124,11 +124,12 @@ def beside_student(one: np.ndarray, other: np.ndarray) -> str:
     return f" (Student's test decides; by permuting runs p = {found.pvalue:.2g})"
 
 
-def claim(name: str, says: str, measure: str, found: Estimate, holds: bool | None) -> ClaimResult:
-    """A claim of this study."""
-    decided = holds if found.n >= FEWEST else None
-    return estimated_claim(name, says, measure, found if found.n else statistics.NO_RUNS, decided, place=PLACE,
-                           needed=deciding.replicates(found, MARGIN, "runs"))  # fmt: skip
+def robust(name: str, says: str, measure: str, losses: np.ndarray) -> ClaimResult:
+    """Whether the mean loss is within the margin, over runs."""
+    loss = statistics.mean(losses) if len(losses) else statistics.NO_RUNS
+    nearest = math.copysign(MARGIN, loss.value)
+    return estimated_claim(name, says, measure, loss, loss.within(MARGIN) if loss.n >= FEWEST else None, place=PLACE,
+                           needed=deciding.seeds(losses, nearest, "runs", FEWEST))  # fmt: skip
 
 
 HEADLINE = Headline(

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from experiments.drawing import ext_inversion as drawing
 from experiments.ext_cause import ARMS, RATE, WIDTH
-from manifold_lab.core import statistics
+from manifold_lab.core import contrasts, statistics
 from manifold_lab.probe.inversion import DIFFERENT, EXACT, FOUND, KEPT, LOST, MATCHED, NOT_DECIDED
 from manifold_lab.report import deciding, plots
 from manifold_lab.report.tables import ClaimResult, DataFrame, Estimate, estimated_claim, pick
@@ -131,12 +131,10 @@ def kept(table: DataFrame, data: str) -> ClaimResult:
 
 def more_images(table: DataFrame, surely: Iterable[str], never: Iterable[str]) -> str:
     """How many images would decide whether most are so; where it hangs on images that are not decided, a search."""
-    low, high = shares_of_images(table, surely, never)
-    return (
-        deciding.replicates(low, MOST, "images") if low.value > MOST
-        else deciding.replicates(high, MOST, "images") if high.value < MOST
-        else "a search that decides more images" if low.n else ""
-    )  # fmt: skip
+    low, high = (share.value for share in shares_of_images(table, surely, never))
+    if low > MOST or high < MOST or low == high:
+        return deciding.in_words(contrasts.trials_to_decide(high if high < MOST else low, MOST), "images")
+    return "a search that decides more images"
 
 
 def decided(table: DataFrame, data: str) -> ClaimResult:

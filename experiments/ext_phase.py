@@ -209,7 +209,8 @@ def ranked(pairs: DataFrame) -> ClaimResult:
     holds = found.exceeds(0) if p_value is not None and p_value < 1 - statistics.LEVEL and seeds >= FEWEST else None
     measure = "Spearman's correlation of lost fraction and cost, mean over seeds, by resampling the cells with n > k"
     says = "the more points theory sees lost, the more ReLU6 costs"
-    return estimated_claim("costs_more_where_more_lost", says, measure, found, holds, place=PLACE, p_value=p_value)
+    return estimated_claim("costs_more_where_more_lost", says, measure, found, holds, place=PLACE, p_value=p_value,
+                           needed=deciding.replicates(found, 0, "such cells"))  # fmt: skip
 
 
 HEADLINE = Headline(

@@ -6,17 +6,17 @@ other arm is compared with the curve at its own R². The R² enter as known.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from experiments.rules.ext_cause import FEWEST, LEVEL, LINEAR, Runs
+from experiments.rules.ext_cause import FEWEST, LEVEL, LINEAR, RELU6, Runs
 from experiments.rules.ext_cause_arms import NOISE
-from experiments.rules.ext_cause_text import PLACE, points
+from experiments.rules.ext_cause_text import PLACE, WORDS, points
 from manifold_lab.core import contrasts
 from manifold_lab.report.arm_styles import label_of
 from manifold_lab.report.deciding import Groups
-from manifold_lab.report.tables import ClaimResult
+from manifold_lab.report.tables import MISSING, ClaimResult, markdown
 from manifold_lab.sweeps.comparison import above_zero
 
 Dose = tuple[float, str]
@@ -70,26 +70,37 @@ def claims(runs: Runs, linear_r2: Runs, where: str) -> list[ClaimResult]:
 
 
 INTRODUCTION = (
-    "Noise was planned to leave as much readable as an activation leaves of a centred normal channel. Trained norms "
-    "move their shifts, so that the measured R² differ. Not part of the rule, and made after its runs: points lost "
-    "beyond noise of the same measured R², interpolated between the noise arms."
+    "Trained norms move their shifts, so that the measured R² are not the planned ones. By the measured R², which is "
+    "not part of the rule and was looked at after its runs: the points that an arm loses beyond noise that leaves as "
+    "much readable, on straight lines between linear and the noise arms. *More* is surely above zero, by Welch's test "
+    "and Holm's correction over the arms of one length."
 )
+MORE = " more"
 
 
-def sentences(runs: Runs, linear_r2: Runs, length: int) -> str:
-    """Which arms surely lose more than equal noise, after Holm's correction over all; empty without a comparison."""
+def table(by_length: Mapping[int, tuple[Runs, Runs]]) -> str:
+    """What every arm loses beyond equal noise, by length of training; empty without a comparison.
+
+    Args:
+        by_length: test accuracies in percent and measured linear R², both by arm, by images seen.
+    """
+    columns = {f"points beyond equal noise, {length:,} images": cells(*found) for length, found in by_length.items()}
+    shown = [arm for arm in WORDS if any(arm in column for column in columns.values())]
+    rows = [[WORDS[arm], *(column.get(arm, MISSING) for column in columns.values())] for arm in shown]
+    return f"{INTRODUCTION}\n\n{markdown(['arm', *columns], rows)}" if rows else ""
+
+
+def cells(runs: Runs, linear_r2: Runs) -> dict[str, str]:
+    """What every arm loses beyond equal noise, and whether surely more."""
     found = {arm: contrasts.contrast(groups) for arm, groups in comparisons(runs, linear_r2)}
     p_values = contrasts.holm({arm: one.p_value for arm, one in found.items()})
-    listed: dict[bool, list[str]] = {True: [], False: []}
-    for arm, one in found.items():
-        more = p_values[arm] < LEVEL and one.estimate.value > 0
-        listed[more].append(f"{label_of(arm)} {points(one.estimate)}")
-    words = {True: "surely more", False: "not surely more"}
-    said = "; ".join(f"{words[more]}: {', '.join(arms)}" for more, arms in listed.items() if arms)
-    return f"{length:,} images, {said}." if said else ""
+    more = {arm: MORE if p_values[arm] < LEVEL and one.estimate.value > 0 else "" for arm, one in found.items()}
+    return {arm: points(one.estimate) + more[arm] for arm, one in found.items()}
 
 
-def paragraph(found: Iterable[str]) -> str:
-    """The sentences of several lengths with what they are about; empty where none has any."""
-    said = " ".join(filter(None, found))
-    return f"{INTRODUCTION} {said}" if said else ""
+def against(by_length: Mapping[int, tuple[Runs, Runs]]) -> str:
+    """What ReLU6 loses beyond equal noise at every length, where it surely is more at one; else empty."""
+    found = {length: cells(*given).get(RELU6, "") for length, given in sorted(by_length.items())}
+    costs = [f"{said.removesuffix(MORE)} points more after {length:,} images" for length, said in found.items() if said]
+    said = f"Against noise of equal measured R², ReLU6 costs {', and '.join(costs)}."
+    return said if any(said.endswith(MORE) for said in found.values()) else ""

@@ -15,12 +15,12 @@ from manifold_lab.report.tables import MISSING, ClaimResult, estimated_claim, ma
 PLACE = "Section 3.2 (cause)"
 QUESTION = "Why does ReLU6 in a bottleneck cost accuracy?"
 WORDS = {
-    "relu6": "ReLU6",
-    "leaky_0.5": "leaky_relu, slope .5: loses no information",
-    "leaky_0.1": "leaky_relu, slope .1: loses no information",
-    "noise_0.961": "linear with noise, as readable as leaky .5: no nonlinearity",
-    "noise_0.804": "linear with noise, as readable as leaky .1: no nonlinearity",
-    "noise_0.734": "linear with noise, as readable as ReLU: no nonlinearity",
+    "relu6": "ReLU6 (of ReLU: planned R² .734)",
+    "leaky_0.5": "leaky_relu, slope .5 (planned R² .961): loses no information",
+    "leaky_0.1": "leaky_relu, slope .1 (planned R² .804): loses no information",
+    "noise_0.961": "linear with noise (planned R² .961): no nonlinearity",
+    "noise_0.804": "linear with noise (planned R² .804): no nonlinearity",
+    "noise_0.734": "linear with noise (planned R² .734): no nonlinearity",
     "noise_0.734_shared": "the same noise, drawn once per image and channel",
     "half_gain": "linear, half of the channels times .1: attenuates gradients, loses nothing",
     "renormed": "ReLU6, then a norm: restores mean and scale",
@@ -31,9 +31,12 @@ WORDS = {
 """What each arm is, so that its cost can be read."""
 
 EXPECTED = {
-    "leaky_0.1": ("a nonlinearity that loses no information costs little: leaky .1 is with linear", rule.WITH_LINEAR),
+    "leaky_0.1": (
+        "a nonlinearity that loses no information costs little: leaky .1 is above the midpoint of linear and ReLU6",
+        rule.WITH_LINEAR,
+    ),
     "noise_0.734": (
-        "information lost without a nonlinearity costs as ReLU6 does: noise is with relu6",
+        "information lost without a nonlinearity costs as much as ReLU6 or more: noise is below the midpoint",
         rule.WITH_RELU6,
     ),
     "half_gain": (
@@ -47,13 +50,31 @@ EXPECTED = {
 
 METHOD = (
     "Networks were trained with something else in place of ReLU6. Some of it loses no information, but a linear map "
-    "reads less of it; some, noise, loses information and is linear. The table gives the points of test accuracy that "
-    f"each costs against a linear bottleneck, with Welch's {statistics.PERCENT} interval, and its verdict by a rule "
-    "that was written before the runs: *with linear* is above the midpoint of linear and ReLU6, *with relu6* below "
-    f"it, *below relu6* also below ReLU6 itself, each by Welch's test over {rule.FEWEST} runs or more and Holm's "
-    "correction. Linear R², measured at the end of a training, is that of the best affine map from a bottleneck's "
-    "output to its input."
+    "reads less of it; some, noise, loses information and is linear. R² says how much: that of the best affine map "
+    "from what comes out of the activation or the noise to what went in, planned for a centred normal channel, and "
+    "measured at the end of each training. The table gives the points of test accuracy that each arm costs against a "
+    f"linear bottleneck, with Welch's {statistics.PERCENT} interval, and its verdict by a rule that was written before "
+    "the runs: *with linear* is surely above the midpoint of linear and ReLU6, *with relu6* surely below it, *below "
+    f"relu6* also surely below ReLU6 itself, each by Welch's test over {rule.FEWEST} runs or more and Holm's "
+    "correction; else it is *undecided*. Linear and ReLU6 have more seeds here than in Figure 6a."
 )
+
+
+def decided_by(length: int, shorter: int, otherwise: str) -> str:
+    """Which trainings the answer reads, and what shorter ones say.
+
+    Args:
+        length: images of those that decide.
+        shorter: images of those that every arm has.
+        otherwise: their reading, where it is another one; else empty.
+    """
+    if length == shorter:
+        return f"The answer reads trainings of {length:,} images."
+    says = f"read otherwise: {otherwise}" if otherwise else "put leaky .1 and noise on the same sides of the midpoint"
+    return (
+        f"The answer reads trainings of {length:,} images, and trainings of {shorter:,} where these lack an arm, for "
+        f"equal planned R² and for learning rates. Trainings of {shorter:,} images {says}."
+    )
 
 
 def costs_table(by_length: Mapping[int, tuple[rule.Runs, rule.Runs]]) -> str:
@@ -110,13 +131,34 @@ def claim(arm: str, runs: rule.Runs, where: str, prefix: str = "as_the_argument_
     (says, like), (data, length), found = EXPECTED[arm], where.split("/"), rule.outcomes(runs).get(arm)
     outcome = found.verdict if found else rule.UNDECIDED
     outcome = rule.WITH_RELU6 if outcome == rule.BELOW_RELU6 else outcome
-    needed = deciding.runs(midpoint(runs, arm), rule.FEWEST) if found and outcome == rule.UNDECIDED else ""
+    undecided = found and outcome == rule.UNDECIDED
+    needed = deciding.runs(midpoint(runs, arm), max(rule.FEWEST, len(runs[arm]) + 1)) if undecided else ""
     return estimated_claim(
         f"{prefix}/{arm}/{where}", says + at,
         f"points above the midpoint of linear and relu6{at}, {data}, {int(length):,} images seen",
         found.distance.estimate if found else statistics.NO_RUNS,
         None if outcome == rule.UNDECIDED else outcome == like,
         place=PLACE, p_value=found.p_value if found else None, needed=needed,
+    )  # fmt: skip
+
+
+def equal_planned_r2(runs: rule.Runs, where: str) -> ClaimResult:
+    """Whether equal planned R² cost equally, by the rule: the pair of arms that differs most.
+
+    Args:
+        runs: test accuracies in percent by arm.
+        where: data set and length, as the end of the id.
+    """
+    data, length = where.split("/")
+    pairs = [difference(runs, *pair) for pair in rule.DOSES]
+    groups = max(pairs, key=lambda groups: abs(contrasts.contrast(groups).estimate.value))
+    return estimated_claim(
+        f"equal_planned_r2_costs_equally/{where}",
+        "equal planned R² costs equally, whether information is lost or not",
+        f"points of test accuracy, leaky − noise, the pair that differs most, {data}, {int(length):,} images seen; "
+        f"equal within {rule.SAME:.0%} of the gap",
+        contrasts.contrast(groups).estimate, rule.one_curve(runs), place=PLACE,
+        needed=deciding.runs(groups, rule.FEWEST, rule.SAME * abs(cost(runs).value)),
     )  # fmt: skip
 
 

@@ -124,13 +124,14 @@ MOST_RUNS = 10_000
 """Above so many runs, or times the replicates that there were, the number that would decide is not looked for."""
 
 
-def runs_to_decide(effect: float, spread: float, *, paired: bool = False) -> int | None:
-    """Runs of each arm with which Student's two-sided test at 5 % decides an effect with probability 0.8.
+def runs_to_decide(effect: float, spread: float, *, paired: bool = False, level: float = LEVEL) -> int | None:
+    """Runs of each arm with which Student's two-sided test decides an effect with probability 0.8.
 
     Args:
         effect: the difference of two means, or the mean of a difference where `paired`.
         spread: standard deviation within an arm, or of the differences where `paired`.
         paired: whether runs come in pairs.
+        level: of the interval that the test asks, 0.95 for a test at 5 %.
 
     Returns:
         None where the effect or the spread is zero, or it takes more than 10,000 runs.
@@ -145,18 +146,20 @@ def runs_to_decide(effect: float, spread: float, *, paired: bool = False) -> int
     test = TTestPower() if paired else TTestIndPower()
     size, allowed = abs(effect) / spread, range(2, MOST_RUNS + 1)
     # for many runs of a large effect the power is nan, which is not below POWER either
-    place = bisect.bisect_left(allowed, POWER, key=lambda runs: float(test.power(size, runs, 1 - LEVEL)))
+    place = bisect.bisect_left(allowed, POWER, key=lambda runs: float(test.power(size, runs, 1 - level)))
     return allowed[place] if place < len(allowed) else None
 
 
-def replicates_to_decide(found: Estimate, bound: int | float = 0) -> int | None:
-    """Replicates with which an interval at 95 % leaves out a bound with probability 0.8, where the value seen is true.
+def replicates_to_decide(found: Estimate, bound: int | float = 0, level: float = LEVEL) -> int | None:
+    """Replicates with which an interval leaves out a bound with probability 0.8, where the value seen is the true one.
 
-    By the normal law, and an interval that narrows with the root of their number: good for many, rough for a few.
+    By the normal law, of an interval that narrows with the root of their number; of a mean over a few seeds
+    `runs_to_decide` is right.
 
     Args:
         found: what was seen, with its interval and the replicates that it rests on.
         bound: what is to be left out.
+        level: of the interval.
 
     Returns:
         None where the value lies on the bound, or it takes more than 10,000 times those that there were.
@@ -168,5 +171,28 @@ def replicates_to_decide(found: Estimate, bound: int | float = 0) -> int | None:
     near = domain.number("interval", found.low if value > bound else found.high)
     if value == bound:
         return None
-    growth = (1 + special.ndtri(POWER) / special.ndtri((1 + LEVEL) / 2)) * (value - near) / (value - bound)
+    growth = (1 + special.ndtri(POWER) / special.ndtri((1 + level) / 2)) * (value - near) / (value - bound)
     return math.ceil(found.n * growth**2) if growth**2 <= MOST_RUNS else None
+
+
+def trials_to_decide(share: float, bound: float) -> int | None:
+    """Trials with which the two-sided test at 5 % tells a share from a bound with probability 0.8.
+
+    By the normal law with the deviation of each (Fleiss, Levin and Paik 2003, section 2.5).
+
+    Args:
+        share: the true one.
+        bound: another one, neither 0 nor 1.
+
+    Returns:
+        None where they are equal.
+
+    Raises:
+        InputError: for numbers outside of [0, 1].
+    """
+    share, bound = domain.number("share", share, 0, 1), domain.number("bound", bound, 0, 1)
+    if share == bound:
+        return None
+    null, true = (math.sqrt(one * (1 - one)) for one in (bound, share))
+    deviations = float(special.ndtri((1 + LEVEL) / 2)) * null + float(special.ndtri(POWER)) * true
+    return math.ceil((deviations / (share - bound)) ** 2)

@@ -1,4 +1,4 @@
-"""What a reader wants to know first: a sentence each, which the verdicts of published claims put together."""
+"""What a reader wants to know first: a sentence each, of published verdicts or of a study's published text."""
 
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,8 +11,7 @@ from typing import Any
 from manifold_lab.core.files import read_text
 from manifold_lab.core.statistics import FAILS, HOLDS, NOT_RUN
 from manifold_lab.report.claims import paper_errata, published_rows
-from manifold_lab.report.claims.verdicts import combined
-from manifold_lab.report.tables import claim_sentence
+from manifold_lab.report.tables import claim_sentence, percent
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Part:
 
     Args:
         row: the row's id.
-        holds: in words, where it holds; `{value}` is its number.
+        holds: in words, where it holds; `{value}` is its number, `{percent}` the same in percent.
         fails: in words, where it fails.
     """
 
@@ -32,11 +31,12 @@ class Part:
     def words(self, root: Path) -> str:
         """What it says, with the row's number; where it neither holds nor fails, which claim that is."""
         rows = published_rows(root, self.row)
-        verdict = combined(rows) if rows else NOT_RUN
-        said = {HOLDS: self.holds, FAILS: self.fails}.get(verdict)
-        if said is None:
-            return f"{verdict}: {rows[0].says if rows else self.row}"
-        return said.format(value=rows[0].estimate.value)
+        if not rows:
+            return f"{NOT_RUN}: {self.row}"
+        (row,) = rows
+        said = {HOLDS: self.holds, FAILS: self.fails}.get(row.verdict)
+        value = row.estimate.value
+        return f"{row.verdict}: {row.says}" if said is None else said.format(value=value, percent=percent(value))
 
     def evidence(self, root: Path) -> list[str]:
         """What is claimed, with its verdict, what was measured, value, interval and n."""
@@ -48,17 +48,17 @@ class Answer:
     """One sentence of what a reader wants first, and what it rests on.
 
     Args:
-        about: what it is about.
         link: where the rest stands.
-        part: what it is put together of, and the rows that decide that.
+        part: the rows that it rests on, and what they say.
+        about: what it is about.
         errata: whether it also says how many errata there are.
         readme: its place among the findings that README begins with; 0 where it is none.
         text: the study whose published text opens with the answer, in place of the parts; empty where none does.
     """
 
-    about: str
     link: str
     part: Sequence[Part]
+    about: str = ""
     errata: bool = False
     readme: int = 0
     text: str = ""
@@ -72,12 +72,12 @@ class Answer:
         """The answer in plain words."""
         opening, *_ = self._published(root) or [""]
         if self.text:
-            return opening.replace("*", "") or f"{self.about} {NOT_RUN.capitalize()}."
+            return opening.replace("*", "") or f"{NOT_RUN.capitalize()}: {self.text}."
         errata = [f"{len(paper_errata())} errata in all"] if self.errata else []
         return f"{self.about}: {'; '.join([*(part.words(root) for part in self.part), *errata])}."
 
     def evidence(self, root: Path) -> list[str]:
-        """Every row that it rests on."""
+        """The rows that it rests on, or that stand beside it where a text says it."""
         return [line for part in self.part for line in part.evidence(root)]
 
     def details(self, root: Path) -> list[str]:
@@ -87,6 +87,9 @@ class Answer:
     def _published(self, root: Path) -> list[str]:
         path = root / "figures" / f"{self.text}_text.md"
         return read_text(path).strip().split("\n\n") if path.is_file() else []
+
+
+FOLDED = ("", "<details><summary>what it rests on</summary>", "")
 
 
 @cache
@@ -101,14 +104,17 @@ def _answer(entry: Mapping[str, Any]) -> Answer:
 
 
 def listed(found: Iterable[Answer], root: Path, link: Callable[[Answer], str]) -> str:
-    """Answers as a list in markdown: the sentence, a link, and below it what it rests on.
+    """Answers as a list in markdown: the sentence, a link, and folded below it what it rests on.
 
     Args:
         found: in their order.
         root: the checkout.
         link: from an answer to its link in markdown.
     """
-    return "\n".join(
-        "\n".join([f"{place}. **{one.sentence(root)}** {link(one)}", *(f"   - {line}" for line in one.evidence(root))])
-        for place, one in enumerate(found, 1)
-    )
+    return "\n\n".join(_item(place, one, root, link(one)) for place, one in enumerate(found, 1))
+
+
+def _item(place: int, answer: Answer, root: Path, link: str) -> str:
+    folded = [*FOLDED, *(f"- {line}" for line in answer.evidence(root)), "", "</details>"]
+    indented = "\n".join(f"   {line}".rstrip() for line in folded)
+    return f"{place}. **{answer.sentence(root)}** {link}\n{indented}"

@@ -27,7 +27,11 @@ def findings(root: Path) -> str:
 
 
 def _more(one: Answer) -> str:
-    return f"([figure]({one.link}))" if one.figure else f"([more](paper_repro.md{one.link}))"
+    return (
+        f"([figure]({one.link}), [more](paper_repro.md#the-answers))"
+        if one.figure
+        else f"([more](paper_repro.md{one.link}))"
+    )
 
 
 def probe_frame(_root: Path) -> str:

@@ -75,7 +75,7 @@ class ClaimResult:
         verdict: one of `statistics.VERDICTS`.
         command: what measures it again; the study knows it.
         p_value: of the test behind the verdict, two-sided; None where the verdict rests on no test.
-        needed: what would decide an effect of the size seen, where that is undecided: `12 runs an arm`; else empty.
+        needed: what would decide it where it is undecided, as `report.deciding` says it: `12 runs an arm`; else empty.
     """
 
     id: str
@@ -112,11 +112,11 @@ def estimated_claim(
 ) -> ClaimResult:
     """A claim that an estimate decides; `holds` is None where it does not tell. `printed.counted_claims` for counts.
 
-    `p_value` and `needed` of `ClaimResult` besides; what is needed is dropped where nothing is undecided.
+    `p_value` and `needed` of `ClaimResult` besides; where it is undecided, more than there is are needed by default.
     """
     verdict = statistics.verdict(holds, found)
-    tested |= {} if verdict == UNDECIDED else {"needed": ""}
-    return ClaimResult(name, place, says, measure, found, verdict, **tested)
+    needed = tested.pop("needed", "") or f"more than the {found.n:,} that there are"
+    return ClaimResult(name, place, says, measure, found, verdict, needed=needed * (verdict == UNDECIDED), **tested)
 
 
 def command_of(study: str) -> str:
@@ -132,8 +132,7 @@ def claim_sentence(claim: ClaimResult) -> str:
 def verdict_text(claim: ClaimResult) -> str:
     """The verdict; where it is undecided, within how much, and what would decide."""
     within = "" if math.isnan(claim.within) else f"within ±{nine_digits(claim.within)}"
-    size = " an effect of this size" if any(map(str.isdigit, claim.needed)) else ""
-    needed = f"{claim.needed} would decide{size}" if claim.needed else ""
+    needed = f"{claim.needed} would decide" if claim.needed else ""
     more = "; ".join(filter(None, (within, needed)))
     return f"{claim.verdict} ({more})" if more else claim.verdict
 

@@ -36,6 +36,7 @@ def test_nearly_the_same_is_within_three_points(level: float, verdict: str) -> N
     found = lines({("6", "0.35"): 0.8, ("8", "0.35"): level})
     claim = ext_expansion.near(found, ("0.35", 1000), "8")
     assert claim.verdict == verdict and claim.estimate.value == pytest.approx(100 * (level - 0.8), abs=0.11)
+    assert claim.needed.endswith("runs an arm") == (verdict == "undecided")
 
 
 @pytest.mark.slow

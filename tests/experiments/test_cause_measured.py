@@ -5,6 +5,8 @@ import pytest
 from scipy import stats as scipy_stats
 
 from experiments.rules import ext_cause_measured as measured
+from experiments.rules.ext_cause_text import WORDS
+from manifold_lab.report.markdown import table_cells
 from tests.experiments.test_cause_rule import runs
 
 R2 = {"linear": [1.0], "noise_0.961": [0.97, 0.95], "noise_0.804": [0.86], "noise_0.734": [0.8], "relu6": [0.9],
@@ -27,8 +29,15 @@ def test_costs_beyond_equal_noise_are_numpys_interpolation_and_scipys_welch_test
         assert claim.p_value == pytest.approx(test.pvalue)
         low, high = test.confidence_interval()
         assert (claim.estimate.low, claim.estimate.high) == (pytest.approx(low), pytest.approx(high))
-        assert f"{low:.1f}, {high:.1f}]" in measured.sentences(values, R2, 120_000)
-    assert measured.sentences(values, R2, 120_000).startswith("120,000 images, surely more: relu6 ")
+        assert f"{low:.1f}, {high:.1f}]" in measured.cells(values, R2)[arm]
+    head, *rows = table_cells(measured.table({480_000: ({}, {}), 120_000: (values, R2)}).split("\n\n")[1])
+    assert head[1:] == ["points beyond equal noise, 480,000 images", "points beyond equal noise, 120,000 images"]
+    assert [row[0] for row in rows] == [WORDS[arm] for arm in ("relu6", "leaky_0.1", "half_gain")]
+    assert all(row[1] == "–" and row[2].endswith("] more") for row in rows)
+    message = measured.against({480_000: ({}, {}), 120_000: (values, R2)})
+    assert (
+        f"ReLU6 costs {measured.cells(values, R2)['relu6'].removesuffix(' more')} points more after 120,000" in message
+    )
 
 
 def test_an_arm_is_compared_with_noise_from_five_runs_on_and_where_noise_reaches() -> None:
@@ -37,7 +46,7 @@ def test_an_arm_is_compared_with_noise_from_five_runs_on_and_where_noise_reaches
     for few in values:
         assert not measured.claims(values | {few: values[few][:4]}, R2, "cifar10/120000")
     for lacking in ("noise_0.804", "leaky_0.1"):
-        assert measured.sentences(values, R2 | {lacking: []}, 120_000) == ""
+        assert measured.cells(values, R2 | {lacking: []}) == {}
     equal = values | {"leaky_0.1": [value + 0.01 for value in values["noise_0.804"]]}
-    assert measured.sentences(equal, R2, 120_000).startswith("120,000 images, not surely more: leaky 0.1 0.0 [")
-    assert measured.paragraph(["", ""]) == ""
+    assert measured.cells(equal, R2)["leaky_0.1"].startswith("0.0 [") and "more" not in str(measured.cells(equal, R2))
+    assert measured.table({120_000: ({}, {})}) == measured.against({120_000: (equal, R2)}) == ""

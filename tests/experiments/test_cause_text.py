@@ -15,7 +15,7 @@ from experiments.rules import ext_cause_tuning
 from manifold_lab.report.markdown import table_cells
 from tests.experiments.test_cause_rule import ROOT, runs
 
-LONG_DECIDES = "The answer reads trainings of 480,000 images; arms that these lack, doses and tuning are of 120,000."
+LONG_DECIDES = "The answer reads trainings of 480,000 images, and trainings of 120,000 where these lack an arm"
 
 
 def test_the_table_gives_what_each_arm_costs_with_scipys_interval() -> None:
@@ -52,14 +52,18 @@ def test_long_trainings_decide_and_short_ones_are_told_beside_them() -> None:
     without = {arm: {length: mean for length, mean in found.items() if (arm, length) != ("noise_0.734", long)}
                for arm, found in means.items()}  # fmt: skip
     message = ext_cause.paragraphs(trained(without))
-    assert rule.BOTH_OPEN in message and "reads trainings of 120,000 images." in message and "doses" not in message
+    assert (
+        rule.BOTH_OPEN in message
+        and "reads trainings of 120,000 images." in message
+        and "where these lack" not in message
+    )
     message = ext_cause.paragraphs(trained(means))
     assert f"{rule.COLLAPSE}.\n\n" in message and LONG_DECIDES in message
     assert f"Trainings of 120,000 images read otherwise: {rule.TUNING[None]}; {rule.BOTH_OPEN}." in message
     found, dearer = trained(means), {"leaky_0.1": {short: 41.0, long: 70.5}}
     message = ext_cause.paragraphs(trained(means | dearer))
     assert f"{rule.BOTH_OPEN}.\n\n" in message and LONG_DECIDES in message
-    assert "Trainings of 120,000 images read the same." in message
+    assert "Trainings of 120,000 images put leaky .1 and noise on the same sides" in message
     for at_best, tuned in ((41.0, False), (59.0, True)):
         best = trained({"linear": {short: 60.0}, "relu6": {short: at_best}}, ext_cause.BEST)
         message = ext_cause.paragraphs(pd.concat([found, best]))
@@ -111,7 +115,7 @@ def test_arms_are_compared_at_their_best_rates_and_at_the_one_of_relu6_on_seeds_
     assert through.estimate.value == -1.0 and through.estimate.n == 10
     message = ext_cause.paragraphs(table)
     assert "at the best learning rate of ReLU6" in claim.says and f"all at ReLU6's best rate, {at_relu6s}" in message
-    assert "| ReLU6 | 0.4 | " in message
+    assert f"| {rule_text.WORDS['relu6']} | 0.4 | " in message
 
 
 def test_the_title_says_that_one_curve_is_by_planned_r2() -> None:
@@ -132,7 +136,7 @@ def test_runs_that_would_decide_a_midpoint_are_those_of_statsmodels() -> None:
                               (("leaky_0.1", 1), ("linear", -0.5), ("relu6", -0.5))))  # fmt: skip
     needed = TTestIndPower().solve_power(abs(claim.estimate.value) / deviation, power=0.8, alpha=0.05)
     assert claim.needed == f"{math.ceil(needed):,} runs an arm"
-    assert rule_text.claim("leaky_0.1", {"leaky_0.1": [50.0]}, "cifar10/120000").needed == ""
+    assert rule_text.claim("leaky_0.1", {"leaky_0.1": [50.0]}, "cifar10/120000").needed == "5 runs an arm"
     assert rule_text.claim("noise_0.734", values, "cifar10/120000").needed == ""
 
 

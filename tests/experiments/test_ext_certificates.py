@@ -60,8 +60,11 @@ def test_training_is_judged_over_seeds(
     for seed, share in enumerate(ends):
         lines = [*lines, *layers(TRAINING, (0.7,), seed, "0"), *layers(TRAINING, (0.1,), seed, "500"),
                  *layers(TRAINING, (share,), seed, "1000")]  # fmt: skip
-    message = verdicts(ext_certificates.claims(tabled(lines)))
+    claims = ext_certificates.claims(tabled(lines))
+    message, needed = verdicts(claims), {claim.id: claim.needed for claim in claims}
     assert (message["trained_above_untrained"], message["training_moves_towards"]) == (above, towards)
+    assert bool(needed["trained_above_untrained"]) == (above == "undecided")
+    assert (needed["trained_above_untrained"] == "seeds that differ from each other") == (set(untrained) == {1.0})
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,25 @@ def test_arms_are_compared_over_networks_five_of_each(
     linear: tuple[float, ...], relu6: tuple[float, ...], verdict: str
 ) -> None:
     message = verdicts([*lines("linear", linear, (FOUND,)), *lines("relu6", relu6, (LOST,))])
-    assert message["relu6_loses_more/digits/relu6"].verdict == verdict
+    claim = message["relu6_loses_more/digits/relu6"]
+    assert claim.verdict == verdict and bool(claim.needed) == (verdict == "undecided")
+    if len(linear) == 4:
+        assert claim.needed == "5 networks an arm or more"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "needed"),
+    [
+        ((FOUND,) * 7 + (LOST,), "12 images"),  # the exact test of 1/2 on 12 has power .82 there, of 11 .59
+        ((LOST,) * 7 + (FOUND,), "12 images"),
+        ((FOUND,) * 4 + (NOT_DECIDED,) * 2 + (LOST,) * 2, "a search that decides more images"),
+        ((NOT_DECIDED,) * 8, "a search that decides more images"),
+        ((FOUND,) * 4 + (LOST,) * 4, "more than 10,000 images"),
+    ],
+)
+def test_more_images_decide_only_where_the_search_does(statuses: tuple[str, ...], needed: str) -> None:
+    claim = verdicts(lines("linear", LOW, statuses))["kept/digits/linear/3"]
+    assert claim.verdict == "undecided" and claim.needed == needed
 
 
 def test_controls_that_went_astray_count_as_all_of_their_noise() -> None:

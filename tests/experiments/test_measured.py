@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats as scipy_stats
 
 from experiments import ext_dimension, fig7_activations
 from manifold_lab.core.config import key
@@ -117,6 +118,19 @@ def test_a_dimension_is_below_the_channels_where_its_whole_interval_is() -> None
     embeds = "enough_channels_to_embed/trained"
     assert [dimension((9, 9, k, 0))[embeds] for k in (9, 10.1, 11)] == ["holds", "undecided", "fails"]
     assert dimension((9, 9, 9, 0))["enough_channels_to_embed/initial"] == "fails"
+
+
+def test_one_layer_above_its_bound_is_shown_by_so_many_networks() -> None:
+    first = (12.0, 9.5, 14.0)
+    lines = [line for seed, k in enumerate(first) for line in bottlenecks("initial", seed, (k, 9.0), 0.1, (0, 0))]
+    table, bounds = tabled(lines), [10.0, 10.0]
+    count, of = ext_dimension.more(table, "mle", bounds).split(maxsplit=1)
+    assert of == "untrained networks"
+    draws = np.random.default_rng(0).normal(np.mean(first), np.std(first, ddof=1), (4000, int(count)))
+    shown = scipy_stats.ttest_1samp(draws, 10.0, axis=1).pvalue < 0.05 / 2
+    assert abs(shown.mean() - 0.8) < 0.05
+    assert ext_dimension.more(table, "mle", [20.0, 20.0]) == "more untrained networks"
+    assert ext_dimension.more(tabled(lines[:2]), "mle", bounds) == "more positions"
 
 
 def test_training_lowers_the_dimension_against_the_untrained_networks() -> None:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 ROW = {"id": "other.grows/2", "place": "Figure 9", "says": "it grows", "measure": "that", "estimate": "3.14159",
        "low": "3", "high": "4", "n": "7", "verdict": "holds", "p": "", "within": "", "needed": "",
        "command": "python -m experiments.other"}  # fmt: skip
-PART = Part("other.grows", "it is {value:.1f} wide", "it is narrow")
+PART = Part("other.grows", "it is {value:.1f} wide, {percent}", "it is narrow")
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_at_most_seven_answers_each_with_numbers_and_a_place_that_exists() -> No
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({}, "Width: it is 3.1 wide; it is 3.1 wide."),
+        ({}, "Width: it is 3.1 wide, 314 %; it is 3.1 wide, 314 %."),
         ({"verdict": "fails"}, "Width: it is narrow; it is narrow."),
         ({"verdict": "undecided", "within": "0.5", "needed": "9 runs"},
          "Width: undecided: it grows; undecided: it grows."),
@@ -52,18 +52,18 @@ def test_at_most_seven_answers_each_with_numbers_and_a_place_that_exists() -> No
 )  # fmt: skip
 def test_the_verdict_decides_what_a_part_says(changed: dict[str, str], said: str, root: Path) -> None:
     publish(root, **changed)
-    answer = Answer("Width", "#there", (PART, PART))
+    answer = Answer("#there", (PART, PART), "Width")
     assert answer.sentence(root) == said and answer.figure == ""
     (line,) = set(answer.evidence(root))
     assert line.startswith(changed.get("verdict", "holds")) and "it grows (Figure 9); that: " in line
-    assert listed([answer], root, lambda one: f"({one.link})").splitlines() == [
-        f"1. **{said}** (#there)", f"   - {line}", f"   - {line}"
-    ]  # fmt: skip
+    shown = [text.strip() for text in listed([answer], root, lambda one: f"({one.link})").splitlines() if text]
+    folded = ["<details><summary>what it rests on</summary>", f"- {line}", f"- {line}", "</details>"]
+    assert shown == [f"1. **{said}** (#there)", *folded]
 
 
 def test_an_answer_opens_with_what_its_study_says(root: Path) -> None:
-    answer = Answer("Why?", "figures/other.png", (Part("other.grows"),), text="other")
-    assert answer.sentence(root) == "Why? Not run." and answer.details(root) == [] and answer.figure == "other"
+    answer = Answer("figures/other.png", (Part("other.grows"),), text="other")
+    assert answer.sentence(root) == "Not run: other." and answer.details(root) == [] and answer.figure == "other"
     text = root / "figures" / "other_text.md"
     text.write_text("**Why so?** Since .1 is less; it is *small*.\n\nThe cost: 3.5 [.1, 7].\n\n| a |\n| --- |\n| b |\n")
     assert answer.sentence(root) == "Why so? Since .1 is less; it is small."
@@ -72,7 +72,7 @@ def test_an_answer_opens_with_what_its_study_says(root: Path) -> None:
 
 def test_an_answer_without_its_row_says_that_it_was_not_run(root: Path) -> None:
     (root / "figures" / "other_claims.csv").write_text("id,verdict\n")
-    answer = Answer("Width", "#there", (PART,))
+    answer = Answer("#there", (PART,), "Width")
     assert answer.sentence(root) == "Width: not run: other.grows." and answer.evidence(root) == ["not run: other.grows"]
 
 

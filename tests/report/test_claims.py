@@ -53,7 +53,7 @@ def test_every_place_of_the_paper_has_a_claim_and_every_claim_a_way_to_be_decide
 
 def test_an_undecided_claim_of_one_row_says_within_how_much_and_what_would_decide() -> None:
     found = ClaimVerdict(finding("undecided").claim, [line("undecided", low="1", high="3", needed="12 runs an arm")])
-    assert found.within == " (within ±1; 12 runs an arm would decide an effect of this size)"
+    assert found.within == " (within ±1; 12 runs an arm would decide)"
     assert finding("holds").within == finding("undecided", "holds").within == ""
 
 

@@ -85,7 +85,7 @@ class ClaimVerdict:
 
     @property
     def within(self) -> str:
-        """Of a single undecided row, within how much, and how many runs would decide; of several `value` says it.
+        """Of a single undecided row, within how much, and what would decide; of several `value` says it.
 
         Where nothing was run, the runs that its study lacks, and what they would take.
         """

@@ -103,7 +103,7 @@ def _answer(entry: Mapping[str, Any]) -> Answer:
     return Answer(**{**entry, "part": tuple(Part(**part) for part in entry["part"])})
 
 
-def listed(found: Iterable[Answer], root: Path, link: Callable[[Answer], str]) -> str:
+def answer_list(found: Iterable[Answer], root: Path, link: Callable[[Answer], str]) -> str:
     """Answers as a list in markdown: the sentence, a link, and folded below it what it rests on.
 
     Args:

@@ -11,7 +11,7 @@ from manifold_lab.core.files import read_text
 from manifold_lab.core.random_streams import stream
 from manifold_lab.models.weights import mobilenet_v2
 from manifold_lab.probe import Probe
-from manifold_lab.report.answers import Answer, answers, listed
+from manifold_lab.report.answers import Answer, answer_list, answers
 from manifold_lab.report.tables import cell, markdown
 
 PROBED = ("layer", "channels", "threshold", "active_min", "active_mean")
@@ -23,7 +23,7 @@ COMMANDS_PER_CARD = re.compile(r"^(Paper|Claims|Run|Differs) +(.+(?:\n {2,}.+)*)
 def findings(root: Path) -> str:
     """What README begins with: a sentence each, with what it rests on."""
     found = sorted((one for one in answers() if one.readme), key=lambda one: one.readme)
-    return listed(found, root, _more)
+    return answer_list(found, root, _more)
 
 
 def _more(one: Answer) -> str:

@@ -15,7 +15,7 @@ from manifold_lab.models import mobilenet, specs
 from manifold_lab.report import claims as paper
 from manifold_lab.report import html as page
 from manifold_lab.report import network_table, pages, results_table
-from manifold_lab.report.answers import answers, listed
+from manifold_lab.report.answers import answer_list, answers
 from manifold_lab.report.claims import ClaimVerdict
 from manifold_lab.report.options import ReportOptions
 from manifold_lab.report.speed_bounds import speed_bounds
@@ -77,7 +77,7 @@ def neighbours_block(root: Path) -> str:
 
 def answers_block(root: Path) -> str:
     """What a reader wants to know first, a sentence each, with what it rests on."""
-    return listed(answers(), root, lambda one: f"[More]({one.link})")
+    return answer_list(answers(), root, lambda one: f"[More]({one.link})")
 
 
 def beyond_block(root: Path) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from manifold_lab.report.answers import Answer, Part, answers, listed
+from manifold_lab.report.answers import Answer, Part, answer_list, answers
 from manifold_lab.report.claims import published_rows
 from manifold_lab.report.tables import claim_value, to_csv
 
@@ -56,7 +56,7 @@ def test_the_verdict_decides_what_a_part_says(changed: dict[str, str], said: str
     assert answer.sentence(root) == said and answer.figure == ""
     (line,) = set(answer.evidence(root))
     assert line.startswith(changed.get("verdict", "holds")) and "it grows (Figure 9); that: " in line
-    shown = [text.strip() for text in listed([answer], root, lambda one: f"({one.link})").splitlines() if text]
+    shown = [text.strip() for text in answer_list([answer], root, lambda one: f"({one.link})").splitlines() if text]
     folded = ["<details><summary>what it rests on</summary>", f"- {line}", f"- {line}", "</details>"]
     assert shown == [f"1. **{said}** (#there)", *folded]
 

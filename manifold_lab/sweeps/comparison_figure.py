@@ -106,6 +106,10 @@ def not_run(runs: DataFrame, contrast: Comparison) -> str:
     return f" Not run on {'; on '.join(found)}." if found else ""
 
 
+LABEL = 32
+"""Characters that fit below a panel, which wide row labels leave narrow."""
+
+
 def draw_differences(ax: Axes, runs: DataFrame, contrast: Comparison) -> None:
     """Final test accuracy against the reference's, a row each: the runs, their difference and its interval."""
     rows = differences(runs, contrast)
@@ -117,7 +121,7 @@ def draw_differences(ax: Axes, runs: DataFrame, contrast: Comparison) -> None:
         draw_runs(ax, place, each - level)
     ax.set_yticks(range(len(rows)), _row_labels(runs, contrast, rows))
     ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.set_xlabel(f"test accuracy − {contrast.reference}, points")
+    ax.set_xlabel(plots.evenly_wrapped(f"test accuracy − {contrast.reference}, points", LABEL))
     ax.tick_params(axis="y", length=0)
     ax.xaxis.set_major_locator(MaxNLocator(5))
 

@@ -70,7 +70,7 @@ def common() -> dict[str, Any]:
         "after": np.arange(9) > 5, "first": {0: 1.0, 1: 2.5}, "second": {0: 0.5, 1: 2.25}, "level": 0.9,
         "groups": [([1.0, 2.5, 2.0], 1.0), ([0.5, 1.0], -1.0)], "numerator": 1.0, "denominator": 4.0,
         "covariance_": [[0.1, 0.01], [0.01, 0.2]], "freedom": 5.0, "p_values": {"a": 0.01, "b": 0.5},
-        "effect": 1.0, "spread": 2.0, "paired": False, "starts": 4, "steps": 3,
+        "effect": 1.0, "spread": 2.0, "paired": False, "bound": 0.5, "starts": 4, "steps": 3,
     }  # fmt: skip
 
 
@@ -88,6 +88,7 @@ def usual(name: str) -> dict[str, Any]:
         "theory.poisson_binomial": {"p": np.array([0.2, 0.7])},
         "statistics.bounded_means": {"values": np.linspace(0, 1, 20)[None]},
         "contrasts.ratio": {"covariance": found["covariance_"]},
+        "contrasts.replicates_to_decide": {"found": statistics.Estimate(0.6, 0.4, 0.8, 20)},
         **{
             f"theory.{one}": {"matrix": ROWS, "points": normal(60, 2), "sphere": True}
             for one in ("is_omnidirectional", "facet_bias", "basis_bias", "largest_planar_bias")

@@ -137,10 +137,11 @@ def runs_to_decide(effect: float, spread: float, *, paired: bool = False, level:
         None where the effect or the spread is zero, or it takes more than 10,000 runs.
 
     Raises:
-        InputError: for numbers that are not finite, or a spread below zero.
+        InputError: for numbers that are not finite, a spread below zero, or a level outside of [0, 1].
     """
     from statsmodels.stats.power import TTestIndPower, TTestPower  # noqa: PLC0415  (half a second)
 
+    domain.number("level", level, 0, 1, above=True)
     if domain.number("effect", effect) == 0 or domain.number("spread", spread, 0) == 0:
         return None
     test = TTestPower() if paired else TTestIndPower()
@@ -165,9 +166,10 @@ def replicates_to_decide(found: Estimate, bound: int | float = 0, level: float =
         None where the value lies on the bound, or it takes more than 10,000 times those that there were.
 
     Raises:
-        InputError: for numbers that are not finite.
+        InputError: for numbers that are not finite, or a level outside of [0, 1].
     """
     value, bound = domain.number("value", found.value), domain.number("bound", bound)
+    domain.number("level", level, 0, 1, above=True)
     near = domain.number("interval", found.low if value > bound else found.high)
     if value == bound:
         return None

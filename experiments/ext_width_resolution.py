@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from manifold_lab.core import statistics
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import OTHER_STYLES, styles_of
-from manifold_lab.report.tables import ClaimResult, DataFrame, pick, unique
+from manifold_lab.report.tables import ClaimResult, DataFrame, estimated_claim, pick, unique
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.study import captioned_figure
 from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
@@ -70,8 +70,8 @@ def draw(figure: Figure, table: DataFrame) -> str:
 
 
 def claims(table: DataFrame) -> list[ClaimResult]:
-    """Every dearer network of the same width or the same resolution is better."""
-    found = []
+    """Every dearer network of the same width or the same resolution is better; steps of the plan may not be run."""
+    found = not_run(table)
     for length in comparison.lengths(table, table["group"].iloc[0]):
         there = points(table, length)
         for cheap, dear in [(a, b) for a, _, _ in there for b, _, _ in there if steps(a, b)]:
@@ -80,6 +80,23 @@ def claims(table: DataFrame) -> list[ClaimResult]:
             measure = f"points of test accuracy, {dear} minus {cheap}, {length:,} images seen"
             found.append(comparison.judged(table, claim, tested, measure))
     return found
+
+
+def not_run(table: DataFrame) -> list[ClaimResult]:
+    """The steps of the plan of which a network has no runs, at the shortest length; none where no network has."""
+    planned = [f"{width:g} @ {size}" for size in RESOLUTIONS for width in WIDTHS]
+    there = [group for group in comparison.groups(table) if group in planned]
+    absent = [(cheap, dear) for cheap in planned for dear in planned
+              if there and steps(cheap, dear) and not {cheap, dear} <= set(there)]  # fmt: skip
+    return [_row_not_run(table, *step) for step in absent]
+
+
+def _row_not_run(table: DataFrame, cheap: str, dear: str) -> ClaimResult:
+    data, length = table["data"].iloc[0], comparison.lengths(table, table["group"].iloc[0])[0]
+    step = f"{dear} over {cheap}".replace(" @ ", "@")
+    measure = f"points of test accuracy, {dear} minus {cheap}, {length:,} images seen"
+    name = f"{EXPECTED.id}/{step}/{data}/{dear}/{length}"
+    return estimated_claim(name, EXPECTED.says, measure, statistics.NO_RUNS, None, place=EXPECTED.place)
 
 
 def steps(cheap: str, dear: str) -> bool:

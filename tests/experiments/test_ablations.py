@@ -53,4 +53,11 @@ def test_multipliers_are_compared_one_at_a_time() -> None:
     assert not ext_width_resolution.steps("0.25 @ 32", "0.5 @ 32")
     assert not ext_width_resolution.steps("0.35 @ 32", "0.25 @ 32")
     found = lines({("linear", "0.25 @ 32"): 0.6, ("linear", "0.35 @ 32"): 0.5})
-    assert [claim.verdict for claim in ext_width_resolution.claims(found)] == ["fails"]
+    claims = ext_width_resolution.claims(found)
+    assert [claim.id for claim in claims if claim.verdict == "fails"] == [
+        "accuracy_rises/0.35@32 over 0.25@32/digits/0.35 @ 32/1000"
+    ]
+    others = [claim for claim in claims if claim.verdict == "not run"]
+    assert len(claims) == 12 and len({claim.id for claim in claims}) == 12 and len(others) == 11
+    small = lines({("linear", "0.25 @ 8"): 0.6, ("linear", "0.25 @ 6"): 0.5})
+    assert [claim.verdict for claim in ext_width_resolution.claims(small)] == ["holds"]

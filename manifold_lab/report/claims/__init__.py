@@ -87,9 +87,9 @@ class ClaimVerdict:
     def within(self) -> str:
         """Of a single undecided row, within how much, and what would decide; of several `value` says it.
 
-        Where nothing was run, the runs that its study lacks, and what they would take.
+        Where rows were not run, the runs that their study lacks, and what they would take.
         """
-        if self.verdict == NOT_RUN:
+        if any(row.verdict == NOT_RUN for row in self.lines):
             return self.lacking
         return verdict_text(self.lines[0]).removeprefix(self.verdict) if len(self.lines) == 1 else ""
 

@@ -119,15 +119,14 @@ def at_measured_r2(table: DataFrame, length: int) -> tuple[rule.Runs, rule.Runs]
     return runs, {arm: readabilities(table, arm, GROUP, length) for arm in runs}
 
 
-def findings(table: DataFrame, length: int, group: str = GROUP) -> rule.Findings:
+def findings(table: DataFrame, length: int) -> rule.Findings:
     """What the rule reads: arms at one length; arms that it lacks, doses and tuning at the shortest, which has all."""
-    shortest = comparison.lengths(table, group)[0]
-    short = accuracies(table, group, shortest)
-    judged = rule.outcomes(short) | rule.outcomes(accuracies(table, group, length))
+    short = accuracies(table, GROUP, shortest(table))
+    judged = rule.outcomes(short) | rule.outcomes(accuracies(table, GROUP, length))
     verdicts = {arm: judged[arm].verdict if arm in judged else rule.UNDECIDED for arm in ARMS}
     return rule.Findings(
         verdicts["leaky_0.1"], verdicts["noise_0.734"], verdicts["half_gain"], verdicts["renormed"],
-        rule.one_curve(short), rule.tuning(accuracies(table, BEST, shortest), short),
+        rule.one_curve(short), rule.tuning(accuracies(table, BEST, shortest(table)), short),
     )  # fmt: skip
 
 
@@ -146,17 +145,12 @@ def not_decided(table: DataFrame) -> str:
     return needed if short else ""
 
 
-def answer(table: DataFrame) -> str:
-    """The reading of the runs that decide, and what the measured R² say against it."""
+def answer(table: DataFrame, against: str) -> str:
+    """The reading of the runs that decide; where that rests on planned R², what the measured ones say against it."""
     missing, reading = not_decided(table), rule.reading(findings(table, deciding_length(table)))
     if missing or not reading.endswith(rule.READABILITY):
         return f"{missing or reading}."
-    return f"{reading}, {BY_PLAN}. {measured.against(by_length(table))}".strip()
-
-
-def by_length(table: DataFrame) -> dict[int, tuple[rule.Runs, rule.Runs]]:
-    """`at_measured_r2` of the trainings that decide, and of those that every arm has."""
-    return {length: at_measured_r2(table, length) for length in (deciding_length(table), shortest(table))}
+    return f"{reading}, {BY_PLAN}. {against}".strip()
 
 
 def shortest(table: DataFrame) -> int:
@@ -167,10 +161,11 @@ def shortest(table: DataFrame) -> int:
 def paragraphs(table: DataFrame) -> str:
     """The answer; how it was found, what every arm costs, measured R², learning rates; how far that carries."""
     lengths = (deciding_length(table), shortest(table))
-    said = [f"**{rule_text.QUESTION}** {rule_text.capitalised(answer(table))}"]
-    costs = rule_text.costs_table(by_length(table))
+    found = {length: at_measured_r2(table, length) for length in lengths}
+    said = [f"**{rule_text.QUESTION}** {rule_text.capitalised(answer(table, measured.against(found)))}"]
+    costs = rule_text.costs_table(found)
     said += [f"{rule_text.METHOD} {rule_text.decided_by(*lengths, otherwise(table, *lengths))}", costs] if costs else []
-    said.append(measured.table(by_length(table)))
+    said.append(measured.table(found))
     at_best, at_relu6s = (accuracies(table, group, shortest(table)) for group in (BEST, BEST_OF_RELU6))
     said.append(tuning.table(at_best, at_relu6s, BEST_RATES))
     where = f"{plots.data_name(table['data'].iloc[0])} at width {WIDTH}, learning rate {RATE} where no other is given"
@@ -254,7 +249,7 @@ def row(
 
 def figure(table: DataFrame) -> Figure:
     """Accuracy lost against measured linear R², curves, and learning rates; the reading is the title."""
-    length, rates = comparison.lengths(table, GROUP)[0], comparison.numbers(comparison.groups(table))
+    length, rates = shortest(table), comparison.numbers(comparison.groups(table))
     runs, linear_r2 = at_measured_r2(table, length)
     by_rate = {arm: {rate: accuracies(table, rate, length).get(arm, []) for rate in rates} for arm in DECIDING}
     curves = pick(table, kind=training_run.CURVE, group=GROUP)

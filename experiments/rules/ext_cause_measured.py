@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments.rules.ext_cause import FEWEST, LEVEL, LINEAR, RELU6, Runs
 from experiments.rules.ext_cause_arms import NOISE
+from experiments.rules.ext_cause_neighbours import seen
 from experiments.rules.ext_cause_text import PLACE, WORDS, points
 from manifold_lab.core import contrasts
 from manifold_lab.report.arm_styles import label_of
@@ -57,12 +58,11 @@ def claims(runs: Runs, linear_r2: Runs, where: str) -> list[ClaimResult]:
         linear_r2: measured, of the runs that have it, by arm.
         where: data set and length, as the end of the ids.
     """
-    data, length = where.split("/")
     return [
         above_zero(
             f"beyond_equal_noise/{arm}/{where}",
             f"{label_of(arm)} costs more than noise that leaves as much linearly readable (not part of the rule)",
-            f"points of test accuracy below noise of the same measured R², {data}, {int(length):,} images seen",
+            f"points of test accuracy below noise of the same measured R², {seen(where)}",
             groups, place=PLACE,
         )
         for arm, groups in comparisons(runs, linear_r2)
@@ -75,7 +75,6 @@ INTRODUCTION = (
     "much readable, on straight lines between linear and the noise arms. *More* is surely above zero, by Welch's test "
     "and Holm's correction over the arms of one length."
 )
-MORE = " more"
 
 
 def table(by_length: Mapping[int, tuple[Runs, Runs]]) -> str:
@@ -90,17 +89,21 @@ def table(by_length: Mapping[int, tuple[Runs, Runs]]) -> str:
     return f"{INTRODUCTION}\n\n{markdown(['arm', *columns], rows)}" if rows else ""
 
 
-def cells(runs: Runs, linear_r2: Runs) -> dict[str, str]:
-    """What every arm loses beyond equal noise, and whether surely more."""
+def lost(runs: Runs, linear_r2: Runs) -> dict[str, tuple[str, bool]]:
+    """The points that every arm loses beyond equal noise, and whether they are surely above zero."""
     found = {arm: contrasts.contrast(groups) for arm, groups in comparisons(runs, linear_r2)}
     p_values = contrasts.holm({arm: one.p_value for arm, one in found.items()})
-    more = {arm: MORE if p_values[arm] < LEVEL and one.estimate.value > 0 else "" for arm, one in found.items()}
-    return {arm: points(one.estimate) + more[arm] for arm, one in found.items()}
+    return {arm: (points(one.estimate), p_values[arm] < LEVEL and one.estimate.value > 0) for arm, one in found.items()}
+
+
+def cells(runs: Runs, linear_r2: Runs) -> dict[str, str]:
+    """The same as a table has it."""
+    return {arm: said + " more" * surely for arm, (said, surely) in lost(runs, linear_r2).items()}
 
 
 def against(by_length: Mapping[int, tuple[Runs, Runs]]) -> str:
     """What ReLU6 loses beyond equal noise at every length, where it surely is more at one; else empty."""
-    found = {length: cells(*given).get(RELU6, "") for length, given in sorted(by_length.items())}
-    costs = [f"{said.removesuffix(MORE)} points more after {length:,} images" for length, said in found.items() if said]
-    said = f"Against noise of equal measured R², ReLU6 costs {', and '.join(costs)}."
-    return said if any(said.endswith(MORE) for said in found.values()) else ""
+    found = {length: mine[RELU6] for length, given in sorted(by_length.items()) if RELU6 in (mine := lost(*given))}
+    costs = [f"{said} points more after {length:,} images" for length, (said, _) in found.items()]
+    sentence = f"Against noise of equal measured R², ReLU6 costs {', and '.join(costs)}."
+    return sentence if any(surely for _, surely in found.values()) else ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments.rules import ext_cause as rule
-from experiments.rules.ext_cause_neighbours import difference
+from experiments.rules.ext_cause_neighbours import difference, seen
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.report import deciding
@@ -128,14 +128,14 @@ def claim(arm: str, runs: rule.Runs, where: str, prefix: str = "as_the_argument_
         prefix: the beginning of the id.
         at: what is particular to these runs, in words.
     """
-    (says, like), (data, length), found = EXPECTED[arm], where.split("/"), rule.outcomes(runs).get(arm)
+    (says, like), found = EXPECTED[arm], rule.outcomes(runs).get(arm)
     outcome = found.verdict if found else rule.UNDECIDED
     outcome = rule.WITH_RELU6 if outcome == rule.BELOW_RELU6 else outcome
     undecided = found and outcome == rule.UNDECIDED
     needed = deciding.runs(midpoint(runs, arm), max(rule.FEWEST, len(runs[arm]) + 1)) if undecided else ""
     return estimated_claim(
         f"{prefix}/{arm}/{where}", says + at,
-        f"points above the midpoint of linear and relu6{at}, {data}, {int(length):,} images seen",
+        f"points above the midpoint of linear and relu6{at}, {seen(where)}",
         found.distance.estimate if found else statistics.NO_RUNS,
         None if outcome == rule.UNDECIDED else outcome == like,
         place=PLACE, p_value=found.p_value if found else None, needed=needed,
@@ -149,13 +149,12 @@ def equal_planned_r2(runs: rule.Runs, where: str) -> ClaimResult:
         runs: test accuracies in percent by arm.
         where: data set and length, as the end of the id.
     """
-    data, length = where.split("/")
     pairs = [difference(runs, *pair) for pair in rule.DOSES]
     groups = max(pairs, key=lambda groups: abs(contrasts.contrast(groups).estimate.value))
     return estimated_claim(
         f"equal_planned_r2_costs_equally/{where}",
         "equal planned R² costs equally, whether information is lost or not",
-        f"points of test accuracy, leaky − noise, the pair that differs most, {data}, {int(length):,} images seen; "
+        f"points of test accuracy, leaky − noise, the pair that differs most, {seen(where)}; "
         f"equal within {rule.SAME:.0%} of the gap",
         contrasts.contrast(groups).estimate, rule.one_curve(runs), place=PLACE,
         needed=deciding.runs(groups, rule.FEWEST, rule.SAME * abs(cost(runs).value)),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from experiments.rules.ext_cause import FEWEST, LINEAR, RELU6, Runs, tuning
-from experiments.rules.ext_cause_neighbours import difference
+from experiments.rules.ext_cause_neighbours import difference, seen
 from experiments.rules.ext_cause_text import PLACE, WORDS, cost, costs_of
 from manifold_lab.core import contrasts
 from manifold_lab.report import deciding
@@ -43,15 +43,13 @@ def claim(at_best: Runs, at_first: Runs, rates: Mapping[str, float], where: str)
         rates: the best ones, by arm.
         where: data set and length, as the end of the id.
     """
-    data, length = where.split("/")
     tuned = tuning(at_best, at_first)
     half = [(values, -weight / 2) for values, weight in difference(at_first, LINEAR, RELU6)]
     groups, gap = [*difference(at_best, LINEAR, RELU6), *half], cost(at_best)
     found = contrasts.contrast(groups)
     measure = (
         f"points that the gap at the best learning rates ({named(rates, (LINEAR, RELU6))}; {gap.value:.2f}, "
-        f"{gap.low:.2f} to {gap.high:.2f}) is above half of the gap at the first one, {data}, "
-        f"{int(length):,} images seen"
+        f"{gap.low:.2f} to {gap.high:.2f}) is above half of the gap at the first one, {seen(where)}"
     )
     return estimated_claim(f"more_than_tuning/{where}",
                            "the gap is more than tuning: at each arm's best learning rate over half of it is left",

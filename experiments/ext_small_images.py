@@ -11,10 +11,9 @@ Differs  CIFAR-10 at width 0.35: our network has stride 2 in the stage of 24 cha
 import dataclasses
 import functools
 
-from manifold_lab.core import statistics
 from manifold_lab.models.specs import CIFAR_LARGE_MAPS
 from manifold_lab.report.arm_styles import styles_of
-from manifold_lab.report.tables import ClaimResult, DataFrame, estimated_claim
+from manifold_lab.report.tables import ClaimResult, DataFrame
 from manifold_lab.sweeps import ablation, comparison
 from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
 
@@ -48,9 +47,8 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     if LARGER in comparison.groups(table):
         return found
     (claim,), length = EXPECTED, max(SEEDS)
-    name = f"{claim.id}/{COMMON.data}/{LARGER}/{length}"
     measure = f"points of test accuracy, {COMMON.data}, {CONTRAST.group} {LARGER}, {length:,} images seen"
-    return [*found, estimated_claim(name, claim.says, measure, statistics.NO_RUNS, None, place=claim.place)]
+    return [*found, comparison.planned(claim, measure, COMMON.data, LARGER, length)]
 
 
 STUDY = trained_study(

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from manifold_lab.core import statistics
 from manifold_lab.report import plots
 from manifold_lab.report.arm_styles import OTHER_STYLES, styles_of
-from manifold_lab.report.tables import ClaimResult, DataFrame, estimated_claim, pick, unique
+from manifold_lab.report.tables import ClaimResult, DataFrame, pick, unique
 from manifold_lab.sweeps import ablation, comparison, training_run
 from manifold_lab.sweeps.study import captioned_figure
 from manifold_lab.sweeps.trained_study import Arms, Headline, trained_study
@@ -75,28 +75,30 @@ def claims(table: DataFrame) -> list[ClaimResult]:
     for length in comparison.lengths(table, table["group"].iloc[0]):
         there = points(table, length)
         for cheap, dear in [(a, b) for a, _, _ in there for b, _, _ in there if steps(a, b)]:
-            claim = dataclasses.replace(EXPECTED, id=f"{EXPECTED.id}/{dear} over {cheap}".replace(" @ ", "@"))
             tested = [comparison.WeightedArm(ARM, dear, length, 1.0), comparison.WeightedArm(ARM, cheap, length, -1.0)]
-            measure = f"points of test accuracy, {dear} minus {cheap}, {length:,} images seen"
-            found.append(comparison.judged(table, claim, tested, measure))
+            found.append(comparison.judged(table, rises(cheap, dear), tested, measured(cheap, dear, length)))
     return found
 
 
 def not_run(table: DataFrame) -> list[ClaimResult]:
     """The steps of the plan of which a network has no runs, at the shortest length; none where no network has."""
-    planned = [f"{width:g} @ {size}" for size in RESOLUTIONS for width in WIDTHS]
-    there = [group for group in comparison.groups(table) if group in planned]
-    absent = [(cheap, dear) for cheap in planned for dear in planned
-              if there and steps(cheap, dear) and not {cheap, dear} <= set(there)]  # fmt: skip
-    return [_row_not_run(table, *step) for step in absent]
-
-
-def _row_not_run(table: DataFrame, cheap: str, dear: str) -> ClaimResult:
+    plan = [f"{width:g} @ {size}" for size in RESOLUTIONS for width in WIDTHS]
+    there = [group for group in comparison.groups(table) if group in plan]
     data, length = table["data"].iloc[0], comparison.lengths(table, table["group"].iloc[0])[0]
-    step = f"{dear} over {cheap}".replace(" @ ", "@")
-    measure = f"points of test accuracy, {dear} minus {cheap}, {length:,} images seen"
-    name = f"{EXPECTED.id}/{step}/{data}/{dear}/{length}"
-    return estimated_claim(name, EXPECTED.says, measure, statistics.NO_RUNS, None, place=EXPECTED.place)
+    return [
+        comparison.planned(rises(cheap, dear), measured(cheap, dear, length), data, dear, length)
+        for cheap in plan for dear in plan if there and steps(cheap, dear) and not {cheap, dear} <= set(there)
+    ]  # fmt: skip
+
+
+def rises(cheap: str, dear: str) -> comparison.ExpectedOrder:
+    """The claim of one step."""
+    return dataclasses.replace(EXPECTED, id=f"{EXPECTED.id}/{dear} over {cheap}".replace(" @ ", "@"))
+
+
+def measured(cheap: str, dear: str, length: int) -> str:
+    """What is measured of one step."""
+    return f"points of test accuracy, {dear} minus {cheap}, {length:,} images seen"
 
 
 def steps(cheap: str, dear: str) -> bool:

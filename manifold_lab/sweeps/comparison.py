@@ -236,6 +236,18 @@ def above_zero(name: str, says: str, measure: str, groups: deciding.Groups, *, p
     return estimated_claim(name, says, measure, estimate, holds, place=place, p_value=p_value, needed=needed)
 
 
+def planned(claim: ExpectedOrder, measure: str, *setting: str | int) -> ClaimResult:
+    """A claim in a setting of which no run is there: `judged` cannot name it, for its group has no lines.
+
+    Args:
+        claim: what is claimed.
+        measure: what is measured, in words.
+        setting: data set, group and length, as the end of the id.
+    """
+    name = "/".join(map(str, (claim.id, *setting)))
+    return estimated_claim(name, claim.says, measure, statistics.NO_RUNS, None, place=claim.place)
+
+
 def where(runs: DataFrame, contrast: Comparison, place: Place, unit: str = TEST_POINTS) -> str:
     """What is measured in a place, in words."""
     group, length = place

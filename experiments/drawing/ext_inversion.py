@@ -20,7 +20,7 @@ IMAGE = STEM - 1
 """In place of a block: the image itself."""
 FEWEST_FOR_BARS = 3
 FLOOR = 1e-6
-"""Errors below are drawn here: they are exact to the eye, and of searches in float32 no more can be told."""
+"""Errors below are drawn here: they are exact to the eye, and searches in float32 reach no further."""
 
 
 def pixels(row: Series) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.rules import ext_cause as rule
 from experiments.rules.ext_cause_neighbours import difference, seen
+from manifold_lab import theory
 from manifold_lab.core import contrasts, statistics
 from manifold_lab.core.statistics import Estimate
 from manifold_lab.report import deciding
@@ -14,13 +15,15 @@ from manifold_lab.report.tables import MISSING, ClaimResult, estimated_claim, ma
 
 PLACE = "Section 3.2 (cause)"
 QUESTION = "Why does ReLU6 in a bottleneck cost accuracy?"
+HALF, TENTH, RELU = (f"(planned R² {theory.channel_r2(slope):.3f})" for slope in (0.5, 0.1, 0))
+"""Of a centred normal channel behind leaky_relu of these slopes, ReLU last, and with noise in its place."""
 WORDS = {
-    "relu6": "ReLU6 (of ReLU: planned R² .734)",
-    "leaky_0.5": "leaky_relu, slope .5 (planned R² .961): loses no information",
-    "leaky_0.1": "leaky_relu, slope .1 (planned R² .804): loses no information",
-    "noise_0.961": "linear with noise (planned R² .961): no nonlinearity",
-    "noise_0.804": "linear with noise (planned R² .804): no nonlinearity",
-    "noise_0.734": "linear with noise (planned R² .734): no nonlinearity",
+    "relu6": f"ReLU6 {RELU}",
+    "leaky_0.5": f"leaky_relu, slope .5 {HALF}: loses no information",
+    "leaky_0.1": f"leaky_relu, slope .1 {TENTH}: loses no information",
+    "noise_0.961": f"linear with noise {HALF}: no nonlinearity",
+    "noise_0.804": f"linear with noise {TENTH}: no nonlinearity",
+    "noise_0.734": f"linear with noise {RELU}: no nonlinearity",
     "noise_0.734_shared": "the same noise, drawn once per image and channel",
     "half_gain": "linear, half of the channels times .1: attenuates gradients, loses nothing",
     "renormed": "ReLU6, then a norm: restores mean and scale",

@@ -177,5 +177,12 @@ def test_more_than_tuning_is_scipys_difference_of_gaps() -> None:
     assert rule_text.WORDS["leaky_0.1"] not in ext_cause_tuning.table(few, {}, rates)
 
 
+def test_planned_r2_are_those_of_a_normal_channel() -> None:
+    z = np.random.default_rng(0).normal(size=1_000_000)
+    for arm, slope in (("leaky_0.5", 0.5), ("leaky_0.1", 0.1), ("noise_0.734", 0.0), ("relu6", 0.0)):
+        said = float(rule_text.WORDS[arm].partition("planned R² ")[2].partition(")")[0])
+        assert said == pytest.approx(np.corrcoef(z, np.where(z > 0, z, slope * z))[0, 1] ** 2, abs=0.0015)
+
+
 def test_every_arm_has_words() -> None:
     assert set(rule_text.WORDS) == set(ext_cause.ARMS) - {"linear"}

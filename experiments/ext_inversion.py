@@ -83,30 +83,34 @@ claim = functools.partial(estimated_claim, place=PLACE)
 """A claim of this study."""
 
 
-def share_of_images(table: DataFrame, surely: Iterable[str], never: Iterable[str]) -> Estimate:
-    """The share of images that are so in all of their networks; an image that is not decided may be or not.
-
-    The low end counts as not so what is not decided, the high end as so.
-    """
-    low, high = shares_of_images(table, surely, never)
-    return Estimate(low.value, low.low, high.high, low.n)
-
-
 def shares_of_images(table: DataFrame, surely: Iterable[str], never: Iterable[str]) -> tuple[Estimate, Estimate]:
-    """The share of images that surely are so in all of their networks, and of those that may be."""
+    """The share of images that surely are so in all of their networks, and of those that may be: some are undecided."""
     images = table["status"].groupby(table["image"])
     yes = images.agg(lambda status: status.isin(surely).all()).sum()
     no = images.agg(lambda status: status.isin(never).any()).sum()
     return statistics.proportion(int(yes), len(images)), statistics.proportion(len(images) - int(no), len(images))
 
 
+def most_are_so(name: str, says: str, measure: str, low: Estimate, high: Estimate) -> ClaimResult:
+    """Whether most images are so: the low end counts as not so what is not decided, the high end as so."""
+    share = Estimate(low.value, low.low, high.high, low.n)
+    return claim(name, says, measure, share, share.exceeds(MOST), needed=more_images(low.value, high.value))
+
+
+def more_images(low: float, high: float) -> str:
+    """How many images would decide whether most are so; where it hangs on images that are not decided, a search."""
+    if low > MOST or high < MOST or low == high:
+        return deciding.in_words(contrasts.trials_to_decide(high if high < MOST else low, MOST), "images")
+    return "a search that decides more images"
+
+
 def exact_at_stem(table: DataFrame, data: str) -> ClaimResult:
     """Whether the active outputs of the first convolution determine the image."""
     mine = pick(table, block=STEM)
-    found = share_of_images(mine, (EXACT,), (FOUND, LOST, NOT_DECIDED))
-    return claim(f"exact_at_stem/{data}", "least squares on the stem's active outputs gives the image back exactly",
-                 f"share of test images, {plots.data_name(data)}, exact in all {networks(mine)} networks", found,
-                 found.exceeds(MOST), needed=more_images(mine, (EXACT,), (FOUND, LOST, NOT_DECIDED)))  # fmt: skip
+    return most_are_so(f"exact_at_stem/{data}",
+                       "least squares on the stem's active outputs gives the image back exactly",
+                       f"share of test images, {plots.data_name(data)}, exact in all {networks(mine)} networks",
+                       *shares_of_images(mine, (EXACT,), (FOUND, LOST, NOT_DECIDED)))  # fmt: skip
 
 
 def networks(table: DataFrame) -> int:
@@ -122,19 +126,11 @@ def keeping(table: DataFrame, data: str) -> list[ClaimResult]:
 
 def kept(table: DataFrame, data: str) -> ClaimResult:
     """Whether the output of one block keeps most images in every network of one arm."""
-    (arm, block), share = table[["arm", "block"]].iloc[0], share_of_images(table, (EXACT, FOUND), (LOST,))
+    arm, block = table[["arm", "block"]].iloc[0]
     says = f"{arm}: most images can be had back from the output of block {block}, for these networks"
     measure = f"share of test images, {plots.data_name(data)}, in all {networks(table)} networks"
-    return claim(f"kept/{data}/{arm}/{block}", says, measure, share, share.exceeds(MOST),
-                 needed=more_images(table, (EXACT, FOUND), (LOST,)))  # fmt: skip
-
-
-def more_images(table: DataFrame, surely: Iterable[str], never: Iterable[str]) -> str:
-    """How many images would decide whether most are so; where it hangs on images that are not decided, a search."""
-    low, high = (share.value for share in shares_of_images(table, surely, never))
-    if low > MOST or high < MOST or low == high:
-        return deciding.in_words(contrasts.trials_to_decide(high if high < MOST else low, MOST), "images")
-    return "a search that decides more images"
+    shares = shares_of_images(table, (EXACT, FOUND), (LOST,))
+    return most_are_so(f"kept/{data}/{arm}/{block}", says, measure, *shares)
 
 
 def decided(table: DataFrame, data: str) -> ClaimResult:
